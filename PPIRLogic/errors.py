@@ -1,0 +1,90 @@
+"""The one family of errors that PPIRLogic raises on purpose.
+
+Every message says what happened, where, and what to do about it; none carries image content, keys,
+masks or shares. Anything else that escapes is a bug.
+
+    PPIRError
+    ├── InputError          an image, mask, transform or parameter that cannot be used
+    │   └── OverlapError        fixed and moving grids (or what is left of them) do not overlap enough
+    ├── OutputError         a result could not be written
+    ├── MissingDependencyError   an optional package is not installed
+    ├── FixedPointError     a value would leave the exact fixed-point range; raised before anything is sent
+    ├── IdentityError       this site's own key or certificate is missing, unreadable or expired
+    ├── TrustError          the other side's certificate is not trusted, or it does not trust ours
+    ├── PeerError           the other side cannot be reached, was lost or does not answer
+    │   └── DealerError         the same, of the dealer of the mpc protocol
+    ├── ProtocolError       the other side sent something that is not part of the protocol
+    ├── RefusedError        the other side understood and said no
+    │   ├── PolicyError         its policy does not permit this image, loss, transform or protocol
+    │   ├── BudgetError         its disclosure budget does not permit it
+    │   └── VersionError        the two sides run versions that do not fit together
+    └── Cancelled           a person stopped the run
+"""
+
+from __future__ import annotations
+
+
+class PPIRError(Exception):
+    """Base of every deliberate error. `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class InputError(PPIRError):
+    exit_code = 2
+
+
+class OverlapError(InputError):
+    pass
+
+
+class OutputError(PPIRError):
+    exit_code = 3
+
+
+class MissingDependencyError(PPIRError):
+    exit_code = 4
+
+
+class FixedPointError(PPIRError):
+    exit_code = 5
+
+
+class IdentityError(PPIRError):
+    exit_code = 6
+
+
+class TrustError(PPIRError):
+    exit_code = 7
+
+
+class PeerError(PPIRError):
+    exit_code = 8
+
+
+class DealerError(PeerError):
+    pass
+
+
+class ProtocolError(PPIRError):
+    exit_code = 9
+
+
+class RefusedError(PPIRError):
+    exit_code = 10
+
+
+class PolicyError(RefusedError):
+    pass
+
+
+class BudgetError(RefusedError):
+    exit_code = 11
+
+
+class VersionError(RefusedError):
+    pass
+
+
+class Cancelled(PPIRError):
+    exit_code = 130
