@@ -1,0 +1,185 @@
+"""The dealer of the mpc protocol: correlated randomness for two parties, and nothing else.
+
+It holds one channel per party and a key per party and session. It learns sizes, levels and evaluations; it never
+sees an image, a masked value or a share of a result. Run it at a third site: a dealer that colludes with either
+party, or shares its storage or logs, opens everything.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
+from PPIRLogic.peer.channel import Channel, Listener, connect
+from PPIRLogic.peer.identity import Identity
+from PPIRLogic.peer.messages import Fields, error_from, send_error
+from PPIRLogic.peer.trust import TrustStore
+from PPIRLogic.secure.base import GROUP
+from PPIRLogic.secure.mpc import group_size, mask_of_columns, mask_of_operand, ring_dot, share_of_product
+from PPIRLogic.secure.prg import KEY_BYTES, new_key
+
+MAX_SESSIONS = 8
+JOIN_TIMEOUT = 60.0
+IDLE_TIMEOUT = 3600.0
+Log = Callable[[str], None]
+
+
+@dataclass
+class _Session:
+    """Two parties that named the same session and each other."""
+
+    keys: tuple[bytes, bytes]
+    channels: dict[int, Channel] = field(default_factory=dict)
+    peers: dict[int, tuple[str, str]] = field(default_factory=dict)  # role → (own, other's) fingerprint
+    complete: threading.Event = field(default_factory=threading.Event)
+
+
+class Dealer:
+    """Serves sessions until `stop`. One thread per party; a fault ends its session only."""
+
+    def __init__(self, address: str, identity: Identity, home: Path, log: Log = lambda line: None) -> None:
+        self._log = log
+        self.listener = Listener(
+            address, identity, TrustStore(home), on_refused=lambda who, why: log(f"refused {who}: {why}")
+        )
+        self._sessions: dict[bytes, _Session] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            channel = self.listener.accept(0.5)
+            if channel is not None:
+                threading.Thread(target=self._serve, args=(channel,), daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.listener.close()
+        with self._lock:
+            for session in self._sessions.values():
+                for channel in session.channels.values():
+                    channel.close("error", {"error": "DealerError", "text": "The dealer was stopped."})
+
+    def _serve(self, channel: Channel) -> None:
+        session_id = b""
+        try:
+            session_id, role, session = self._join(channel)
+            if not session.complete.wait(JOIN_TIMEOUT):
+                raise DealerError("The other party did not join this session at the dealer in time.")
+            channel.send("joined", {"key": session.keys[role - 1]})
+            if role == 1:
+                self._deal(channel, session)
+            else:
+                while not channel.interrupted and not self._stopping.is_set():
+                    time.sleep(0.2)
+        except PPIRError as error:
+            self._log(f"session {session_id.hex()[:8]}: {error}")
+            send_error(channel, error)
+        finally:
+            self._leave(session_id)
+            channel.close()
+
+    def _join(self, channel: Channel) -> tuple[bytes, int, _Session]:
+        message = channel.receive(JOIN_TIMEOUT)
+        f = Fields(message.data, "join")
+        if message.kind != "join":
+            raise ProtocolError(f"Expected 'join', got '{message.kind}'.")
+        name, role, other = f.raw("session", 32), f.integer("role", 1, 2), f.text("other", 64)
+        with self._lock:
+            session = self._sessions.get(name)
+            if session is None:
+                if len(self._sessions) >= MAX_SESSIONS:
+                    raise DealerError("This dealer serves as many sessions as it can; try again later.")
+                session = self._sessions[name] = _Session((new_key(), new_key()))
+            if role in session.channels:
+                raise DealerError("This party joined the session already.")
+            session.channels[role], session.peers[role] = channel, (channel.peer_fingerprint, other)
+            if len(session.channels) == 2:
+                if session.peers[1] != session.peers[2][::-1]:
+                    raise DealerError("The two parties of this session do not name each other.")
+                session.complete.set()
+        self._log(f"session {name.hex()[:8]}: party {role} joined")
+        return name, role, session
+
+    def _leave(self, name: bytes) -> None:
+        with self._lock:
+            session = self._sessions.pop(name, None)
+        if session is not None:
+            for channel in session.channels.values():
+                channel.close("error", {"error": "DealerError", "text": "The other party left the session."})
+
+    def _deal(self, channel: Channel, session: _Session) -> None:
+        """Answer party 1's orders with correlations to party 2; every (level, evaluation) once."""
+        used: set[tuple[int, int]] = set()
+        while not self._stopping.is_set():
+            message = channel.receive(IDLE_TIMEOUT)
+            if message.kind in ("bye", "error"):
+                return
+            order = Order.from_dict(message.data)
+            if (order.level, order.evaluation) in used:
+                raise ProtocolError("This evaluation's randomness was dealt already; it is never dealt twice.")
+            used.add((order.level, order.evaluation))
+            correlation = order.correlation(*session.keys)
+            where = {"level": order.level, "evaluation": order.evaluation}
+            session.channels[2].send("correlation", where, correlation.astype("<i8").data)
+
+
+@dataclass(frozen=True)
+class Order:
+    """One evaluation's shape: all the dealer is told."""
+
+    level: int
+    evaluation: int
+    samples: int
+    columns: int
+    terms: tuple[tuple[int, str], ...]
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Order:
+        f = Fields(data, "order")
+        columns = f.integer("columns", 1, 4096)
+        terms = []
+        for item in f.items("terms", 65_536):
+            if not (isinstance(item, (list, tuple)) and len(item) == 2):
+                raise ProtocolError("Field 'terms' of 'order' must hold pairs.")
+            pair = Fields({"column": item[0], "operand": item[1]}, "order")
+            terms.append((pair.integer("column", 0, columns - 1), pair.text("operand", 16)))
+        samples = f.integer("samples", 1, 2**31)
+        return cls(f.integer("level", 0, 64), f.integer("evaluation", 0, 10**6), samples, columns, tuple(terms))
+
+    def correlation(self, first_key: bytes, second_key: bytes) -> np.ndarray:
+        """c2 = a·b − c1 for every term, (terms,) int64 modulo 2^64."""
+        total = -share_of_product(first_key, self.level, self.evaluation, len(self.terms))
+        for group in range(-(-self.samples // GROUP)):
+            count = group_size(self.samples, group)
+            a = mask_of_columns(first_key, self.level, self.evaluation, group, self.columns, count)
+            b = {o: mask_of_operand(second_key, self.level, o, group, count) for o in {t[1] for t in self.terms}}
+            for i, (column, operand) in enumerate(self.terms):
+                total[i] += ring_dot(a[column], b[operand])
+        return total
+
+
+def join_dealer(
+    address: str, identity: Identity, trust: TrustStore, session: bytes, role: int, other: str, fingerprint: str
+) -> tuple[Channel, Callable[[], bytes]]:
+    """Connect to the dealer as party `role`. Returns the channel and a call that waits for this party's key."""
+    try:
+        channel = connect(address, identity, trust, expected_fingerprint=fingerprint or None)
+    except PPIRError as error:
+        raise DealerError(f"The dealer at {address} cannot be used: {error}") from error
+    channel.send("join", {"session": session, "role": role, "other": other})
+
+    def key() -> bytes:
+        message = channel.receive(JOIN_TIMEOUT)
+        if message.kind != "joined":
+            raise DealerError(f"The dealer at {address} did not let this site join: {error_from(message)}")
+        return Fields(message.data, "joined").raw("key", KEY_BYTES)
+
+    return channel, key

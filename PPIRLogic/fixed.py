@@ -1,0 +1,90 @@
+"""Party 2's image as the fixed operands of a level: normalised by its owner, smoothed, sampled, quantised."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from PPIRLogic.errors import InputError
+from PPIRLogic.images import Volume, fill_outside, normalise, robust_range
+from PPIRLogic.levels import FIXED_BOUND, Level, square_shift
+from PPIRLogic.losses.base import FIXED_SCALE
+from PPIRLogic.pyramid import axis_factors, build_level, shrink
+from PPIRLogic.secure.base import Columns
+from PPIRLogic.warp import INTENSITY_CENTRE
+
+
+@dataclass
+class FixedImage:
+    """A shared image and its optional mask (bool, same array shape). Raw intensities never leave this object."""
+
+    name: str
+    volume: Volume
+    mask: NDArray[np.bool_] | None = None
+    _prepared: dict[str, Volume] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.mask is not None and self.mask.shape != self.volume.array.shape:
+            raise InputError(
+                f"The mask of '{self.name}' has array shape {self.mask.shape}, its image {self.volume.array.shape}."
+            )
+
+    def identifier(self, key: bytes) -> str:
+        """A short keyed digest by which budgets recognise the image under any name; useless without the key."""
+        digest = hmac.new(key, self.volume.array.tobytes(), hashlib.sha256)
+        digest.update(repr(self.volume.geometry).encode())
+        return digest.hexdigest()[:16]
+
+    def _normalised(self, mask_mode: str) -> Volume:
+        """The whole image, normalised by robust percentiles (inside the mask if it is used)."""
+        if mask_mode not in self._prepared:
+            mask = None if mask_mode == "none" else self.mask
+            scaled = normalise(self.volume, robust_range(self.volume, mask))
+            if mask_mode == "fill" and mask is not None:
+                scaled = fill_outside(scaled, mask)
+            self._prepared = {mask_mode: scaled}
+        return self._prepared[mask_mode]
+
+    def mask_at(self, level: Level) -> NDArray[np.bool_]:
+        """The mask at the samples of a level, (N,); all true without a mask."""
+        if self.mask is None:
+            return np.ones(len(level.samples), bool)
+        as_volume = Volume(self.mask.astype(np.float32), self.volume.geometry, self.name)
+        factors = axis_factors(self.volume.geometry, level.factor)
+        return shrink(as_volume, factors).array.reshape(-1)[level.samples] > 0.5
+
+    def touchable(self, level: Level, mask_mode: str) -> int:
+        """Voxels of the level about which a run can learn anything: the denominator of the budget."""
+        if mask_mode == "none" or self.mask is None:
+            return len(level.samples)
+        return int(np.count_nonzero(self.mask_at(level)))
+
+    def operands(self, level: Level, names: Iterable[str], mask_mode: str) -> dict[str, Columns]:
+        """The named integer operands at the level's samples, (N,) int32.
+
+        J: 12-bit signed intensity, 2048 per unit around 0.5. J2: its square, low bits dropped by `square_shift`.
+        M: the mask. MJ, MJ2: products with it.
+        """
+        volume = build_level(self._normalised(mask_mode), level.factor, level.sigma_mm)
+        values = (volume.array.reshape(-1)[level.samples].astype(np.float64) - INTENSITY_CENTRE) * FIXED_SCALE
+        j = np.clip(np.rint(values), -FIXED_BOUND, FIXED_BOUND).astype(np.int32)
+        out: dict[str, Columns] = {}
+        for name in names:
+            square = name.endswith("2")
+            operand = _square(j, square_shift(len(j))) if square else j
+            if name.startswith("M"):
+                inside = self.mask_at(level).astype(np.int32)
+                operand = inside if name == "M" else operand * inside
+            out[name] = operand
+        return out
+
+
+def _square(j: Columns, shift: int) -> Columns:
+    """J² without its low bits, rounded."""
+    half = (1 << shift) >> 1
+    return np.minimum((j * j + half) >> shift, FIXED_BOUND**2 >> shift).astype(np.int32)

@@ -1,0 +1,89 @@
+"""The resolution levels, as both parties derive them from public geometry and the request alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PPIRLogic.errors import PolicyError
+from PPIRLogic.images import Geometry
+from PPIRLogic.peer.messages import Request
+from PPIRLogic.pyramid import axis_factors, border_margin_mm, default_sigma_mm, level_geometry, margin_voxels
+from PPIRLogic.sampling import Indices, Sampling, block_order, level_samples
+from PPIRLogic.secure.base import OperandInfo
+from PPIRLogic.secure.bfv import PLAIN_MODULUS
+from PPIRLogic.secure.prg import derive_key
+
+FACTORS = (16, 8, 4, 2, 1)
+FIXED_BOUND = 2048  # of J, 12 bits signed
+_SMALLEST_AXIS = 16
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level: shrink factor, smoothing, its grid, and the raster indices of its samples in public order."""
+
+    index: int
+    factor: int
+    sigma_mm: float
+    margin_mm: float
+    geometry: Geometry
+    samples: Indices
+
+    def describe(self) -> str:
+        return f"level {self.index + 1} (shrink factor {self.factor}, {self.geometry.describe()})"
+
+
+def default_factors(geometry: Geometry) -> tuple[int, ...]:
+    """8,4,2,1 in 2D and 4,2,1 in 3D, without levels that would leave an axis under 16 voxels."""
+    coarsest = 8 if geometry.dimension == 2 else 4
+    return tuple(f for f in FACTORS if f <= coarsest and (f == 1 or _smallest_axis(geometry, f) >= _SMALLEST_AXIS))
+
+
+def _smallest_axis(geometry: Geometry, factor: int) -> int:
+    factors = axis_factors(geometry, factor)
+    shrunk = [n for n, f in zip(level_geometry(geometry, factor).size, factors, strict=True) if f > 1]
+    return min(shrunk, default=0)
+
+
+def check_factors(factors: tuple[int, ...]) -> None:
+    """PolicyError unless the factors are powers of two up to 16, coarse to fine, each once.
+
+    Other grids are not offered: each would be a new set of measurements of the same image with its own budget.
+    """
+    if any(f not in FACTORS for f in factors) or list(factors) != sorted(set(factors), reverse=True) or not factors:
+        raise PolicyError(
+            f"Levels {','.join(map(str, factors))}: give shrink factors out of 16, 8, 4, 2, 1, coarse to fine, each once."
+        )
+
+
+def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) -> Level:
+    """Level `index` of the request on the fixed geometry; `seed` draws the urs pool."""
+    factor = request.levels[index]
+    sigma = default_sigma_mm(geometry, factor)
+    grid = level_geometry(geometry, factor)
+    margin = border_margin_mm(geometry, factor, sigma)
+    order = block_order(grid.array_shape, margin_voxels(grid, margin))
+    sampling = Sampling(request.sampling, request.percent, request.disclose_sampling)
+    return Level(index, factor, sigma, margin, grid, level_samples(order, sampling, seed, index))
+
+
+def make_levels(geometry: Geometry, request: Request) -> list[Level]:
+    """All levels of a request, coarse to fine."""
+    check_factors(request.levels)
+    seed = derive_key(request.seed.to_bytes(8, "big", signed=True), "pool")
+    return [make_level(geometry, request, index, seed) for index in range(len(request.levels))]
+
+
+def operand_infos(names: tuple[str, ...], samples: int) -> tuple[OperandInfo, ...]:
+    """The fixed operands by name with their bounds at a level of so many samples."""
+    bounds = {"J": FIXED_BOUND, "J2": FIXED_BOUND**2 >> square_shift(samples), "M": 1}
+    bounds |= {"MJ": bounds["J"], "MJ2": bounds["J2"]}
+    return tuple(OperandInfo(name, bounds[name]) for name in names)
+
+
+def square_shift(samples: int) -> int:
+    """Low bits dropped from J² so that its sum over all samples stays within the exact range."""
+    shift = 0
+    while 2 * samples * (FIXED_BOUND**2 >> shift) >= PLAIN_MODULUS:
+        shift += 1
+    return shift

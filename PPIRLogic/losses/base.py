@@ -1,0 +1,68 @@
+"""What a loss is: the numbers it needs opened, and its value, gradient and Hessian from them.
+
+A loss sees only exact sums: party 1's own (`Sums.gram`: all products of its columns S, I, Ω) and the opened ones
+(`Sums.joint`: column × fixed operand). It never sees an image.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from PPIRLogic.secure.base import Term
+
+FIXED_SCALE = 2048  # integers per unit of normalised fixed intensity: 12 bits
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Everything a loss may use at one transform, in real units (intensity normalised, lengths in mm).
+
+    gram (d+2, d+2): products of party 1's columns S_1…S_d, I, Ω over the overlap. joint: {(column, operand): sum}.
+    """
+
+    gram: NDArray[np.float64]
+    joint: dict[tuple[int, str], float]
+
+    @property
+    def parameters(self) -> int:
+        return len(self.gram) - 2
+
+    @property
+    def overlap(self) -> float:
+        """Voxels in the overlap."""
+        return float(self.gram[-1, -1])
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A loss at one transform. gradient (d,) and hessian (d, d) of the quadratic model that is minimised."""
+
+    value: float
+    gradient: NDArray[np.float64]
+    hessian: NDArray[np.float64]
+    overlap: float
+
+
+class Loss(ABC):
+    """One loss. `operands` are the fixed operands it needs, in the order in which they are sent."""
+
+    name: str
+    operands: tuple[str, ...]
+
+    @abstractmethod
+    def terms(self, parameters: int) -> Sequence[Term]:
+        """The numbers to open at every evaluation of a transform with d parameters."""
+
+    @abstractmethod
+    def evaluate(self, sums: Sums) -> Evaluation: ...
+
+
+def image_terms(parameters: int) -> list[Term]:
+    """Σ S_k·J for every parameter, and Σ I·J for the value."""
+    gradient = [Term(k, "J", "gradient") for k in range(parameters)]
+    return [*gradient, Term(parameters, "J", "value")]

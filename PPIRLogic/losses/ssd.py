@@ -1,0 +1,34 @@
+"""Sum of squared differences, its mean over the overlap: same modality, same intensity scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from PPIRLogic.losses.base import Evaluation, Loss, Sums, image_terms
+from PPIRLogic.secure.base import Term
+
+
+class SSD(Loss):
+    """½ Σ_Ω (I∘T − J)² / |Ω| with G = Sᵀ(I − J), H = SᵀS (Gauss-Newton; Taiello et al. 2024, section 3.1).
+
+    Opens d + 2 numbers: SᵀJ, Σ I·J and, because the overlap Ω moves with the transform, Σ_Ω J².
+    """
+
+    name = "ssd"
+    operands = ("J", "J2")
+
+    def terms(self, parameters: int) -> Sequence[Term]:
+        return [*image_terms(parameters), Term(parameters + 1, "J2", "overlap")]
+
+    def evaluate(self, sums: Sums) -> Evaluation:
+        d = sums.parameters
+        s_j = np.array([sums.joint[k, "J"] for k in range(d)])
+        squares = sums.gram[d, d] - 2 * sums.joint[d, "J"] + sums.joint[d + 1, "J2"]
+        return Evaluation(
+            value=squares / sums.overlap,
+            gradient=sums.gram[:d, d] - s_j,
+            hessian=sums.gram[:d, :d],
+            overlap=sums.overlap,
+        )

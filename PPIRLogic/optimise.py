@@ -1,0 +1,86 @@
+"""Damped Gauss-Newton (Levenberg-Marquardt) on sums alone. Knows nothing of images or of the peer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from PPIRLogic.losses.base import Evaluation
+from PPIRLogic.transforms import LinearTransform
+
+Evaluate = Callable[[LinearTransform], Evaluation | None]
+
+_FIRST_DAMPING = 1e-3
+_DAMPING_STEP = 10.0
+_LARGEST_DAMPING = 1e7
+_TRUSTED_DAMPING = 1e-3  # up to this damping a last, short step is taken on the model's word
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When a level ends: step (mm, largest displacement of a grid corner), relative loss decrease, evaluations."""
+
+    step_mm: float
+    loss: float
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    transform: LinearTransform
+    evaluation: Evaluation
+    evaluations: int
+    iterations: int
+    reason: str  # step | loss | evaluations | damping
+
+
+def minimise(
+    start: LinearTransform,
+    evaluate: Evaluate,
+    stopping: Stopping,
+    scale_mm: float,
+    corners: np.ndarray,
+    accepted: Callable[[LinearTransform, Evaluation, int, float], None],
+) -> Outcome:
+    """Minimise from `start`. `evaluate` returns None where the overlap became too small: the step is refused.
+
+    `accepted(transform, evaluation, evaluations so far, step in mm)` is called for the start and every accepted step,
+    so that a run that ends early keeps its best transform. A step shorter than the tolerance ends the level; it is
+    still taken, without spending an evaluation, if the model is trusted (little damping).
+    """
+    current, best = start, evaluate(start)
+    if best is None:
+        raise AssertionError("the caller checks the overlap of the start")
+    accepted(current, best, 1, float("nan"))
+    evaluations, iterations, damping = 1, 0, _FIRST_DAMPING
+    while True:
+        trial = current.updated(_step(best, damping), scale_mm)
+        step = trial.max_displacement(current, corners)
+        if step < stopping.step_mm:
+            final = trial if damping <= _TRUSTED_DAMPING else current
+            return Outcome(final, best, evaluations, iterations, "step")
+        if evaluations >= stopping.evaluations:
+            return Outcome(current, best, evaluations, iterations, "evaluations")
+        found = evaluate(trial)
+        evaluations += 1
+        if found is not None and found.value < best.value:
+            decrease = (best.value - found.value) / abs(best.value)
+            current, best, iterations = trial, found, iterations + 1
+            damping = max(damping / _DAMPING_STEP, 1e-9)
+            accepted(current, best, evaluations, step)
+            if decrease < stopping.loss:
+                return Outcome(current, best, evaluations, iterations, "loss")
+        else:
+            damping *= _DAMPING_STEP
+            if damping > _LARGEST_DAMPING:
+                return Outcome(current, best, evaluations, iterations, "damping")
+
+
+def _step(evaluation: Evaluation, damping: float) -> np.ndarray:
+    """−(H + λ·diag H)⁻¹ G, solved with unit diagonal so that the units of the parameters do not matter."""
+    hessian = evaluation.hessian
+    scale = 1 / np.sqrt(np.maximum(np.diag(hessian), 1e-30))
+    matrix = hessian * np.outer(scale, scale) + damping * np.eye(len(scale))
+    return -scale * np.linalg.lstsq(matrix, scale * evaluation.gradient, rcond=None)[0]

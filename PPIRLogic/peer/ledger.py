@@ -1,0 +1,226 @@
+"""The ledger: every number that is opened, with its bits, by what it is and who learns it.
+
+Append-only JSON lines, one file per session on each side, and on party 2 one per (peer, image) that outlives
+sessions and carries the budget. Party 2 appends and syncs to disk before it answers (`count`), keyed by the hash
+of the request: an identical repeat is not counted again. No image content is ever written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PPIRLogic.errors import BudgetError, OutputError
+
+VOXEL_BITS = 12  # what one voxel of the quantised fixed image holds
+UNLIMITED = 2**62
+
+
+@dataclass(frozen=True)
+class Entry:
+    """`numbers` numbers of `bits` bits each, of a kind, opened to `to` ('party 1', 'party 2', 'both')."""
+
+    kind: str
+    to: str
+    numbers: int
+    bits: int
+    level: int  # shrink factor of the level; 0 where none applies
+    evaluation: int = -1
+    request: str = ""  # hash of the request
+
+    @property
+    def total_bits(self) -> int:
+        return self.numbers * self.bits
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most a peer may learn about one image.
+
+    percent_per_level: numbers opened at a level, over all sessions, as per cent of the voxels of that level that
+    can be touched. bits_percent_per_level: the same in bits, of 12 bits per such voxel. numbers_per_session and
+    numbers_per_image count one session, and all sessions of one peer with one image.
+    """
+
+    percent_per_level: float = 5.0
+    bits_percent_per_level: float = 30.0
+    numbers_per_session: int = 20_000
+    numbers_per_image: int = 200_000
+
+
+def append_record(path: Path, record: dict[str, Any]) -> None:
+    """Append one whole line and sync it; OutputError (nothing was answered) if the disk does not take them."""
+    data = (json.dumps(record, separators=(",", ":")) + "\n").encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+b", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            if before and _last_byte(file, before) != b"\n":
+                data = b"\n" + data  # a crash tore the line before; keep it apart
+            try:
+                if file.write(data) != len(data):
+                    raise OSError("the disk is full")
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)
+                raise
+    except OSError as error:
+        raise OutputError(
+            f"The ledger {path.name} could not be written ({error.strerror or error}); nothing is disclosed that is"
+            " not on record. Free some space or check the folder's permissions."
+        ) from error
+
+
+def _last_byte(file: Any, size: int) -> bytes:
+    file.seek(size - 1)
+    return bytes(file.read(1))
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """All whole lines. A torn last line was never synced, so nothing it stood for was answered."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    return records
+
+
+class SessionLedger:
+    """The record of one session on one side, kept in memory and, where a folder is given, on disk."""
+
+    def __init__(self, path: Path | None, header: dict[str, Any]) -> None:
+        self._path = path
+        self.entries: list[Entry] = []
+        if path is not None:
+            append_record(path, {"time": time.time(), **header})
+
+    def record(self, entry: Entry) -> None:
+        if self._path is not None:
+            append_record(self._path, {"time": time.time(), **asdict(entry)})
+        self.entries.append(entry)
+
+    @property
+    def numbers(self) -> int:
+        return sum(e.numbers for e in self.entries)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Totals by (kind, to, level): numbers and bits."""
+        numbers: Counter[tuple[str, str, int]] = Counter()
+        bits: Counter[tuple[str, str, int]] = Counter()
+        for e in self.entries:
+            numbers[e.kind, e.to, e.level] += e.numbers
+            bits[e.kind, e.to, e.level] += e.total_bits
+        return [
+            {"kind": kind, "to": to, "level": level, "numbers": numbers[kind, to, level], "bits": bits[kind, to, level]}
+            for kind, to, level in numbers
+        ]
+
+
+class ImageAccount:
+    """What one peer has learned of one image over all sessions, and the budget that bounds it.
+
+    Thread-safe; a spending is on disk before `spend` returns. A budget is checked against everything on record,
+    so it survives restarts and clock changes (times are written, never compared).
+    """
+
+    def __init__(self, path: Path, budget: Budget) -> None:
+        self._path, self.budget = path, budget
+        self._lock = threading.Lock()
+        self._levels: Counter[int] = Counter()
+        self._bits: Counter[int] = Counter()
+        self._seen: set[str] = set()
+        for record in _read(path):
+            self._take(int(record["level"]), int(record["numbers"]), int(record["bits"]), str(record["request"]))
+
+    def _take(self, level: int, numbers: int, bits: int, request: str) -> None:
+        self._levels[level] += numbers
+        self._bits[level] += bits
+        if request:
+            self._seen.add(request)
+
+    @property
+    def total(self) -> int:
+        return sum(self._levels.values())
+
+    def opened(self, level: int) -> int:
+        """Numbers opened so far at the level with this shrink factor."""
+        return self._levels[level]
+
+    def left(self, level: int, voxels: int, bits: int, session_numbers: int = 0) -> int:
+        """Numbers of `bits` bits that may still be opened at this level by a session that opened so many."""
+        b = self.budget
+        by_bits = int(voxels * VOXEL_BITS * b.bits_percent_per_level / 100) - self._bits[level]
+        room = (
+            int(voxels * b.percent_per_level / 100) - self._levels[level],
+            by_bits // bits,
+            b.numbers_per_image - self.total,
+            b.numbers_per_session - session_numbers,
+        )
+        return max(0, min(room))
+
+    def spend(self, entries: list[Entry], session: str, voxels: int, session_numbers: int) -> bool:
+        """Count one request's entries, synced, or raise BudgetError. False if the same request was counted before."""
+        first = entries[0]
+        numbers = sum(e.numbers for e in entries)
+        with self._lock:
+            if first.request in self._seen:
+                return False
+            left = self.left(first.level, voxels, max(e.bits for e in entries), session_numbers)
+            if numbers > left:
+                raise BudgetError(
+                    f"The disclosure budget is used up: this evaluation needs {numbers} numbers at the level with shrink"
+                    f" factor {first.level}, and {left} are left. The owner of the fixed image can raise it"
+                    " (ppir serve --budget-percent, --budget-session, --budget-image)."
+                )
+            record = {
+                "time": time.time(),
+                "session": session,
+                "level": first.level,
+                "numbers": numbers,
+                "bits": sum(e.total_bits for e in entries),
+                "request": first.request,
+            }
+            append_record(self._path, record)
+            self._take(first.level, numbers, int(record["bits"]), first.request)
+            return True
+
+
+class Accounts:
+    """All accounts of a site, under one folder: one file per (peer, image)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._open: dict[tuple[str, str], ImageAccount] = {}
+
+    def account(self, peer: str, image: str, budget: Budget) -> ImageAccount:
+        with self._lock:
+            key = (peer, image)
+            if key not in self._open:
+                self._open[key] = ImageAccount(self._folder / f"{peer.replace('-', '')}_{image}.jsonl", budget)
+            self._open[key].budget = budget
+            return self._open[key]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """For `ppir ledger`: per peer, image and level the numbers and bits on record."""
+        rows = []
+        for path in sorted(self._folder.glob("*.jsonl")):
+            peer, _, image = path.stem.partition("_")
+            account = ImageAccount(path, Budget())
+            rows += [
+                {"peer": peer, "image": image, "level": level, "numbers": n, "bits": account._bits[level]}
+                for level, n in sorted(account._levels.items())
+            ]
+        return rows

@@ -1,0 +1,177 @@
+"""What the parties say to each other, as checked values.
+
+Party 1 speaks first in every exchange. Kinds:
+
+    info      → info                      what is offered to this peer
+    open      → opened | error            one session: image, parameters; geometry, limits, nonce
+    level     → level, (key), data…       the protected fixed operands of one level
+    evaluate, request… → answer | error   one evaluation of the loss
+    finish    → finished                  the ledger's totals of both sides
+    bye, error                            the end, from either side, at any time
+
+Every field that comes from the network is checked here for type and range before anything uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from PPIRLogic import errors
+from PPIRLogic.errors import PPIRError, ProtocolError
+from PPIRLogic.peer.channel import Channel, Message
+
+PROTOCOL_VERSION = 1
+_ERRORS: dict[str, type[PPIRError]] = {
+    cls.__name__: cls
+    for cls in vars(errors).values()
+    if isinstance(cls, type) and issubclass(cls, PPIRError) and cls is not PPIRError
+}
+MAX_TEXT = 2000
+
+
+def send_error(channel: Channel, error: PPIRError) -> None:
+    """Tell the other side why this one stops; the text must carry no content."""
+    channel.close("error", {"error": type(error).__name__, "text": str(error)[:MAX_TEXT]})
+
+
+def error_from(message: Message) -> PPIRError:
+    """The exception for an 'error' or 'bye' of the peer; its text is shown as plain, bounded text."""
+    if message.kind == "bye":
+        return errors.PeerError("The peer ended the session.")
+    text = message.data.get("text")
+    name = message.data.get("error")
+    if not isinstance(text, str) or not isinstance(name, str):
+        return ProtocolError("The peer reported an error in a form that is not part of the protocol.")
+    clean = "".join(c if c.isprintable() else " " for c in text[:MAX_TEXT])
+    return _ERRORS.get(name, errors.RefusedError)(clean)
+
+
+class Fields:
+    """Typed, bounded access to a message's map. Every getter raises ProtocolError naming the field."""
+
+    def __init__(self, data: Mapping[str, Any], where: str) -> None:
+        self._data, self._where = data, where
+
+    def _get(self, name: str, kind: type | tuple[type, ...]) -> Any:
+        value = self._data.get(name)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise ProtocolError(f"Field '{name}' of '{self._where}' is missing or has the wrong type.")
+        return value
+
+    def integer(self, name: str, low: int, high: int) -> int:
+        value = int(self._get(name, int))
+        if not low <= value <= high:
+            raise ProtocolError(f"Field '{name}' of '{self._where}' is {value}, outside {low} to {high}.")
+        return value
+
+    def number(self, name: str, low: float, high: float) -> float:
+        value = float(self._get(name, (int, float)))
+        if not low <= value <= high:  # also refuses NaN
+            raise ProtocolError(f"Field '{name}' of '{self._where}' is outside {low:g} to {high:g}.")
+        return value
+
+    def text(self, name: str, longest: int = 128) -> str:
+        value = str(self._get(name, str))
+        if len(value) > longest or not value.isprintable():
+            raise ProtocolError(f"Field '{name}' of '{self._where}' is too long or not plain text.")
+        return value
+
+    def flag(self, name: str) -> bool:
+        return bool(self._get(name, bool))
+
+    def raw(self, name: str, length: int) -> bytes:
+        value = bytes(self._get(name, bytes))
+        if len(value) != length:
+            raise ProtocolError(f"Field '{name}' of '{self._where}' has {len(value)} bytes, not {length}.")
+        return value
+
+    def items(self, name: str, longest: int) -> list[Any]:
+        value = list(self._get(name, (list, tuple)))
+        if len(value) > longest:
+            raise ProtocolError(f"Field '{name}' of '{self._where}' has {len(value)} items, more than {longest}.")
+        return value
+
+    def map(self, name: str) -> dict[str, Any]:
+        return dict(self._get(name, dict))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What party 1 wants to run. The same on both sides, bound to the session."""
+
+    image: str
+    protocol: str
+    transform: str
+    loss: str
+    levels: tuple[int, ...]  # shrink factors, coarse to fine
+    sampling: str = "full"
+    percent: float = 100.0
+    disclose_sampling: bool = False
+    fixed_mask: str = "none"  # none | fill | private | disclosed
+    evaluations: int = 60  # most per level
+    seed: int = 1  # of the public urs pools; reveals nothing
+    version: int = PROTOCOL_VERSION
+    dealer: str = ""  # fingerprint of the dealer, under mpc
+    software: str = field(default="", compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.__dict__, "levels": list(self.levels)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Request:
+        """From the network; ProtocolError for anything malformed, VersionError for another version."""
+        f = Fields(data, "open")
+        version = f.integer("version", 0, 2**31)
+        if version != PROTOCOL_VERSION:
+            raise errors.VersionError(
+                f"This side speaks version {PROTOCOL_VERSION} of the protocol, the other side version {version}."
+                " Install the same release of PPIRExtension on both sides."
+            )
+        levels = f.items("levels", 8)
+        if not levels or any(not isinstance(v, int) or isinstance(v, bool) or not 1 <= v <= 64 for v in levels):
+            raise ProtocolError("Field 'levels' of 'open' must hold one to eight shrink factors between 1 and 64.")
+        return cls(
+            image=f.text("image"),
+            protocol=f.text("protocol", 16),
+            transform=f.text("transform", 16),
+            loss=f.text("loss", 16),
+            levels=tuple(levels),
+            sampling=f.text("sampling", 16),
+            percent=f.number("percent", 1e-6, 100.0),
+            disclose_sampling=f.flag("disclose_sampling"),
+            fixed_mask=f.text("fixed_mask", 16),
+            evaluations=f.integer("evaluations", 1, 10_000),
+            seed=f.integer("seed", 0, 2**62),
+            version=version,
+            dealer=f.text("dealer", 64),
+            software=f.text("software", 64),
+        )
+
+
+@dataclass(frozen=True)
+class LevelGrant:
+    """What the owner of the fixed image permits at one level."""
+
+    factor: int
+    samples: int
+    numbers_per_evaluation: int
+    evaluations: int  # most that fit, at most what was asked
+    numbers_left: int  # of this level's budget before the run
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> LevelGrant:
+        if not isinstance(data, dict):
+            raise ProtocolError("Field 'levels' of 'opened' must hold maps.")
+        f = Fields(data, "opened")
+        return cls(
+            factor=f.integer("factor", 1, 64),
+            samples=f.integer("samples", 1, 2**31),
+            numbers_per_evaluation=f.integer("numbers_per_evaluation", 1, 10**9),
+            evaluations=f.integer("evaluations", 0, 10_000),
+            numbers_left=f.integer("numbers_left", 0, 2**62),
+        )

@@ -1,0 +1,109 @@
+"""What the owner of a fixed image permits, and the estimate of what a run would disclose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from PPIRLogic.errors import BudgetError, PolicyError
+from PPIRLogic.levels import Level, check_factors
+from PPIRLogic.losses import LOSSES
+from PPIRLogic.losses.masked import with_private_mask
+from PPIRLogic.peer.ledger import Budget, ImageAccount
+from PPIRLogic.peer.messages import LevelGrant, Request
+from PPIRLogic.transforms import KINDS, parameter_count
+
+FEWEST_EVALUATIONS = 3  # a level that cannot afford these is refused before the run starts
+MASK_MODES = ("none", "fill", "private", "disclosed")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One owner's rules for one shared image. Everything not listed is refused.
+
+    `peers`: fingerprints that may use the image; empty means every trusted peer. `protocols`: 'clear' discloses the
+    whole image and is never in the default. `masks`: how a mask of the fixed image may be used. `ask`: a person's
+    answer before each session (peer's name, request, estimate) → yes or no.
+    """
+
+    protocols: frozenset[str] = frozenset({"fhe", "mpc"})
+    losses: frozenset[str] = frozenset(LOSSES)
+    transforms: frozenset[str] = frozenset(KINDS)
+    masks: frozenset[str] = frozenset({"none", "fill", "private"})
+    peers: frozenset[str] = frozenset()
+    disclosed_sampling: bool = False
+    budget: Budget = field(default_factory=Budget)
+    ask: Callable[[str, Request, list[LevelGrant]], bool] | None = None
+
+    def check(self, request: Request, peer: str, has_mask: bool) -> None:
+        """PolicyError naming what is refused and what is permitted."""
+        if self.peers and peer not in self.peers:
+            raise PolicyError(f"The owner of image '{request.image}' does not offer it to this peer.")
+        for what, value, allowed in (
+            ("protocol", request.protocol, self.protocols),
+            ("loss", request.loss, self.losses),
+            ("transform", request.transform, self.transforms),
+            ("use of the fixed mask", request.fixed_mask, self.masks),
+        ):
+            if value not in allowed:
+                raise PolicyError(
+                    f"The {what} '{value}' is not permitted for image '{request.image}' by its owner;"
+                    f" permitted: {', '.join(sorted(allowed))}."
+                )
+        if request.fixed_mask != "none" and not has_mask:
+            raise PolicyError(
+                f"Image '{request.image}' is shared without a mask: the use of its mask must be 'none', not"
+                f" '{request.fixed_mask}'."
+            )
+        check_factors(request.levels)
+        if request.sampling == "gms" and request.protocol == "mpc":
+            self._check_disclosed_sampling(request)
+
+    def _check_disclosed_sampling(self, request: Request) -> None:
+        if not (self.disclosed_sampling and request.disclose_sampling):
+            raise PolicyError(
+                "Under mpc, gms sampling shows party 2 where the moving image has edges. Both sides must allow it by"
+                " name (register --disclose-sampling, serve --allow-disclosed-sampling); or use fhe, or urs."
+            )
+
+
+def numbers_per_evaluation(request: Request, dimension: int) -> int:
+    """Numbers opened at every evaluation of the request's loss and transform."""
+    loss = LOSSES[request.loss]
+    if request.fixed_mask == "private":
+        loss = with_private_mask(loss)
+    return len(loss.terms(parameter_count(request.transform, dimension)))
+
+
+def grants(
+    request: Request, levels: list[Level], touchable: list[int], account: ImageAccount, bits: int
+) -> list[LevelGrant]:
+    """What each level may open, given what is on record. `touchable`: voxels of each level that can be measured."""
+    each = numbers_per_evaluation(request, levels[0].geometry.dimension)
+    out = []
+    for level, voxels in zip(levels, touchable, strict=True):
+        left = account.left(level.factor, voxels, bits)
+        fits = request.evaluations if request.protocol == "clear" else min(request.evaluations, left // each)
+        out.append(LevelGrant(level.factor, len(level.samples), each, fits, left))
+    return out
+
+
+def check_budget(levels: list[LevelGrant], account: ImageAccount) -> None:
+    """BudgetError before the run starts if a level cannot afford the fewest useful evaluations."""
+    poor = [g for g in levels if g.evaluations < FEWEST_EVALUATIONS]
+    if not poor:
+        return
+    lines = [
+        f"shrink factor {g.factor} ({g.samples} voxels): {g.numbers_left} numbers left, {g.numbers_per_evaluation} needed"
+        f" per evaluation and at least {FEWEST_EVALUATIONS} evaluations"
+        for g in poor
+    ]
+    fits = [str(g.factor) for g in levels if g.evaluations >= FEWEST_EVALUATIONS]
+    raise BudgetError(
+        "The disclosure budget does not allow this run: "
+        + "; ".join(lines)
+        + ". "
+        + (f"Levels {','.join(fits)} would fit, or a transform with fewer parameters. " if fits else "")
+        + f"The owner of the fixed image can raise it (now {account.budget.percent_per_level:g} % of each level:"
+        " ppir serve --budget-percent)."
+    )

@@ -1,0 +1,196 @@
+"""The one private primitive, and what a protocol is.
+
+Party 2 holds fixed operands (integer vectors over the samples of a level, such as J). Party 1 holds columns S
+(integers, new at every evaluation). For a list of terms (column c, operand v) party 1 learns Σ_x S_c(x)·v(x) and
+nothing else moves. Every loss is written against this; a protocol is one class on each side:
+
+    PrivateProduct   party 1: open_level, evaluate
+    FixedSide        party 2: open_level, receive (a request, whole), answer (after it was counted)
+
+All values are exact integers, so every protocol gives the same numbers and the optimiser the same path.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from PPIRLogic.errors import ProtocolError
+from PPIRLogic.peer.channel import Channel, Message
+from PPIRLogic.secure.ring import DEGREE, LANES
+
+CHUNK = DEGREE
+GROUP = CHUNK * LANES
+Columns = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One number to open: Σ_x column·operand. `kind` names it in the ledger."""
+
+    column: int
+    operand: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class OperandInfo:
+    """A fixed operand as both sides know it: its name and the largest magnitude it can have."""
+
+    name: str
+    bound: int
+
+
+@dataclass(frozen=True)
+class LevelInfo:
+    """What both parties know of an open level. `active` are the chunks party 1 uses; party 2 is not told."""
+
+    index: int
+    samples: int
+    operands: tuple[OperandInfo, ...]
+    active: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.samples // CHUNK)
+
+    def bound(self, operand: str) -> int:
+        return next(o.bound for o in self.operands if o.name == operand)
+
+
+class ColumnSource(Protocol):
+    """Where a product gets S from, group by group, so that S is never held whole."""
+
+    columns: int
+    groups: int
+
+    def prepare(self, workers: int) -> None: ...
+
+    def block(self, group: int, worker: int, out: Columns) -> None:
+        """Fill out (columns, GROUP) with the quantised columns of the group's eight active chunks."""
+
+    def finish(self) -> None: ...
+
+    def absolute_sums(self) -> NDArray[np.int64]:
+        """Σ|S| per column, after `finish`."""
+
+    def norms(self) -> NDArray[np.float64]:
+        """‖S‖₂ per column, after `finish`."""
+
+    def column_scales(self) -> NDArray[np.float64]:
+        """Integers per real unit, per column. Party 1's own; they never travel."""
+
+
+@dataclass
+class Link:
+    """What a protocol needs of the session around it."""
+
+    channel: Channel
+    session: bytes
+    threads: int
+    check: Callable[[], None]  # raises if the run was cancelled or the peer is gone
+    timeout: float = 120.0
+    dealer: Channel | None = None
+    dealer_key: bytes = b""
+
+    def check_channel(self) -> None:
+        """Raise if the peer (or the dealer) said goodbye or is gone."""
+        for channel in (self.channel, self.dealer):
+            if channel is not None:
+                if channel.farewell is not None:
+                    raise_if_error(channel.farewell)
+                channel.check()
+
+    def receive(self, kind: str) -> Message:
+        """The next message, which must be of this kind."""
+        message = self.channel.receive(self.timeout)
+        if message.kind != kind:
+            raise_if_error(message)
+            raise ProtocolError(f"Expected a message '{kind}' from {self.channel.peer_name}, got '{message.kind}'.")
+        return message
+
+
+def raise_if_error(message: Message) -> None:
+    """Turn a peer's 'error' or 'bye' into the exception it stands for."""
+    from PPIRLogic.peer.messages import error_from
+
+    if message.kind in ("error", "bye"):
+        raise error_from(message)
+
+
+class PrivateProduct(ABC):
+    """Party 1's side of a protocol."""
+
+    name: str
+    bits_per_number: int
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+
+    @abstractmethod
+    def open_level(self, level: LevelInfo, first: bytes) -> None:
+        """Receive party 2's protected operands of this level; `first` is our part of the level's seed."""
+
+    @abstractmethod
+    def evaluate(
+        self, source: ColumnSource, terms: Sequence[Term], evaluation: int, announce: Callable[[], None]
+    ) -> list[int]:
+        """The exact sums, one per term. `announce` is called right before the first byte of the request is sent.
+
+        FixedPointError, before that, if a sum could leave the exact range.
+        """
+
+
+class FixedSide(ABC):
+    """Party 2's side of a protocol."""
+
+    name: str
+    bits_per_number: int
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+
+    @abstractmethod
+    def open_level(self, level: LevelInfo, operands: Mapping[str, Columns], first: bytes, second: bytes) -> None:
+        """Protect and send the operands; `first`, `second` are the parties' contributions to the level's seed."""
+
+    @abstractmethod
+    def receive(self, header: Mapping[str, Any], terms: Sequence[Term]) -> bytes:
+        """Take in one whole request; returns its hash. Nothing leaves yet."""
+
+    @abstractmethod
+    def answer(self) -> None:
+        """Send the answer to the request received last. Called only after it was counted and synced.
+
+        Called again (an identical request came twice) it sends the same bytes.
+        """
+
+
+def over_groups(source: ColumnSource, link: Link, work: Callable[[int, int, Columns], None]) -> None:
+    """Run work(group, worker, block) over all groups of the source on the link's threads.
+
+    Sums are of exact integers, so the order in which threads finish does not matter.
+    """
+    workers = max(1, min(link.threads, source.groups))
+    source.prepare(workers)
+
+    def run(worker: int) -> None:
+        block = np.empty((source.columns, GROUP), np.int32)
+        for group in range(worker, source.groups, workers):
+            link.check()
+            source.block(group, worker, block)
+            work(group, worker, block)
+
+    if workers == 1:
+        run(0)
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            for future in [pool.submit(run, w) for w in range(workers)]:
+                future.result()
+    source.finish()

@@ -1,0 +1,408 @@
+"""The exact encrypted inner product: BFV with coefficient packing, two parties, no third one.
+
+Party 2 encrypts each chunk of n fixed values as Σ v_j X^j. Party 1 multiplies by Σ s_j X^(n−1−j): coefficient
+n−1 of the product is the inner product. Keys and parameter validation are Microsoft SEAL's (through
+tenseal.sealapi, 128-bit classical security by its own table); the transforms and the multiply-accumulate are
+ours (`ring`), in SEAL's own residue form, because SEAL's Python binding moves ciphertexts only through files
+and holds the interpreter lock. No byte from the network ever reaches SEAL.
+
+What protects what (n = 8192, Q = four 30-bit primes, 2^120; t = 2^46 − 21, prime):
+
+- Party 2's image: ring learning with errors under its secret key; one fresh key pair per level, never stored.
+- Party 1's S, against the key holder, who can open every ciphertext:
+  (1) `c1` of the answer is re-randomised with a fresh encryption of zero under the public key; the public
+      polynomials `pk1` and every `c1` are expanded from a seed both parties contributed to, so a key holder
+      cannot choose a key that does not mask;
+  (2) of `c0` only the one coefficient that carries the result travels, with a one-time pad modulo t and a
+      uniform flood of ±F, F = Q/4t ≈ 2^72, added before the modulus switch: it hides the noise term S·e
+      (|S·e| ≤ 26·‖S‖₂ except with probability 2^-50) to a statistical distance of at most 2^-40.
+- `check_range` refuses, before anything is sent, an S for which the result could wrap or the noise could reach
+  the flood.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import njit, uint32, uint64
+from numpy.typing import NDArray
+
+from PPIRLogic.errors import FixedPointError, MissingDependencyError, ProtocolError
+from PPIRLogic.secure import ring
+from PPIRLogic.secure.prg import Stream, secret_stream
+from PPIRLogic.secure.ring import DEGREE, LANES
+
+PLAIN_MODULUS = 2**46 - 21
+PRIMES = (1073430529, 1073479681, 1073643521, 1073692673)
+SPECIAL_BITS = 20
+KEPT = 2  # primes left after the modulus switch
+Q = math.prod(PRIMES)
+Q_KEPT = math.prod(PRIMES[:KEPT])
+FLOOD = Q // (4 * PLAIN_MODULUS)
+SECURITY_BITS = 40
+CHUNK_BYTES = len(PRIMES) * DEGREE * 15 // 4
+ANSWER_BYTES = KEPT * DEGREE * 15 // 4 + 8
+GROUP = LANES * DEGREE
+Residues = NDArray[np.uint32]
+
+_PRIME_ARRAY = np.array(PRIMES, np.uint32)
+_jit = njit(nogil=True, cache=True, boundscheck=False)
+
+
+def check_range(largest_sum: int, norm: float) -> None:
+    """Refuse S before it is used: `largest_sum` = max over columns of Σ|S|·max|V|, `norm` = max ‖S‖₂.
+
+    FixedPointError if a result could wrap modulo t, or if the noise could show through the flood.
+    """
+    if 2 * largest_sum >= PLAIN_MODULUS:
+        raise FixedPointError(
+            f"A sum could reach {largest_sum:.3g}, beyond the exact range of ±{PLAIN_MODULUS // 2:.3g} of the encrypted"
+            " product. Nothing was sent. Use fewer samples (sampling urs or gms) or a coarser finest level."
+        )
+    if 26 * norm > 2.0**-SECURITY_BITS * 2 * FLOOD:
+        raise FixedPointError(
+            f"The norm {norm:.3g} of a column is too large for the noise to be hidden to 2^-{SECURITY_BITS}. Nothing was"
+            " sent. Use fewer samples (sampling urs or gms) or a coarser finest level."
+        )
+
+
+@lru_cache(maxsize=1)
+def _seal_context() -> tuple[Any, Any]:
+    try:
+        import tenseal.sealapi as seal
+    except ImportError as error:
+        raise MissingDependencyError(
+            "The fhe protocol needs the package tenseal, which is not installed here: pip install 'ppir[fhe]'."
+        ) from error
+    parameters = seal.EncryptionParameters(seal.SCHEME_TYPE.BFV)
+    parameters.set_poly_modulus_degree(DEGREE)
+    moduli = seal.CoeffModulus.Create(DEGREE, [ring.PRIME_BITS] * len(PRIMES) + [SPECIAL_BITS])
+    parameters.set_coeff_modulus(moduli)
+    parameters.set_plain_modulus(PLAIN_MODULUS)
+    context = seal.SEALContext(parameters, True, seal.SEC_LEVEL_TYPE.TC128)
+    if not context.parameters_set() or tuple(m.value() for m in moduli)[: len(PRIMES)] != PRIMES:
+        raise MissingDependencyError(
+            "The installed tenseal does not accept the parameters of the fhe protocol"
+            f" ({context.parameters_error_message()}). Install tenseal 0.3.18."
+        )
+    return seal, context
+
+
+def joint_seed(session: bytes, level: int, first: bytes, second: bytes) -> bytes:
+    """The seed of a level's public polynomials: both parties' 32 bytes, the session and the level."""
+    return hashlib.sha256(b"PPIR-BFV-seed" + session + level.to_bytes(4, "big") + first + second).digest()
+
+
+def _uniform(seed: bytes, *label: str | int) -> Residues:
+    """A public uniform polynomial in the transform domain, (primes, n), from the joint seed."""
+    out = np.empty((len(PRIMES), DEGREE), np.uint32)
+    for i, prime in enumerate(PRIMES):
+        words = Stream(seed, "uniform", *label, i).words(DEGREE + 256)
+        if ring.uniform_below(words, uint32(prime), out[i]) < 0:  # probability below 2^-300
+            raise ProtocolError("The seed of this level gave too few uniform words; start the run again.")
+    return out
+
+
+# ----------------------------------------------------------------------------------- party 2: key holder
+
+
+@_jit
+def _scaled_residues(
+    values: Any, quotient: Any, remainder: int, t: int, errors: Any, prime: int, delta: int, out: Any
+) -> None:
+    """out (8·n,) = round(Q·v/t) + e mod p for eight chunks of signed v, |v| < 2^24; Q = delta·t + remainder."""
+    n = out.size // 8
+    for lane in range(8):
+        for j in range(n):
+            v = np.int64(values[lane * n + j])
+            # round(Q·v/t) = delta·v + floor((remainder·v + t/2) / t), in two steps so that 64 bits suffice
+            high = v >> 12
+            low = v - (high << 12)
+            a = remainder * high
+            qa = a // t
+            small = (qa << 12) + ((a - qa * t) * 4096 + remainder * low + t // 2) // t
+            r = ((delta % prime) * (v % prime) + small % prime + np.int64(errors[lane * n + j]) + prime) % prime
+            out[j * 8 + lane] = uint32(r)
+
+
+@_jit
+def _hide(x: Any, a: Any, secret: Any, prime: int, out: Any) -> None:
+    """out[lane] = x − a[lane]·s mod p, in the transform domain."""
+    n = secret.size
+    p = uint64(prime)
+    for lane in range(out.shape[0]):
+        for j in range(n):
+            h = uint64(a[lane, j]) * uint64(secret[j]) % p
+            out[lane, j] = uint32((uint64(x[j * 8 + lane]) + p - h) % p)
+
+
+@_jit
+def _dot_reversed(c1: Any, secret: Any) -> int:
+    """Σ c1_i · s_(n−1−i) over the integers: ternary s, 30-bit residues."""
+    total = 0
+    n = secret.size
+    for i in range(n):
+        total += np.int64(c1[i]) * np.int64(secret[n - 1 - i])
+    return total
+
+
+@dataclass
+class KeyHolder:
+    """Party 2's side of one level: makes the key pair, encrypts the fixed operands, opens the answers."""
+
+    seed: bytes
+
+    def __post_init__(self) -> None:
+        seal, context = _seal_context()
+        generator = seal.KeyGenerator(context)
+        secret = generator.secret_key()
+        self._secret = _read(secret.data(), 0).astype(np.uint32)
+        self._ternary = _coefficients(self._secret[0])
+        public = seal.PublicKey()
+        generator.create_public_key(public)
+        data = public.data()
+        self._public = self._move_to_seed(_read(data, 0), _read(data, (len(PRIMES) + 1) * DEGREE))
+        self._random = secret_stream()
+
+    def _move_to_seed(self, pk0: NDArray[np.uint64], pk1: NDArray[np.uint64]) -> Residues:
+        """pk0' = pk0 + (pk1 − a')·s: SEAL's public key, with pk1 exchanged for the jointly seeded a'."""
+        p = _PRIME_ARRAY.astype(np.uint64)[:, None]
+        a = _uniform(self.seed, "public").astype(np.uint64)
+        return ((pk0 + (pk1 + p - a) % p * self._secret) % p).astype(np.uint32)
+
+    def public_key(self) -> NDArray[np.uint8]:
+        """pk0 in the transform domain, packed; pk1 is expanded from the seed by both sides."""
+        return ring.pack30(self._public)
+
+    def encrypt(self, values: NDArray[np.int32], operand: str, first_chunk: int) -> NDArray[np.uint8]:
+        """Up to eight chunks (int32, padded to a multiple of n with zeros) to their packed c0."""
+        chunks = -(-values.size // DEGREE)
+        padded = np.zeros(GROUP, np.int32)
+        padded[: values.size] = values
+        errors = np.empty(GROUP, np.int8)
+        ring.centred_binomial(self._random.words(GROUP, np.uint64), errors)
+        a = np.zeros((LANES, len(PRIMES), DEGREE), np.uint32)
+        for lane in range(chunks):
+            a[lane] = _uniform(self.seed, operand, first_chunk + lane)
+        out = np.empty((LANES, len(PRIMES), DEGREE), np.uint32)
+        x = np.empty(GROUP, np.uint32)
+        for i, prime in enumerate(PRIMES):
+            table = ring.tables(prime)
+            _scaled_residues(
+                padded, 0, Q % PLAIN_MODULUS, PLAIN_MODULUS, errors, prime, (Q // PLAIN_MODULUS) % prime, x
+            )
+            ring.forward(x, table.forward, table.forward_quotient, prime)
+            _hide(x, a[:, i], self._secret[i], prime, out[:, i])
+        return ring.pack30(out[:chunks])
+
+    def open(self, answers: bytes | memoryview, count: int) -> NDArray[np.uint64]:
+        """The (padded, flooded) results modulo t of `count` re-randomised answers; ProtocolError if malformed."""
+        view = memoryview(answers)
+        if len(view) != count * ANSWER_BYTES:
+            raise ProtocolError(f"{count} encrypted answers take {count * ANSWER_BYTES} bytes, not {len(view)}.")
+        out = np.empty(count, np.uint64)
+        for k in range(count):
+            part = view[k * ANSWER_BYTES : (k + 1) * ANSWER_BYTES]
+            b = int.from_bytes(part[-8:], "little")
+            c1 = checked_residues(ring.unpack30(part[:-8]).reshape(KEPT, DEGREE), PRIMES[:KEPT])
+            if b >= Q_KEPT:
+                raise ProtocolError("An encrypted answer holds a coefficient out of range.")
+            residues = [_dot_reversed(c1[i], self._ternary) % PRIMES[i] for i in range(KEPT)]
+            phase = (b + _crt(residues, PRIMES[:KEPT])) % Q_KEPT
+            out[k] = (phase * PLAIN_MODULUS + Q_KEPT // 2) // Q_KEPT % PLAIN_MODULUS
+        return out
+
+
+def _read(data: Any, start: int) -> NDArray[np.uint64]:
+    """The residues (primes, n) of one polynomial of a SEAL key; the special prime's come last and stay behind."""
+    count = len(PRIMES) * DEGREE
+    return np.fromiter((data[start + i] for i in range(count)), np.uint64, count).reshape(-1, DEGREE)
+
+
+def _coefficients(transformed: Residues) -> NDArray[np.int8]:
+    """The secret's ternary coefficients from its first residue in the transform domain."""
+    prime = PRIMES[0]
+    table = ring.tables(prime)
+    lanes = np.zeros(GROUP, np.uint32)
+    lanes[::LANES] = transformed
+    ring.inverse(lanes, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
+    values = lanes[::LANES].astype(np.int64)
+    return np.where(values > 1, values - prime, values).astype(np.int8)
+
+
+def _crt(residues: list[int], primes: tuple[int, ...]) -> int:
+    value, modulus = residues[0], primes[0]
+    for r, p in zip(residues[1:], primes[1:], strict=True):
+        value += modulus * ((r - value) * pow(modulus, -1, p) % p)
+        modulus *= p
+    return value
+
+
+def checked_residues(values: Residues, primes: tuple[int, ...]) -> Residues:
+    """`values` (..., primes, n) from the wire, or ProtocolError if one is not below its prime."""
+    if (values.max(axis=-1) >= np.array(primes, np.uint32)).any():
+        raise ProtocolError("A polynomial from the peer holds a residue out of range.")
+    return values
+
+
+# ------------------------------------------------------------------------------------ party 1: evaluator
+
+
+@_jit
+def _interleave(part: Any, lane: int, out: Any) -> None:
+    for j in range(part.size):
+        out[j * 8 + lane] = part[j]
+
+
+class Operand:
+    """Party 1's copy of one encrypted fixed operand: groups of eight chunks, (groups, 2, primes, n·8)."""
+
+    def __init__(self, chunks: int) -> None:
+        self.chunks = chunks
+        self.data = np.zeros((-(-chunks // LANES), 2, len(PRIMES), GROUP), np.uint32)
+
+    def fill(self, seed: bytes, operand: str, chunk: int, slot: int, packed: bytes | memoryview) -> None:
+        """Take one chunk's packed c0 from the wire (checked) into `slot` and expand its c1 from the seed."""
+        if len(packed) != CHUNK_BYTES or not 0 <= slot < self.chunks:
+            raise ProtocolError("The encrypted fixed image has a length that does not fit its level.")
+        c0 = checked_residues(ring.unpack30(packed).reshape(len(PRIMES), DEGREE), PRIMES)
+        c1 = _uniform(seed, operand, chunk)
+        group, lane = divmod(slot, LANES)
+        for i in range(len(PRIMES)):
+            _interleave(c0[i], lane, self.data[group, 0, i])
+            _interleave(c1[i], lane, self.data[group, 1, i])
+
+
+@_jit
+def _accumulate(block: Any, column: int, group: Any, total: Any, primes: Any, twiddle: Any, quotient: Any) -> None:
+    x = np.empty(block.shape[1], np.uint32)
+    for i in range(primes.size):
+        ring.lift_reversed(block[column], primes[i], x)
+        ring.forward(x, twiddle[i], quotient[i], primes[i])
+        ring.multiply_accumulate(x, group[0, i], total[0, i], primes[i])
+        ring.multiply_accumulate(x, group[1, i], total[1, i], primes[i])
+
+
+@_jit
+def _switch_modulus(c: Any, primes: Any, p2_inverse: int, out: Any) -> None:
+    """out = round(c / (p2·p3)) mod p0, p1 for residues c (4, n): the remainder by CRT, subtracted, divided out."""
+    p0, p1, p2, p3 = np.int64(primes[0]), np.int64(primes[1]), np.int64(primes[2]), np.int64(primes[3])
+    dropped = p2 * p3
+    inverse0 = _power(dropped % p0, p0 - 2, p0)
+    inverse1 = _power(dropped % p1, p1 - 2, p1)
+    for j in range(c.shape[1]):
+        r2, r3 = np.int64(c[2, j]), np.int64(c[3, j])
+        r = r2 + p2 * (((r3 - r2) % p3) * p2_inverse % p3)
+        if r > dropped // 2:
+            r -= dropped
+        out[0, j] = uint32((np.int64(c[0, j]) - r) % p0 * inverse0 % p0)
+        out[1, j] = uint32((np.int64(c[1, j]) - r) % p1 * inverse1 % p1)
+
+
+@_jit
+def _power(base: int, exponent: int, modulus: int) -> int:
+    result = np.int64(1)
+    while exponent > 0:
+        if exponent & 1:
+            result = result * base % modulus
+        base = base * base % modulus
+        exponent >>= 1
+    return result
+
+
+class Accumulator:
+    """Sums of products for `count` results, one per worker thread; `add` releases the interpreter lock."""
+
+    def __init__(self, count: int) -> None:
+        self.total = np.zeros((count, 2, len(PRIMES), DEGREE), np.uint64)
+
+    def add(self, block: NDArray[np.int32], column: int, group: Residues, result: int) -> None:
+        """Add Σ over the group of block[column]·operand to `result`; block int32 (columns, 8·n)."""
+        _accumulate(block, column, group, self.total[result], _PRIME_ARRAY, *_twiddles())
+
+    def merge(self, other: Accumulator) -> None:
+        self.total = (self.total + other.total) % _PRIME_ARRAY.astype(np.uint64)[:, None]
+
+
+@lru_cache(maxsize=1)
+def _twiddles() -> tuple[Residues, Residues]:
+    return (
+        np.stack([ring.tables(p).forward for p in PRIMES]),
+        np.stack([ring.tables(p).forward_quotient for p in PRIMES]),
+    )
+
+
+class Evaluator:
+    """Party 1's side of one level: blinds accumulated products and takes the pads off the answers."""
+
+    def __init__(self, seed: bytes, public_key: bytes | memoryview) -> None:
+        if len(public_key) != CHUNK_BYTES:
+            raise ProtocolError(f"The public key takes {CHUNK_BYTES} bytes, not {len(public_key)}.")
+        pk0 = checked_residues(ring.unpack30(public_key).reshape(len(PRIMES), DEGREE), PRIMES)
+        self._public = np.stack([pk0, _uniform(seed, "public")]).astype(np.uint64)
+        self._random = secret_stream()
+
+    def blind(self, totals: NDArray[np.uint64]) -> tuple[bytes, list[int]]:
+        """Totals (count, 2, primes, n) in the transform domain to what travels, and the one-time pads kept here."""
+        parts: list[bytes] = []
+        pads: list[int] = []
+        for start in range(0, len(totals), LANES):
+            lanes = self._rerandomised(totals[start : start + LANES])
+            for lane in range(min(LANES, len(totals) - start)):
+                pad = secrets.randbelow(PLAIN_MODULUS)
+                parts += [self._switched_c1(lanes[1, :, :, lane]), _padded_coefficient(lanes[0, :, -1, lane], pad)]
+                pads.append(pad)
+        return b"".join(parts), pads
+
+    def _rerandomised(self, totals: NDArray[np.uint64]) -> Residues:
+        """Add pk·u + e per result, back to coefficients: (2, primes, n, lanes)."""
+        out = np.zeros((2, len(PRIMES), DEGREE, LANES), np.uint32)
+        u = np.empty(GROUP, np.int8)
+        if ring.ternary(self._random.bytes(GROUP + GROUP // 64 + 4096), u) < 0:  # probability below 2^-300
+            raise ProtocolError("Too few random bytes; start the run again.")
+        errors = np.empty((2, GROUP), np.int8)
+        for part in range(2):
+            ring.centred_binomial(self._random.words(GROUP, np.uint64), errors[part])
+        for i, prime in enumerate(PRIMES):
+            table = ring.tables(prime)
+            u_hat = _transformed(u, prime).astype(np.uint64)
+            for part in range(2):
+                x = u_hat * self._public[part, i][:, None] + _transformed(errors[part], prime)
+                x[:, : len(totals)] += totals[:, part, i].T
+                flat = (x % prime).astype(np.uint32).reshape(-1)
+                ring.inverse(flat, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
+                out[part, i] = flat.reshape(DEGREE, LANES)
+        return out
+
+    @staticmethod
+    def _switched_c1(c1: Residues) -> bytes:
+        out = np.empty((KEPT, DEGREE), np.uint32)
+        _switch_modulus(np.ascontiguousarray(c1), _PRIME_ARRAY, pow(PRIMES[2], -1, PRIMES[3]), out)
+        return ring.pack30(out).tobytes()
+
+    @staticmethod
+    def unblind(opened: NDArray[np.uint64], pads: list[int]) -> list[int]:
+        """The exact signed results."""
+        half = PLAIN_MODULUS // 2
+        return [(int(o) - pad + half) % PLAIN_MODULUS - half for o, pad in zip(opened, pads, strict=True)]
+
+
+def _transformed(small: NDArray[np.int8], prime: int) -> Residues:
+    """Eight small polynomials (n·8,) to the transform domain as (n, 8)."""
+    table = ring.tables(prime)
+    x = np.where(small < 0, small.astype(np.int64) + prime, small).astype(np.uint32)
+    ring.forward(x, table.forward, table.forward_quotient, prime)
+    return x.reshape(DEGREE, LANES)
+
+
+def _padded_coefficient(residues: Residues, pad: int) -> bytes:
+    """Pad modulo t and flood on the one coefficient that carries the result, then switched to the kept primes."""
+    value = _crt([int(r) for r in residues], PRIMES)
+    value = (value + (Q * pad + PLAIN_MODULUS // 2) // PLAIN_MODULUS + secrets.randbelow(2 * FLOOD) - FLOOD) % Q
+    return ((value * Q_KEPT + Q // 2) // Q % Q_KEPT).to_bytes(8, "little")

@@ -1,0 +1,104 @@
+"""The unprotected protocol: party 2 sends its quantised image. For comparison only, never by default.
+
+It runs over the same network path and on the same integers as the protected ones, so the optimiser takes
+bit for bit the same path: the yardstick for all others. Both sides must allow it by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from PPIRLogic.errors import ProtocolError
+from PPIRLogic.secure.base import (
+    CHUNK,
+    GROUP,
+    Columns,
+    ColumnSource,
+    FixedSide,
+    LevelInfo,
+    Link,
+    PrivateProduct,
+    Term,
+    over_groups,
+)
+from PPIRLogic.secure.ring import LANES
+
+
+@njit(nogil=True, cache=True)
+def _dot(a: Any, b: Any) -> int:
+    total = np.int64(0)
+    for i in range(a.size):
+        total += np.int64(a[i]) * np.int64(b[i])
+    return total
+
+
+class ClearProduct(PrivateProduct):
+    name = "clear"
+    bits_per_number = 64
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(link)
+        self._operands: dict[str, Columns] = {}
+
+    def open_level(self, level: LevelInfo, first: bytes) -> None:
+        self._operands.clear()
+        slot = {int(c): i for i, c in enumerate(level.active)}
+        for info in level.operands:
+            packed = np.zeros(-(-len(level.active) // LANES) * GROUP, np.int32)
+            for group in range(-(-level.samples // GROUP)):
+                count = min(GROUP, level.samples - group * GROUP)
+                message = self.link.receive("data")
+                if len(message.payload) != 4 * count:
+                    raise ProtocolError("The fixed image has a length that does not fit its level.")
+                values = np.frombuffer(message.payload, "<i4")
+                if np.abs(values, dtype=np.int64).max(initial=0) > info.bound:
+                    raise ProtocolError("The fixed image holds values out of range.")
+                for lane in range(-(-count // CHUNK)):
+                    at = slot.get(group * LANES + lane)
+                    if at is not None:
+                        part = values[lane * CHUNK : (lane + 1) * CHUNK]
+                        packed[at * CHUNK : at * CHUNK + len(part)] = part
+            self._operands[info.name] = packed
+
+    def evaluate(
+        self, source: ColumnSource, terms: Sequence[Term], evaluation: int, announce: Callable[[], None]
+    ) -> list[int]:
+        sums = np.zeros((source.groups, len(terms)), np.int64)
+
+        def work(group: int, worker: int, block: Columns) -> None:
+            for i, term in enumerate(terms):
+                fixed = self._operands[term.operand][group * GROUP : (group + 1) * GROUP]
+                sums[group, i] = _dot(block[term.column], fixed)
+
+        over_groups(source, self.link, work)
+        announce()
+        self.link.channel.send("request", {"hash": hashlib.sha256(sums.tobytes()).digest()})
+        self.link.receive("answer")  # party 2 has counted
+        return [int(v) for v in sums.sum(axis=0)]
+
+
+class ClearFixed(FixedSide):
+    name = "clear"
+    bits_per_number = 64
+
+    def open_level(self, level: LevelInfo, operands: Mapping[str, Columns], first: bytes, second: bytes) -> None:
+        for info in level.operands:
+            values = operands[info.name]
+            for start in range(0, len(values), GROUP):
+                self.link.check()
+                part = np.ascontiguousarray(values[start : start + GROUP], "<i4")
+                self.link.channel.send("data", {"operand": info.name, "start": start}, part.data)
+
+    def receive(self, header: Mapping[str, Any], terms: Sequence[Term]) -> bytes:
+        digest = self.link.receive("request").data.get("hash")
+        if not isinstance(digest, bytes) or len(digest) != 32:
+            raise ProtocolError("A request without its hash.")
+        return digest
+
+    def answer(self) -> None:
+        self.link.channel.send("answer")

@@ -1,0 +1,196 @@
+"""Secret sharing with a dealer: additive shares modulo 2^64, the fixed operand opened (masked) once per level.
+
+Party 2 publishes F = V − b once per level, party 1 sends E = S − a at every evaluation, and the dealer, who sees
+neither, gives correlated randomness: party 1 expands a and c1 from K0, party 2 expands b from K1 and receives
+c2 = a·b − c1. Then z1 = S·F + c1 at party 1 and z2 = E·b + c2 at party 2 are shares of S·V; z2 alone travels,
+to party 1. Every a and c1 belongs to one (level, evaluation) and is never used again; every b to one level.
+
+Per evaluation: 8 bytes per sample and column up, 8 bytes per number down. The dealer learns sizes, levels and
+evaluations. It must be run by neither hospital and collude with nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from PPIRLogic.errors import DealerError, ProtocolError
+from PPIRLogic.secure.base import (
+    GROUP,
+    Columns,
+    ColumnSource,
+    FixedSide,
+    LevelInfo,
+    Link,
+    PrivateProduct,
+    Term,
+    over_groups,
+)
+from PPIRLogic.secure.crypten_ring import load_crypten, open_to_party_1
+from PPIRLogic.secure.prg import Stream
+
+BITS = 64
+Ring = NDArray[np.int64]
+
+
+@njit(nogil=True, cache=True)
+def ring_dot(a: Any, b: Any) -> int:
+    """Σ a·b modulo 2^64, int64 with wrap-around."""
+    total = np.int64(0)
+    for i in range(a.size):
+        total += np.int64(a[i]) * np.int64(b[i])
+    return total
+
+
+def mask_of_columns(key: bytes, level: int, evaluation: int, group: int, columns: int, count: int) -> Ring:
+    """a: (columns, count), used for one evaluation of one level."""
+    return Stream(key, "a", level, evaluation, group).words(columns * count, np.int64).reshape(columns, count)
+
+
+def mask_of_operand(key: bytes, level: int, operand: str, group: int, count: int) -> Ring:
+    """b: (count,), used for one operand of one level."""
+    return Stream(key, "b", level, operand, group).words(count, np.int64)
+
+
+def share_of_product(key: bytes, level: int, evaluation: int, terms: int) -> Ring:
+    """c1: (terms,), used for one evaluation."""
+    return Stream(key, "c", level, evaluation).words(terms, np.int64)
+
+
+def group_size(samples: int, group: int) -> int:
+    return min(GROUP, samples - group * GROUP)
+
+
+class MpcProduct(PrivateProduct):
+    name = "mpc"
+    bits_per_number = BITS
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(link)
+        load_crypten()
+        self._masked: dict[str, Ring] = {}
+        self._level: LevelInfo | None = None
+        self._used: set[tuple[int, int]] = set()
+
+    def open_level(self, level: LevelInfo, first: bytes) -> None:
+        if level.active.size != level.chunks:
+            raise ProtocolError("Under mpc every chunk of the level takes part; choose the samples before the level.")
+        self._level = level
+        self._masked.clear()
+        for info in level.operands:
+            masked = np.zeros(-(-level.samples // GROUP) * GROUP, np.int64)
+            for group in range(-(-level.samples // GROUP)):
+                count = group_size(level.samples, group)
+                payload = self.link.receive("data").payload
+                if len(payload) != 8 * count:
+                    raise ProtocolError("The masked fixed image has a length that does not fit its level.")
+                masked[group * GROUP : group * GROUP + count] = np.frombuffer(payload, "<i8")
+            self._masked[info.name] = masked
+
+    def evaluate(
+        self, source: ColumnSource, terms: Sequence[Term], evaluation: int, announce: Callable[[], None]
+    ) -> list[int]:
+        level = self._level
+        assert level is not None
+        if (level.index, evaluation) in self._used:
+            raise ProtocolError("The masks of this evaluation were used already; they are never used twice.")
+        self._used.add((level.index, evaluation))
+        announce()
+        self._order(level, source.columns, terms, evaluation)
+        share = np.zeros((source.groups, len(terms)), np.int64)
+
+        def work(group: int, worker: int, block: Columns) -> None:
+            count = group_size(level.samples, group)
+            mask = mask_of_columns(self.link.dealer_key, level.index, evaluation, group, source.columns, count)
+            self.link.channel.send("request", {"group": group}, (block[:, :count] - mask).data)
+            for i, term in enumerate(terms):
+                fixed = self._masked[term.operand][group * GROUP : group * GROUP + count]
+                share[group, i] = ring_dot(block[term.column, :count], fixed)
+
+        over_groups(source, self.link, work)
+        total = share.sum(axis=0) + share_of_product(self.link.dealer_key, level.index, evaluation, len(terms))
+        opened = open_to_party_1(total, self.link, rank=0)
+        assert opened is not None
+        return [int(v) for v in opened]
+
+    def _order(self, level: LevelInfo, columns: int, terms: Sequence[Term], evaluation: int) -> None:
+        """Ask the dealer for this evaluation's correlation; it knows sizes only, and computes while we do."""
+        if self.link.dealer is None:
+            raise DealerError("The mpc protocol needs a dealer. Give its address with --dealer HOST:PORT.")
+        order = {
+            "level": level.index,
+            "evaluation": evaluation,
+            "samples": level.samples,
+            "columns": columns,
+            "terms": [[t.column, t.operand] for t in terms],
+        }
+        self.link.dealer.send("order", order)
+
+
+class MpcFixed(FixedSide):
+    name = "mpc"
+    bits_per_number = BITS
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(link)
+        load_crypten()
+        self._level: LevelInfo | None = None
+        self._share: Ring = np.empty(0, np.int64)
+
+    def open_level(self, level: LevelInfo, operands: Mapping[str, Columns], first: bytes, second: bytes) -> None:
+        self._level = level
+        for info in level.operands:
+            values = operands[info.name]
+            for group in range(-(-level.samples // GROUP)):
+                self.link.check()
+                count = group_size(level.samples, group)
+                mask = self._mask(info.name, group, count)
+                masked = values[group * GROUP : group * GROUP + count] - mask
+                self.link.channel.send("data", {"operand": info.name}, masked.data)
+
+    def _mask(self, operand: str, group: int, count: int) -> Ring:
+        assert self._level is not None
+        return mask_of_operand(self.link.dealer_key, self._level.index, operand, group, count)
+
+    def receive(self, header: Mapping[str, Any], terms: Sequence[Term]) -> bytes:
+        level = self._level
+        assert level is not None
+        columns, groups = max(t.column for t in terms) + 1, -(-level.samples // GROUP)
+        digests: dict[int, bytes] = {}
+        share = np.zeros(len(terms), np.int64)
+        masks: dict[str, Ring] = {}
+        while len(digests) < groups:
+            message = self.link.receive("request")
+            group = message.data.get("group")
+            if not isinstance(group, int) or not 0 <= group < groups or group in digests:
+                raise ProtocolError("A masked block with a wrong number.")
+            count = group_size(level.samples, group)
+            if len(message.payload) % (8 * count) or len(message.payload) < 8 * count * columns:
+                raise ProtocolError("A masked block whose length does not fit its level.")
+            block = np.frombuffer(message.payload, "<i8").reshape(-1, count)
+            masks = {t.operand: self._mask(t.operand, group, count) for t in terms}
+            for i, term in enumerate(terms):
+                share[i] += ring_dot(block[term.column], masks[term.operand])
+            digests[group] = hashlib.sha256(message.payload).digest()
+        self._share = share + self._correlation(header, len(terms))
+        return hashlib.sha256(b"".join(digests[g] for g in sorted(digests))).digest()
+
+    def _correlation(self, header: Mapping[str, Any], count: int) -> Ring:
+        assert self.link.dealer is not None and self._level is not None
+        message = self.link.dealer.receive(self.link.timeout)
+        wanted = {"level": self._level.index, "evaluation": header.get("evaluation")}
+        if message.kind != "correlation" or message.data != wanted or len(message.payload) != 8 * count:
+            raise DealerError(
+                f"The dealer sent '{message.kind}' where the correlation of evaluation {wanted['evaluation']} of level"
+                f" {wanted['level']} was due. Check that both parties name the same dealer, and start again."
+            )
+        return np.frombuffer(message.payload, "<i8")
+
+    def answer(self) -> None:
+        """Open towards party 1 through CrypTen: party 2's share is what travels."""
+        open_to_party_1(self._share, self.link, rank=1)

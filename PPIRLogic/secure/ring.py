@@ -1,0 +1,235 @@
+"""Arithmetic of the ring Z_Q[X]/(X^n + 1) in residue form: number-theoretic transforms and packing.
+
+n = 8192 and Q is the product of four 30-bit primes, so that a butterfly fits 32-bit lanes and eight
+polynomials are transformed side by side (`LANES`, one vector register). The order of the transformed
+coefficients and the choice of root (the smallest primitive 2n-th root of unity) are those of Microsoft SEAL,
+so keys made there can be used here as they are; a test compares both.
+
+Shapes: a batch of eight polynomials is uint32 (n * 8,), coefficient-major: element i*8 + lane.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import njit, uint32, uint64
+from numpy.typing import NDArray
+
+DEGREE = 8192
+LANES = 8
+PRIME_BITS = 30
+Words = NDArray[np.uint32]
+
+_jit = njit(nogil=True, cache=True, boundscheck=False)
+
+
+class Tables:
+    """Twiddle factors of one prime in bit-reversed order, with Shoup quotients floor(w·2^32 / p)."""
+
+    def __init__(self, prime: int) -> None:
+        root = _smallest_root(prime)
+        order = [int(format(i, f"0{DEGREE.bit_length() - 1}b")[::-1], 2) for i in range(DEGREE)]
+        self.prime = prime
+        self.forward, self.forward_quotient = _powers(root, prime, order)
+        self.inverse, self.inverse_quotient = _powers(pow(root, -1, prime), prime, order)
+        self.degree_inverse = pow(DEGREE, -1, prime)
+
+
+@lru_cache(maxsize=16)
+def tables(prime: int) -> Tables:
+    """The tables of `prime` (≡ 1 mod 2n, below 2^30), made once."""
+    return Tables(prime)
+
+
+def _smallest_root(prime: int) -> int:
+    exponent = (prime - 1) // (2 * DEGREE)
+    root = next(r for g in range(2, 10_000) if pow(r := pow(g, exponent, prime), DEGREE, prime) == prime - 1)
+    square, power, best = root * root % prime, root, root
+    for _ in range(DEGREE):  # the primitive roots are the odd powers
+        power = power * square % prime
+        best = min(best, power)
+    return best
+
+
+def _powers(root: int, prime: int, order: list[int]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    powers = [1] * DEGREE
+    for i in range(1, DEGREE):
+        powers[i] = powers[i - 1] * root % prime
+    values = [powers[i] for i in order]
+    return np.array(values, np.uint32), np.array([(v << 32) // prime for v in values], np.uint32)
+
+
+# --------------------------------------------------------------------------------------- transforms
+
+
+@_jit
+def _butterflies(low: Any, high: Any, w: Any, quotient: Any, p: Any, p2: Any) -> None:
+    for j in range(low.size):
+        u = low[j]
+        u = min(u, uint32(u - p2))
+        v = high[j]
+        r = uint32(uint32(v * w) - uint32(uint32((uint64(v) * quotient) >> uint64(32)) * p))
+        low[j] = uint32(u + r)
+        high[j] = uint32(uint32(u - r) + p2)
+
+
+@_jit
+def forward(x: Any, twiddle: Any, quotient: Any, prime: Any) -> None:
+    """In place: eight polynomials (residues < 4p) to the transform domain, residues < p."""
+    p, p2 = uint32(prime), uint32(2 * prime)
+    n = x.size // 8
+    span, blocks = n, 1
+    while blocks < n:
+        span >>= 1
+        for i in range(blocks):
+            a = 2 * i * span * 8
+            b = a + span * 8
+            _butterflies(x[a:b], x[b : b + span * 8], twiddle[blocks + i], uint64(quotient[blocks + i]), p, p2)
+        blocks <<= 1
+    for i in range(x.size):
+        u = x[i]
+        u = min(u, uint32(u - p2))
+        x[i] = min(u, uint32(u - p))
+
+
+@_jit
+def inverse(x: Any, twiddle: Any, quotient: Any, prime: Any, degree_inverse: Any) -> None:
+    """In place: eight polynomials (residues < p) back to coefficients, residues < p."""
+    p, p2 = uint32(prime), uint32(2 * prime)
+    n = x.size // 8
+    span, blocks = 1, n
+    while blocks > 1:
+        half = blocks >> 1
+        for i in range(half):
+            a = 2 * i * span * 8
+            b = a + span * 8
+            w, q = twiddle[half + i], uint64(quotient[half + i])
+            for j in range(span * 8):
+                u, v = x[a + j], x[b + j]
+                s = uint32(u + v)
+                x[a + j] = min(s, uint32(s - p2))
+                d = uint32(uint32(u - v) + p2)
+                x[b + j] = uint32(uint32(d * w) - uint32(uint32((uint64(d) * q) >> uint64(32)) * p))
+        span <<= 1
+        blocks = half
+    for i in range(x.size):
+        x[i] = uint32((uint64(x[i]) * uint64(degree_inverse)) % uint64(prime))
+
+
+@_jit
+def lift_reversed(values: Any, prime: Any, out: Any) -> None:
+    """Signed integers (8·n,), |v| < p, to eight polynomials with coefficient n−1−j = value j of its chunk."""
+    n = out.size // 8
+    p = np.int32(prime)
+    for lane in range(8):
+        base = lane * n
+        for j in range(n):
+            v = values[base + j]
+            out[(n - 1 - j) * 8 + lane] = uint32(v + p if v < 0 else v)
+
+
+@_jit
+def multiply_accumulate(x: Any, c: Any, total: Any, prime: Any) -> None:
+    """total (n,) += Σ_lane x·c, both (n·8,) in the transform domain, mod p. Eight products of 60 bits fit 64."""
+    p = uint64(prime)
+    for i in range(total.size):
+        s = uint64(0)
+        for lane in range(8):
+            s += uint64(x[i * 8 + lane]) * uint64(c[i * 8 + lane])
+        total[i] = (total[i] + s % p) % p
+
+
+# ------------------------------------------------------------------------------------------ sampling
+
+
+@_jit
+def uniform_below(words: Any, prime: Any, out: Any) -> int:
+    """Uniform residues by rejection of 30-bit words; returns how many words were used, or −1 if too few."""
+    j = 0
+    for i in range(out.size):
+        while True:
+            if j >= words.size:
+                return -1
+            w = words[j] & uint32(0x3FFFFFFF)
+            j += 1
+            if w < prime:
+                out[i] = w
+                break
+    return j
+
+
+@_jit
+def centred_binomial(words: Any, out: Any) -> None:
+    """Errors of standard deviation 3.24 (21 − 21 bits, SEAL's own choice) from 64-bit words; out int8."""
+    for i in range(out.size):
+        a = words[i] & uint64(0x1FFFFF)
+        b = (words[i] >> uint64(21)) & uint64(0x1FFFFF)
+        s = 0
+        for k in range(21):
+            s += np.int64((a >> uint64(k)) & uint64(1)) - np.int64((b >> uint64(k)) & uint64(1))
+        out[i] = s
+
+
+@_jit
+def ternary(random: Any, out: Any) -> int:
+    """Uniform in {−1, 0, 1} by rejection of bytes; returns −1 if `random` was too short."""
+    j = 0
+    for i in range(out.size):
+        while True:
+            if j >= random.size:
+                return -1
+            b = random[j]
+            j += 1
+            if b < 255:
+                out[i] = np.int8(b % 3) - np.int8(1)
+                break
+    return j
+
+
+# ------------------------------------------------------------------------------------------- packing
+
+
+@_jit
+def _pack(values: Any, out: Any) -> None:
+    for i in range(values.size // 4):
+        a, b = uint64(values[4 * i]), uint64(values[4 * i + 1])
+        c, d = uint64(values[4 * i + 2]), uint64(values[4 * i + 3])
+        low = a | (b << uint64(30)) | (c << uint64(60))
+        high = (c >> uint64(4)) | (d << uint64(26))
+        for k in range(8):
+            out[15 * i + k] = (low >> uint64(8 * k)) & uint64(255)
+        for k in range(7):
+            out[15 * i + 8 + k] = (high >> uint64(8 * k)) & uint64(255)
+
+
+@_jit
+def _unpack(data: Any, out: Any) -> None:
+    for i in range(out.size // 4):
+        low = uint64(0)
+        high = uint64(0)
+        for k in range(8):
+            low |= uint64(data[15 * i + k]) << uint64(8 * k)
+        for k in range(7):
+            high |= uint64(data[15 * i + 8 + k]) << uint64(8 * k)
+        mask = uint64(0x3FFFFFFF)
+        out[4 * i] = low & mask
+        out[4 * i + 1] = (low >> uint64(30)) & mask
+        out[4 * i + 2] = ((low >> uint64(60)) | (high << uint64(4))) & mask
+        out[4 * i + 3] = (high >> uint64(26)) & mask
+
+
+def pack30(values: Words) -> NDArray[np.uint8]:
+    """uint32 values below 2^30, count divisible by 4, to 15 bytes per four."""
+    out = np.empty(values.size // 4 * 15, np.uint8)
+    _pack(values.reshape(-1), out)
+    return out
+
+
+def unpack30(data: Any) -> Words:
+    """The inverse of `pack30`; the caller checks the residues against their primes."""
+    raw = np.frombuffer(data, np.uint8)
+    out = np.empty(raw.size // 15 * 4, np.uint32)
+    _unpack(raw, out)
+    return out

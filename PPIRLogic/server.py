@@ -1,0 +1,337 @@
+"""Party 2: serves fixed images under their owners' policies. One thread per connection; few sessions at once."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from PPIRLogic.dealer import join_dealer
+from PPIRLogic.errors import PeerError, PolicyError, PPIRError, ProtocolError, RefusedError, TrustError
+from PPIRLogic.fixed import FixedImage
+from PPIRLogic.levels import Level, make_levels
+from PPIRLogic.losses import LOSSES
+from PPIRLogic.losses.masked import with_private_mask
+from PPIRLogic.peer.channel import Channel, Listener, Message
+from PPIRLogic.peer.identity import Identity, make_private_directory, write_private_file
+from PPIRLogic.peer.ledger import VOXEL_BITS, Accounts, Entry, SessionLedger, append_record
+from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from, send_error
+from PPIRLogic.peer.trust import TrustStore
+from PPIRLogic.policy import Policy, check_budget, grants
+from PPIRLogic.protocols import PROTOCOLS
+from PPIRLogic.sampling import expand_blocks, unit_size
+from PPIRLogic.secure.base import Link, Term
+from PPIRLogic.secure.prg import new_key
+from PPIRLogic.session import NONCE_BYTES, entries_of, level_info, session_name
+from PPIRLogic.transforms import parameter_count
+from PPIRLogic.version import SOFTWARE
+
+IDLE_TIMEOUT = 600.0
+Event = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """An image, its owner's policy, and the dealer accepted for mpc ('' for none)."""
+
+    image: FixedImage
+    policy: Policy
+    dealer: str = ""
+    dealer_fingerprint: str = ""
+
+
+class Server:
+    """Listens until `stop`. `on_event` gets one map per thing that happens, without any content."""
+
+    def __init__(
+        self,
+        address: str,
+        identity: Identity,
+        home: Path,
+        shared: list[Shared],
+        *,
+        max_sessions: int = 2,
+        threads: int = 2,
+        on_event: Event = lambda event: None,
+    ) -> None:
+        self.identity, self.trust, self.home = identity, TrustStore(home), home
+        self.shared = {s.image.name: s for s in shared}
+        self.accounts = Accounts(home / "ledger" / "accounts")
+        self.threads = threads
+        self._site_key = _site_key(home)
+        self._sessions = threading.BoundedSemaphore(max_sessions)
+        self._stopping = threading.Event()
+        self._on_event = on_event
+        self._channels: set[Channel] = set()
+        self._lock = threading.Lock()
+        self.listener = Listener(address, identity, self.trust, on_refused=self._refused)
+        self.log("listening", address=self.listener.address, images=sorted(self.shared))
+
+    def log(self, event: str, **details: Any) -> None:
+        """Append to the audit log and tell the owner."""
+        record = {"time": round(time.time(), 3), "event": event, **details}
+        append_record(self.home / "audit.jsonl", record)
+        self._on_event(record)
+
+    def _refused(self, address: str, reason: str) -> None:
+        self.log("refused connection", address=address, reason=reason)
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            channel = self.listener.accept(0.5)
+            if channel is not None:
+                threading.Thread(target=self._serve, args=(channel,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop listening and end every session; the other sides are told."""
+        self._stopping.set()
+        self.listener.close()
+        with self._lock:
+            channels = list(self._channels)
+        for channel in channels:
+            send_error(channel, PeerError("The owner of the fixed image stopped sharing it."))
+        self.log("stopped")
+
+    def image_id(self, name: str) -> str:
+        return self.shared[name].image.identifier(self._site_key)
+
+    def _serve(self, channel: Channel) -> None:
+        peer = {"peer": channel.peer_fingerprint, "peer_name": channel.peer_name}
+        with self._lock:
+            self._channels.add(channel)
+        try:
+            while not self._stopping.is_set():
+                message = channel.receive(IDLE_TIMEOUT)
+                if message.kind == "info":
+                    channel.send("info", {"images": self._offers(channel.peer_fingerprint)})
+                elif message.kind == "open":
+                    self._session(channel, message)
+                    return
+                elif message.kind == "bye":
+                    return
+                else:
+                    raise ProtocolError(f"'{message.kind}' came before a session was opened.")
+        except PPIRError as error:
+            self.log("session ended", reason=f"{type(error).__name__}: {error}", **peer)
+            send_error(channel, error)
+        except Exception as error:  # a bug must not take other sessions down, nor tell the peer more than that
+            self.log("session failed", reason=type(error).__name__, **peer)
+            send_error(channel, PeerError("The other side failed on an internal error; its log has the time of it."))
+            if not isinstance(error, (MemoryError, OSError)):
+                raise
+        finally:
+            with self._lock:
+                self._channels.discard(channel)
+            channel.close()
+
+    def _offers(self, peer: str) -> list[dict[str, Any]]:
+        offers = []
+        for name, shared in self.shared.items():
+            policy = shared.policy
+            if policy.peers and peer not in policy.peers:
+                continue
+            account = self.accounts.account(peer, self.image_id(name), policy.budget)
+            offers.append(
+                {
+                    "name": name,
+                    "geometry": shared.image.volume.geometry.to_dict(),
+                    "has_mask": shared.image.mask is not None,
+                    "protocols": sorted(policy.protocols),
+                    "losses": sorted(policy.losses),
+                    "transforms": sorted(policy.transforms),
+                    "masks": sorted(policy.masks),
+                    "budget": {
+                        "percent_per_level": policy.budget.percent_per_level,
+                        "numbers_per_session": policy.budget.numbers_per_session,
+                        "numbers_per_image": policy.budget.numbers_per_image,
+                    },
+                    "numbers_opened": account.total,
+                }
+            )
+        return offers
+
+    def _session(self, channel: Channel, message: Message) -> None:
+        request = Request.from_dict(message.data)
+        if not self._sessions.acquire(blocking=False):
+            raise RefusedError("This peer serves as many sessions as it can; try again when one has ended.")
+        try:
+            session = ServerSession(self, channel, request, Fields(message.data, "open").raw("nonce", NONCE_BYTES))
+            try:
+                session.run()
+            finally:
+                session.close()
+        finally:
+            self._sessions.release()
+
+
+class ServerSession:
+    """One session on party 2's side. Every number that leaves goes through `_evaluate`, which counts it first."""
+
+    def __init__(self, server: Server, channel: Channel, request: Request, nonce: bytes) -> None:
+        self.server, self.channel, self.request = server, channel, request
+        if request.image not in server.shared:
+            offered = ", ".join(sorted(server.shared)) or "none"
+            raise PolicyError(f"No image '{request.image}' is offered here; offered: {offered}.")
+        self.shared = server.shared[request.image]
+        self.peer = channel.peer_fingerprint
+        self.shared.policy.check(request, self.peer, self.shared.image.mask is not None)
+        self._check_dealer()
+        own = new_key()
+        self.name = session_name(request, nonce, own)
+        self.link = Link(channel, self.name, server.threads, self._check, IDLE_TIMEOUT)
+        self.protocol = PROTOCOLS[request.protocol]
+        self.levels = make_levels(self.geometry, request)
+        self.touchable = [self.shared.image.touchable(level, request.fixed_mask) for level in self.levels]
+        self.account = server.accounts.account(self.peer, server.image_id(request.image), self.shared.policy.budget)
+        self.grants = grants(request, self.levels, self.touchable, self.account, self.protocol.bits)
+        self._grant(own)
+
+    @property
+    def geometry(self) -> Any:
+        return self.shared.image.volume.geometry
+
+    def _check(self) -> None:
+        self.link.check_channel()
+
+    def _check_dealer(self) -> None:
+        if not PROTOCOLS[self.request.protocol].dealer:
+            return
+        if not self.shared.dealer:
+            raise PolicyError("No dealer is set up here for mpc (ppir serve --dealer HOST:PORT). Use the protocol fhe.")
+        known = self.shared.dealer_fingerprint
+        if known and self.request.dealer and known != self.request.dealer:
+            raise PolicyError(f"The two sides name different dealers: here {known}, there {self.request.dealer}.")
+
+    def _grant(self, own: bytes) -> None:
+        """Refuse what cannot fit, ask the person if there is one to ask, then say what is granted."""
+        if self.protocol.counted:
+            check_budget(self.grants, self.account)
+        ask = self.shared.policy.ask
+        if ask is not None and not ask(self.channel.peer_name, self.request, self.grants):
+            raise RefusedError("The owner of the fixed image declined this session.")
+        where = self.server.home / "ledger" / "sessions" / f"{time.strftime('%Y%m%d-%H%M%S')}_{self.name.hex()[:16]}.jsonl"
+        header = {"session": self.name.hex(), "peer": self.peer, **self.request.to_dict()}
+        self.ledger = SessionLedger(where, header)
+        self.server.log("session", session=self.name.hex()[:16], peer=self.peer, **self.request.to_dict())
+        self.channel.send(
+            "opened",
+            {
+                "nonce": own,
+                "geometry": self.geometry.to_dict(),
+                "has_mask": self.shared.image.mask is not None,
+                "levels": [g.to_dict() for g in self.grants],
+                "software": SOFTWARE,
+            },
+        )
+
+    def run(self) -> None:
+        if self.protocol.dealer:
+            self.link.dealer, key = join_dealer(
+                self.shared.dealer, self.server.identity, self.server.trust, self.name, 2, self.peer,
+                self.shared.dealer_fingerprint or self.request.dealer,
+            )  # fmt: skip
+            self.link.dealer_key = key()
+        self.side = self.protocol.fixed_side(self.link)
+        level: Level | None = None
+        while True:
+            message = self.channel.receive(IDLE_TIMEOUT)
+            if not self.channel.still_trusted():
+                raise TrustError("This site no longer trusts the peer.")
+            if message.kind == "level":
+                level = self._open_level(message, level)
+            elif message.kind == "evaluate" and level is not None:
+                self._evaluate(message, level)
+            elif message.kind == "finish":
+                self.channel.send("finished", {"numbers": self.ledger.numbers})
+                self.server.log("session finished", session=self.name.hex()[:16], numbers=self.ledger.numbers)
+                return
+            elif message.kind in ("bye", "error"):
+                raise error_from(message)
+            else:
+                raise ProtocolError(f"'{message.kind}' does not belong here.")
+
+    def _loss(self) -> Any:
+        loss = LOSSES[self.request.loss]
+        return with_private_mask(loss) if self.request.fixed_mask == "private" else loss
+
+    def _open_level(self, message: Message, former: Level | None) -> Level:
+        f = Fields(message.data, "level")
+        index = f.integer("index", 0, len(self.levels) - 1)
+        if former is not None and index <= former.index:
+            raise ProtocolError("Levels are opened once each, coarse to fine.")
+        level, first, second = self.levels[index], f.raw("seed", NONCE_BYTES), new_key()
+        level = self._with_blocks(level, message.payload)
+        loss = self._loss()
+        operands = self.shared.image.operands(level, loss.operands, self.request.fixed_mask)
+        mask = b""
+        if self.request.fixed_mask == "disclosed":
+            self.ledger.record(Entry("mask grid", "party 1", len(level.samples), 1, level.factor))
+            mask = np.packbits(self.shared.image.mask_at(level)).tobytes()
+        if not self.protocol.counted:
+            count = len(level.samples) * len(loss.operands)
+            self.ledger.record(Entry("image", "party 1", count, VOXEL_BITS, level.factor))
+        self.channel.send("level", {"samples": len(level.samples)}, mask)
+        self.side.open_level(level_info(level, loss.operands, len(level.samples)), operands, first, second)
+        dimension = self.geometry.dimension
+        self.terms: list[Term] = list(loss.terms(parameter_count(self.request.transform, dimension)))
+        return level
+
+    def _with_blocks(self, level: Level, payload: Any) -> Level:
+        """Under mpc with disclosed gms sampling, only the blocks party 1 names take part."""
+        if not len(payload):
+            return level
+        unit = unit_size(len(level.samples), level.geometry.dimension)
+        units = -(-len(level.samples) // unit)
+        blocks = np.frombuffer(payload[: len(payload) // 4 * 4], "<u4").astype(np.int64)
+        if self.request.sampling != "gms" or self.request.protocol != "mpc" or not len(blocks):
+            raise ProtocolError("Chosen blocks do not belong to this session.")
+        if (np.diff(blocks) <= 0).any() or blocks[-1] >= units:
+            raise ProtocolError("The chosen blocks are out of range or out of order.")
+        self.ledger.record(Entry("sampling", "party 2", len(level.samples), 1, level.factor))
+        chosen = level.samples[expand_blocks(blocks, unit, len(level.samples))]
+        return Level(level.index, level.factor, level.sigma_mm, level.margin_mm, level.geometry, chosen)
+
+    def _evaluate(self, message: Message, level: Level) -> None:
+        """Take in one request whole, count it (synced to disk), then answer."""
+        f = Fields(message.data, "evaluate")
+        number = f.integer("evaluation", 0, 10**6)
+        if f.integer("level", 0, 64) != level.index:
+            raise ProtocolError("An evaluation for a level that is not open.")
+        digest = self.side.receive(message.data, self.terms)
+        name = hashlib.sha256(self.name + bytes([level.index]) + number.to_bytes(4, "big") + digest).hexdigest()
+        if self.protocol.counted:
+            entries = entries_of(self.terms, self.protocol.bits, level.factor, number, name)
+            voxels = self.touchable[level.index]
+            if self.account.spend(entries, self.name.hex()[:16], voxels, self.ledger.numbers):
+                for entry in entries:
+                    self.ledger.record(entry)
+        self.side.answer()
+        self.server.log("evaluation", session=self.name.hex()[:16], level=level.factor, numbers=len(self.terms))
+
+    def close(self) -> None:
+        if self.link.dealer is not None:
+            self.link.dealer.close()
+
+
+def _site_key(home: Path) -> bytes:
+    """The key under which budgets recognise images; of its own, so that renewing the identity resets nothing."""
+    path = home / "ledger" / "key"
+    if not path.exists():
+        make_private_directory(path.parent)
+        write_private_file(path, new_key())
+    return path.read_bytes()
+
+
+def grant_rows(levels: list[LevelGrant]) -> list[str]:
+    """The estimate, level by level, in words."""
+    return [
+        f"shrink factor {g.factor}: {g.samples} voxels, {g.numbers_per_evaluation} numbers per evaluation, at most"
+        f" {g.evaluations} evaluations ({100 * g.numbers_per_evaluation * g.evaluations / g.samples:.2g} % of the level)"
+        for g in levels
+    ]

@@ -1,0 +1,231 @@
+"""Party 1's end of a session: open it, open levels, evaluate, finish. One channel, one request at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from PPIRLogic.dealer import join_dealer
+from PPIRLogic.errors import Cancelled, InputError, PeerError, PolicyError, PPIRError, ProtocolError
+from PPIRLogic.images import Geometry
+from PPIRLogic.levels import Level, make_levels, operand_infos
+from PPIRLogic.peer.channel import Channel, connect
+from PPIRLogic.peer.identity import Identity
+from PPIRLogic.peer.ledger import VOXEL_BITS, Entry, SessionLedger
+from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from
+from PPIRLogic.peer.trust import TrustStore
+from PPIRLogic.protocols import PROTOCOLS
+from PPIRLogic.sampling import expand_blocks, unit_size
+from PPIRLogic.secure.base import CHUNK, ColumnSource, LevelInfo, Link, Term
+from PPIRLogic.secure.prg import new_key
+
+NONCE_BYTES = 32
+ANSWER_TIMEOUT = 300.0
+
+
+def session_name(request: Request, first: bytes, second: bytes) -> bytes:
+    """32 bytes that bind a session to both nonces and to every parameter of the request."""
+    return hashlib.sha256(b"PPIR-session-1" + first + second + msgpack.packb(request.to_dict())).digest()
+
+
+def level_info(level: Level, names: Sequence[str], samples: int, active: NDArray[np.int64] | None = None) -> LevelInfo:
+    """The protocol's view of a level; without `active`, every chunk takes part."""
+    chunks = np.arange(-(-samples // CHUNK)) if active is None else active
+    return LevelInfo(level.index, samples, operand_infos(tuple(names), samples), chunks)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One image a peer offers to this site, and on what terms (from 'info')."""
+
+    name: str
+    geometry: Geometry
+    has_mask: bool
+    protocols: tuple[str, ...]
+    losses: tuple[str, ...]
+    transforms: tuple[str, ...]
+    masks: tuple[str, ...]
+    budget: dict[str, float]
+    numbers_opened: int
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Offer:
+        if not isinstance(data, dict):
+            raise ProtocolError("The peer's list of images is malformed.")
+        f = Fields(data, "info")
+
+        def names(field: str) -> tuple[str, ...]:
+            return tuple(Fields({"name": v}, field).text("name", 32) for v in f.items(field, 32))
+
+        budget = Fields(f.map("budget"), "budget")
+        limits = ("percent_per_level", "numbers_per_session", "numbers_per_image")
+        return cls(
+            f.text("name"), _geometry(f.map("geometry")), f.flag("has_mask"), names("protocols"), names("losses"),
+            names("transforms"), names("masks"), {k: budget.number(k, 0, 2**62) for k in limits},
+            f.integer("numbers_opened", 0, 2**62),
+        )  # fmt: skip
+
+
+def _geometry(data: dict[str, Any]) -> Geometry:
+    try:
+        return Geometry.from_dict(data)
+    except InputError as error:
+        raise ProtocolError(f"The peer's image geometry is not usable: {error}") from error
+
+
+class ClientSession:
+    """A session with a peer that serves the fixed image. Close it in any case (context manager)."""
+
+    def __init__(
+        self,
+        address: str,
+        identity: Identity,
+        trust: TrustStore,
+        check: Callable[[], None],
+        threads: int,
+        ledger: SessionLedger,
+    ) -> None:
+        self.channel: Channel = connect(address, identity, trust)
+        self.ledger = ledger
+        self._identity, self._trust, self._threads = identity, trust, threads
+        self._user_check = check
+        self._evaluation = 0
+        self._dealer: Channel | None = None
+        self.link = self._link(b"")
+
+    def __enter__(self) -> ClientSession:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for channel in (self.channel, self._dealer):
+            if channel is not None:
+                channel.close()
+
+    def _check(self) -> None:
+        self._user_check()
+        self.link.check_channel()
+
+    def explain(self, problem: BaseException) -> PPIRError:
+        """The error a person should see: what the peer said last explains more than the broken connection."""
+        if isinstance(problem, KeyboardInterrupt):
+            return Cancelled("The registration was cancelled.")
+        assert isinstance(problem, PPIRError)
+        if isinstance(problem, PeerError) and self.channel.farewell is not None:
+            return error_from(self.channel.farewell)
+        return problem
+
+    def dealer_bytes(self) -> tuple[int, int]:
+        """Bytes sent to and received from the dealer."""
+        return (self._dealer.bytes_sent, self._dealer.bytes_received) if self._dealer is not None else (0, 0)
+
+    def offers(self) -> list[Offer]:
+        """The images this peer offers to this site."""
+        self.channel.send("info", {})
+        reply = self._link(b"").receive("info")
+        return [Offer.from_dict(v) for v in Fields(reply.data, "info").items("images", 256)]
+
+    def _link(self, session: bytes) -> Link:
+        return Link(self.channel, session, self._threads, self._check, ANSWER_TIMEOUT)
+
+    def open(self, request: Request, dealer: str = "") -> None:
+        """Agree on the request. Sets geometry, levels, grants; PolicyError, BudgetError, VersionError if refused."""
+        if PROTOCOLS[request.protocol].dealer and not dealer:
+            raise PolicyError(
+                "The mpc protocol needs a dealer, a third process that neither hospital runs: give its address"
+                " (--dealer HOST:PORT), or use the protocol fhe, which needs none."
+            )
+        nonce = new_key()
+        self.channel.send("open", {**request.to_dict(), "nonce": nonce})
+        reply = Fields(self._link(b"").receive("opened").data, "opened")
+        name = session_name(request, nonce, reply.raw("nonce", NONCE_BYTES))
+        self.request, self.link = request, self._link(name)
+        self.geometry = _geometry(reply.map("geometry"))
+        self.peer_software = reply.text("software", 64)
+        self.has_mask = reply.flag("has_mask")
+        self.levels = make_levels(self.geometry, request)
+        self.grants = [LevelGrant.from_dict(v) for v in reply.items("levels", 8)]
+        if [g.samples for g in self.grants] != [len(v.samples) for v in self.levels]:
+            raise ProtocolError("The two sides derive different levels from the same geometry: install the same release.")
+        if dealer:
+            self._dealer, key = join_dealer(
+                dealer, self._identity, self._trust, name, 1, self.channel.peer_fingerprint, request.dealer
+            )
+            self.link.dealer, self.link.dealer_key = self._dealer, key()
+        self._product = PROTOCOLS[request.protocol].product(self.link)
+
+    def open_level(
+        self, level: Level, operands: Sequence[str], blocks: NDArray[np.int64] | None
+    ) -> tuple[LevelInfo, NDArray[np.bool_], NDArray[np.int32]]:
+        """Receive the protected operands of a level.
+
+        `blocks`: gms blocks. Returns the level's info, which of its samples party 1 uses, and the samples (raster
+        indices): under mpc the chosen blocks are sent and only their voxels take part; otherwise unchosen rows are
+        zero and chunks without a chosen block are left out on this side alone.
+        """
+        samples, unit = level.samples, unit_size(len(level.samples), level.geometry.dimension)
+        use, active, payload = np.ones(len(samples), bool), None, b""
+        if blocks is not None:
+            use = expand_blocks(blocks, unit, len(samples))
+            if self.request.protocol == "mpc":
+                payload = blocks.astype("<u4").tobytes()
+                samples, use = samples[use], np.ones(int(use.sum()), bool)
+                self.ledger.record(Entry("sampling", "party 2", len(level.samples), 1, level.factor))
+            else:
+                active = np.unique(np.flatnonzero(use) // CHUNK)
+        first = new_key()
+        self.channel.send("level", {"index": level.index, "seed": first}, payload)
+        reply = self.link.receive("level")
+        if Fields(reply.data, "level").integer("samples", 1, 2**31) != len(samples):
+            raise ProtocolError("The two sides disagree about the samples of a level: install the same release.")
+        if self.request.fixed_mask == "disclosed":
+            use &= self._disclosed_mask(reply.payload, level, len(samples))
+        info = level_info(level, operands, len(samples), active)
+        self._product.open_level(info, first)
+        if not PROTOCOLS[self.request.protocol].counted:
+            count = len(samples) * len(operands)
+            self.ledger.record(Entry("image", "party 1", count, VOXEL_BITS, level.factor))
+        self._evaluation = 0
+        return info, use, samples
+
+    def _disclosed_mask(self, payload: Any, level: Level, count: int) -> NDArray[np.bool_]:
+        if len(payload) != -(-count // 8):
+            raise ProtocolError("The mask of the fixed image has a length that does not fit its level.")
+        self.ledger.record(Entry("mask grid", "party 1", count, 1, level.factor))
+        return np.unpackbits(np.frombuffer(payload, np.uint8), count=count).astype(bool)
+
+    def evaluate(self, level: Level, source: ColumnSource, terms: Sequence[Term]) -> list[int]:
+        """The opened sums of one evaluation, counted on this side too."""
+        number = self._evaluation
+        self._evaluation += 1
+
+        def announce() -> None:
+            self.channel.send("evaluate", {"level": level.index, "evaluation": number})
+
+        values = self._product.evaluate(source, terms, number, announce)
+        if PROTOCOLS[self.request.protocol].counted:
+            for entry in entries_of(terms, self._product.bits_per_number, level.factor, number):
+                self.ledger.record(entry)
+        return values
+
+    def finish(self) -> dict[str, Any]:
+        """End the session in order; returns party 2's own totals: {'numbers': …}."""
+        self.channel.send("finish", {})
+        numbers = Fields(self.link.receive("finished").data, "finished").integer("numbers", 0, 2**62)
+        return {"numbers": numbers}
+
+
+def entries_of(terms: Sequence[Term], bits: int, factor: int, evaluation: int, request: str = "") -> list[Entry]:
+    """The ledger entries of one evaluation, by kind."""
+    kinds: dict[str, int] = {}
+    for term in terms:
+        kinds[term.kind] = kinds.get(term.kind, 0) + 1
+    return [Entry(kind, "party 1", n, bits, factor, evaluation, request) for kind, n in kinds.items()]

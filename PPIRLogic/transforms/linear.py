@@ -1,0 +1,280 @@
+"""Translation, rigid, similarity and affine transforms, and transform files.
+
+A transform maps FIXED points to MOVING points in LPS mm (ITK's resampling direction): y = A(x − c) + c + t.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import ArrayLike, NDArray
+
+from PPIRLogic.errors import InputError
+from PPIRLogic.images import split_extension, write_atomically
+
+Array = NDArray[np.float64]
+
+KINDS = ("translation", "rigid", "similarity", "affine")
+TRANSFORM_FILES = (".h5", ".hdf5", ".tfm", ".txt")
+_REPRESENTABLE = 1e-6
+_SINGULAR = 1e-6  # smallest accepted ratio of singular values
+_PROBE_MM = 100.0
+# generators of the rotations about x, y, z: G_k·p = e_k × p
+_GENERATORS = {
+    2: np.array([[[0.0, -1.0], [1.0, 0.0]]]),
+    3: np.array(
+        [
+            [[0.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]],
+            [[0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [-1.0, 0.0, 0.0]],
+            [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]],
+        ]
+    ),
+}
+
+
+def parameter_count(kind: str, dimension: int) -> int:
+    """Number of parameters: 2D 2/3/4/6, 3D 3/6/7/12. InputError: unknown kind or dimension."""
+    _check_kind(kind)
+    if dimension not in (2, 3):
+        raise InputError(f"A transform is 2D or 3D, not {dimension}D.")
+    turns = len(_GENERATORS[dimension])
+    matrix = {"translation": 0, "rigid": turns, "similarity": turns + 1, "affine": dimension**2}[kind]
+    return matrix + dimension
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise InputError(f"Unknown kind of transform '{kind}'. Choose one of {', '.join(KINDS)}.")
+
+
+@dataclass(frozen=True, eq=False)
+class LinearTransform:
+    """y = A(x − c) + c + t from fixed to moving points, LPS mm.
+
+    kind: one of KINDS. matrix: A, (dim, dim) float64, of the form that `kind` says. translation: t, (dim,) mm.
+    centre: c, (dim,) mm. InputError: unknown kind, wrong shapes, values that are not finite.
+    """
+
+    kind: str
+    matrix: Array
+    translation: Array
+    centre: Array
+
+    def __post_init__(self) -> None:
+        _check_kind(self.kind)
+        for field in ("matrix", "translation", "centre"):
+            value = np.array(getattr(self, field), dtype=np.float64)
+            if not np.isfinite(value).all():
+                raise InputError(f"The {field} of a transform holds values that are not finite.")
+            value.setflags(write=False)
+            object.__setattr__(self, field, value)
+        dim = self.centre.size
+        if dim not in (2, 3) or (self.centre.shape, self.translation.shape, self.matrix.shape) != (
+            (dim,),
+            (dim,),
+            (dim, dim),
+        ):
+            raise InputError("The matrix, translation and centre of a transform do not have one dimension, 2 or 3.")
+
+    @classmethod
+    def identity(cls, kind: str, centre: ArrayLike) -> LinearTransform:
+        """The identity about `centre`, (dim,) LPS mm."""
+        point = np.asarray(centre, dtype=np.float64)
+        return cls(kind, np.eye(point.size), np.zeros(point.size), point)
+
+    @classmethod
+    def from_sitk(
+        cls, transform: sitk.Transform, kind: str, centre: Sequence[float] | Array, dimension: int
+    ) -> LinearTransform:
+        """Any linear SimpleITK transform (also a composite of linear ones), expressed as `kind` about `centre`.
+
+        InputError: not linear, another dimension, not invertible, or not of this kind within 1e-6 (the message says
+        which kinds could hold it).
+        """
+        _check_kind(kind)
+        if transform.GetDimension() != dimension:
+            raise InputError(
+                f"The transform is {transform.GetDimension()}D but the images are {dimension}D. Give a {dimension}D one."
+            )
+        if not transform.IsLinear():
+            raise InputError(
+                f"The transform ({transform.GetName()}) is not linear. Give a translation, rigid, similarity or affine "
+                "transform, or apply this one to the image first."
+            )
+        point = np.asarray(centre, dtype=np.float64)
+        matrix, translation = _probe(transform, point)
+        if not (np.isfinite(matrix).all() and np.isfinite(translation).all()):
+            raise InputError("The transform holds values that are not finite. Write it again.")
+        values = np.linalg.svd(matrix, compute_uv=False)
+        if not values[-1] > _SINGULAR * values[0]:
+            raise InputError("The transform cannot be inverted: its matrix is singular. Write it again.")
+        able = [k for k in KINDS if np.abs(matrix - _nearest(k, matrix)).max() <= _REPRESENTABLE * max(1, values[0])]
+        if kind not in able:
+            raise InputError(
+                f"The transform ({transform.GetName()}) is more than kind '{kind}' can represent. "
+                f"Choose {' or '.join(able)}, or give another transform."
+            )
+        return cls(kind, _nearest(kind, matrix), translation, point)
+
+    @property
+    def dimension(self) -> int:
+        """2 or 3."""
+        return int(self.centre.size)
+
+    @property
+    def parameters(self) -> int:
+        """The number d of parameters."""
+        return parameter_count(self.kind, self.dimension)
+
+    def apply(self, points: ArrayLike) -> Array:
+        """Fixed points (n, dim), LPS mm → moving points (n, dim)."""
+        moved: Array = (np.asarray(points, dtype=np.float64) - self.centre) @ self.matrix.T
+        return moved + (self.centre + self.translation)
+
+    def affine(self) -> Array:
+        """(dim, dim+1) matrix M with y = M[:, :dim]·x + M[:, dim]."""
+        return np.column_stack([self.matrix, self.centre + self.translation - self.matrix @ self.centre])
+
+    def basis(self, scale_mm: float) -> Array:
+        """(d, dim, dim+1): ∂y/∂θ_k = B_k·(x − c) + v_k at this transform, stored as [B_k | v_k].
+
+        Parameters in order: infinitesimal rotations multiplied from the left (about x, y, z in 3D), log-scale, or for
+        affine the entries of A row by row; then the translation. All but the translation are divided by `scale_mm`,
+        so that one unit of any parameter moves a point at that distance from the centre by about 1 mm.
+        """
+        _check_scale(scale_mm)
+        dim, count = self.dimension, self.parameters
+        basis = np.zeros((count, dim, dim + 1))
+        if self.kind == "affine":
+            basis[: dim * dim, :, :dim] = np.eye(dim * dim).reshape(dim * dim, dim, dim) / scale_mm
+        elif self.kind != "translation":
+            generators = _GENERATORS[dim]
+            basis[: len(generators), :, :dim] = generators @ self.matrix / scale_mm
+            if self.kind == "similarity":
+                basis[len(generators), :, :dim] = self.matrix / scale_mm
+        basis[count - dim :, :, dim] = np.eye(dim)
+        return basis
+
+    def updated(self, delta: ArrayLike, scale_mm: float) -> LinearTransform:
+        """This transform after a step `delta` (d,) in the parameters of `basis`.
+
+        Rotations are composed by the exponential map, so the result stays a rotation. InputError: wrong length, or
+        not finite.
+        """
+        _check_scale(scale_mm)
+        step = np.asarray(delta, dtype=np.float64)
+        dim = self.dimension
+        if step.shape != (self.parameters,) or not np.isfinite(step).all():
+            raise InputError(f"A step of a {dim}D {self.kind} transform has {self.parameters} finite parameters.")
+        shape, shift = step[:-dim] / scale_mm, step[-dim:]
+        matrix = self.matrix
+        if self.kind == "affine":
+            matrix = matrix + shape.reshape(dim, dim)
+        elif self.kind != "translation":
+            turns = len(_GENERATORS[dim])
+            growth = math.exp(shape[turns]) if self.kind == "similarity" else 1.0
+            matrix = _nearest(self.kind, growth * _rotation(shape[:turns]) @ matrix)
+        return replace(self, matrix=matrix, translation=self.translation + shift)
+
+    def max_displacement(self, other: LinearTransform, points: ArrayLike) -> float:
+        """Largest distance, mm, between the images of `points` (n, dim) under this transform and `other`."""
+        return float(np.linalg.norm(self.apply(points) - other.apply(points), axis=1).max())
+
+    def to_sitk(self) -> sitk.Transform:
+        """The SimpleITK transform of this kind, with the same centre where the class has one."""
+        dim = self.dimension
+        if self.kind == "translation":
+            return sitk.TranslationTransform(dim, self.translation.tolist())
+        classes = {
+            ("rigid", 2): sitk.Euler2DTransform,
+            ("rigid", 3): sitk.VersorRigid3DTransform,
+            ("similarity", 2): sitk.Similarity2DTransform,
+            ("similarity", 3): sitk.Similarity3DTransform,
+        }
+        transform = sitk.AffineTransform(dim) if self.kind == "affine" else classes[self.kind, dim]()
+        transform.SetCenter(self.centre.tolist())
+        transform.SetMatrix(self.matrix.ravel().tolist())
+        transform.SetTranslation(self.translation.tolist())
+        return transform
+
+
+def _check_scale(scale_mm: float) -> None:
+    if not 0 < scale_mm < math.inf:
+        raise InputError(f"The parameter scale must be a positive number of mm, not {scale_mm}.")
+
+
+def _rotation(vector: Array) -> Array:
+    """exp of an infinitesimal rotation: one angle (2D) or a rotation vector (3D), in radians."""
+    if vector.size == 1:
+        cosine, sine = math.cos(vector[0]), math.sin(vector[0])
+        return np.array([[cosine, -sine], [sine, cosine]])
+    angle = float(np.linalg.norm(vector))
+    generator = np.tensordot(vector, _GENERATORS[3], axes=1)
+    # sin(a)/a and (1 − cos a)/a², written so that a = 0 needs no case of its own
+    first, half = np.sinc(angle / np.pi), np.sinc(angle / (2 * np.pi))
+    rotation: Array = np.eye(3) + first * generator + 0.5 * half * half * (generator @ generator)
+    return rotation
+
+
+def _nearest(kind: str, matrix: Array) -> Array:
+    """The matrix of the form `kind` next to `matrix` (polar decomposition; the scale from the singular values)."""
+    if kind == "affine":
+        return matrix
+    dim = len(matrix)
+    if kind == "translation":
+        return np.eye(dim)
+    left, values, right = np.linalg.svd(matrix)
+    sign = np.ones(dim)
+    sign[-1] = np.sign(np.linalg.det(left @ right))  # a rotation, never a reflection
+    rotation: Array = (left * sign) @ right
+    return rotation * float(np.mean(values)) if kind == "similarity" else rotation
+
+
+def _probe(transform: sitk.Transform, centre: Array) -> tuple[Array, Array]:
+    """A and t about `centre` of a linear transform, from the images of points: works for every class of ITK's."""
+    steps = _PROBE_MM * np.eye(centre.size)
+    columns = [
+        np.subtract(transform.TransformPoint((centre + e).tolist()), transform.TransformPoint((centre - e).tolist()))
+        for e in steps
+    ]
+    translation = np.subtract(transform.TransformPoint(centre.tolist()), centre)
+    return np.column_stack(columns) / (2 * _PROBE_MM), translation
+
+
+def read_transform(path: str | os.PathLike[str]) -> sitk.Transform:
+    """Read a transform file (.h5, .hdf5, .tfm, .txt, .mat, .xfm). InputError: missing, empty or unreadable."""
+    what = f"The transform '{os.fspath(path)}'"
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{what} does not exist or is a folder. Check the path.")
+    if file.stat().st_size == 0:
+        raise InputError(f"{what} is an empty file. Write it again.")
+    try:
+        return sitk.ReadTransform(str(file))
+    except (RuntimeError, MemoryError):
+        raise InputError(
+            f"{what} cannot be read: it is not a transform file of ITK's, or is damaged. Write it as .h5 or .tfm."
+        ) from None
+
+
+def write_transform(transform: LinearTransform | sitk.Transform, path: str | os.PathLike[str]) -> None:
+    """Write a transform file (TRANSFORM_FILES); `path` is either complete or untouched.
+
+    OutputError: unknown extension, missing or unwritable folder, full disk.
+    """
+    extension = split_extension(path, TRANSFORM_FILES)
+    item = transform.to_sitk() if isinstance(transform, LinearTransform) else transform
+
+    def write(name: str) -> None:
+        sitk.WriteTransform(item, name)
+        # not every ITK writer notices a full disk
+        if sitk.ReadTransform(name).GetNumberOfParameters() != item.GetNumberOfParameters():
+            raise RuntimeError("the file differs from what was written")
+
+    write_atomically(path, extension, write)
