@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
 from PPIRLogic.peer.channel import Channel, Listener, connect
@@ -154,15 +155,14 @@ class Order:
         samples = f.integer("samples", 1, 2**31)
         return cls(f.integer("level", 0, 64), f.integer("evaluation", 0, 10**6), samples, columns, tuple(terms))
 
-    def correlation(self, first_key: bytes, second_key: bytes) -> np.ndarray:
+    def correlation(self, first_key: bytes, second_key: bytes) -> NDArray[np.int64]:
         """c2 = a·b − c1 for every term, (terms,) int64 modulo 2^64."""
         total = -share_of_product(first_key, self.level, self.evaluation, len(self.terms))
         for group in range(-(-self.samples // GROUP)):
             count = group_size(self.samples, group)
             a = mask_of_columns(first_key, self.level, self.evaluation, group, self.columns, count)
             b = {o: mask_of_operand(second_key, self.level, o, group, count) for o in {t[1] for t in self.terms}}
-            for i, (column, operand) in enumerate(self.terms):
-                total[i] += ring_dot(a[column], b[operand])
+            total += np.array([ring_dot(a[column], b[operand]) for column, operand in self.terms], np.int64)
         return total
 
 

@@ -7,10 +7,13 @@ in ITK order (x, y[, z]); arrays are in the reverse order, (z, y, x) or (y, x).
 from __future__ import annotations
 
 import contextlib
+import gzip
 import itertools
 import math
 import os
 import secrets
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +34,7 @@ _ORTHONORMAL = 1e-3
 _MASK_TOLERANCE = 1e-2  # voxels; formats that keep float32 headers (NIfTI) differ from the others by about 1e-3
 _SLICE_TOLERANCE = 0.05  # of the slice distance; DICOM positions are decimal strings
 _PERCENTILE_VOXELS = 2_000_000
+_HEADER_ROOM = 2**16  # bytes
 _FIELDS = ("size", "spacing", "origin", "direction")
 WRITABLE_IMAGES = (".mha", ".nii", ".nii.gz", ".nrrd", ".png", ".tif", ".tiff")
 
@@ -304,12 +308,43 @@ def _read_file(path: Path, what: str) -> sitk.Image:
         reader.ReadImageInformation()
     except (RuntimeError, MemoryError):
         raise _unreadable(what) from None
+    name = path.name.lower()
+    if (name.endswith((".nii", ".nii.gz")) and not _complete_nifti(path)) or (
+        name.endswith((".jpg", ".jpeg")) and not _complete_jpeg(path)
+    ):
+        raise _unreadable(what)
     # from the header alone, so that a long 4D series is refused without loading it
     _check_kind(reader.GetSize(), reader.GetPixelID(), what)
     try:
         return reader.Execute()
     except (RuntimeError, MemoryError):
         raise _unreadable(what) from None
+
+
+def _complete_nifti(path: Path) -> bool:
+    """Whether a NIfTI file holds all the bytes that its header announces: ITK fills what is missing with zeros."""
+    try:
+        with open(path, "rb") as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if packed else open(path, "rb") as file:
+            header = file.read(348)
+            order = "<" if header[:4] in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"
+            second = header[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")  # NIfTI-2: header of 540 bytes
+            bits, *dims = struct.unpack_from(order + "h8q" if second else order + "h2x", header, 14 if second else 72)
+            dims = dims or list(struct.unpack_from(order + "8h", header, 40))
+            (start,) = struct.unpack_from(order + ("q" if second else "f"), header, 168 if second else 108)
+            missing = int(start) + math.prod(dims[1 : 1 + dims[0]]) * bits // 8 - len(header)
+            while missing > 0 and (block := file.read(min(missing, 2**20))):
+                missing -= len(block)
+    except (OSError, EOFError, ValueError, OverflowError, struct.error, zlib.error):
+        return False
+    return missing <= 0
+
+
+def _complete_jpeg(path: Path) -> bool:
+    """Whether an end marker follows the last start of a scan: ITK fills what is missing with grey."""
+    data = path.read_bytes()
+    return data.find(b"\xff\xd9", max(0, data.rfind(b"\xff\xda"))) >= 0
 
 
 def _unreadable(what: str) -> InputError:
@@ -413,11 +448,11 @@ def split_extension(path: str | os.PathLike[str], allowed: Sequence[str]) -> str
     return max(found, key=len)
 
 
-def write_atomically(path: str | os.PathLike[str], extension: str, write: Callable[[str], None]) -> None:
+def write_atomically(path: str | os.PathLike[str], extension: str, write: Callable[[str], None], room: int) -> None:
     """Call `write(temporary name)`, which ends in `extension` and lies in the same folder, then move it to `path`.
 
-    OutputError if the folder is missing or not writable or the writing fails; then `path` is as it was before and
-    nothing is left behind.
+    `room`: about how many bytes the file will have. OutputError if the folder is missing or not writable, the disk is
+    full or the writing fails; then `path` is as it was before and nothing is left behind.
     """
     target = Path(path)
     folder = target.parent
@@ -427,13 +462,13 @@ def write_atomically(path: str | os.PathLike[str], extension: str, write: Callab
         raise OutputError(f"Cannot write '{target}': it is a folder. Give a file name.")
     temporary = folder / f".{secrets.token_hex(8)}.part{extension}"
     try:
-        with open(temporary, "xb"):  # tells a folder without write permission apart, with the system's own words
-            pass
+        _try_room(temporary, room + _HEADER_ROOM)
         write(str(temporary))
         os.replace(temporary, target)
     except OSError as error:
         raise OutputError(
-            f"Cannot write '{target}': {error.strerror or error}. Choose a folder that this user may write to."
+            f"Cannot write '{target}': {error.strerror or error}. "
+            "Free some space, or choose a folder that this user may write to."
         ) from None
     except (RuntimeError, MemoryError):
         raise OutputError(
@@ -443,6 +478,17 @@ def write_atomically(path: str | os.PathLike[str], extension: str, write: Callab
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _try_room(temporary: Path, room: int) -> None:
+    """Fill a new file with `room` zero bytes; OSError with the system's own words where that fails.
+
+    A full disk must be found here: several writers of ITK do not report it, and the one for HDF5 may end the process.
+    """
+    block = bytes(min(room, 2**22))
+    with open(temporary, "xb") as file:
+        for start in range(0, room, len(block)):
+            file.write(block[: room - start])
 
 
 def write_volume(volume: Volume | sitk.Image, path: str | os.PathLike[str]) -> None:
@@ -469,7 +515,7 @@ def write_volume(volume: Volume | sitk.Image, path: str | os.PathLike[str]) -> N
         ):
             raise RuntimeError("the file differs from what was written")
 
-    write_atomically(path, extension, write)
+    write_atomically(path, extension, write, sitk.GetArrayViewFromImage(image).nbytes)
 
 
 def _is_float(image: sitk.Image) -> bool:

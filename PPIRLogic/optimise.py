@@ -73,6 +73,8 @@ def minimise(
             if decrease < stopping.loss:
                 return Outcome(current, best, evaluations, iterations, "loss")
         else:
+            if found is not None and found.value - best.value < stopping.loss * abs(best.value):
+                return Outcome(current, best, evaluations, iterations, "loss")  # flat: the minimum is reached
             damping *= _DAMPING_STEP
             if damping > _LARGEST_DAMPING:
                 return Outcome(current, best, evaluations, iterations, "damping")

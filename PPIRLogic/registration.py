@@ -71,7 +71,7 @@ class Parameters:
     levels: tuple[int, ...] | None = None
     evaluations: int = 40
     step_tolerance: float = 0.002
-    loss_tolerance: float = 1e-7
+    loss_tolerance: float = 1e-4
     initial: str | sitk.Transform = "centres"
     mask: str = "fill"
     fixed_mask: str = "none"

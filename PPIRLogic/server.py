@@ -75,9 +75,13 @@ class Server:
 
     def log(self, event: str, **details: Any) -> None:
         """Append to the audit log and tell the owner."""
+        append_record(self.home / "audit.jsonl", self.tell(event, **details))
+
+    def tell(self, event: str, **details: Any) -> dict[str, Any]:
+        """Tell the owner only: single evaluations are in the ledger already."""
         record = {"time": round(time.time(), 3), "event": event, **details}
-        append_record(self.home / "audit.jsonl", record)
         self._on_event(record)
+        return record
 
     def _refused(self, address: str, reason: str) -> None:
         self.log("refused connection", address=address, reason=reason)
@@ -215,7 +219,9 @@ class ServerSession:
         ask = self.shared.policy.ask
         if ask is not None and not ask(self.channel.peer_name, self.request, self.grants):
             raise RefusedError("The owner of the fixed image declined this session.")
-        where = self.server.home / "ledger" / "sessions" / f"{time.strftime('%Y%m%d-%H%M%S')}_{self.name.hex()[:16]}.jsonl"
+        where = (
+            self.server.home / "ledger" / "sessions" / f"{time.strftime('%Y%m%d-%H%M%S')}_{self.name.hex()[:16]}.jsonl"
+        )
         header = {"session": self.name.hex(), "peer": self.peer, **self.request.to_dict()}
         self.ledger = SessionLedger(where, header)
         self.server.log("session", session=self.name.hex()[:16], peer=self.peer, **self.request.to_dict())
@@ -312,7 +318,7 @@ class ServerSession:
                 for entry in entries:
                     self.ledger.record(entry)
         self.side.answer()
-        self.server.log("evaluation", session=self.name.hex()[:16], level=level.factor, numbers=len(self.terms))
+        self.server.tell("evaluation", session=self.name.hex()[:16], level=level.factor, numbers=self.ledger.numbers)
 
     def close(self) -> None:
         if self.link.dealer is not None:

@@ -154,7 +154,9 @@ class ClientSession:
         self.levels = make_levels(self.geometry, request)
         self.grants = [LevelGrant.from_dict(v) for v in reply.items("levels", 8)]
         if [g.samples for g in self.grants] != [len(v.samples) for v in self.levels]:
-            raise ProtocolError("The two sides derive different levels from the same geometry: install the same release.")
+            raise ProtocolError(
+                "The two sides derive different levels from the same geometry: install the same release."
+            )
         if dealer:
             self._dealer, key = join_dealer(
                 dealer, self._identity, self._trust, name, 1, self.channel.peer_fingerprint, request.dealer

@@ -54,8 +54,8 @@ class Budget:
     numbers_per_image: int = 200_000
 
 
-def append_record(path: Path, record: dict[str, Any]) -> None:
-    """Append one whole line and sync it; OutputError (nothing was answered) if the disk does not take them."""
+def append_record(path: Path, record: dict[str, Any], sync: bool = True) -> None:
+    """Append one whole line and, by default, sync it; OutputError (nothing was answered) if the disk does not take them."""
     data = (json.dumps(record, separators=(",", ":")) + "\n").encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,8 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
             try:
                 if file.write(data) != len(data):
                     raise OSError("the disk is full")
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             except OSError:
                 file.truncate(before)
                 raise
@@ -98,7 +99,10 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 class SessionLedger:
-    """The record of one session on one side, kept in memory and, where a folder is given, on disk."""
+    """The record of one session on one side, kept in memory and, where a folder is given, on disk.
+
+    For reading; what bounds a peer is its `ImageAccount`, which is synced before every answer.
+    """
 
     def __init__(self, path: Path | None, header: dict[str, Any]) -> None:
         self._path = path
@@ -108,7 +112,7 @@ class SessionLedger:
 
     def record(self, entry: Entry) -> None:
         if self._path is not None:
-            append_record(self._path, {"time": time.time(), **asdict(entry)})
+            append_record(self._path, {"time": time.time(), **asdict(entry)}, sync=False)
         self.entries.append(entry)
 
     @property

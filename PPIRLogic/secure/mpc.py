@@ -174,8 +174,7 @@ class MpcFixed(FixedSide):
                 raise ProtocolError("A masked block whose length does not fit its level.")
             block = np.frombuffer(message.payload, "<i8").reshape(-1, count)
             masks = {t.operand: self._mask(t.operand, group, count) for t in terms}
-            for i, term in enumerate(terms):
-                share[i] += ring_dot(block[term.column], masks[term.operand])
+            share += np.array([ring_dot(block[t.column], masks[t.operand]) for t in terms], np.int64)
             digests[group] = hashlib.sha256(message.payload).digest()
         self._share = share + self._correlation(header, len(terms))
         return hashlib.sha256(b"".join(digests[g] for g in sorted(digests))).digest()

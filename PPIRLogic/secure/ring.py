@@ -95,6 +95,17 @@ def forward(x: Any, twiddle: Any, quotient: Any, prime: Any) -> None:
 
 
 @_jit
+def _inverse_butterflies(low: Any, high: Any, w: Any, quotient: Any, p: Any, p2: Any) -> None:
+    for j in range(low.size):
+        u = low[j]
+        v = high[j]
+        s = uint32(u + v)
+        low[j] = min(s, uint32(s - p2))
+        d = uint32(uint32(u - v) + p2)
+        high[j] = uint32(uint32(d * w) - uint32(uint32((uint64(d) * quotient) >> uint64(32)) * p))
+
+
+@_jit
 def inverse(x: Any, twiddle: Any, quotient: Any, prime: Any, degree_inverse: Any) -> None:
     """In place: eight polynomials (residues < p) back to coefficients, residues < p."""
     p, p2 = uint32(prime), uint32(2 * prime)
@@ -106,12 +117,7 @@ def inverse(x: Any, twiddle: Any, quotient: Any, prime: Any, degree_inverse: Any
             a = 2 * i * span * 8
             b = a + span * 8
             w, q = twiddle[half + i], uint64(quotient[half + i])
-            for j in range(span * 8):
-                u, v = x[a + j], x[b + j]
-                s = uint32(u + v)
-                x[a + j] = min(s, uint32(s - p2))
-                d = uint32(uint32(u - v) + p2)
-                x[b + j] = uint32(uint32(d * w) - uint32(uint32((uint64(d) * q) >> uint64(32)) * p))
+            _inverse_butterflies(x[a:b], x[b : b + span * 8], w, q, p, p2)
         span <<= 1
         blocks = half
     for i in range(x.size):

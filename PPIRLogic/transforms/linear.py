@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -100,7 +101,7 @@ class LinearTransform:
         _check_kind(kind)
         if transform.GetDimension() != dimension:
             raise InputError(
-                f"The transform is {transform.GetDimension()}D but the images are {dimension}D. Give a {dimension}D one."
+                f"The transform is {transform.GetDimension()}D but the images are {dimension}D. Give a matching one."
             )
         if not transform.IsLinear():
             raise InputError(
@@ -197,7 +198,7 @@ class LinearTransform:
             ("similarity", 2): sitk.Similarity2DTransform,
             ("similarity", 3): sitk.Similarity3DTransform,
         }
-        transform = sitk.AffineTransform(dim) if self.kind == "affine" else classes[self.kind, dim]()
+        transform: Any = sitk.AffineTransform(dim) if self.kind == "affine" else classes[self.kind, dim]()
         transform.SetCenter(self.centre.tolist())
         transform.SetMatrix(self.matrix.ravel().tolist())
         transform.SetTranslation(self.translation.tolist())
@@ -277,4 +278,5 @@ def write_transform(transform: LinearTransform | sitk.Transform, path: str | os.
         if sitk.ReadTransform(name).GetNumberOfParameters() != item.GetNumberOfParameters():
             raise RuntimeError("the file differs from what was written")
 
-    write_atomically(path, extension, write)
+    # room for 25 characters per number in text files
+    write_atomically(path, extension, write, 25 * (item.GetNumberOfParameters() + item.GetNumberOfFixedParameters()))

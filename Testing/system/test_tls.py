@@ -430,8 +430,8 @@ def test_slow_and_unwelcome_callers_do_not_stop_the_service(sites: tuple[Site, S
             two = listener.accept(5)
             assert two is not None
             with two:
-                one.send("still here")
-                assert two.receive(5).kind == "still here"
+                one.send("still-here")
+                assert two.receive(5).kind == "still-here"
         assert wait_for(lambda: len(b.refused) == 5)
         assert sum("within 1.5 seconds" in reason for reason in b.refused) == 4
 
@@ -463,6 +463,7 @@ def test_closing_the_listener_keeps_accepted_channels(sites: tuple[Site, Site, S
     one = a.call(listener.address)
     two = listener.accept(5)
     waiting = a.call(listener.address)
+    assert wait_for(lambda: listener._ready)
     assert two is not None
     listener.close()
     listener.close()
