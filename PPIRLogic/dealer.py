@@ -29,7 +29,7 @@ from PPIRLogic.secure.prg import KEY_BYTES, new_key
 MAX_SESSIONS = 8
 JOIN_TIMEOUT = 60.0
 IDLE_TIMEOUT = 3600.0
-Log = Callable[[str], None]
+Event = Callable[[dict[str, Any]], None]
 
 
 @dataclass
@@ -45,14 +45,21 @@ class _Session:
 class Dealer:
     """Serves sessions until `stop`. One thread per party; a fault ends its session only."""
 
-    def __init__(self, address: str, identity: Identity, home: Path, log: Log = lambda line: None) -> None:
-        self._log = log
+    def __init__(self, address: str, identity: Identity, home: Path, on_event: Event = lambda event: None) -> None:
+        self._on_event = on_event
         self.listener = Listener(
-            address, identity, TrustStore(home), on_refused=lambda who, why: log(f"refused {who}: {why}")
+            address, identity, TrustStore(home), on_refused=self._refused
         )
         self._sessions: dict[bytes, _Session] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._tell("listening", address=self.listener.address)
+
+    def _tell(self, event: str, **details: Any) -> None:
+        self._on_event({"time": round(time.time(), 3), "event": event, **details})
+
+    def _refused(self, address: str, reason: str) -> None:
+        self._tell("refused connection", address=address, reason=reason)
 
     def run(self) -> None:
         while not self._stopping.is_set():
@@ -81,7 +88,7 @@ class Dealer:
                 while not channel.interrupted and not self._stopping.is_set():
                     time.sleep(0.2)
         except PPIRError as error:
-            self._log(f"session {session_id.hex()[:8]}: {error}")
+            self._tell("session ended", session=session_id.hex()[:16], reason=f"{type(error).__name__}: {error}")
             send_error(channel, error)
         finally:
             self._leave(session_id)
@@ -106,7 +113,7 @@ class Dealer:
                 if session.peers[1] != session.peers[2][::-1]:
                     raise DealerError("The two parties of this session do not name each other.")
                 session.complete.set()
-        self._log(f"session {name.hex()[:8]}: party {role} joined")
+        self._tell("joined", session=name.hex()[:16], party=role)
         return name, role, session
 
     def _leave(self, name: bytes) -> None:

@@ -13,6 +13,7 @@ import math
 import os
 import secrets
 import struct
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _SLICE_TOLERANCE = 0.05  # of the slice distance; DICOM positions are decimal st
 _PERCENTILE_VOXELS = 2_000_000
 _HEADER_ROOM = 2**16  # bytes
 _FIELDS = ("size", "spacing", "origin", "direction")
+_SWITCH = threading.RLock()
 WRITABLE_IMAGES = (".mha", ".nii", ".nii.gz", ".nrrd", ".png", ".tif", ".tiff")
 
 
@@ -177,7 +179,7 @@ def _checked_sizes(value: Any) -> tuple[int, ...]:
     if any(not _MIN_SIZE <= n <= _MAX_SIZE for n in value) or math.prod(value) > _MAX_VOXELS:
         raise InputError(
             f"Grid field 'size' must have {_MIN_SIZE} to {_MAX_SIZE} voxels per axis and at most 2^31 in all, "
-            f"not {'×'.join(f'{n:.6g}' if abs(n) > 10**9 else str(n) for n in value)}."
+            f"not {'×'.join(str(n) if abs(n) < 10**9 else '…' for n in value)}."
         )
     return tuple(value)
 
@@ -274,13 +276,17 @@ def _place(grid: Geometry) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep ITK's readers from printing warnings: what matters is checked here and raised as an error."""
-    before = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(before)
+    """Keep ITK's readers from printing warnings: what matters is checked here and raised as an error.
+
+    The switch is one for the whole process, so that only one thread at a time may turn it.
+    """
+    with _SWITCH:
+        before = sitk.ProcessObject.GetGlobalWarningDisplay()
+        sitk.ProcessObject.SetGlobalWarningDisplay(False)
+        try:
+            yield
+        finally:
+            sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
 def _read_image(path: Path, what: str) -> sitk.Image:
@@ -308,13 +314,13 @@ def _read_file(path: Path, what: str) -> sitk.Image:
         reader.ReadImageInformation()
     except (RuntimeError, MemoryError):
         raise _unreadable(what) from None
+    # from the header alone, so that a long 4D series is refused without loading it
+    _check_kind(reader.GetSize(), reader.GetPixelID(), what)
     name = path.name.lower()
     if (name.endswith((".nii", ".nii.gz")) and not _complete_nifti(path)) or (
         name.endswith((".jpg", ".jpeg")) and not _complete_jpeg(path)
     ):
         raise _unreadable(what)
-    # from the header alone, so that a long 4D series is refused without loading it
-    _check_kind(reader.GetSize(), reader.GetPixelID(), what)
     try:
         return reader.Execute()
     except (RuntimeError, MemoryError):

@@ -127,6 +127,10 @@ class CancelToken:
     def cancel(self) -> None:
         self._event.set()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait up to so many seconds; True once cancelled."""
+        return self._event.wait(seconds)
+
     @property
     def cancelled(self) -> bool:
         return self._event.is_set()
@@ -177,6 +181,7 @@ class RegistrationResult:
 
     transform: sitk.Transform
     linear: LinearTransform
+    first: LinearTransform
     fixed_geometry: Geometry
     levels: list[LevelRecord]
     ledger: list[dict[str, Any]]
@@ -221,6 +226,7 @@ class Registration:
         loss: Loss = LOSSES[parameters.loss]
         self.loss = with_private_mask(loss) if parameters.fixed_mask == "private" else loss
         self.records: list[LevelRecord] = []
+        self.first: LinearTransform | None = None
         self.best: LinearTransform | None = None
         self.start = time.perf_counter()
 
@@ -245,7 +251,7 @@ class Registration:
     # ---------------------------------------------------------------------------------------------- levels
 
     def run_levels(self, session: ClientSession, transform: LinearTransform) -> None:
-        self.best = transform
+        self.first = self.best = transform
         smoothed: tuple[float, Volume] | None = None
         for level, grant in zip(session.levels, session.grants, strict=True):
             self.cancel.check()
@@ -468,11 +474,12 @@ def _choose_offer(offers: list[Offer], peer: Peer) -> Offer:
 def _result(
     run: Registration, session: ClientSession, peer_numbers: int | None, error: PPIRError | None
 ) -> RegistrationResult:
-    assert run.best is not None
+    assert run.best is not None and run.first is not None
     dealer_sent, dealer_received = session.dealer_bytes()
     result = RegistrationResult(
         transform=run.best.to_sitk(),
         linear=run.best,
+        first=run.first,
         fixed_geometry=session.geometry,
         levels=run.records,
         ledger=session.ledger.summary(),

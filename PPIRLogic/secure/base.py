@@ -12,6 +12,7 @@ All values are exact integers, so every protocol gives the same numbers and the 
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +22,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.errors import ProtocolError
+from PPIRLogic.errors import PeerError, ProtocolError
 from PPIRLogic.peer.channel import Channel, Message
 from PPIRLogic.secure.ring import DEGREE, LANES
 
 CHUNK = DEGREE
 GROUP = CHUNK * LANES
 Columns = NDArray[np.int32]
+_PATIENCE = 0.2  # seconds between looks at the cancel token while waiting
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,23 @@ class Link:
                 channel.check()
 
     def receive(self, kind: str) -> Message:
-        """The next message, which must be of this kind."""
-        message = self.channel.receive(self.timeout)
+        """The next message, which must be of this kind; notices a cancel while it waits."""
+        message = self._next()
         if message.kind != kind:
             raise_if_error(message)
             raise ProtocolError(f"Expected a message '{kind}' from {self.channel.peer_name}, got '{message.kind}'.")
         return message
+
+    def _next(self) -> Message:
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                return self.channel.receive(min(_PATIENCE, self.timeout))
+            except PeerError:
+                self.check()  # says more than the channel could, and raises if it is the channel that ended
+                self.channel.check()
+                if time.monotonic() > deadline:
+                    raise
 
 
 def raise_if_error(message: Message) -> None:

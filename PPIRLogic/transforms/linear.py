@@ -200,7 +200,13 @@ class LinearTransform:
         }
         transform: Any = sitk.AffineTransform(dim) if self.kind == "affine" else classes[self.kind, dim]()
         transform.SetCenter(self.centre.tolist())
-        transform.SetMatrix(self.matrix.ravel().tolist())
+        if dim == 2 and self.kind != "affine":
+            # these classes keep an angle, which SetMatrix would take from an arc cosine: inexact near 0
+            transform.SetAngle(math.atan2(self.matrix[1, 0], self.matrix[0, 0]))
+            if self.kind == "similarity":
+                transform.SetScale(math.hypot(self.matrix[0, 0], self.matrix[1, 0]))
+        else:
+            transform.SetMatrix(self.matrix.ravel().tolist())
         transform.SetTranslation(self.translation.tolist())
         return transform
 

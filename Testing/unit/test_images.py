@@ -72,7 +72,7 @@ def test_affines_agree_with_itk(geometry: Geometry, seed: int) -> None:
     point = image.TransformContinuousIndexToPhysicalPoint(index.tolist())
     homogeneous = geometry.index_to_physical() @ [*index, 1]
     assert np.allclose(homogeneous, point, atol=1e-9)
-    assert np.allclose(geometry.physical_to_index() @ [*point, 1], index, atol=1e-8)
+    assert np.allclose(geometry.physical_to_index() @ [*point, 1.0], index, atol=1e-8)
     middle = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in geometry.size])
     assert np.allclose(geometry.centre(), middle, atol=1e-9)
     assert geometry.corners().shape == (2**geometry.dimension, geometry.dimension)
@@ -153,7 +153,8 @@ def test_from_dict_refuses_other_fields() -> None:
 def test_volume_needs_a_fitting_array() -> None:
     with pytest.raises(InputError, match="does not fit"):
         Volume(np.zeros((5, 4), np.float32), grid(5, 4))
-    turned = Volume(np.zeros((4, 5), np.float64).T.copy().T, grid(5, 4))
+    other: Any = np.zeros((5, 4), np.float64).T
+    turned = Volume(other, grid(5, 4))
     assert turned.array.dtype == np.float32
     assert turned.array.flags.c_contiguous
 
@@ -210,10 +211,8 @@ def bad_file(kind: str, folder: Path) -> Path:
         path.write_text("hello")
     elif kind.startswith("cut"):
         path = folder / f"a{kind[3:]}"
-        save(np.abs(noise[0] * 50).astype(np.uint8) if "jpg" in kind else noise, path)
+        save(np.abs(noise[0] * 50).astype(np.uint8) if kind[3:] in (".jpg", ".png") else noise, path)
         path.write_bytes(path.read_bytes()[:-60])
-    elif kind == "cut inside gzip":
-        path = folder / "a.nii.gz"
     elif kind == "4d":
         sitk.WriteImage(sitk.JoinSeries([volume(5, 6, 7).to_sitk()] * 3), str(folder / "a.nrrd"))
         path = folder / "a.nrrd"
@@ -272,7 +271,7 @@ UNREADABLE = "cannot be read as an image"
     ],
 )
 def test_bad_images_are_refused(tmp_path: Path, kind: str, words: str) -> None:
-    path = bad_file("cut" + kind[3:] if kind.startswith("cut") else kind, tmp_path)
+    path = bad_file(kind, tmp_path)
     with pytest.raises(InputError) as caught:
         read_volume(path, role="fixed")
     message = str(caught.value)
@@ -321,7 +320,7 @@ def test_dicom_folder(tmp_path: Path) -> None:
     assert np.allclose(read.geometry.spacing, (0.8, 0.8, 2))
     assert np.allclose(read.geometry.origin, (5, 6, 0))
     write_dicom(tmp_path / "one", "1.2.826.0.2", [0.0, 2.0])
-    with pytest.raises(InputError, match="2 DICOM series.*sub-folder"):
+    with pytest.raises(InputError, match=r"2 DICOM series.*sub-folder"):
         read_volume(tmp_path / "one")
 
 
@@ -353,7 +352,7 @@ def test_mask(tmp_path: Path) -> None:
 
 def test_bad_masks(tmp_path: Path) -> None:
     image = volume(8, 7, 6)
-    with pytest.raises(InputError, match="mask .* does not exist"):
+    with pytest.raises(InputError, match=r"mask .* does not exist"):
         read_mask(tmp_path / "none.mha", image)
     with pytest.raises(InputError, match="empty: no voxel"):
         read_mask(save(np.zeros((6, 7, 8), np.uint8), tmp_path / "m.mha"), image)
@@ -378,9 +377,9 @@ def test_bad_masks(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     image = volume(8, 7, 6)
     for name in ("a.foo", "a", "a.mhd", ".mha"):
-        with pytest.raises(OutputError, match="must end in one of .mha"):
+        with pytest.raises(OutputError, match=r"must end in one of \.mha"):
             write_volume(image, tmp_path / name)
-    with pytest.raises(OutputError, match="folder .* does not exist"):
+    with pytest.raises(OutputError, match=r"folder .* does not exist"):
         write_volume(image, tmp_path / "none" / "a.mha")
     (tmp_path / "sub.mha").mkdir()
     with pytest.raises(OutputError, match="is a folder"):
@@ -459,7 +458,7 @@ def test_normalise(low: float, width: float) -> None:
     low, high = float(np.float32(low)), float(np.float32(low + width))
     values = np.array([[low, high], [low - 10 * width, high + 10 * width]], np.float32)
     out = normalise(Volume(values, grid(2, 2)), images.Normalisation(low, high, "test"))
-    assert np.allclose(out.array, [[0, 1], [-0.5, 1.5]], atol=1e-6)
+    assert np.allclose(out.array, np.array([[0, 1], [-0.5, 1.5]]), atol=1e-6)
     assert out.array.dtype == np.float32
 
 

@@ -1,0 +1,48 @@
+# Every target makes what it needs on a fresh machine: a virtual environment with pinned packages.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+PYTHON312 ?= $(firstword $(foreach p,python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12*/bin/python3.12),$(shell $(p) -c '' 2>/dev/null && echo $(p))))
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := -m pip install --quiet --disable-pip-version-check
+PYTEST_ARGS ?=
+
+.PHONY: demo test test-312 check bench attacks clean
+
+demo: $(VENV)/ready
+	$(BIN)/ppir demo --output demo-output
+
+test: $(VENV)/ready $(if $(PYTHON312),test-312)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Slicer's Python is 3.12: everything but the mpc extra must work there.
+test-312: .venv312/ready
+	.venv312/bin/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/ready
+	$(BIN)/ruff format --check PPIRLogic Testing Benchmarks
+	$(BIN)/ruff check PPIRLogic Testing Benchmarks
+	$(BIN)/mypy
+
+bench: $(VENV)/ready
+	$(BIN)/python $(PIP) -r requirements/bench.txt
+	$(BIN)/python -m Benchmarks.run
+
+attacks: $(VENV)/ready
+	$(BIN)/python -m pytest Testing/attacks -rP $(PYTEST_ARGS)
+
+$(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 is needed and was not found; give it with make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP) -r requirements/base.txt -r requirements/mpc.txt -r requirements/dev.txt
+	$(BIN)/python $(PIP) --no-deps crypten==0.4.1
+	$(BIN)/python $(PIP) --no-deps --editable .
+	@touch $@
+
+.venv312/ready: requirements/base.txt requirements/dev.txt pyproject.toml
+	$(PYTHON312) -m venv .venv312
+	.venv312/bin/python $(PIP) -r requirements/base.txt -r requirements/dev.txt
+	.venv312/bin/python $(PIP) --no-deps --editable .
+	@touch $@
+
+clean:
+	rm -rf .venv .venv312 demo-output bench-output build *.egg-info

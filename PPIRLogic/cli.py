@@ -1,0 +1,486 @@
+"""The command `ppir`: argument parsing, and how events and errors are shown. The work is done elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from PPIRLogic.errors import Cancelled, InputError, OutputError, PPIRError, TrustError
+from PPIRLogic.images import WRITABLE_IMAGES
+from PPIRLogic.losses import LOSSES
+from PPIRLogic.peer.channel import DEFAULT_PORT
+from PPIRLogic.peer.identity import default_home, load_or_create_identity, normalise_fingerprint, renew_identity
+from PPIRLogic.peer.ledger import Accounts, Budget
+from PPIRLogic.peer.trust import TrustStore
+from PPIRLogic.registration import CancelToken, Parameters, Peer
+from PPIRLogic.sampling import METHODS
+from PPIRLogic.transforms import KINDS, TRANSFORM_FILES
+from PPIRLogic.version import SOFTWARE
+
+Arguments = argparse.Namespace
+
+
+# ------------------------------------------------------------------------------------------- the parser
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ppir",
+        description="Privacy-preserving image registration: two sites align their images without showing them.",
+        epilog="Site B:  ppir serve fixed.nrrd --name atlas     Site A:  ppir register moving.nrrd --peer siteb --output T.h5",
+    )
+    parser.add_argument("--version", action="version", version=SOFTWARE)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_identity, _trust, _serve, _dealer, _check, _register, _simulate, _demo, _ledger):
+        add(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[[Arguments], None], text: str, example: str) -> Any:
+    parser = commands.add_parser(
+        name, help=text, description=text, epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+    parser.add_argument("--home", type=Path, default=None, help="folder of this site's identity, trust and ledger")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    return parser
+
+
+def _identity(commands: Any) -> None:
+    text = "Show this site's fingerprint, to be read out to the other site; makes a key on first use."
+    p = _command(commands, "identity", _run_identity, text, "ppir identity --name 'Hospital A'")
+    p.add_argument("--name", help="name of this site (on first use, or with --renew)")
+    p.add_argument("--renew", action="store_true", help="new certificate for the same key; the fingerprint stays")
+    p.add_argument("--new-key", action="store_true", help="new key; every peer must trust the new fingerprint")
+
+
+def _trust(commands: Any) -> None:
+    text = "List, add or remove the peers this site trusts. Compare fingerprints by telephone, not by mail."
+    p = _command(commands, "trust", _run_trust, text, "ppir trust add 7QHX-2B3M-… --name 'Hospital B'")
+    p.add_argument("action", nargs="?", choices=("list", "add", "remove", "add-authority"), default="list")
+    p.add_argument("what", nargs="?", default="", help="fingerprint, name, or PEM file of an institution's CA")
+    p.add_argument("--name", default="", help="what to call this peer")
+
+
+def _serve(commands: Any) -> None:
+    text = "Serve fixed images to trusted peers (party 2). Nothing but protected data and counted numbers leaves."
+    example = "ppir serve atlas.nrrd --name atlas --listen 0.0.0.0:7443 --allow 'Hospital A' --budget-percent 5"
+    p = _command(commands, "serve", _run_serve, text, example)
+    p.add_argument("fixed", nargs="+", type=Path, help="image file or folder of one DICOM series; several may be given")
+    p.add_argument("--name", action="append", default=[], help="name to offer the image under; once per image")
+    p.add_argument("--mask", action="append", default=[], type=Path, help="mask file; once per image")
+    p.add_argument("--allow", action="append", default=[], help="peer (name or fingerprint) that may use the images")
+    p.add_argument("--protocols", default="fhe,mpc", help="permitted protocols; 'clear' discloses the image itself")
+    p.add_argument("--losses", default=",".join(LOSSES), help="permitted losses")
+    p.add_argument("--transforms", default=",".join(KINDS), help="permitted transforms")
+    p.add_argument("--masks", default="none,fill,private", help="permitted uses of the mask; also: disclosed")
+    p.add_argument("--allow-disclosed-sampling", action="store_true", help="accept gms under mpc")
+    p.add_argument("--budget-percent", type=float, default=5.0, help="most numbers per level, %% of its voxels (5)")
+    p.add_argument("--budget-bits", type=float, default=30.0, help="the same in bits, %% of 12 bits per voxel (30)")
+    p.add_argument("--budget-session", type=int, default=20_000, help="most numbers per session (20000)")
+    p.add_argument("--budget-image", type=int, default=200_000, help="most numbers per peer and image (200000)")
+    p.add_argument("--dealer", default="", help="HOST:PORT of the dealer for mpc")
+    p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
+    p.add_argument("--ask", action="store_true", help="ask on the terminal before each session")
+    p.add_argument("--max-sessions", type=int, default=2, help="sessions at once (2)")
+    _service_options(p)
+
+
+def _dealer(commands: Any) -> None:
+    text = "Be the dealer of the mpc protocol. Run it at a third site: a dealer that colludes with a party opens all."
+    _service_options(_command(commands, "dealer", _run_dealer, text, "ppir dealer --listen 0.0.0.0:7444"))
+
+
+def _service_options(p: Any) -> None:
+    p.add_argument("--listen", default=f"0.0.0.0:{DEFAULT_PORT}", help=f"HOST:PORT to listen on (port {DEFAULT_PORT})")
+    p.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads to compute with")
+    p.add_argument("--with-parent", action="store_true", help="end when standard input is closed")
+
+
+def _check(commands: Any) -> None:
+    text = "Call a peer: is it there, does it trust us, which images does it offer, on what terms?"
+    p = _command(commands, "check", _run_check, text, "ppir check hospital-b.example:7443")
+    p.add_argument("peer", help="HOST:PORT")
+
+
+def _register(commands: Any) -> None:
+    text = "Align my moving image to the fixed image of a peer (party 1). Writes a transform from fixed to moving."
+    example = "ppir register moving.nrrd --peer hospital-b.example --output T.h5 --warped W.nrrd --report R.json"
+    p = _command(commands, "register", _run_register, text, example)
+    p.add_argument("moving", type=Path, help="image file or folder of one DICOM series")
+    p.add_argument("--peer", required=True, help="HOST:PORT that serves the fixed image")
+    p.add_argument("--image", default="", help="name of the fixed image, where the peer offers several")
+    p.add_argument("--mask", type=Path, help="mask of the moving image")
+    p.add_argument("--dealer", default="", help="HOST:PORT of the dealer, for mpc")
+    p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
+    p.add_argument("--show-fixed", type=Path, help=argparse.SUPPRESS)  # the demonstration's pictures show both images
+    p.add_argument("--with-parent", action="store_true", help="cancel when standard input is closed")
+    _registration_options(p)
+
+
+def _simulate(commands: Any) -> None:
+    text = "Both parties (and the dealer) as real processes on this machine, for one who holds both images."
+    example = "ppir simulate --fixed F.nrrd --moving M.nrrd --loss ncc --protocol fhe --output T.h5 --report R.json"
+    p = _command(commands, "simulate", _run_simulate, text, example)
+    p.add_argument("--fixed", type=Path, required=True)
+    p.add_argument("--moving", type=Path, required=True)
+    p.add_argument("--fixed-mask-file", type=Path, help="mask of the fixed image")
+    p.add_argument("--mask", type=Path, help="mask of the moving image")
+    p.add_argument("--budget-percent", type=float, default=100.0, help="party 2's budget per level (100: open)")
+    _registration_options(p)
+
+
+def _registration_options(p: Any) -> None:
+    d = Parameters()
+    p.add_argument("--transform", choices=tuple(KINDS), default=d.transform)
+    p.add_argument("--loss", choices=tuple(LOSSES), default=d.loss)
+    p.add_argument("--protocol", choices=("fhe", "mpc", "clear"), default=d.protocol, help="clear protects nothing")
+    p.add_argument("--sampling", choices=METHODS, default=d.sampling, help="gms: ∝ gradient magnitude; urs: random")
+    p.add_argument("--percent", type=float, default=None, help="of the voxels (urs) or blocks (gms) of each level")
+    p.add_argument("--disclose-sampling", action="store_true", help="gms under mpc: let party 2 see the chosen blocks")
+    p.add_argument("--levels", default="", help="shrink factors coarse to fine, such as 4,2,1 (default: by size)")
+    p.add_argument("--evaluations", type=int, default=d.evaluations, help="most per level")
+    p.add_argument("--step-tolerance", type=float, default=d.step_tolerance, help="mm per mm of voxel size")
+    p.add_argument("--loss-tolerance", type=float, default=d.loss_tolerance, help="relative")
+    p.add_argument("--initial", default="centres", help="identity, centres, or a transform file (fixed to moving)")
+    p.add_argument("--mask-use", choices=("fill", "rows"), default=d.mask, help="use of the moving mask")
+    p.add_argument("--fixed-mask", choices=("none", "fill", "private", "disclosed"), default=None)
+    p.add_argument("--seed", type=int, default=d.seed)
+    p.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    p.add_argument("--output", type=Path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
+    p.add_argument("--warped", type=Path, help="moving image resampled on the fixed grid")
+    p.add_argument("--report", type=Path, help="report as JSON; a readable .html is written beside it")
+
+
+def _demo(commands: Any) -> None:
+    text = "See it work: two published image pairs, clear, fhe and mpc side by side, as real processes."
+    p = _command(commands, "demo", _run_demo, text, "ppir demo --output demo-output")
+    p.add_argument("--output", type=Path, default=Path("demo-output"))
+    p.add_argument("--quick", action="store_true", help="the 2D pair only")
+
+
+def _ledger(commands: Any) -> None:
+    text = "What peers have learned of the images shared here: numbers and bits per peer, image and level."
+    _command(commands, "ledger", _run_ledger, text, "ppir ledger")
+
+
+# ------------------------------------------------------------------------------------------ the commands
+
+
+def _home(a: Arguments) -> Path:
+    return a.home if a.home is not None else default_home()
+
+
+def say(a: Arguments, event: str, text: str, **details: Any) -> None:
+    """One line for a person, or one JSON object for a program."""
+    print(json.dumps({"event": event, **details}) if a.json else text, flush=True)
+
+
+def _run_identity(a: Arguments) -> None:
+    home = _home(a)
+    if a.renew or a.new_key:
+        identity = renew_identity(home, name=a.name, new_key=a.new_key)
+    else:
+        identity = load_or_create_identity(home, a.name)
+    text = (
+        f"site         {identity.name}\nfingerprint  {identity.fingerprint}\nvalid until  {identity.not_after:%Y-%m-%d}\n"
+        f"Read the fingerprint to the other site, which runs:  ppir trust add {identity.fingerprint}"
+    )
+    say(a, "identity", text, name=identity.name, fingerprint=identity.fingerprint)
+
+
+def _run_trust(a: Arguments) -> None:
+    store = TrustStore(_home(a))
+    if a.action != "list" and not a.what:
+        raise InputError(f"ppir trust {a.action}: give a fingerprint, a name or a file.")
+    if a.action == "add":
+        fingerprint = normalise_fingerprint(a.what)
+        peer = store.add(fingerprint, a.name or fingerprint[:9])
+        say(a, "trusted", f"trusted: {peer.name}  {peer.fingerprint}", name=peer.name, fingerprint=peer.fingerprint)
+    elif a.action == "remove":
+        removed = store.remove(a.what)
+        say(a, "removed", f"no longer trusted: {removed.name}  {removed.fingerprint}", fingerprint=removed.fingerprint)
+    elif a.action == "add-authority":
+        authority = store.add_authority(a.what, a.name or Path(a.what).stem)
+        say(a, "trusted", f"trusted authority: {authority.name}", name=authority.name)
+    else:
+        for peer in store.peers():
+            say(a, "peer", f"{peer.fingerprint}  {peer.name}", fingerprint=peer.fingerprint, name=peer.name)
+        for authority in store.authorities():
+            say(a, "authority", f"authority: {authority.name}", name=authority.name)
+
+
+def _run_serve(a: Arguments) -> None:
+    from PPIRLogic.api import serve
+
+    shared = _shared_images(a)
+    if not TrustStore(_home(a)).peers() and not TrustStore(_home(a)).authorities():
+        _note(a, "No peer is trusted yet, so nobody can connect: ppir trust add FINGERPRINT --name 'Hospital A'.")
+    cancel = _service_cancel(a)
+    serve(shared, a.listen, home=_home(a), max_sessions=a.max_sessions, threads=a.threads,
+          on_event=lambda e: _show_event(a, e), cancel=cancel)  # fmt: skip
+
+
+def _shared_images(a: Arguments) -> list[Any]:
+    from PPIRLogic.fixed import FixedImage
+    from PPIRLogic.images import read_mask, read_volume
+    from PPIRLogic.server import Shared
+
+    if len(a.name) not in (0, len(a.fixed)) or len(a.mask) not in (0, len(a.fixed)):
+        raise InputError("Give --name and --mask once for every image, or not at all.")
+    policy, out = _policy(a), []
+    for i, path in enumerate(a.fixed):
+        volume = read_volume(path, role="fixed")
+        mask = read_mask(a.mask[i], volume) if a.mask else None
+        name = a.name[i] if a.name else path.name.split(".")[0]
+        dealer_fingerprint = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
+        out.append(Shared(FixedImage(name, volume, mask), policy, a.dealer, dealer_fingerprint))
+    if len({s.image.name for s in out}) < len(out):
+        raise InputError("Two images have the same name; give each its own with --name.")
+    return out
+
+
+def _policy(a: Arguments) -> Any:
+    from PPIRLogic.policy import MASK_MODES, Policy
+    from PPIRLogic.protocols import PROTOCOLS
+
+    def names(option: str, known: Sequence[str]) -> frozenset[str]:
+        given = frozenset(v.strip() for v in str(getattr(a, option)).split(",") if v.strip())
+        if unknown := given - set(known):
+            raise InputError(f"--{option}: unknown {', '.join(sorted(unknown))}; known: {', '.join(known)}.")
+        return given
+
+    if min(a.budget_percent, a.budget_bits, a.budget_session, a.budget_image) < 0:
+        raise InputError("A disclosure budget cannot be negative.")
+    return Policy(
+        protocols=names("protocols", tuple(PROTOCOLS)),
+        losses=names("losses", tuple(LOSSES)),
+        transforms=names("transforms", tuple(KINDS)),
+        masks=names("masks", MASK_MODES),
+        peers=frozenset(_peer_fingerprint(a, p) for p in a.allow),
+        disclosed_sampling=a.allow_disclosed_sampling,
+        budget=Budget(a.budget_percent, a.budget_bits, a.budget_session, a.budget_image),
+        ask=_ask if a.ask else None,
+    )
+
+
+def _peer_fingerprint(a: Arguments, name: str) -> str:
+    for peer in TrustStore(_home(a)).peers():
+        if peer.name == name:
+            return peer.fingerprint
+    try:
+        return normalise_fingerprint(name)
+    except InputError:
+        raise TrustError(f"--allow {name}: no trusted peer has this name, and it is no fingerprint (ppir trust).") from None
+
+
+def _ask(peer: str, request: Any, levels: list[Any]) -> bool:
+    from PPIRLogic.server import grant_rows
+
+    rows = "\n  ".join(grant_rows(levels))
+    print(
+        f"\n{peer} asks to register to '{request.image}': {request.transform}, {request.loss}, protocol {request.protocol}."
+        f"\nAt most it learns:\n  {rows}"
+    )
+    return input("Allow this session? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _run_dealer(a: Arguments) -> None:
+    from PPIRLogic.api import deal
+
+    deal(a.listen, home=_home(a), on_event=lambda e: _show_event(a, e), cancel=_service_cancel(a))
+
+
+def _service_cancel(a: Arguments) -> CancelToken:
+    """Ends the service on Ctrl-C, on SIGTERM, or with its parent."""
+    token = CancelToken()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        token.cancel()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    if a.with_parent:
+        _watch_parent(token)
+    return token
+
+
+def _watch_parent(token: CancelToken) -> None:
+    """Cancel when standard input is closed: the parent ended, however it ended."""
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        token.cancel()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _show_event(a: Arguments, event: dict[str, Any]) -> None:
+    if a.json:
+        print(json.dumps(event), flush=True)
+        return
+    details = "  ".join(f"{k}={v}" for k, v in event.items() if k not in ("time", "event"))
+    print(f"{event['event']}  {details}", flush=True)
+
+
+def _note(a: Arguments, text: str) -> None:
+    if not a.json:
+        print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def _run_check(a: Arguments) -> None:
+    from PPIRLogic.peer.ledger import SessionLedger
+    from PPIRLogic.session import ClientSession
+
+    home = _home(a)
+    identity = load_or_create_identity(home)
+    with ClientSession(a.peer, identity, TrustStore(home), lambda: None, 1, SessionLedger(None, {})) as session:
+        channel = session.channel
+        say(a, "peer", f"{channel.peer_name} at {channel.address}, fingerprint {channel.peer_fingerprint}: trusted",
+            name=channel.peer_name, fingerprint=channel.peer_fingerprint)  # fmt: skip
+        for offer in session.offers():
+            text = (
+                f"  image '{offer.name}': {offer.geometry.describe()}{', with a mask' if offer.has_mask else ''}\n"
+                f"    protocols {', '.join(offer.protocols)}; losses {', '.join(offer.losses)}; transforms"
+                f" {', '.join(offer.transforms)}; mask use {', '.join(offer.masks)}\n"
+                f"    budget {offer.budget['percent_per_level']:g} % of each level, {offer.budget['numbers_per_session']:,.0f}"
+                f" numbers per session, {offer.budget['numbers_per_image'] - offer.numbers_opened:,.0f} left in all"
+            )
+            details = {k: v for k, v in offer.__dict__.items() if k != "geometry"}
+            say(a, "image", text, geometry=offer.geometry.to_dict(), **details)
+
+
+def _parameters(a: Arguments, has_fixed_mask: bool) -> Parameters:
+    from PPIRLogic.transforms import read_transform
+
+    initial: Any = a.initial if a.initial in ("identity", "centres") else read_transform(a.initial)
+    try:
+        levels = tuple(int(v) for v in a.levels.split(",")) if a.levels else None
+    except ValueError:
+        raise InputError(f"--levels {a.levels}: give shrink factors such as 4,2,1.") from None
+    if a.sampling != "full" and a.percent is None:
+        raise InputError(f"--sampling {a.sampling} needs --percent, such as --percent 20.")
+    return Parameters(
+        transform=a.transform, loss=a.loss, protocol=a.protocol, sampling=a.sampling,
+        percent=a.percent if a.sampling != "full" else 100.0, disclose_sampling=a.disclose_sampling, levels=levels,
+        evaluations=a.evaluations, step_tolerance=a.step_tolerance, loss_tolerance=a.loss_tolerance, initial=initial,
+        mask=a.mask_use, fixed_mask=a.fixed_mask or ("fill" if has_fixed_mask else "none"), seed=a.seed,
+        threads=a.threads,
+    )  # fmt: skip
+
+
+def _run_register(a: Arguments) -> None:
+    from PPIRLogic.images import read_mask, read_volume
+    from PPIRLogic.registration import register
+    from PPIRLogic.show import RunDisplay, write_results
+
+    _check_outputs(a)
+    moving = read_volume(a.moving, role="moving")
+    fixed = read_volume(a.show_fixed, role="fixed") if a.show_fixed else None
+    mask = read_mask(a.mask, moving) if a.mask else None
+    fingerprint = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
+    peer = Peer(a.peer, a.image, a.dealer, fingerprint)
+    with RunDisplay(a.json) as display, _interruptible() as token:
+        if a.with_parent:
+            _watch_parent(token)
+        result = register(
+            moving, peer, mask=mask, parameters=_parameters(a, False), home=_home(a), progress=display, cancel=token
+        )
+    write_results(a, result, moving, fixed)
+
+
+def _run_simulate(a: Arguments) -> None:
+    from PPIRLogic.images import read_volume
+    from PPIRLogic.show import RunDisplay, write_results
+    from PPIRLogic.simulate import OPEN_BUDGET, simulate
+
+    _check_outputs(a)
+    parameters = _parameters(a, a.fixed_mask_file is not None)
+    fixed, moving = read_volume(a.fixed, role="fixed"), read_volume(a.moving, role="moving")
+    budget = Budget(a.budget_percent, 6 * a.budget_percent, OPEN_BUDGET.numbers_per_session, OPEN_BUDGET.numbers_per_image)
+    with RunDisplay(a.json) as display, _interruptible() as token:
+        result = simulate(
+            a.fixed, moving, fixed_mask=a.fixed_mask_file, moving_mask=a.mask, parameters=parameters, budget=budget,
+            progress=display, cancel=token,
+        )  # fmt: skip
+    write_results(a, result, moving, fixed)
+
+
+class _interruptible:
+    """Ctrl-C cancels the run at once, in whatever stage: threads see the token, the main thread the interrupt."""
+
+    def __enter__(self) -> CancelToken:
+        token = CancelToken()
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            token.cancel()
+            raise KeyboardInterrupt
+
+        self._former = signal.signal(signal.SIGINT, stop)
+        return token
+
+    def __exit__(self, *exc: object) -> None:
+        signal.signal(signal.SIGINT, self._former)
+
+
+def _check_outputs(a: Arguments) -> None:
+    """Say before a long run, not after it, that a result could not be written."""
+    for path, endings in ((a.output, TRANSFORM_FILES), (a.warped, WRITABLE_IMAGES), (a.report, (".json",))):
+        if path is None:
+            continue
+        if not path.name.lower().endswith(endings):
+            raise OutputError(f"{path}: the name must end in one of {', '.join(endings)}.")
+        folder = path.resolve().parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise OutputError(f"{path}: the folder {folder} does not exist or cannot be written to.")
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder; give a file name.")
+
+
+def _run_demo(a: Arguments) -> None:
+    from PPIRLogic.demo import run_demo
+
+    run_demo(a.output, quick=a.quick)
+
+
+def _run_ledger(a: Arguments) -> None:
+    rows = Accounts(_home(a) / "ledger" / "accounts").rows()
+    if not rows and not a.json:
+        print("Nothing has been disclosed.")
+    for r in rows:
+        text = f"{r['peer']}  image {r['image']}  shrink factor {r['level']}: {r['numbers']} numbers, {r['bits']} bits"
+        say(a, "account", text, **r)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. Exit codes: 0 done, 2 bad input or usage, 130 cancelled, else the error's own (errors.py)."""
+    a = build_parser().parse_args(arguments)
+    try:
+        a.run(a)
+    except PPIRError as error:
+        sys.exit(fail(a, error))
+    except KeyboardInterrupt:
+        sys.exit(fail(a, Cancelled("Cancelled; nothing was written.")))
+    except BrokenPipeError:
+        sys.exit(141)
+    except MemoryError:
+        sys.exit(fail(a, InputError("There is not enough memory for this image. Use sampling, or a coarser finest level.")))
+
+
+def fail(a: Arguments, error: PPIRError) -> int:
+    """Show an error without a traceback; returns the exit code."""
+    if a.json:
+        print(json.dumps({"event": "error", "error": type(error).__name__, "text": str(error)}), flush=True)
+    else:
+        print(f"ppir: {error}", file=sys.stderr, flush=True)
+    return error.exit_code

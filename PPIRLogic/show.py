@@ -1,0 +1,113 @@
+"""How a run is shown on a terminal, and how its results are written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from typing import Any
+
+import SimpleITK as sitk
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from PPIRLogic.images import Volume, write_volume
+from PPIRLogic.registration import Progress as Step
+from PPIRLogic.registration import RegistrationResult
+from PPIRLogic.report import Pictures, build_report, write_html, write_report
+from PPIRLogic.transforms import write_transform
+
+
+def bytes_text(count: float) -> str:
+    """1.2 MB and the like."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+class RunDisplay:
+    """A progress callback: bars with level, evaluation, value, seconds and bytes, or JSON lines."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._json = as_json
+        self._console = Console(file=sys.stderr)
+        self._bars = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(), console=self._console, disable=as_json,
+        )  # fmt: skip
+        self._task = self._bars.add_task("connecting", total=None, state="")
+
+    def __enter__(self) -> RunDisplay:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, step: Step) -> None:
+        if self._json:
+            values = {k: (None if isinstance(v, float) and math.isnan(v) else v) for k, v in step.__dict__.items()}
+            print(json.dumps({"event": "progress", **values}), flush=True)
+            return
+        if step.stage == "level":
+            self._bars.update(
+                self._task, description=f"level {step.level}/{step.levels} (1/{step.factor})", total=step.levels,
+                completed=step.level - 1,
+            )  # fmt: skip
+        elif step.stage == "finished":
+            self._bars.update(self._task, description="finished", completed=self._bars.tasks[0].total)
+        state = f"{bytes_text(step.bytes_sent)} up  {bytes_text(step.bytes_received)} down  {step.numbers} numbers"
+        if step.stage == "evaluation":
+            state = f"evaluation {step.evaluation}  loss {step.value:.6f}  {state}"
+        self._bars.update(self._task, state=state)
+
+
+def write_results(a: argparse.Namespace, result: RegistrationResult, moving: Volume, fixed: Volume | None) -> None:
+    """Write transform, warped image and report; then the summary, and the error of a run that ended early."""
+    write_transform(result.transform, a.output)
+    warped = result.warp(moving)
+    if a.warped is not None:
+        write_volume(warped, a.warped)
+    if a.report is not None:
+        report = build_report(
+            result, transform_file=str(a.output), warped_file=str(a.warped) if a.warped else None, moving=moving
+        )
+        write_report(report, a.report)
+        write_html(report, a.report.with_suffix(".html"), pictures=pictures_of(result, moving, warped, fixed))
+    _summary(a, result)
+    if result.error is not None:
+        raise result.error
+
+
+def pictures_of(result: RegistrationResult, moving: Volume, warped: Volume, fixed: Volume | None) -> Pictures:
+    """What the report may show: party 1's own image, and the fixed one only where this machine holds both."""
+    reference = result.fixed_geometry.to_sitk_reference()
+    before = sitk.Resample(moving.to_sitk(), reference, result.first.to_sitk(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+    return Pictures(moving=moving, warped=warped, fixed=fixed, before=Volume.from_sitk(before, moving.name))
+
+
+def _summary(a: argparse.Namespace, result: RegistrationResult) -> None:
+    values: dict[str, Any] = {
+        "complete": result.complete,
+        "seconds": round(result.seconds, 3),
+        "bytes_sent": result.bytes_sent,
+        "bytes_received": result.bytes_received,
+        "numbers": result.numbers,
+        "value": result.levels[-1].values[-1] if result.levels and result.levels[-1].values else None,
+        "transform": str(a.output),
+        "warped": str(a.warped) if a.warped else None,
+        "report": str(a.report) if a.report else None,
+    }
+    if a.json:
+        print(json.dumps({"event": "result", **values}), flush=True)
+        return
+    state = "done" if result.complete else "ended early; the best transform so far was kept"
+    print(
+        f"{state}: {result.seconds:.1f} s, {bytes_text(result.bytes_sent)} sent, {bytes_text(result.bytes_received)}"
+        f" received, {result.numbers} numbers of the fixed image disclosed\ntransform  {a.output}"
+        + (f"\nwarped     {a.warped}" if a.warped else "")
+        + (f"\nreport     {a.report.with_suffix('.html')}" if a.report else "")
+    )

@@ -1,0 +1,200 @@
+"""Both parties on one machine, as real processes over TLS on loopback: to try, to compare, to test.
+
+Party 2 (`ppir serve`) and, under mpc, the dealer (`ppir dealer`) are child processes with identities of their
+own in a temporary folder; party 1 is the calling process. The children end when this process does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from PPIRLogic.errors import PeerError
+from PPIRLogic.images import Volume, read_mask, read_volume, write_volume
+from PPIRLogic.peer.identity import load_or_create_identity
+from PPIRLogic.peer.ledger import Budget
+from PPIRLogic.peer.trust import TrustStore
+from PPIRLogic.registration import CancelToken, Parameters, Peer, Progress, RegistrationResult, register
+
+START_TIMEOUT = 60.0
+Image = Volume | str | Path
+OPEN_BUDGET = Budget(100.0, 600.0, 10**9, 10**9)
+
+
+@dataclass
+class Child:
+    """A `ppir` process that prints one JSON object per line and ends when its standard input does."""
+
+    process: subprocess.Popen[str]
+    events: queue.Queue[dict[str, Any]]
+    name: str
+
+    def next(self) -> dict[str, Any]:
+        """The next event; PeerError if the child stays silent too long."""
+        try:
+            return self.events.get(timeout=START_TIMEOUT)
+        except queue.Empty:
+            raise PeerError(f"The process '{self.name}' said nothing for {START_TIMEOUT:g} s.") from None
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        """The next event of this name; PeerError with the child's own words if it ends before."""
+        while True:
+            found = self.next()
+            if found.get("event") == event:
+                return found
+            if found.get("event") in ("error", "ended"):
+                raise PeerError(f"The process '{self.name}' ended: {found.get('text', 'without a word')}")
+
+    def stop(self) -> None:
+        if self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def start(name: str, home: Path, *arguments: str, python: str = sys.executable) -> Child:
+    """Start `ppir ARGUMENTS --json --with-parent` with its own home folder."""
+    command = [python, "-u", "-m", "PPIRLogic", *arguments, "--json", "--with-parent"]
+    environment = {**os.environ, "PPIR_HOME": str(home)}
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    )
+    events: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            with contextlib.suppress(ValueError):
+                events.put(json.loads(line))
+        events.put({"event": "ended"})
+
+    threading.Thread(target=read, daemon=True).start()
+    return Child(process, events, name)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One party's place: its folder and fingerprint."""
+
+    home: Path
+    fingerprint: str
+
+
+def make_sites(folder: Path, names: tuple[str, ...]) -> dict[str, Site]:
+    """Identities of their own for all sites, each trusting the others by fingerprint."""
+    sites = {n: Site(folder / n, load_or_create_identity(folder / n, n).fingerprint) for n in names}
+    for site in sites.values():
+        for other, known in sites.items():
+            if known is not site:
+                TrustStore(site.home).add(known.fingerprint, other)
+    return sites
+
+
+@dataclass(frozen=True)
+class World:
+    """Running peers: where party 1 lives and whom it calls."""
+
+    home: Path
+    peer: Peer
+    children: tuple[Child, ...]
+
+
+@contextlib.contextmanager
+def peers(
+    fixed: Path, *, mask: Path | None = None, protocol: str = "fhe", budget: Budget = OPEN_BUDGET, threads: int = 2
+) -> Iterator[World]:
+    """Party 2 serving `fixed` (and a dealer under mpc) as processes, for as long as the context lasts.
+
+    The disclosure budget is open by default: whoever simulates holds both images.
+    """
+    children: list[Child] = []
+    with tempfile.TemporaryDirectory(prefix="ppir-") as folder:
+        try:
+            sites = make_sites(Path(folder), ("party-1", "party-2", "dealer"))
+            dealer = ""
+            if protocol == "mpc":
+                children.append(start("dealer", sites["dealer"].home, "dealer", "--listen", "127.0.0.1:0"))
+                dealer = children[0].wait_for("listening")["address"]
+            options = _serve_options(mask, protocol, budget, threads)
+            if dealer:
+                options += ["--dealer", dealer, "--dealer-fingerprint", sites["dealer"].fingerprint]
+            children.append(start("party 2", sites["party-2"].home, "serve", str(fixed), "--name", "fixed", *options))
+            address = children[-1].wait_for("listening")["address"]
+            fingerprint = sites["dealer"].fingerprint if dealer else ""
+            peer = Peer(address, "fixed", dealer, fingerprint)
+            yield World(sites["party-1"].home, peer, tuple(children))
+        finally:
+            for child in children:
+                child.stop()
+
+
+def _serve_options(mask: Path | None, protocol: str, budget: Budget, threads: int) -> list[str]:
+    options = ["--listen", "127.0.0.1:0", "--protocols", protocol, "--threads", str(threads)]
+    options += ["--masks", "none,fill,private,disclosed", "--allow-disclosed-sampling"]
+    options += ["--budget-percent", str(budget.percent_per_level), "--budget-bits", str(budget.bits_percent_per_level)]
+    options += ["--budget-session", str(budget.numbers_per_session), "--budget-image", str(budget.numbers_per_image)]
+    return options + (["--mask", str(mask)] if mask is not None else [])
+
+
+def simulate(
+    fixed: Image,
+    moving: Image,
+    *,
+    fixed_mask: NDArray[np.bool_] | str | Path | None = None,
+    moving_mask: NDArray[np.bool_] | str | Path | None = None,
+    parameters: Parameters | None = None,
+    budget: Budget = OPEN_BUDGET,
+    progress: Callable[[Progress], None] = lambda p: None,
+    cancel: CancelToken | None = None,
+) -> RegistrationResult:
+    """Register `moving` to `fixed` with both parties (and the dealer) as real processes on this machine.
+
+    fixed, moving: volumes or paths of ITK-readable files. Masks: bool arrays in array order (z, y, x), or paths.
+    Otherwise as `register`. A volume given in memory is written to a private temporary folder for party 2 to read.
+    """
+    p = parameters or Parameters()
+    own = moving if isinstance(moving, Volume) else read_volume(moving, role="moving")
+    mask = read_mask(moving_mask, own) if isinstance(moving_mask, (str, Path)) else moving_mask
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ppir-images-")))
+        fixed_file = _as_file(fixed, folder / "fixed.mha")
+        mask_file = None
+        if fixed_mask is not None:
+            mask_file = _mask_file(fixed_mask, fixed_file, folder / "mask.mha")
+        world = stack.enter_context(
+            peers(fixed_file, mask=mask_file, protocol=p.protocol, budget=budget, threads=p.threads)
+        )
+        return register(
+            own, world.peer, mask=mask, parameters=p, home=world.home, progress=progress, cancel=cancel
+        )
+
+
+def _as_file(image: Image, path: Path) -> Path:
+    if not isinstance(image, Volume):
+        return Path(image)
+    write_volume(image, path)
+    return path
+
+
+def _mask_file(mask: NDArray[np.bool_] | str | Path, fixed_file: Path, path: Path) -> Path:
+    if isinstance(mask, (str, Path)):
+        return Path(mask)
+    geometry = read_volume(fixed_file, role="fixed").geometry
+    return _as_file(Volume(mask.astype(np.float32), geometry, "mask"), path)
