@@ -35,7 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ppir",
         description="Privacy-preserving image registration: two sites align their images without showing them.",
-        epilog="Site B:  ppir serve fixed.nrrd --name atlas     Site A:  ppir register moving.nrrd --peer siteb --output T.h5",
+        epilog="site B:  ppir serve fixed.nrrd --name atlas\nsite A:  ppir register moving.nrrd --peer B --output T.h5",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=SOFTWARE)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -192,7 +193,8 @@ def _run_identity(a: Arguments) -> None:
     else:
         identity = load_or_create_identity(home, a.name)
     text = (
-        f"site         {identity.name}\nfingerprint  {identity.fingerprint}\nvalid until  {identity.not_after:%Y-%m-%d}\n"
+        f"site         {identity.name}\nfingerprint  {identity.fingerprint}\n"
+        f"valid until  {identity.not_after:%Y-%m-%d}\n"
         f"Read the fingerprint to the other site, which runs:  ppir trust add {identity.fingerprint}"
     )
     say(a, "identity", text, name=identity.name, fingerprint=identity.fingerprint)
@@ -280,7 +282,9 @@ def _peer_fingerprint(a: Arguments, name: str) -> str:
     try:
         return normalise_fingerprint(name)
     except InputError:
-        raise TrustError(f"--allow {name}: no trusted peer has this name, and it is no fingerprint (ppir trust).") from None
+        raise TrustError(
+            f"--allow {name}: no trusted peer has this name, and it is no fingerprint (ppir trust)."
+        ) from None
 
 
 def _ask(peer: str, request: Any, levels: list[Any]) -> bool:
@@ -288,8 +292,8 @@ def _ask(peer: str, request: Any, levels: list[Any]) -> bool:
 
     rows = "\n  ".join(grant_rows(levels))
     print(
-        f"\n{peer} asks to register to '{request.image}': {request.transform}, {request.loss}, protocol {request.protocol}."
-        f"\nAt most it learns:\n  {rows}"
+        f"\n{peer} asks to register to '{request.image}': {request.transform}, {request.loss},"
+        f" protocol {request.protocol}.\nAt most it learns:\n  {rows}"
     )
     return input("Allow this session? [y/N] ").strip().lower() in ("y", "yes")
 
@@ -353,8 +357,8 @@ def _run_check(a: Arguments) -> None:
                 f"  image '{offer.name}': {offer.geometry.describe()}{', with a mask' if offer.has_mask else ''}\n"
                 f"    protocols {', '.join(offer.protocols)}; losses {', '.join(offer.losses)}; transforms"
                 f" {', '.join(offer.transforms)}; mask use {', '.join(offer.masks)}\n"
-                f"    budget {offer.budget['percent_per_level']:g} % of each level, {offer.budget['numbers_per_session']:,.0f}"
-                f" numbers per session, {offer.budget['numbers_per_image'] - offer.numbers_opened:,.0f} left in all"
+                f"    budget {offer.budget['percent_per_level']:g} % of each level,"
+                f" {offer.budget['numbers_per_session']:,.0f} numbers per session, {offer.budget['numbers_per_image'] - offer.numbers_opened:,.0f} left in all"
             )
             details = {k: v for k, v in offer.__dict__.items() if k != "geometry"}
             say(a, "image", text, geometry=offer.geometry.to_dict(), **details)
@@ -407,7 +411,9 @@ def _run_simulate(a: Arguments) -> None:
     _check_outputs(a)
     parameters = _parameters(a, a.fixed_mask_file is not None)
     fixed, moving = read_volume(a.fixed, role="fixed"), read_volume(a.moving, role="moving")
-    budget = Budget(a.budget_percent, 6 * a.budget_percent, OPEN_BUDGET.numbers_per_session, OPEN_BUDGET.numbers_per_image)
+    budget = Budget(
+        a.budget_percent, 6 * a.budget_percent, OPEN_BUDGET.numbers_per_session, OPEN_BUDGET.numbers_per_image
+    )
     with RunDisplay(a.json) as display, _interruptible() as token:
         result = simulate(
             a.fixed, moving, fixed_mask=a.fixed_mask_file, moving_mask=a.mask, parameters=parameters, budget=budget,
@@ -474,7 +480,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.exit(141)
     except MemoryError:
-        sys.exit(fail(a, InputError("There is not enough memory for this image. Use sampling, or a coarser finest level.")))
+        sys.exit(
+            fail(a, InputError("There is not enough memory for this image. Use sampling, or a coarser finest level."))
+        )
 
 
 def fail(a: Arguments, error: PPIRError) -> int:

@@ -47,9 +47,7 @@ class Dealer:
 
     def __init__(self, address: str, identity: Identity, home: Path, on_event: Event = lambda event: None) -> None:
         self._on_event = on_event
-        self.listener = Listener(
-            address, identity, TrustStore(home), on_refused=self._refused
-        )
+        self.listener = Listener(address, identity, TrustStore(home), on_refused=self._refused)
         self._sessions: dict[bytes, _Session] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from PPIRLogic.errors import InputError, OutputError, PeerError
-from PPIRLogic.images import Geometry, read_volume
+from PPIRLogic.images import Geometry
 from PPIRLogic.show import bytes_text
 from PPIRLogic.simulate import World, peers, start
 from PPIRLogic.transforms import read_transform
@@ -61,13 +62,17 @@ def run_demo(output: Path, *, quick: bool = False) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The folder {output} cannot be made: {error.strerror}. Give another with --output.") from None
-    console = Console()
+        raise OutputError(
+            f"The folder {output} cannot be made: {error.strerror}. Give another with --output."
+        ) from None
+    console = Console(width=None if sys.stdout.isatty() else 110)
     for pair in PAIRS[: 1 if quick else None]:
         console.print(f"\n[bold]{pair.title}[/bold]")
         reports = {}
         for protocol in PROTOCOLS:
-            console.print(f"  {protocol}: starting party 2{' and the dealer' if protocol == 'mpc' else ''}, then party 1 …")
+            console.print(
+                f"  {protocol}: starting party 2{' and the dealer' if protocol == 'mpc' else ''}, then party 1 …"
+            )
             reports[protocol] = _run(pair, protocol, output)
         console.print(_table(pair, reports, output))
     console.print(f"\nPictures, transforms and reports are in [bold]{output.resolve()}[/bold]")
@@ -97,22 +102,29 @@ def _register(world: World, pair: Pair, protocol: str, output: Path) -> None:
                 _show(event)
         party_1.process.wait(60)
     finally:
-        print(file=sys.stderr)
         party_1.stop()
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
 
 
 def _show(event: dict[str, Any]) -> None:
+    """One line that is written over; only where there is a terminal to write over it."""
+    if not sys.stderr.isatty():
+        return
     value = "" if event["value"] is None else f"evaluation {event['evaluation']:3d}  loss {event['value']:.5f}"
-    line = f"    level {event['level']}/{event['levels']}  {value}  {event['seconds']:.1f} s  {event['numbers']} numbers"
+    line = (
+        f"    level {event['level']}/{event['levels']}  {value}  {event['seconds']:.1f} s  {event['numbers']} numbers"
+    )
     print(f"\r{line:78s}", end="", file=sys.stderr, flush=True)
 
 
 def _table(pair: Pair, reports: dict[str, dict[str, Any]], output: Path) -> Table:
-    table = Table("protocol", "seconds", "loss", "evaluations", "sent", "received", "disclosed", "rms to clear, mm")
+    table = Table("protocol", "seconds", "loss", "evals", "sent", "received", "disclosed", "mm to clear", box=SIMPLE)
     if pair.landmarks:
-        table.add_column("landmarks, mm")
+        table.add_column("landmarks mm")
     clear = read_transform(output / f"{pair.name}_clear.h5")
-    grid = read_volume(DATA / pair.fixed, role="fixed").geometry
+    fixed = reports["clear"]["fixed"]
+    grid = Geometry(fixed["size"], fixed["spacing_mm"], fixed["origin_mm"], fixed["direction"])
     for protocol, report in reports.items():
         transform = read_transform(output / f"{pair.name}_{protocol}.h5")
         totals = report["totals"]

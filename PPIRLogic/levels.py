@@ -52,7 +52,8 @@ def check_factors(factors: tuple[int, ...]) -> None:
     """
     if any(f not in FACTORS for f in factors) or list(factors) != sorted(set(factors), reverse=True) or not factors:
         raise PolicyError(
-            f"Levels {','.join(map(str, factors))}: give shrink factors out of 16, 8, 4, 2, 1, coarse to fine, each once."
+            f"Levels {','.join(map(str, factors))}: give shrink factors out of 16, 8, 4, 2, 1, coarse to fine,"
+            " each once."
         )
 
 

@@ -94,8 +94,8 @@ def check_budget(levels: list[LevelGrant], account: ImageAccount) -> None:
     if not poor:
         return
     lines = [
-        f"shrink factor {g.factor} ({g.samples} voxels): {g.numbers_left} numbers left, {g.numbers_per_evaluation} needed"
-        f" per evaluation and at least {FEWEST_EVALUATIONS} evaluations"
+        f"shrink factor {g.factor} ({g.samples} voxels): {g.numbers_left} numbers left, {g.numbers_per_evaluation}"
+        f" needed per evaluation and at least {FEWEST_EVALUATIONS} evaluations"
         for g in poor
     ]
     fits = [str(g.factor) for g in levels if g.evaluations >= FEWEST_EVALUATIONS]

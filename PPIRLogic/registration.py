@@ -201,7 +201,7 @@ class RegistrationResult:
     peer: dict[str, str] = field(default_factory=dict)
 
     def warp(self, moving: Volume) -> Volume:
-        """The moving image resampled (linear, 0 outside) on the fixed grid, of which party 1 knows the geometry only."""
+        """The moving image resampled (linear, 0 outside) on the fixed grid; of that party 1 knows the geometry."""
         reference = self.fixed_geometry.to_sitk_reference()
         image = sitk.Resample(moving.to_sitk(), reference, self.transform, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
         return Volume.from_sitk(image, moving.name)
@@ -237,7 +237,8 @@ class Registration:
         if fixed.dimension != self.moving.geometry.dimension:
             raise InputError(
                 f"The fixed image is {fixed.dimension}D ({fixed.describe()}), the moving image"
-                f" {self.moving.geometry.dimension}D ({self.moving.geometry.describe()}). Both must have the same dimension."
+                f" {self.moving.geometry.dimension}D ({self.moving.geometry.describe()}). Both must have the same"
+                " dimension."
             )
         kind, initial = self.parameters.transform, self.parameters.initial
         if isinstance(initial, sitk.Transform):

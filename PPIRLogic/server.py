@@ -338,6 +338,7 @@ def grant_rows(levels: list[LevelGrant]) -> list[str]:
     """The estimate, level by level, in words."""
     return [
         f"shrink factor {g.factor}: {g.samples} voxels, {g.numbers_per_evaluation} numbers per evaluation, at most"
-        f" {g.evaluations} evaluations ({100 * g.numbers_per_evaluation * g.evaluations / g.samples:.2g} % of the level)"
+        f" {g.evaluations} evaluations"
+        f" ({100 * g.numbers_per_evaluation * g.evaluations / g.samples:.2g} % of the level)"
         for g in levels
     ]

@@ -181,9 +181,7 @@ def simulate(
         world = stack.enter_context(
             peers(fixed_file, mask=mask_file, protocol=p.protocol, budget=budget, threads=p.threads)
         )
-        return register(
-            own, world.peer, mask=mask, parameters=p, home=world.home, progress=progress, cancel=cancel
-        )
+        return register(own, world.peer, mask=mask, parameters=p, home=world.home, progress=progress, cancel=cancel)
 
 
 def _as_file(image: Image, path: Path) -> Path:

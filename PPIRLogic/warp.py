@@ -33,14 +33,21 @@ _jit = njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 
 
 @_jit
+def _clip(value: Any) -> Any:
+    return max(-LIMIT, min(LIMIT, value))
+
+
+@_jit
 def _fill(
     samples: Any, use: Any, grid: Any, to_index: Any, to_mm: Any, data: Any, rows: Any, low: Any, high: Any,
-    gradient: Any, terms: Any, term_row: Any, term_base: Any, scale: Any, intensity_scale: float, start: int, at: int, out: Any,
+    gradient: Any, terms: Any, term_row: Any, term_base: Any, scale: Any, intensity_scale: float,
+    start: int, at: int, out: Any,
 ) -> None:  # fmt: skip
     """Fill out[:, at : at+len(use)] for samples[start:]; a value beyond the 16-bit range saturates.
 
-    rows: moving mask, of one voxel where there is none. grid: fixed array shape (z, y, x). to_index, to_mm (3, 4): fixed index (x, y, z, 1) → moving index, → x − c in mm.
-    gradient (3, 3): index gradient → mm gradient. S_row += terms·g[base // 4]·p[base % 4] with p = (x − c, 1).
+    rows: moving mask, of one voxel where there is none. grid: fixed array shape (z, y, x). to_index, to_mm (3, 4):
+    fixed index (x, y, z, 1) → moving index, → x − c in mm. gradient (3, 3): index gradient → mm gradient.
+    S_row += terms·g[base // 4]·p[base % 4] with p = (x − c, 1).
     """
     nz, ny, nx = data.shape
     d = out.shape[0] - 2
@@ -89,7 +96,7 @@ def _fill(
         for j in range(terms.size):
             row[term_row[j]] += terms[j] * g[term_base[j] >> 2] * p[term_base[j] & 3]
         for k in range(d):
-            out[k, o] = np.int32(max(-LIMIT, min(LIMIT, np.rint(row[k] * scale[k]))))
+            out[k, o] = np.int32(_clip(np.rint(row[k] * scale[k])))
         out[d, o] = np.int32(np.rint((a + fz * (b - a) - INTENSITY_CENTRE) * intensity_scale))
         out[d + 1, o] = 1
 
@@ -202,8 +209,8 @@ class LinearColumns:
             start = int(self._active[slot]) * CHUNK if slot < len(self._active) else len(self._samples)
             count = max(0, min(CHUNK, len(self._samples) - start))
             _fill(
-                self._samples, self._use[start : start + count], self._grid, self._to_index, self._to_mm, m.data, m.rows,
-                m.low, m.high, self._gradient, *self._terms, self.scales.steepest, self.scales.intensity,
+                self._samples, self._use[start : start + count], self._grid, self._to_index, self._to_mm,
+                m.data, m.rows, m.low, m.high, self._gradient, *self._terms, self.scales.steepest, self.scales.intensity,
                 start, at, out,
             )  # fmt: skip
             out[:, at + count : at + CHUNK] = 0
@@ -231,7 +238,7 @@ class LinearColumns:
 
 
 def _sparse_terms(basis: NDArray[np.float64]) -> tuple[Any, Any, Any]:
-    """∂T/∂θ_k = B_k·(x − c) + v_k, given as (d, dim, dim+1), as a list of non-zero terms (value, row, axis·4 + base)."""
+    """∂T/∂θ_k = B_k·(x − c) + v_k, given as (d, dim, dim+1), as non-zero terms (value, row, axis·4 + base)."""
     dim = basis.shape[1]
     rows, axes, bases = np.nonzero(basis)
     values = np.ascontiguousarray(basis[rows, axes, bases])
@@ -249,7 +256,7 @@ def _multiply(a: Any, b: Any, shift: int, out: Any) -> None:
     half = (1 << shift) >> 1
     for i in range(a.size):
         v = (np.int64(a[i]) * np.int64(b[i]) + half) >> shift
-        out[i] = np.int32(max(-LIMIT, min(LIMIT, v)))
+        out[i] = np.int32(_clip(v))
 
 
 class ProductColumns:

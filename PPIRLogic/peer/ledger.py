@@ -55,7 +55,7 @@ class Budget:
 
 
 def append_record(path: Path, record: dict[str, Any], sync: bool = True) -> None:
-    """Append one whole line and, by default, sync it; OutputError (nothing was answered) if the disk does not take them."""
+    """Append one whole line and, by default, sync it; OutputError (nothing was answered) if the disk refuses it."""
     data = (json.dumps(record, separators=(",", ":")) + "\n").encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,20 +184,21 @@ class ImageAccount:
             left = self.left(first.level, voxels, max(e.bits for e in entries), session_numbers)
             if numbers > left:
                 raise BudgetError(
-                    f"The disclosure budget is used up: this evaluation needs {numbers} numbers at the level with shrink"
-                    f" factor {first.level}, and {left} are left. The owner of the fixed image can raise it"
+                    f"The disclosure budget is used up: this evaluation needs {numbers} numbers at the level with"
+                    f" shrink factor {first.level}, and {left} are left. The owner of the fixed image can raise it"
                     " (ppir serve --budget-percent, --budget-session, --budget-image)."
                 )
+            bits = sum(e.total_bits for e in entries)
             record = {
                 "time": time.time(),
                 "session": session,
                 "level": first.level,
                 "numbers": numbers,
-                "bits": sum(e.total_bits for e in entries),
+                "bits": bits,
                 "request": first.request,
             }
             append_record(self._path, record)
-            self._take(first.level, numbers, int(record["bits"]), first.request)
+            self._take(first.level, numbers, bits, first.request)
             return True
 
 

@@ -67,8 +67,8 @@ def check_range(largest_sum: int, norm: float) -> None:
         )
     if 26 * norm > 2.0**-SECURITY_BITS * 2 * FLOOD:
         raise FixedPointError(
-            f"The norm {norm:.3g} of a column is too large for the noise to be hidden to 2^-{SECURITY_BITS}. Nothing was"
-            " sent. Use fewer samples (sampling urs or gms) or a coarser finest level."
+            f"The norm {norm:.3g} of a column is too large for the noise to be hidden to 2^-{SECURITY_BITS}."
+            " Nothing was sent. Use fewer samples (sampling urs or gms) or a coarser finest level."
         )
 
 
@@ -143,9 +143,9 @@ def _hide(x: Any, a: Any, secret: Any, prime: int, out: Any) -> None:
 
 
 @_jit
-def _dot_reversed(c1: Any, secret: Any) -> int:
+def _dot_reversed(c1: Any, secret: Any) -> Any:
     """Σ c1_i · s_(n−1−i) over the integers: ternary s, 30-bit residues."""
-    total = 0
+    total = np.int64(0)
     n = secret.size
     for i in range(n):
         total += np.int64(c1[i]) * np.int64(secret[n - 1 - i])
@@ -306,7 +306,7 @@ def _switch_modulus(c: Any, primes: Any, p2_inverse: int, out: Any) -> None:
 
 
 @_jit
-def _power(base: int, exponent: int, modulus: int) -> int:
+def _power(base: Any, exponent: Any, modulus: Any) -> Any:
     result = np.int64(1)
     while exponent > 0:
         if exponent & 1:
@@ -341,7 +341,7 @@ def _twiddles() -> tuple[Residues, Residues]:
 class Evaluator:
     """Party 1's side of one level: blinds accumulated products and takes the pads off the answers."""
 
-    def __init__(self, seed: bytes, public_key: bytes | memoryview) -> None:
+    def __init__(self, seed: bytes, public_key: bytes | bytearray | memoryview) -> None:
         if len(public_key) != CHUNK_BYTES:
             raise ProtocolError(f"The public key takes {CHUNK_BYTES} bytes, not {len(public_key)}.")
         pk0 = checked_residues(ring.unpack30(public_key).reshape(len(PRIMES), DEGREE), PRIMES)

@@ -30,7 +30,7 @@ from PPIRLogic.secure.ring import LANES
 
 
 @njit(nogil=True, cache=True)
-def _dot(a: Any, b: Any) -> int:
+def _dot(a: Any, b: Any) -> Any:
     total = np.int64(0)
     for i in range(a.size):
         total += np.int64(a[i]) * np.int64(b[i])

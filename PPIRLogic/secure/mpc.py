@@ -39,7 +39,7 @@ Ring = NDArray[np.int64]
 
 
 @njit(nogil=True, cache=True)
-def ring_dot(a: Any, b: Any) -> int:
+def ring_dot(a: Any, b: Any) -> Any:
     """Σ a·b modulo 2^64, int64 with wrap-around."""
     total = np.int64(0)
     for i in range(a.size):
@@ -49,17 +49,17 @@ def ring_dot(a: Any, b: Any) -> int:
 
 def mask_of_columns(key: bytes, level: int, evaluation: int, group: int, columns: int, count: int) -> Ring:
     """a: (columns, count), used for one evaluation of one level."""
-    return Stream(key, "a", level, evaluation, group).words(columns * count, np.int64).reshape(columns, count)
+    return Stream(key, "a", level, evaluation, group).int64(columns * count).reshape(columns, count)
 
 
 def mask_of_operand(key: bytes, level: int, operand: str, group: int, count: int) -> Ring:
     """b: (count,), used for one operand of one level."""
-    return Stream(key, "b", level, operand, group).words(count, np.int64)
+    return Stream(key, "b", level, operand, group).int64(count)
 
 
 def share_of_product(key: bytes, level: int, evaluation: int, terms: int) -> Ring:
     """c1: (terms,), used for one evaluation."""
-    return Stream(key, "c", level, evaluation).words(terms, np.int64)
+    return Stream(key, "c", level, evaluation).int64(terms)
 
 
 def group_size(samples: int, group: int) -> int:

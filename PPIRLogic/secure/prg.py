@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -43,10 +44,14 @@ class Stream:
         self._cipher.update_into(bytes(count), out.data)
         return out[:count]
 
-    def words(self, count: int, dtype: type[np.generic] = np.uint32) -> NDArray[np.generic]:
+    def words(self, count: int, dtype: type[np.generic] = np.uint32) -> NDArray[Any]:
         """`count` uniform little-endian integers of an unsigned or signed type (full range)."""
         size = np.dtype(dtype).itemsize
         return self.bytes(count * size).view(np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False)
+
+    def int64(self, count: int) -> NDArray[np.int64]:
+        """`count` uniform elements of the ring of 64-bit integers."""
+        return self.words(count, np.int64)
 
 
 def secret_stream() -> Stream:

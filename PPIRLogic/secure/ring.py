@@ -172,7 +172,7 @@ def centred_binomial(words: Any, out: Any) -> None:
     for i in range(out.size):
         a = words[i] & uint64(0x1FFFFF)
         b = (words[i] >> uint64(21)) & uint64(0x1FFFFF)
-        s = 0
+        s = np.int64(0)
         for k in range(21):
             s += np.int64((a >> uint64(k)) & uint64(1)) - np.int64((b >> uint64(k)) & uint64(1))
         out[i] = s

@@ -1,0 +1,151 @@
+"""Both sides of a protocol in one process, for tests that need real messages but no network."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from PPIRLogic.dealer import Dealer, _Session
+from PPIRLogic.peer.channel import Channel, Message, memory_pair
+from PPIRLogic.protocols import PROTOCOLS
+from PPIRLogic.secure.base import CHUNK, LANES, LevelInfo, Link, OperandInfo, PrivateProduct, Term
+
+SESSION = bytes(range(32))
+
+
+class ArrayColumns:
+    """A ColumnSource over an integer array (columns, samples) of which only the active chunks are used."""
+
+    def __init__(self, values: NDArray[np.int32], active: NDArray[np.int64]) -> None:
+        used = np.isin(np.arange(values.shape[1]) // CHUNK, active)
+        self._values, self._active = np.where(used, values, 0).astype(np.int32), active
+        self.columns, self.groups = len(values), -(-len(active) // LANES)
+
+    def prepare(self, workers: int) -> None:
+        pass
+
+    def block(self, group: int, worker: int, out: NDArray[np.int32]) -> None:
+        out[:] = 0
+        for lane, chunk in enumerate(self._active[group * LANES : (group + 1) * LANES]):
+            part = self._values[:, chunk * CHUNK : (chunk + 1) * CHUNK]
+            out[:, lane * CHUNK : lane * CHUNK + part.shape[1]] = part
+
+    def finish(self) -> None:
+        pass
+
+    def absolute_sums(self) -> NDArray[np.int64]:
+        return np.abs(self._values).sum(axis=1, dtype=np.int64)
+
+    def norms(self) -> NDArray[np.float64]:
+        return np.linalg.norm(self._values.astype(np.float64), axis=1)
+
+    def column_scales(self) -> NDArray[np.float64]:
+        return np.ones(self.columns)
+
+
+class Exchange:
+    """One open level of a protocol: party 1 in this thread, party 2 and the dealer in threads of their own.
+
+    `sent` lists (sender, receiver, message) of everything that was sent, in order of sending.
+    """
+
+    def __init__(
+        self,
+        protocol: str,
+        operands: Mapping[str, NDArray[np.int32]],
+        active: Sequence[int] | None = None,
+        threads: int = 2,
+    ) -> None:
+        samples = len(next(iter(operands.values())))
+        infos = tuple(OperandInfo(k, int(np.abs(v, dtype=np.int64).max())) for k, v in operands.items())
+        chunks = np.arange(-(-samples // CHUNK)) if active is None else np.array(active, np.int64)
+        self.level = LevelInfo(0, samples, infos, chunks)
+        self.sent: list[tuple[str, str, Message]] = []
+        self.problems: list[BaseException] = []
+        self._channels: list[Channel] = []
+        self._threads: list[threading.Thread] = []
+        self._terms: Sequence[Term] = ()
+        mine, theirs = self._pair("party 1", "party 2")
+        links = [Link(c, SESSION, threads, lambda: None, 30.0) for c in (mine, theirs)]
+        if PROTOCOLS[protocol].dealer:
+            self._add_dealer(*links)
+        self._product: PrivateProduct = PROTOCOLS[protocol].product(links[0])
+        self._side = PROTOCOLS[protocol].fixed_side(links[1])
+        self._start(self._party_2, theirs, {k: v.copy() for k, v in operands.items()})
+        self._product.open_level(self.level, b"1" * 32)
+
+    def evaluate(self, columns: NDArray[np.int32], terms: Sequence[Term], evaluation: int = 0) -> list[int]:
+        self._terms = terms
+        source = ArrayColumns(columns, self.level.active)
+
+        def announce() -> None:
+            self._channels[0].send("evaluate", {"evaluation": evaluation})
+
+        return self._product.evaluate(source, terms, evaluation, announce)
+
+    def close(self) -> None:
+        for channel in self._channels:
+            channel.close()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+    def _pair(self, one: str, two: str) -> tuple[Channel, Channel]:
+        pair = memory_pair(one, two)
+        for channel, sender, receiver in zip(pair, (one, two), (two, one), strict=True):
+            self._record(channel, sender, receiver)
+        self._channels += pair
+        return pair
+
+    def _record(self, channel: Channel, sender: str, receiver: str) -> None:
+        send = channel.send
+
+        def recorded(kind: str, data: dict[str, Any] | None = None, payload: Any = b"") -> None:
+            self.sent.append((sender, receiver, Message(kind, data or {}, bytes(payload))))
+            send(kind, data, payload)
+
+        channel.send = recorded  # type: ignore[method-assign]
+
+    def _add_dealer(self, first: Link, second: Link) -> None:
+        session = _Session((b"K" * 31 + b"0", b"K" * 31 + b"1"))
+        for role, link in enumerate((first, second), 1):
+            link.dealer, session.channels[role] = self._pair(f"party {role}", "dealer")
+            link.dealer_key = session.keys[role - 1]
+        dealer = object.__new__(Dealer)  # the real dealing, without a listener
+        dealer._stopping = threading.Event()
+        self._start(dealer._deal, session.channels[1], session)
+
+    def _start(self, work: Callable[..., None], *args: Any) -> None:
+        def run() -> None:
+            try:
+                work(*args)
+            except BaseException as error:
+                self.problems.append(error)
+
+        self._threads.append(threading.Thread(target=run, daemon=True))
+        self._threads[-1].start()
+
+    def _party_2(self, channel: Channel, operands: Mapping[str, NDArray[np.int32]]) -> None:
+        self._side.open_level(self.level, operands, b"1" * 32, b"2" * 32)
+        while (message := channel.receive(30.0)).kind == "evaluate":
+            self._side.receive(message.data, self._terms)
+            self._side.answer()
+
+
+@pytest.fixture
+def exchange() -> Iterator[Callable[..., Exchange]]:
+    """Opens exchanges and closes them after the test."""
+    opened: list[Exchange] = []
+
+    def make(*args: Any, **options: Any) -> Exchange:
+        opened.append(Exchange(*args, **options))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
