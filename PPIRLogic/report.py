@@ -22,7 +22,7 @@ import json
 import math
 import os
 import platform
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -146,16 +146,19 @@ def _transform(linear: LinearTransform, file: str | None) -> dict[str, Any]:
 
 
 def _disclosed(ledger: Iterable[Mapping[str, Any]], samples: Mapping[int, int]) -> dict[str, Any]:
-    """The ledger's rows with their totals. `samples`: voxels that took part, by shrink factor."""
+    """The ledger's rows with their totals. `samples`: fixed voxels that took part, by shrink factor.
+
+    What party 2 learns concerns no fixed voxel: no percentage there.
+    """
     rows = [dict(row) for row in ledger]
     parties, levels = _totals(rows, ("to",)), _totals(rows, ("to", "level"))
     for row in levels:
-        count = samples.get(row["level"])
+        count = None if row["to"] == "party 2" else samples.get(row["level"])
         row["samples"] = count
         row["percent"] = _percent(row["numbers"], count)
         row["bits_percent"] = _percent(row["bits"], count and count * VOXEL_BITS)
     for row in rows:
-        row["percent"] = _percent(row["numbers"], samples.get(row["level"]))
+        row["percent"] = _percent(row["numbers"], None if row["to"] == "party 2" else samples.get(row["level"]))
     return {"rows": rows, "per_party": parties, "per_level": levels}
 
 
@@ -279,7 +282,8 @@ class _Picture:
 def _slices(volume: Volume) -> list[_Slice]:
     """A 2D image as stored; of a 3D one the middle axial, coronal and sagittal planes as radiologists see them."""
     if volume.geometry.dimension == 2:
-        return [_Slice("", volume.array, volume.geometry.extent_mm()[:2])]
+        width, height = volume.geometry.extent_mm()
+        return [_Slice("", volume.array, (width, height))]
     view, (sz, sy, sx), straight = _anatomical(volume)
     nz, ny, nx = view.shape
     z, y, x = nz * sz, ny * sy, nx * sx
@@ -362,9 +366,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingDependencyError(
-            "Pictures need the package matplotlib: install it (pip install matplotlib)."
-        ) from None
+        raise MissingDependencyError("Pictures need the package matplotlib: pip install matplotlib.") from None
     return Figure(figsize=(width, height), dpi=120, facecolor="white")
 
 
@@ -393,9 +395,8 @@ def _draw(slices: Sequence[_Slice], limit: float | None = None) -> bytes:
         bar = figure.add_axes((0.3, 0.42 / total[1], 0.4, 0.1 / total[1]))
         figure.colorbar(image, cax=bar, orientation="horizontal")
         bar.tick_params(labelsize=8)
-        bar.set_xlabel(
-            "moving brighter  –  difference of normalised intensity  –  fixed brighter", fontsize=8, labelpad=2
-        )
+        words = "moving brighter  –  difference of normalised intensity  –  fixed brighter"
+        bar.set_xlabel(words, fontsize=8, labelpad=2)
     return _png(figure)
 
 
@@ -406,7 +407,7 @@ def _show(axes: Any, s: _Slice, limit: float | None) -> Any:
     low, high = (0.0, 1.0) if limit is None else (-limit, limit)
     width, height = s.size_mm
     image = axes.imshow(
-        s.plane, cmap=colours, vmin=low, vmax=high, extent=(0, width, height, 0), interpolation="nearest"
+        s.plane, cmap=colours, vmin=low, vmax=high, extent=(0, width, height, 0), interpolation="antialiased"
     )
     axes.set_axis_off()
     axes.set_anchor("N")
@@ -470,13 +471,13 @@ KINDS = {
     "value": ("product of both images", "the sum of fixed times moving intensity: how similar the two images are"),
     "overlap": (
         "brightness and contrast",
-        "the sum of the fixed intensities or of their squares over the region that the moving image covers: the mean and"
-        " the contrast of the fixed image there",
+        "the sum of the fixed intensities or of their squares over the region that the moving image covers: the mean"
+        " and the contrast of the fixed image there",
     ),
     "mask": (
         "sums inside the fixed mask",
-        "sums of this site's own values over the inside of the fixed image's private mask: they tell how large the mask"
-        " is and roughly where it lies, not its outline and no intensity of the fixed image",
+        "sums of this site's own values over the inside of the fixed image's private mask: they tell how large the"
+        " mask is and roughly where it lies; they hold no intensity of the fixed image",
     ),
     "mask grid": (
         "outline of the fixed mask",
@@ -489,8 +490,8 @@ KINDS = {
     ),
     "image": (
         "the fixed image itself",
-        "every voxel of the level that took part, with its square where the loss needs it: nothing of the fixed image is"
-        " private at this level",
+        "every voxel of the level that took part, with its square where the loss needs it: nothing of the fixed image"
+        " is private at this level",
     ),
 }
 REASONS = {
@@ -515,7 +516,7 @@ PROTOCOLS = {
     "fhe": "The fixed image reached this site encrypted only, and this site's values reached the other side hidden as"
     " well (protocol fhe, homomorphic encryption, no third party).",
     "mpc": "The two sites worked on random shares of their images (protocol mpc, with a dealer). This holds as long as"
-    " the dealer works together with neither side.",
+    " the dealer works together with neither side; it learned the sizes and the number of evaluations.",
     "clear": "The unprotected protocol clear was used: the other side sent the fixed image itself. Nothing of it was"
     " private from this site at the levels below.",
 }
@@ -555,9 +556,9 @@ def _share(value: float | None) -> str:
     """Per cent to two significant digits, without an exponent."""
     if value is None:
         return "–"
-    return (
-        f"{value:.2g} %" if 0.0001 <= value < 10 or value == 0 else (f"{value:.0f} %" if value >= 10 else "< 0.0001 %")
-    )
+    if 0 < value < 0.0001:
+        return "< 0.0001 %"
+    return f"{value:.0f} %" if value >= 10 else f"{value:.2g} %"
 
 
 def _times(values: Sequence[float] | None) -> str:
@@ -594,9 +595,8 @@ def _table(head: Sequence[str], align: str, rows: Iterable[Sequence[Any]], foot:
     """A table whose cells are all escaped. align: one letter per column, l or r."""
 
     def line(cells: Sequence[Any], tag: str) -> str:
-        return (
-            "<tr>" + "".join(f'<{tag} class="{a}">{_e(c)}</{tag}>' for c, a in zip(cells, align, strict=True)) + "</tr>"
-        )
+        inner = (f'<{tag} class="{a}">{_e(c)}</{tag}>' for c, a in zip(cells, align, strict=True))
+        return f"<tr>{''.join(inner)}</tr>"
 
     body = "".join(line(row, "td") for row in rows)
     top = f"<thead>{line(head, 'th')}</thead>" if head else ""
@@ -676,9 +676,8 @@ def _summary_section(report: Report) -> str:
         name = f"Loss, shrink factor {level['factor']}"
         rows.append((name, f"{change} (start → end of the last level reached; lower is better)"))
         share = level["overlap"]
-        rows.append(
-            ("Overlap", "–" if share is None else f"{100 * share:.0f} % of the fixed samples lie in the moving image")
-        )
+        covered = "–" if share is None else f"{100 * share:.0f} % of the fixed samples lie in the moving image"
+        rows.append(("Overlap", covered))
     rows += [
         ("Time", human_seconds(totals["seconds"])),
         ("Network", _traffic(totals)),
@@ -691,20 +690,23 @@ def _summary_section(report: Report) -> str:
 def _disclosed_line(report: Report) -> str:
     if report["request"]["protocol"] == "clear":
         return "the fixed image itself (unprotected protocol)"
-    mine = [row for row in report["disclosed"]["per_level"] if row["to"] != "party 2"]
-    shares = [row["percent"] for row in mine if row["percent"] is not None]
-    most = f"; at most {_share(max(shares))} of the voxels of a level" if shares else ""
-    return f"{sum(row['numbers'] for row in mine):,} numbers about the fixed image{most}"
+    rows = [row for row in report["disclosed"]["rows"] if row["to"] != "party 2"]
+    sums = [row for row in rows if row["kind"] != "mask grid"]
+    shares: dict[int, float] = defaultdict(float)
+    for row in sums:
+        shares[row["level"]] += row["percent"] or 0
+    most = f"; at most {_share(max(shares.values()))} of the samples of a level" if any(shares.values()) else ""
+    outline = " and the outline of its mask" if len(sums) < len(rows) else ""
+    return f"{sum(row['numbers'] for row in sums):,} numbers about the fixed image{outline}{most}"
 
 
 def _picture_section(report: Report, pictures: Pictures | None) -> str:
     if pictures is None:
         return ""
     flat = pictures.warped.geometry.dimension == 2
-    grey = " Grey-blue: outside of the moving image." if np.isnan(pictures.before.array).any() or np.isnan(
-        pictures.warped.array
-    ).any() else ""  # fmt: skip
-    planes = "" if flat else " Middle planes of the fixed grid; R, L, A, P, S, I: right, left, anterior, posterior, …"
+    outside = any(np.isnan(v.array).any() for v in (pictures.before, pictures.warped))
+    grey = " Grey-blue: outside of the moving image." if outside else ""
+    planes = "" if flat else " Middle planes of the fixed grid; R/L right/left, A/P front/back, S/I head/feet."
     if pictures.fixed is None:
         text = (
             "Both pictures show this site's own moving image, resampled on the grid of the fixed image. The fixed image"
@@ -713,10 +715,10 @@ def _picture_section(report: Report, pictures: Pictures | None) -> str:
     else:
         text = (
             "Trial with both images on this machine: in a run between two sites the fixed image would not be here."
-            " Checkerboard: squares of the fixed and of the moving image in turn, so edges should continue from square to"
-            " square. Difference: fixed minus moving after each was normalised to its 1st and 99th percentile; white is"
-            " equal, the colours of both pictures have the same scale. Differing contrast leaves a difference even where"
-            " the alignment is perfect."
+            " Checkerboard: squares of the fixed and of the moving image in turn, so that edges should continue from"
+            " square to square. Difference: fixed minus moving, each normalised to its own 1st and 99th percentile;"
+            " white is equal, and both pictures have the same colour scale. Where the two images differ in contrast, a"
+            " difference remains even if the alignment is perfect."
         )
     figures = "".join(_image(p) for p in _pictures(pictures))
     style = "two" if flat else "one"
@@ -728,8 +730,8 @@ def _picture_section(report: Report, pictures: Pictures | None) -> str:
 
 def _convergence_section(report: Report) -> str:
     curve = _convergence(report)
-    head = ("Shrink factor", "Voxels", "Spacing (mm)", "Samples", "Evaluations", "Steps", "Loss at start", "Loss at end",
-            "Overlap", "Time", "Ended because")  # fmt: skip
+    head = ("Shrink factor", "Voxels", "Spacing (mm)", "Samples", "Evaluations", "Steps")
+    head += ("Loss at start", "Loss at end", "Overlap", "Time", "Ended because")
     rows = [
         (
             level["factor"],
@@ -748,9 +750,10 @@ def _convergence_section(report: Report) -> str:
     ]
     loss = LOSSES.get(report["request"]["loss"], "")
     text = (
-        "The images are aligned on coarse versions first (large shrink factor), then on finer ones. Loss: "
-        f"{loss or report['request']['loss']}. Losses of different levels are not comparable. Samples: fixed voxels that"
-        " took part. Evaluations: exchanges with the other side. Steps: those that were accepted."
+        f"Coarse versions of the images are aligned first (large shrink factor), then finer ones. Loss: "
+        f"{loss or report['request']['loss']}. Losses of different levels are not comparable;"
+        " each curve has its own scale. Samples: fixed voxels"
+        " that took part. Evaluations: exchanges with the other side. Steps: those that were accepted."
     )
     shown = _image(curve) if curve else ""
     return f"<section><h2>How it converged</h2><p>{_e(text)}</p>{shown}{_table(head, 'rllrrrrrrrl', rows)}</section>"
@@ -762,8 +765,8 @@ def _disclosure_section(report: Report) -> str:
     paragraphs = [f"<p{box}>{_e(PROTOCOLS.get(protocol, ''))} {_e(_who_learned(report))}</p>"]
     if report["counts_agree"] is False:
         text = (
-            f"The two sides counted differently: {report['totals']['numbers']:,} numbers here, {report['peer_numbers']:,}"
-            " at the other side. Find out why before trusting either count."
+            f"The two sides counted differently: {report['totals']['numbers']:,} numbers here,"
+            f" {report['peer_numbers']:,} at the other side. Find out why before trusting either count."
         )
         paragraphs.append(f'<p class="alarm">{_e(text)}</p>')
     elif report["counts_agree"]:
@@ -797,14 +800,15 @@ def _who_learned(report: Report) -> str:
     theirs = totals.get("party 2", 0) + totals.get("both", 0)
     clear = report["request"]["protocol"] == "clear"
     first = "" if clear else f"This site learned {mine:,} numbers computed from the fixed image, listed below. "
-    second = (
-        f"The other side ({_peer_name(report)}) learned {theirs:,} values about this site's choice of voxels, listed below,"
+    choice = (
+        f"{theirs:,} bits about this site's choice of voxels, listed below"
         if theirs
-        else f"The other side ({_peer_name(report)}) learned no number about the moving image,"
+        else "no voxel of the moving image"
     )
+    second = f"The other side ({_peer_name(report)}) learned {choice}. It does know"
     return (
-        f"{first}{second} and it knows what was asked for (transform, loss, levels), how many evaluations there were and"
-        " when. This site also knows the size, spacing and position of the fixed grid."
+        f"{first}{second} what was asked for (transform, loss, levels), how many evaluations there were and when. This"
+        " site also knows the size, spacing and position of the fixed grid."
     )
 
 
@@ -812,30 +816,33 @@ def _meaning_section(report: Report) -> str:
     kinds = list(dict.fromkeys(row["kind"] for row in report["disclosed"]["rows"]))
     items = "".join(f"<li><b>{_e(KINDS[k][0])}</b> ({_e(k)}): {_e(KINDS[k][1])}.</li>" for k in kinds if k in KINDS)
     text = (
-        "Each number is one sum over all samples of a level, with weights that come from this site's own moving image. A"
-        " single sum says very little about any one voxel. Together they are not nothing: N sums fix at most N"
-        " independent facts about the voxels of a level, and whoever knows the weights can compute from them the part of"
-        " the fixed image that these weights span, a blurred impression at best as long as N is far below the number"
-        " of voxels. The percentage compares the two: numbers disclosed at a level to samples of that level. Bits are an"
-        f" upper bound, what the numbers could hold; their percentage is of {VOXEL_BITS} bits per sample. Further runs on"
-        " the same fixed image add to this; the other side keeps the total over all runs and limits it. No proof exists"
-        " that the numbers are harmless; keep the percentages low where it matters."
+        "Each number is one sum over all samples of a level, with weights that come from this site's own moving image."
+        " Such a sum says little about any one voxel, but many together are not nothing: N sums fix up to N independent"
+        " facts about the voxels of a level, and whoever knows the weights can compute the part of the fixed image that"
+        " these weights span: something like a blurred impression while N is far below the number of voxels, more with"
+        " general knowledge of what such images look like. A site that departed from the program could choose other"
+        " weights, even such that single out a voxel; the other side's budget bounds how many."
     )
-    return f"<section><h3>What these numbers mean</h3><ul>{items}</ul><p>{_e(text)}</p></section>"
+    scale = (
+        "The percentage compares the numbers disclosed at a level to the samples of that level; 100 % would be as many"
+        " numbers as samples. Bits are an upper bound, what the numbers could hold; their percentage is of"
+        f" {VOXEL_BITS} bits per sample. Further runs on the same fixed image add to this: the other side keeps the total"
+        " over all runs and limits it. There is no proof that the numbers are harmless; keep the percentages low where"
+        " it matters."
+    )
+    body = f"<ul>{items}</ul><p>{_e(text)}</p><p>{_e(scale)}</p>"
+    return f'<section class="more"><h3>What these numbers mean</h3>{body}</section>'
 
 
 def _transform_section(report: Report) -> str:
     found = report["transform"]
     matrix, dim = np.array(found["matrix"], float), len(found["matrix"])
-    marks = [f"{a} (mm)" for a in "xyz"[:dim]]
-    lines = [
-        (f"A, row {i + 1}" if dim else "", *(_number(v, ".6f") for v in row)) for i, row in enumerate(found["matrix"])
-    ]
-    lines.append(("t", *(_number(v, ".4f") for v in found["translation_mm"])))
-    lines.append(("c", *(_number(v, ".4f") for v in found["centre_mm"])))
-    table = _table(("", *marks), "l" + "r" * dim, lines)
+    lines = [(f"A, row {i + 1}", *(_number(v, ".6f") for v in row)) for i, row in enumerate(found["matrix"])]
+    lines.append(("t (mm)", *(_number(v, ".4f") for v in found["translation_mm"])))
+    lines.append(("c (mm)", *(_number(v, ".4f") for v in found["centre_mm"])))
+    table = _table(("", *"xyz"[:dim]), "l" + "r" * dim, lines)
     text = (
-        f"A {found['kind']} transform that turns by {_turn_degrees(matrix):.2f}° and changes the"
+        f"Kind {found['kind']}: it turns by {_turn_degrees(matrix):.2f}° and changes the"
         f" {'volume' if dim == 3 else 'area'} by a factor of {float(np.linalg.det(matrix)):.4f}. {found['convention']}"
     )
     return f"<section><h2>The transform</h2><p>{_e(text)}</p>{table}</section>"
@@ -894,6 +901,7 @@ h2 { font-size: 1.2rem; margin: 0 0 .6rem; padding-bottom: .25rem; border-bottom
 h3 { font-size: 1rem; margin: 0 0 .4rem; }
 p { margin: 0 0 .7rem; max-width: 50rem; }
 section { margin-top: 2rem; }
+section.more { margin-top: 1.2rem; }
 header { border-left: .4rem solid #2e7d4f; background: #f1f8f3; padding: 1rem 1.25rem .5rem; border-radius: .25rem; }
 header.warn { border-color: #b26a00; background: #fdf6e9; }
 .when { color: #5a6672; font-size: .87rem; margin: 0; }

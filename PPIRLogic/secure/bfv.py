@@ -102,9 +102,9 @@ def joint_seed(session: bytes, level: int, first: bytes, second: bytes) -> bytes
 def _uniform(seed: bytes, *label: str | int) -> Residues:
     """A public uniform polynomial in the transform domain, (primes, n), from the joint seed."""
     out = np.empty((len(PRIMES), DEGREE), np.uint32)
+    words = Stream(seed, "uniform", *label).words(len(PRIMES) * (DEGREE + 256)).reshape(len(PRIMES), -1)
     for i, prime in enumerate(PRIMES):
-        words = Stream(seed, "uniform", *label, i).words(DEGREE + 256)
-        if ring.uniform_below(words, uint32(prime), out[i]) < 0:  # probability below 2^-300
+        if ring.uniform_below(words[i], uint32(prime), out[i]) < 0:  # probability below 2^-300
             raise ProtocolError("The seed of this level gave too few uniform words; start the run again.")
     return out
 
@@ -113,33 +113,40 @@ def _uniform(seed: bytes, *label: str | int) -> Residues:
 
 
 @_jit
-def _scaled_residues(
-    values: Any, quotient: Any, remainder: int, t: int, errors: Any, prime: int, delta: int, out: Any
-) -> None:
-    """out (8·n,) = round(Q·v/t) + e mod p for eight chunks of signed v, |v| < 2^24; Q = delta·t + remainder."""
+def _scale_up(values: Any, remainder: int, t: int, errors: Any, out: Any) -> None:
+    """The part of round(Q·v/t) + e that is not a multiple of floor(Q/t): floor((remainder·v + t/2) / t) + e.
+
+    Q = floor(Q/t)·t + remainder; |v| < 2^23. Divided in two steps so that 64 bits suffice.
+    """
+    for j in range(values.size):
+        v = np.int64(values[j])
+        high = v >> 12
+        a = remainder * high
+        q = a // t
+        out[j] = (q << 12) + ((a - q * t) * 4096 + remainder * (v - (high << 12)) + t // 2) // t + np.int64(errors[j])
+
+
+@_jit
+def _residues(values: Any, small: Any, quotient: int, prime: int, out: Any) -> None:
+    """out (8·n,) = quotient·v + small mod p, coefficient-major, for eight chunks of v; quotient = floor(Q/t) mod p."""
     n = out.size // 8
     for lane in range(8):
         for j in range(n):
-            v = np.int64(values[lane * n + j])
-            # round(Q·v/t) = delta·v + floor((remainder·v + t/2) / t), in two steps so that 64 bits suffice
-            high = v >> 12
-            low = v - (high << 12)
-            a = remainder * high
-            qa = a // t
-            small = (qa << 12) + ((a - qa * t) * 4096 + remainder * low + t // 2) // t
-            r = ((delta % prime) * (v % prime) + small % prime + np.int64(errors[lane * n + j]) + prime) % prime
+            r = (quotient * np.int64(values[lane * n + j]) + small[lane * n + j]) % prime
             out[j * 8 + lane] = uint32(r)
 
 
 @_jit
-def _hide(x: Any, a: Any, secret: Any, prime: int, out: Any) -> None:
-    """out[lane] = x − a[lane]·s mod p, in the transform domain."""
-    n = secret.size
-    p = uint64(prime)
+def _hide(x: Any, a: Any, secret: Any, secret_quotient: Any, prime: int, out: Any) -> None:
+    """out[lane] = x − a[lane]·s mod p, in the transform domain; secret_quotient = floor(s·2^32 / p)."""
+    p = uint32(prime)
     for lane in range(out.shape[0]):
-        for j in range(n):
-            h = uint64(a[lane, j]) * uint64(secret[j]) % p
-            out[lane, j] = uint32((uint64(x[j * 8 + lane]) + p - h) % p)
+        for j in range(secret.size):
+            q = uint32((uint64(a[lane, j]) * uint64(secret_quotient[j])) >> uint64(32))
+            h = uint32(uint32(a[lane, j] * secret[j]) - uint32(q * p))
+            h = min(h, uint32(h - p))
+            r = uint32(x[j * 8 + lane] + p - h)
+            out[lane, j] = min(r, uint32(r - p))
 
 
 @_jit
@@ -163,6 +170,7 @@ class KeyHolder:
         generator = seal.KeyGenerator(context)
         secret = generator.secret_key()
         self._secret = _read(secret.data(), 0).astype(np.uint32)
+        self._secret_quotient = ((self._secret.astype(np.uint64) << 32) // _PRIME_ARRAY[:, None]).astype(np.uint32)
         self._ternary = _coefficients(self._secret[0])
         public = seal.PublicKey()
         generator.create_public_key(public)
@@ -185,8 +193,9 @@ class KeyHolder:
         chunks = -(-values.size // DEGREE)
         padded = np.zeros(GROUP, np.int32)
         padded[: values.size] = values
-        errors = np.empty(GROUP, np.int8)
+        errors, small = np.empty(GROUP, np.int8), np.empty(GROUP, np.int64)
         ring.centred_binomial(self._random.words(GROUP, np.uint64), errors)
+        _scale_up(padded, Q % PLAIN_MODULUS, PLAIN_MODULUS, errors, small)
         a = np.zeros((LANES, len(PRIMES), DEGREE), np.uint32)
         for lane in range(chunks):
             a[lane] = _uniform(self.seed, operand, first_chunk + lane)
@@ -194,11 +203,9 @@ class KeyHolder:
         x = np.empty(GROUP, np.uint32)
         for i, prime in enumerate(PRIMES):
             table = ring.tables(prime)
-            _scaled_residues(
-                padded, 0, Q % PLAIN_MODULUS, PLAIN_MODULUS, errors, prime, (Q // PLAIN_MODULUS) % prime, x
-            )
+            _residues(padded, small, (Q // PLAIN_MODULUS) % prime, prime, x)
             ring.forward(x, table.forward, table.forward_quotient, prime)
-            _hide(x, a[:, i], self._secret[i], prime, out[:, i])
+            _hide(x, a[:, i], self._secret[i], self._secret_quotient[i], prime, out[:, i])
         return ring.pack30(out[:chunks])
 
     def open(self, answers: bytes | memoryview, count: int) -> NDArray[np.uint64]:
@@ -282,8 +289,10 @@ class Operand:
 @_jit
 def _accumulate(block: Any, column: int, group: Any, total: Any, primes: Any, twiddle: Any, quotient: Any) -> None:
     x = np.empty(block.shape[1], np.uint32)
+    signed = np.empty(block.shape[1], np.int32)
+    ring.reverse_chunks(block[column], signed)
     for i in range(primes.size):
-        ring.lift_reversed(block[column], primes[i], x)
+        ring.lift(signed, primes[i], x)
         ring.forward(x, twiddle[i], quotient[i], primes[i])
         ring.multiply_accumulate(x, group[0, i], total[0, i], primes[i])
         ring.multiply_accumulate(x, group[1, i], total[1, i], primes[i])

@@ -125,15 +125,21 @@ def inverse(x: Any, twiddle: Any, quotient: Any, prime: Any, degree_inverse: Any
 
 
 @_jit
-def lift_reversed(values: Any, prime: Any, out: Any) -> None:
-    """Signed integers (8·n,), |v| < p, to eight polynomials with coefficient n−1−j = value j of its chunk."""
+def reverse_chunks(values: Any, out: Any) -> None:
+    """Eight chunks of n integers to eight polynomials (coefficient-major), coefficient n−1−j = value j of its chunk."""
     n = out.size // 8
+    for j in range(n):
+        for lane in range(8):
+            out[(n - 1 - j) * 8 + lane] = values[lane * n + j]
+
+
+@_jit
+def lift(values: Any, prime: Any, out: Any) -> None:
+    """Signed integers, |v| < p, to residues."""
     p = np.int32(prime)
-    for lane in range(8):
-        base = lane * n
-        for j in range(n):
-            v = values[base + j]
-            out[(n - 1 - j) * 8 + lane] = uint32(v + p if v < 0 else v)
+    for i in range(values.size):
+        v = values[i]
+        out[i] = uint32(v + p if v < 0 else v)
 
 
 @_jit
@@ -170,12 +176,16 @@ def uniform_below(words: Any, prime: Any, out: Any) -> int:
 def centred_binomial(words: Any, out: Any) -> None:
     """Errors of standard deviation 3.24 (21 − 21 bits, SEAL's own choice) from 64-bit words; out int8."""
     for i in range(out.size):
-        a = words[i] & uint64(0x1FFFFF)
-        b = (words[i] >> uint64(21)) & uint64(0x1FFFFF)
-        s = np.int64(0)
-        for k in range(21):
-            s += np.int64((a >> uint64(k)) & uint64(1)) - np.int64((b >> uint64(k)) & uint64(1))
-        out[i] = s
+        out[i] = np.int8(_ones(words[i] & uint64(0x1FFFFF))) - np.int8(_ones((words[i] >> uint64(21)) & uint64(0x1FFFFF)))
+
+
+@_jit
+def _ones(x: Any) -> Any:
+    """How many bits of a 64-bit word are set."""
+    x = x - ((x >> uint64(1)) & uint64(0x5555555555555555))
+    x = (x & uint64(0x3333333333333333)) + ((x >> uint64(2)) & uint64(0x3333333333333333))
+    x = (x + (x >> uint64(4))) & uint64(0x0F0F0F0F0F0F0F0F)
+    return (x * uint64(0x0101010101010101)) >> uint64(56)
 
 
 @_jit

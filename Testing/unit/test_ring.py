@@ -146,8 +146,8 @@ def test_transform_is_seals_own(tmp_path: Path) -> None:
 
 def test_a_secret_key_of_seal_is_ternary_in_our_coefficients() -> None:
     seal, context = bfv._seal_context()
-    data = seal.KeyGenerator(context).secret_key().data()
-    secret = bfv._read(data, 0).astype(np.uint32)
+    key = seal.KeyGenerator(context).secret_key()  # its data live as long as it does
+    secret = bfv._read(key.data(), 0).astype(np.uint32)
     first = bfv._coefficients(secret[0])
     assert set(np.unique(first)) == {-1, 0, 1}
     assert np.abs(np.bincount(first + 1) / DEGREE - 1 / 3).max() < 0.032  # six standard errors
