@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import json
 import os
@@ -325,6 +326,7 @@ def _watch_parent(token: CancelToken) -> None:
         while os.read(sys.stdin.fileno(), 4096):
             pass
         token.cancel()
+        _thread.interrupt_main()  # whatever the main thread waits for, such as a connection
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -353,12 +355,13 @@ def _run_check(a: Arguments) -> None:
         say(a, "peer", f"{channel.peer_name} at {channel.address}, fingerprint {channel.peer_fingerprint}: trusted",
             name=channel.peer_name, fingerprint=channel.peer_fingerprint)  # fmt: skip
         for offer in session.offers():
+            left = offer.budget["numbers_per_image"] - offer.numbers_opened
             text = (
                 f"  image '{offer.name}': {offer.geometry.describe()}{', with a mask' if offer.has_mask else ''}\n"
                 f"    protocols {', '.join(offer.protocols)}; losses {', '.join(offer.losses)}; transforms"
                 f" {', '.join(offer.transforms)}; mask use {', '.join(offer.masks)}\n"
                 f"    budget {offer.budget['percent_per_level']:g} % of each level,"
-                f" {offer.budget['numbers_per_session']:,.0f} numbers per session, {offer.budget['numbers_per_image'] - offer.numbers_opened:,.0f} left in all"
+                f" {offer.budget['numbers_per_session']:,.0f} numbers per session, {left:,.0f} left in all"
             )
             details = {k: v for k, v in offer.__dict__.items() if k != "geometry"}
             say(a, "image", text, geometry=offer.geometry.to_dict(), **details)

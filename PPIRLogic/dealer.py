@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
 from PPIRLogic.peer.channel import Channel, Listener, connect
 from PPIRLogic.peer.identity import Identity
-from PPIRLogic.peer.messages import Fields, error_from, send_error
+from PPIRLogic.peer.messages import Fields, error_from, send_error, wait_for_message
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.secure.base import GROUP
 from PPIRLogic.secure.mpc import group_size, mask_of_columns, mask_of_operand, ring_dot, share_of_product
@@ -172,19 +172,30 @@ class Order:
 
 
 def join_dealer(
-    address: str, identity: Identity, trust: TrustStore, session: bytes, role: int, other: str, fingerprint: str
-) -> tuple[Channel, Callable[[], bytes]]:
-    """Connect to the dealer as party `role`. Returns the channel and a call that waits for this party's key."""
+    address: str,
+    identity: Identity,
+    trust: TrustStore,
+    session: bytes,
+    role: int,
+    other: str,
+    fingerprint: str,
+    check: Callable[[], None],
+) -> tuple[Channel, bytes]:
+    """Connect to the dealer as party `role` and wait for the other one. Returns the channel and this party's key.
+
+    `check` runs while it waits: it raises if the run was cancelled or the other party gave up.
+    """
     try:
         channel = connect(address, identity, trust, expected_fingerprint=fingerprint or None)
     except PPIRError as error:
         raise DealerError(f"The dealer at {address} cannot be used: {error}") from error
     channel.send("join", {"session": session, "role": role, "other": other})
 
-    def key() -> bytes:
-        message = channel.receive(JOIN_TIMEOUT)
+    try:
+        message = wait_for_message(channel, JOIN_TIMEOUT, check)
         if message.kind != "joined":
             raise DealerError(f"The dealer at {address} did not let this site join: {error_from(message)}")
-        return Fields(message.data, "joined").raw("key", KEY_BYTES)
-
-    return channel, key
+        return channel, Fields(message.data, "joined").raw("key", KEY_BYTES)
+    except BaseException:
+        channel.close()
+        raise

@@ -28,7 +28,7 @@ from PPIRLogic.errors import InputError, OutputError
 
 Array = NDArray[np.float64]
 
-_MIN_SIZE, _MAX_SIZE, _MAX_VOXELS = 2, 4096, 2**31
+_MIN_SIZE, _MAX_SIZE, _MAX_VOXELS = 2, 4096, 2**28
 _MIN_SPACING, _MAX_SPACING = 1e-9, 1e6  # mm; what lies outside would overflow or vanish in later arithmetic
 _MAX_ORIGIN = 1e9  # mm
 _ORTHONORMAL = 1e-3

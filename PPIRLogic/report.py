@@ -379,8 +379,9 @@ def _png(figure: Figure) -> bytes:
 def _draw(slices: Sequence[_Slice], limit: float | None = None) -> bytes:
     """The slices side by side at one scale; grey from 0 to 1, or with `limit` as differences from −limit to limit."""
     widths, heights = zip(*(s.size_mm for s in slices), strict=True)
-    inner = 9.0 if len(slices) > 1 else 5.0  # inches for all panels
-    tall = min(max(inner * max(heights) / sum(widths), 1.0), 8.0)
+    widest, tallest = (9.0, 4.6) if len(slices) > 1 else (5.0, 5.0)  # inches for all panels
+    inner = min(widest, tallest * sum(widths) / max(heights))
+    tall = inner * max(heights) / sum(widths)
     pad = 0.45 if len(slices) > 1 else 0.1
     foot = 0.1 if limit is None else 0.65
     total = (inner + 0.4, tall + pad + foot)
@@ -412,8 +413,8 @@ def _show(axes: Any, s: _Slice, limit: float | None) -> Any:
     axes.set_axis_off()
     axes.set_anchor("N")
     axes.set_title(s.title, fontsize=10, color="#333333", pad=5)
-    places = ((0.02, 0.5, "left", "center"), (0.98, 0.5, "right", "center"), (0.5, 0.98, "center", "top"),
-              (0.5, 0.02, "center", "bottom"))  # fmt: skip
+    ends = (0.02, 0.5, "left", "center"), (0.98, 0.5, "right", "center")
+    places = (*ends, (0.5, 0.98, "center", "top"), (0.5, 0.02, "center", "bottom"))
     for mark, (x, y, ha, va) in zip(s.marks, places, strict=True):
         box = {"facecolor": "black", "alpha": 0.45, "pad": 1.5, "edgecolor": "none"} if mark else None
         axes.text(x, y, mark, ha=ha, va=va, transform=axes.transAxes, fontsize=8, color="#ffd54a", bbox=box)
@@ -592,7 +593,7 @@ def _e(text: Any) -> str:
 
 
 def _table(head: Sequence[str], align: str, rows: Iterable[Sequence[Any]], foot: Iterable[Sequence[Any]] = ()) -> str:
-    """A table whose cells are all escaped. align: one letter per column, l or r."""
+    """A table whose cells are all escaped. align: a letter per column: l, r, n (left, unbroken)."""
 
     def line(cells: Sequence[Any], tag: str) -> str:
         inner = (f'<{tag} class="{a}">{_e(c)}</{tag}>' for c, a in zip(cells, align, strict=True))
@@ -647,9 +648,9 @@ def _head_section(report: Report) -> str:
     )
 
 
-def _finest(report: Report) -> dict[str, Any] | None:
-    reached = [lv for lv in report["levels"] if lv["values"]]
-    return reached[-1] if reached else None
+def _change(level: Mapping[str, Any]) -> str:
+    first, last = level["values"][0], level["values"][-1]
+    return f"{_number(first)} → {_number(last)} at shrink factor {level['factor']}"
 
 
 def _traffic(totals: Mapping[str, Any]) -> str:
@@ -663,7 +664,8 @@ def _traffic(totals: Mapping[str, Any]) -> str:
 
 
 def _summary_section(report: Report) -> str:
-    request, totals, level = report["request"], report["totals"], _finest(report)
+    request, totals = report["request"], report["totals"]
+    reached = [level for level in report["levels"] if level["values"]]
     rows = [
         ("Method", f"{request['transform']} transform, loss {request['loss']}, protocol {request['protocol']}"),
         ("Fixed image", f"{_times(report['fixed']['size'])} voxels of {_times(report['fixed']['spacing_mm'])} mm"),
@@ -671,11 +673,9 @@ def _summary_section(report: Report) -> str:
     if report["moving"]["size"]:
         grid = report["moving"]
         rows.append(("Moving image", f"{_times(grid['size'])} voxels of {_times(grid['spacing_mm'])} mm"))
-    if level:
-        change = f"{_number(level['values'][0])} → {_number(level['values'][-1])}"
-        name = f"Loss, shrink factor {level['factor']}"
-        rows.append((name, f"{change} (start → end of the last level reached; lower is better)"))
-        share = level["overlap"]
+    if reached:
+        rows.append(("Loss (lower is better)", "; ".join(map(_change, reached))))
+        share = reached[-1]["overlap"]
         covered = "–" if share is None else f"{100 * share:.0f} % of the fixed samples lie in the moving image"
         rows.append(("Overlap", covered))
     rows += [
@@ -730,8 +730,8 @@ def _picture_section(report: Report, pictures: Pictures | None) -> str:
 
 def _convergence_section(report: Report) -> str:
     curve = _convergence(report)
-    head = ("Shrink factor", "Voxels", "Spacing (mm)", "Samples", "Evaluations", "Steps")
-    head += ("Loss at start", "Loss at end", "Overlap", "Time", "Ended because")
+    head = ["Shrink factor", "Voxels", "Spacing (mm)", "Samples", "Evalu\u00adations", "Steps"]
+    head += ["Loss, start", "Loss, end", "Over\u00adlap", "Time", "Ended because"]
     rows = [
         (
             level["factor"],
@@ -756,7 +756,7 @@ def _convergence_section(report: Report) -> str:
         " that took part. Evaluations: exchanges with the other side. Steps: those that were accepted."
     )
     shown = _image(curve) if curve else ""
-    return f"<section><h2>How it converged</h2><p>{_e(text)}</p>{shown}{_table(head, 'rllrrrrrrrl', rows)}</section>"
+    return f"<section><h2>How it converged</h2><p>{_e(text)}</p>{shown}{_table(head, 'rnnrrrrrrrl', rows)}</section>"
 
 
 def _disclosure_section(report: Report) -> str:
@@ -775,16 +775,13 @@ def _disclosure_section(report: Report) -> str:
         text = "The other side's own count is not known, because the run did not end in order."
         paragraphs.append(f"<p>{_e(text)}</p>")
     head = ("Shrink factor", "What", "To", "Numbers", "% of level", "Bits, at most")
-    rows = [
-        (r["level"] or "–", KINDS.get(r["kind"], (r["kind"],))[0], _party(r["to"]), f"{r['numbers']:,}",
-         _share(r["percent"]), f"{r['bits']:,}")
-        for r in found["rows"]
-    ]  # fmt: skip
-    foot = [
-        (r["level"] or "–", "all", _party(r["to"]), f"{r['numbers']:,}", _share(r["percent"]),
-         f"{r['bits']:,} ({_share(r['bits_percent'])})")
-        for r in found["per_level"]
-    ]  # fmt: skip
+    rows, foot = [], []
+    for r in found["rows"]:
+        what, to = KINDS.get(r["kind"], (r["kind"],))[0], _party(r["to"])
+        rows.append((r["level"] or "–", what, to, f"{r['numbers']:,}", _share(r["percent"]), f"{r['bits']:,}"))
+    for r in found["per_level"]:
+        bits = f"{r['bits']:,} ({_share(r['bits_percent'])})"
+        foot.append((r["level"] or "–", "all", _party(r["to"]), f"{r['numbers']:,}", _share(r["percent"]), bits))
     foot += [("all", "all", _party(r["to"]), f"{r['numbers']:,}", "", f"{r['bits']:,}") for r in found["per_party"]]
     table = _table(head, "rllrrr", rows, foot) if rows else "<p>No number was disclosed.</p>"
     return f"<section><h2>What was disclosed, and to whom</h2>{''.join(paragraphs)}{table}</section>"
@@ -826,9 +823,9 @@ def _meaning_section(report: Report) -> str:
     scale = (
         "The percentage compares the numbers disclosed at a level to the samples of that level; 100 % would be as many"
         " numbers as samples. Bits are an upper bound, what the numbers could hold; their percentage is of"
-        f" {VOXEL_BITS} bits per sample. Further runs on the same fixed image add to this: the other side keeps the total"
-        " over all runs and limits it. There is no proof that the numbers are harmless; keep the percentages low where"
-        " it matters."
+        f" {VOXEL_BITS} bits per sample. Further runs on the same fixed image add to this: the other side keeps the"
+        " total over all runs and limits it. There is no proof that the numbers are harmless; keep the percentages low"
+        " where it matters."
     )
     body = f"<ul>{items}</ul><p>{_e(text)}</p><p>{_e(scale)}</p>"
     return f'<section class="more"><h3>What these numbers mean</h3>{body}</section>'
@@ -841,9 +838,10 @@ def _transform_section(report: Report) -> str:
     lines.append(("t (mm)", *(_number(v, ".4f") for v in found["translation_mm"])))
     lines.append(("c (mm)", *(_number(v, ".4f") for v in found["centre_mm"])))
     table = _table(("", *"xyz"[:dim]), "l" + "r" * dim, lines)
+    words = found["convention"].replace(" - ", " − ")
     text = (
         f"Kind {found['kind']}: it turns by {_turn_degrees(matrix):.2f}° and changes the"
-        f" {'volume' if dim == 3 else 'area'} by a factor of {float(np.linalg.det(matrix)):.4f}. {found['convention']}"
+        f" {'volume' if dim == 3 else 'area'} by a factor of {float(np.linalg.det(matrix)):.4f}. {words}"
     )
     return f"<section><h2>The transform</h2><p>{_e(text)}</p>{table}</section>"
 
@@ -860,9 +858,8 @@ def _details_section(report: Report) -> str:
     """For those who maintain it: parameters, peer, grids, traffic, versions."""
     peer, fixed, totals, scale = report["peer"], report["fixed"], report["totals"], report["moving"]["normalisation"]
     asked = [(k.replace("_", " "), _value(v)) for k, v in report["parameters"].items()]
-    other = [("name", peer["name"]), ("address", peer["address"]), ("fingerprint", peer["fingerprint"]),
-             ("software", peer["software"]), ("image", report["request"]["image"]),
-             ("dealer", report["request"]["dealer"] or "none")]  # fmt: skip
+    other = [(key, peer[key]) for key in ("name", "address", "fingerprint", "software")]
+    other += [("image", report["request"]["image"]), ("dealer", report["request"]["dealer"] or "none")]
     grids = [
         ("fixed size", f"{_times(fixed['size'])} voxels"),
         ("fixed spacing", f"{_times(fixed['spacing_mm'])} mm"),
@@ -873,13 +870,14 @@ def _details_section(report: Report) -> str:
     wire = [
         ("sent to the other side", f"{human_bytes(totals['bytes_sent'])} ({totals['bytes_sent']:,} bytes)"),
         ("received from it", f"{human_bytes(totals['bytes_received'])} ({totals['bytes_received']:,} bytes)"),
-        ("sent to the dealer", human_bytes(totals["dealer_bytes_sent"])),
-        ("received from the dealer", human_bytes(totals["dealer_bytes_received"])),
     ]
+    if totals["dealer_bytes_sent"] or totals["dealer_bytes_received"]:
+        wire.append(("sent to the dealer", human_bytes(totals["dealer_bytes_sent"])))
+        wire.append(("received from the dealer", human_bytes(totals["dealer_bytes_received"])))
     versions = [(name, version or "not installed") for name, version in report["software"].items()]
-    parts = (("Parameters", asked), ("The other side", other), ("Grids and intensities", grids), ("Network", wire),
-             ("Versions", versions))  # fmt: skip
-    blocks = "".join(f'<div class="block"><h3>{_e(name)}</h3>{_pairs(rows)}</div>' for name, rows in parts)
+    parts = {"Parameters": asked, "The other side": other, "Grids and intensities": grids}
+    parts |= {"Network": wire, "Versions": versions}
+    blocks = "".join(f'<div class="block"><h3>{_e(name)}</h3>{_pairs(rows)}</div>' for name, rows in parts.items())
     return f'<section><h2>Technical details</h2><div class="details">{blocks}</div></section>'
 
 
@@ -911,7 +909,9 @@ header.warn { border-color: #b26a00; background: #fdf6e9; }
 table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .7rem; vertical-align: top; border-bottom: 1px solid #e6eaee; text-align: left; }
 thead th { border-bottom: 2px solid #b9c2cb; vertical-align: bottom; font-weight: 600; }
-th.r, td.r { text-align: right; white-space: nowrap; }
+th.r, td.r { text-align: right; }
+td.r, td.n { white-space: nowrap; }
+tfoot { display: table-row-group; }
 tfoot td { font-weight: 600; background: #f6f8fa; }
 .pairs th { font-weight: 400; color: #5a6672; padding-left: 0; white-space: nowrap; }
 .pairs td { overflow-wrap: anywhere; }
@@ -919,17 +919,19 @@ figure { margin: .8rem 0; }
 figure img { max-width: 100%; height: auto; display: block; }
 figcaption { font-size: .87rem; color: #5a6672; }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 0 1.2rem; }
-.details { columns: 2 24rem; column-gap: 2.5rem; }
+.details { columns: 2 17rem; column-gap: 2.5rem; }
 .block { break-inside: avoid; margin-bottom: 1.3rem; }
 ul { margin: 0 0 .7rem; padding-left: 1.2rem; max-width: 50rem; }
 @page { margin: 15mm; }
 @media print {
   body { font-size: 9.5pt; max-width: none; padding: 0; }
   header, .alarm, tfoot td { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
+  .details { columns: 2; }
+  figure img { max-height: 100mm; }
   figure, tr, header, .alarm { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   .wide { overflow: visible; }
-  th, td { padding: .2rem .4rem; }
+  th, td { padding: .15rem .35rem; }
   table { font-size: 8pt; }
   .two { grid-template-columns: 1fr 1fr; }
 }

@@ -20,7 +20,7 @@ from PPIRLogic.losses import LOSSES
 from PPIRLogic.losses.masked import with_private_mask
 from PPIRLogic.peer.channel import Channel, Listener, Message
 from PPIRLogic.peer.identity import Identity, make_private_directory, write_private_file
-from PPIRLogic.peer.ledger import VOXEL_BITS, Accounts, Entry, SessionLedger, append_record
+from PPIRLogic.peer.ledger import VOXEL_BITS, Accounts, Entry, SessionLedger, append_record, geometry_entry
 from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from, send_error
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.policy import Policy, check_budget, grants
@@ -224,6 +224,8 @@ class ServerSession:
         )
         header = {"session": self.name.hex(), "peer": self.peer, **self.request.to_dict()}
         self.ledger = SessionLedger(where, header)
+        self.ledger.record(geometry_entry(self.geometry.dimension))
+        self.opened = 0
         self.server.log("session", session=self.name.hex()[:16], peer=self.peer, **self.request.to_dict())
         self.channel.send(
             "opened",
@@ -238,11 +240,11 @@ class ServerSession:
 
     def run(self) -> None:
         if self.protocol.dealer:
-            self.link.dealer, key = join_dealer(
-                self.shared.dealer, self.server.identity, self.server.trust, self.name, 2, self.peer,
-                self.shared.dealer_fingerprint or self.request.dealer,
+            fingerprint = self.shared.dealer_fingerprint or self.request.dealer
+            self.link.dealer, self.link.dealer_key = join_dealer(
+                self.shared.dealer, self.server.identity, self.server.trust, self.name, 2, self.peer, fingerprint,
+                self._check,
             )  # fmt: skip
-            self.link.dealer_key = key()
         self.side = self.protocol.fixed_side(self.link)
         level: Level | None = None
         while True:
@@ -314,7 +316,8 @@ class ServerSession:
         if self.protocol.counted:
             entries = entries_of(self.terms, self.protocol.bits, level.factor, number, name)
             voxels = self.touchable[level.index]
-            if self.account.spend(entries, self.name.hex()[:16], voxels, self.ledger.numbers):
+            if self.account.spend(entries, self.name.hex()[:16], voxels, self.opened):
+                self.opened += len(self.terms)
                 for entry in entries:
                     self.ledger.record(entry)
         self.side.answer()

@@ -17,7 +17,7 @@ from PPIRLogic.images import Geometry
 from PPIRLogic.levels import Level, make_levels, operand_infos
 from PPIRLogic.peer.channel import Channel, connect
 from PPIRLogic.peer.identity import Identity
-from PPIRLogic.peer.ledger import VOXEL_BITS, Entry, SessionLedger
+from PPIRLogic.peer.ledger import VOXEL_BITS, Entry, SessionLedger, geometry_entry
 from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.protocols import PROTOCOLS
@@ -149,6 +149,7 @@ class ClientSession:
         name = session_name(request, nonce, reply.raw("nonce", NONCE_BYTES))
         self.request, self.link = request, self._link(name)
         self.geometry = _geometry(reply.map("geometry"))
+        self.ledger.record(geometry_entry(self.geometry.dimension))
         self.peer_software = reply.text("software", 64)
         self.has_mask = reply.flag("has_mask")
         self.levels = make_levels(self.geometry, request)
@@ -158,10 +159,10 @@ class ClientSession:
                 "The two sides derive different levels from the same geometry: install the same release."
             )
         if dealer:
-            self._dealer, key = join_dealer(
-                dealer, self._identity, self._trust, name, 1, self.channel.peer_fingerprint, request.dealer
+            self._dealer, self.link.dealer_key = join_dealer(
+                dealer, self._identity, self._trust, name, 1, self.channel.peer_fingerprint, request.dealer, self._check
             )
-            self.link.dealer, self.link.dealer_key = self._dealer, key()
+            self.link.dealer = self._dealer
         self._product = PROTOCOLS[request.protocol].product(self.link)
 
     def open_level(

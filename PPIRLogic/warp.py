@@ -210,8 +210,8 @@ class LinearColumns:
             count = max(0, min(CHUNK, len(self._samples) - start))
             _fill(
                 self._samples, self._use[start : start + count], self._grid, self._to_index, self._to_mm,
-                m.data, m.rows, m.low, m.high, self._gradient, *self._terms, self.scales.steepest, self.scales.intensity,
-                start, at, out,
+                m.data, m.rows, m.low, m.high, self._gradient, *self._terms,
+                self.scales.steepest, self.scales.intensity, start, at, out,
             )  # fmt: skip
             out[:, at + count : at + CHUNK] = 0
         _gram(out, self._grams[worker], self._partial[worker])

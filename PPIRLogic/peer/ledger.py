@@ -39,6 +39,11 @@ class Entry:
         return self.numbers * self.bits
 
 
+def geometry_entry(dimension: int) -> Entry:
+    """Size, spacing, origin and direction of the fixed grid: metadata, disclosed once per session."""
+    return Entry("geometry", "party 1", 3 * dimension + dimension**2, 64, 0)
+
+
 @dataclass(frozen=True)
 class Budget:
     """The most a peer may learn about one image.
@@ -117,7 +122,8 @@ class SessionLedger:
 
     @property
     def numbers(self) -> int:
-        return sum(e.numbers for e in self.entries)
+        """All numbers on record that depend on what an image holds; its geometry is listed but not summed."""
+        return sum(e.numbers for e in self.entries if e.kind != "geometry")
 
     def summary(self) -> list[dict[str, Any]]:
         """Totals by (kind, to, level): numbers and bits."""

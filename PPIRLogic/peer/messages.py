@@ -14,7 +14,8 @@ Every field that comes from the network is checked here for type and range befor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ _ERRORS: dict[str, type[PPIRError]] = {
     if isinstance(cls, type) and issubclass(cls, PPIRError) and cls is not PPIRError
 }
 MAX_TEXT = 2000
+_PATIENCE = 0.2  # seconds between looks at whether to go on waiting
 
 
 def send_error(channel: Channel, error: PPIRError) -> None:
@@ -46,6 +48,19 @@ def error_from(message: Message) -> PPIRError:
         return ProtocolError("The peer reported an error in a form that is not part of the protocol.")
     clean = "".join(c if c.isprintable() else " " for c in text[:MAX_TEXT])
     return _ERRORS.get(name, errors.RefusedError)(clean)
+
+
+def wait_for_message(channel: Channel, timeout: float, check: Callable[[], None]) -> Message:
+    """The next message of a channel; `check` runs while it waits, and raises to end the wait (a cancel, a loss)."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return channel.receive(min(_PATIENCE, timeout))
+        except errors.PeerError:
+            check()
+            channel.check()
+            if time.monotonic() > deadline:
+                raise
 
 
 class Fields:

@@ -12,7 +12,6 @@ All values are exact integers, so every protocol gives the same numbers and the 
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +21,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.errors import PeerError, ProtocolError
+from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
 from PPIRLogic.peer.channel import Channel, Message
+from PPIRLogic.peer.messages import error_from, wait_for_message
 from PPIRLogic.secure.ring import DEGREE, LANES
 
 CHUNK = DEGREE
 GROUP = CHUNK * LANES
 Columns = NDArray[np.int32]
-_PATIENCE = 0.2  # seconds between looks at the cancel token while waiting
 
 
 @dataclass(frozen=True)
@@ -102,37 +101,29 @@ class Link:
     dealer_key: bytes = b""
 
     def check_channel(self) -> None:
-        """Raise if the peer (or the dealer) said goodbye or is gone."""
-        for channel in (self.channel, self.dealer):
-            if channel is not None:
-                if channel.farewell is not None:
-                    raise_if_error(channel.farewell)
-                channel.check()
+        """Raise if the peer or the dealer said goodbye or is gone."""
+        if self.channel.farewell is not None:
+            raise_if_error(self.channel.farewell)
+        self.channel.check()
+        if self.dealer is not None:
+            try:
+                if self.dealer.farewell is not None:
+                    raise_if_error(self.dealer.farewell)
+                self.dealer.check()
+            except PPIRError as error:
+                raise DealerError(f"The dealer ended the session or was lost: {error}") from error
 
     def receive(self, kind: str) -> Message:
         """The next message, which must be of this kind; notices a cancel while it waits."""
-        message = self._next()
+        message = wait_for_message(self.channel, self.timeout, self.check)
         if message.kind != kind:
             raise_if_error(message)
             raise ProtocolError(f"Expected a message '{kind}' from {self.channel.peer_name}, got '{message.kind}'.")
         return message
 
-    def _next(self) -> Message:
-        deadline = time.monotonic() + self.timeout
-        while True:
-            try:
-                return self.channel.receive(min(_PATIENCE, self.timeout))
-            except PeerError:
-                self.check()  # says more than the channel could, and raises if it is the channel that ended
-                self.channel.check()
-                if time.monotonic() > deadline:
-                    raise
-
 
 def raise_if_error(message: Message) -> None:
     """Turn a peer's 'error' or 'bye' into the exception it stands for."""
-    from PPIRLogic.peer.messages import error_from
-
     if message.kind in ("error", "bye"):
         raise error_from(message)
 

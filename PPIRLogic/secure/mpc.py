@@ -20,6 +20,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import DealerError, ProtocolError
+from PPIRLogic.peer.messages import wait_for_message
 from PPIRLogic.secure.base import (
     GROUP,
     Columns,
@@ -181,7 +182,7 @@ class MpcFixed(FixedSide):
 
     def _correlation(self, header: Mapping[str, Any], count: int) -> Ring:
         assert self.link.dealer is not None and self._level is not None
-        message = self.link.dealer.receive(self.link.timeout)
+        message = wait_for_message(self.link.dealer, self.link.timeout, self.link.check)
         wanted = {"level": self._level.index, "evaluation": header.get("evaluation")}
         if message.kind != "correlation" or message.data != wanted or len(message.payload) != 8 * count:
             raise DealerError(

@@ -176,7 +176,9 @@ def uniform_below(words: Any, prime: Any, out: Any) -> int:
 def centred_binomial(words: Any, out: Any) -> None:
     """Errors of standard deviation 3.24 (21 − 21 bits, SEAL's own choice) from 64-bit words; out int8."""
     for i in range(out.size):
-        out[i] = np.int8(_ones(words[i] & uint64(0x1FFFFF))) - np.int8(_ones((words[i] >> uint64(21)) & uint64(0x1FFFFF)))
+        out[i] = np.int8(_ones(words[i] & uint64(0x1FFFFF))) - np.int8(
+            _ones((words[i] >> uint64(21)) & uint64(0x1FFFFF))
+        )
 
 
 @_jit

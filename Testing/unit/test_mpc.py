@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +23,6 @@ TERMS = [Term(0, "J", "gradient"), Term(1, "J", "gradient"), Term(2, "J", "overl
 def crypten() -> None:
     """Installations on Python versions without torch come without mpc."""
     pytest.importorskip("torch")
-    pytest.importorskip("omegaconf")
-    sys.modules.pop("crypten.nn.onnx_converter", None) if "crypten" not in sys.modules else None
     from PPIRLogic.secure.crypten_ring import load_crypten
 
     load_crypten()
