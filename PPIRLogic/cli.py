@@ -486,6 +486,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(
             fail(a, InputError("There is not enough memory for this image. Use sampling, or a coarser finest level."))
         )
+    except Exception as error:
+        if os.environ.get("PPIR_DEBUG"):
+            raise
+        sys.exit(fail(a, _internal(error)))
+
+
+def _internal(error: Exception) -> PPIRError:
+    """A bug, said without a traceback and without the error's own text, which could quote data."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    where = f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame is not None else "unknown"
+    return PPIRError(
+        f"Internal error ({type(error).__name__} at {where}). This is a bug in PPIRExtension; please report it with the"
+        " command you ran. PPIR_DEBUG=1 shows the details on this machine."
+    )
 
 
 def fail(a: Arguments, error: PPIRError) -> int:

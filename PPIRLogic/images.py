@@ -278,15 +278,32 @@ def _place(grid: Geometry) -> str:
 def _quiet() -> Iterator[None]:
     """Keep ITK's readers from printing warnings: what matters is checked here and raised as an error.
 
-    The switch is one for the whole process, so that only one thread at a time may turn it.
+    The switches are one for the whole process, so that only one thread at a time may turn them.
     """
-    with _SWITCH:
+    with _SWITCH, _no_standard_error():
         before = sitk.ProcessObject.GetGlobalWarningDisplay()
         sitk.ProcessObject.SetGlobalWarningDisplay(False)
         try:
             yield
         finally:
             sitk.ProcessObject.SetGlobalWarningDisplay(before)
+
+
+@contextlib.contextmanager
+def _no_standard_error() -> Iterator[None]:
+    """libpng and HDF5 write to the C library's standard error past every switch; nothing where there is none."""
+    try:
+        kept = os.dup(2)
+    except OSError:
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _read_image(path: Path, what: str) -> sitk.Image:

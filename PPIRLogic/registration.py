@@ -144,7 +144,7 @@ class CancelToken:
 class Progress:
     """What a progress callback gets. Times in seconds, bytes on the wire, numbers opened so far."""
 
-    stage: str  # connecting | level | evaluation | finished
+    stage: str  # connecting | opened | level | evaluation | finished
     level: int = 0
     levels: int = 0
     factor: int = 0
@@ -451,6 +451,7 @@ def register(
             first = run.first_transform(offer.geometry)
             request = p.request(offer.name, offer.geometry, peer.dealer_fingerprint, SOFTWARE)
             session.open(request, peer.dealer)
+            run.report_progress(session, "opened", detail=_estimate(session, p))
             if session.geometry != offer.geometry:
                 raise ProtocolError("The peer changed the geometry of its image between the offer and the session.")
             run.run_levels(session, first)
@@ -461,6 +462,17 @@ def register(
             if not any(record.values for record in run.records):
                 raise error from None
             return _result(run, session, None, error)
+
+
+def _estimate(session: ClientSession, parameters: Parameters) -> str:
+    """What the run may disclose at most, in words, before it discloses anything."""
+    if parameters.protocol == "clear":
+        return "protocol clear: the fixed image itself is disclosed to this site, unprotected"
+    most = [min(g.evaluations, parameters.evaluations) * g.numbers_per_evaluation for g in session.grants]
+    shares = [f"{100 * n / g.samples:.2g} % at 1/{g.factor}" for n, g in zip(most, session.grants, strict=True)]
+    return (
+        f"at most {sum(most)} numbers of the fixed image are disclosed to this site ({', '.join(shares)} of the voxels)"
+    )
 
 
 def _choose_offer(offers: list[Offer], peer: Peer) -> Offer:

@@ -49,6 +49,7 @@ CONVENTION = (
     " needs it: y = A(x - c) + c + t, with A the matrix (row by row), t the translation and c the centre, in mm in the"
     " LPS coordinates of DICOM and ITK."
 )
+GEOMETRY = "geometry"  # the ledger's kind for the fixed grid
 LIBRARIES = ("numpy", "SimpleITK", "numba", "tenseal", "torch", "crypten")
 
 Report = dict[str, Any]
@@ -148,10 +149,12 @@ def _transform(linear: LinearTransform, file: str | None) -> dict[str, Any]:
 def _disclosed(ledger: Iterable[Mapping[str, Any]], samples: Mapping[int, int]) -> dict[str, Any]:
     """The ledger's rows with their totals. `samples`: fixed voxels that took part, by shrink factor.
 
-    What party 2 learns concerns no fixed voxel: no percentage there.
+    What party 2 learns concerns no fixed voxel: no percentage there. The grid's geometry says nothing of what an image
+    holds: it is listed, not summed.
     """
     rows = [dict(row) for row in ledger]
-    parties, levels = _totals(rows, ("to",)), _totals(rows, ("to", "level"))
+    summed = [row for row in rows if row["kind"] != GEOMETRY]
+    parties, levels = _totals(summed, ("to",)), _totals(summed, ("to", "level"))
     for row in levels:
         count = None if row["to"] == "party 2" else samples.get(row["level"])
         row["samples"] = count
@@ -242,22 +245,15 @@ class Pictures:
 def pictures_of(result: RegistrationResult, moving: Volume, fixed: Volume | None = None) -> Pictures:
     """The pictures of a run: `moving` on the fixed grid before and after, NaN outside of it.
 
-    `fixed` as in `Pictures`. The initial transform is the one the first level started from; without one, the result's.
+    `fixed` as in `Pictures`.
     """
-    reached = [step for record in result.levels for step in record.transforms]
-    dim, last = result.linear.centre.size, result.linear
-    before = result.transform
-    if reached:
-        values = np.asarray(reached[0], dtype=np.float64)
-        matrix, shift = values[: dim * dim].reshape(dim, dim), values[dim * dim :]
-        before = LinearTransform("affine", matrix, shift, last.centre).to_sitk()
     reference, image = result.fixed_geometry.to_sitk_reference(), moving.to_sitk()
 
     def resample(transform: sitk.Transform) -> Volume:
         out = sitk.Resample(image, reference, transform, sitk.sitkLinear, math.nan, sitk.sitkFloat32)
         return Volume.from_sitk(out, moving.name)
 
-    return Pictures(moving, resample(result.transform), resample(before), fixed)
+    return Pictures(moving, resample(result.transform), resample(result.first.to_sitk()), fixed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -464,6 +460,10 @@ def save_pictures(
 # ------------------------------------------------------------------------------------------------- the words
 
 KINDS = {
+    GEOMETRY: (
+        "fixed grid",
+        "size, spacing, origin and direction of the fixed image: no content, and not part of the totals",
+    ),
     "gradient": (
         "slope of the loss",
         "for each parameter of the transform, the sum over the voxels of the fixed intensity times how much the moving"
@@ -690,7 +690,7 @@ def _summary_section(report: Report) -> str:
 def _disclosed_line(report: Report) -> str:
     if report["request"]["protocol"] == "clear":
         return "the fixed image itself (unprotected protocol)"
-    rows = [row for row in report["disclosed"]["rows"] if row["to"] != "party 2"]
+    rows = [row for row in report["disclosed"]["rows"] if row["to"] != "party 2" and row["kind"] != GEOMETRY]
     sums = [row for row in rows if row["kind"] != "mask grid"]
     shares: dict[int, float] = defaultdict(float)
     for row in sums:
@@ -780,7 +780,7 @@ def _disclosure_section(report: Report) -> str:
         what, to = KINDS.get(r["kind"], (r["kind"],))[0], _party(r["to"])
         rows.append((r["level"] or "–", what, to, f"{r['numbers']:,}", _share(r["percent"]), f"{r['bits']:,}"))
     for r in found["per_level"]:
-        bits = f"{r['bits']:,} ({_share(r['bits_percent'])})"
+        bits = f"{r['bits']:,}" + ("" if r["bits_percent"] is None else f" ({_share(r['bits_percent'])})")
         foot.append((r["level"] or "–", "all", _party(r["to"]), f"{r['numbers']:,}", _share(r["percent"]), bits))
     foot += [("all", "all", _party(r["to"]), f"{r['numbers']:,}", "", f"{r['bits']:,}") for r in found["per_party"]]
     table = _table(head, "rllrrr", rows, foot) if rows else "<p>No number was disclosed.</p>"

@@ -52,6 +52,8 @@ class RunDisplay:
             values = {k: (None if isinstance(v, float) and math.isnan(v) else v) for k, v in step.__dict__.items()}
             print(json.dumps({"event": "progress", **values}), flush=True)
             return
+        if step.stage == "opened":
+            self._console.print(step.detail, highlight=False)
         if step.stage == "level":
             self._bars.update(
                 self._task, description=f"level {step.level}/{step.levels} (1/{step.factor})", total=step.levels,

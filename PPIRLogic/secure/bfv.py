@@ -15,7 +15,7 @@ What protects what (n = 8192, Q = four 30-bit primes, 2^120; t = 2^46 − 21, pr
       cannot choose a key that does not mask;
   (2) of `c0` only the one coefficient that carries the result travels, with a one-time pad modulo t and a
       uniform flood of ±F, F = Q/4t ≈ 2^72, added before the modulus switch: it hides the noise term S·e
-      (|S·e| ≤ 26·‖S‖₂ except with probability 2^-50) to a statistical distance of at most 2^-40.
+      (|S·e| ≤ 26·‖S‖₂ except with probability 2^-49) to a statistical distance of at most 2^-40.
 - `check_range` refuses, before anything is sent, an S for which the result could wrap or the noise could reach
   the flood.
 """

@@ -1,0 +1,65 @@
+"""Measure the figures and write them: python -m Benchmarks.run [--only a,b,…] [--quick] [--write-docs]."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from Benchmarks import accuracy, cost, others
+from Benchmarks.rows import ROOT, Figure, Options, Row, attempt, reached_text, surroundings, write_json, write_markdown
+
+FIGURES: dict[str, Figure] = {
+    "a": accuracy.same_path,
+    "b": accuracy.against_floats,
+    "c": cost.demo_seconds,
+    "d": accuracy.known_slices,
+    "e": cost.volumes,
+    "f": accuracy.lungs,
+    "g": cost.product,
+    "h": cost.wire_bytes,
+    "i": others.beside_others,
+}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m Benchmarks.run", description=__doc__)
+    parser.add_argument("--only", default=",".join(FIGURES), help="figures, such as a,c,h (default: all)")
+    parser.add_argument("--output", type=Path, default=Path("bench-output"), help="folder for benchmarks.json")
+    parser.add_argument("--quick", action="store_true", help="smaller and fewer runs; not the figures themselves")
+    parser.add_argument("--write-docs", action="store_true", help="also write Docs/benchmarks.md")
+    parser.add_argument("--peer-python", default=sys.executable, help="Python that has the other programs of figure i")
+    found = parser.parse_args()
+    if unknown := set(found.only.split(",")) - set(FIGURES):
+        parser.error(f"unknown figures: {', '.join(sorted(unknown))}; known: {', '.join(FIGURES)}")
+    return found
+
+
+def main() -> None:
+    a = _arguments()
+    a.output.mkdir(parents=True, exist_ok=True)
+    where, rows = surroundings(a.quick), []
+    with tempfile.TemporaryDirectory(prefix="ppir-bench-") as folder:
+        options = Options(Path(folder), a.quick, a.peer_python)
+        for name in sorted(a.only.split(",")):
+            print(f"{name}: {FIGURES[name].__doc__}", flush=True)
+            rows += attempt(name, f"figure {name}", _shown, FIGURES[name], options)
+            write_json(rows, where, a.output / "benchmarks.json")
+    if a.write_docs:
+        write_markdown(rows, where, ROOT / "Docs" / "benchmarks.md")
+    missed = [r for r in rows if r.reached is False]
+    print(f"{len(rows)} rows, {len(missed)} not reached; {a.output / 'benchmarks.json'}")
+
+
+def _shown(figure: Figure, options: Options) -> Iterator[Row]:
+    """The rows of a figure, each printed as soon as it is there."""
+
+    for row in figure(options):
+        print(f"   {reached_text(row):3s}  {row.what}: {row.value}  ({row.must})", flush=True)
+        yield row
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,344 @@
+"""The curious key holder (party 2) and the curious evaluator (party 1) of the encrypted product.
+
+Every attack is run on a variant without the protection, where it must succeed, and on what we send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from PPIRLogic.errors import BudgetError
+from PPIRLogic.peer.ledger import UNLIMITED, Budget, ImageAccount
+from PPIRLogic.secure import bfv, ring
+from PPIRLogic.secure.base import Term
+from PPIRLogic.secure.bfv import (
+    ANSWER_BYTES,
+    CHUNK_BYTES,
+    GROUP,
+    PLAIN_MODULUS,
+    PRIMES,
+    Q_KEPT,
+    Accumulator,
+    Evaluator,
+    KeyHolder,
+    Operand,
+    Q,
+)
+from PPIRLogic.secure.fhe import BITS
+from PPIRLogic.secure.ring import DEGREE, LANES
+from PPIRLogic.session import entries_of
+
+SEED = bytes(range(32))
+CHANCE = 6 / np.sqrt(DEGREE)  # six standard errors of the correlation of unrelated vectors
+Array = NDArray[Any]
+
+
+def secret_column(seed: int = 0, rows: int = 1) -> NDArray[np.int32]:
+    return np.random.default_rng(seed).integers(-32767, 32768, (rows, DEGREE)).astype(np.int32)
+
+
+def image(seed: int = 1) -> NDArray[np.int32]:
+    return np.random.default_rng(seed).integers(-2048, 2049, DEGREE).astype(np.int32)
+
+
+class Run:
+    """One chunk of a fixed image, encrypted, and party 1's accumulated products with its columns."""
+
+    def __init__(self, columns: NDArray[np.int32], values: NDArray[np.int32]) -> None:
+        self.holder, self.columns, self.values = KeyHolder(SEED), columns, values
+        self.evaluator = Evaluator(SEED, self.holder.public_key().tobytes())
+        self.operand = Operand(1)
+        self.operand.fill(SEED, "J", 0, 0, self.holder.encrypt(values, "J", 0).tobytes())
+
+    def totals(self) -> NDArray[np.uint64]:
+        accumulator, block = Accumulator(len(self.columns)), np.zeros((len(self.columns), GROUP), np.int32)
+        block[:, :DEGREE] = self.columns
+        for k in range(len(self.columns)):
+            accumulator.add(block, k, self.operand.data[0], k)
+        return accumulator.total
+
+
+def forward(coefficients: Array, prime: int) -> Array:
+    table, x = ring.tables(prime), np.zeros(GROUP, np.uint32)
+    x[::LANES] = coefficients
+    ring.forward(x, table.forward, table.forward_quotient, prime)
+    return x[::LANES].astype(np.uint64)
+
+
+def backward(transformed: Array, prime: int) -> Array:
+    table, x = ring.tables(prime), np.zeros(GROUP, np.uint32)
+    x[::LANES] = transformed
+    ring.inverse(x, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
+    values = x[::LANES].astype(np.int64)
+    return np.where(values > prime // 2, values - prime, values)
+
+
+def power(base: Array, exponent: int, prime: int) -> Array:
+    result, base = np.ones_like(base), base.copy()
+    while exponent:
+        if exponent & 1:
+            result = result * base % np.uint64(prime)
+        base, exponent = base * base % np.uint64(prime), exponent >> 1
+    return result
+
+
+def divided(c1: Array) -> Array:
+    """c1 / a modulo the first prime, for the public polynomial a of the chunk; S comes out in reversed order."""
+    prime = PRIMES[0]
+    a = bfv._uniform(SEED, "J", 0)[0].astype(np.uint64)
+    return backward(c1 * power(a, prime - 2, prime) % np.uint64(prime), prime)[::-1]
+
+
+def correlation(one: Array, two: Array) -> float:
+    return float(np.corrcoef(np.asarray(one, float).ravel(), np.asarray(two, float).ravel())[0, 1])
+
+
+def all_coefficients(lanes: Array, lane: int) -> list[int]:
+    """(primes, n, lanes) residues of coefficients to integers modulo Q."""
+    total = sum(
+        lanes[i, :, lane].astype(object) * ((Q // p) * pow(Q // p, -1, p)) for i, p in enumerate(PRIMES)
+    )
+    return [int(v) % Q for v in total]
+
+
+# --------------------------------------------------------------------------- 1. S from the second polynomial
+
+
+def test_s_cannot_be_divided_out_of_c1() -> None:
+    run = Run(secret_column(), image())
+    totals = run.totals()
+    bare = divided(totals[0, 1, 0])  # c1 = Σ S·a as the product leaves it
+    assert np.array_equal(bare, run.columns[0])
+    blinded = run.evaluator._rerandomised(totals)[1, 0, :, 0]  # more than what travels: before the modulus switch
+    assert abs(correlation(divided(forward(blinded, PRIMES[0])), run.columns[0])) < CHANCE
+    answer, _ = run.evaluator.blind(totals)
+    travels = ring.unpack30(answer[:-8]).reshape(2, DEGREE)[0].astype(np.uint64)
+    lifted = travels * np.uint64(PRIMES[2] * PRIMES[3] % PRIMES[0]) % np.uint64(PRIMES[0])
+    assert abs(correlation(divided(forward(lifted, PRIMES[0])), run.columns[0])) < CHANCE
+
+
+def test_c1_of_an_answer_is_uniform_and_new_every_time() -> None:
+    run = Run(secret_column(), image())
+    answers = [run.evaluator.blind(run.totals())[0] for _ in range(2)]
+    c1 = [ring.unpack30(a[:-8]).reshape(2, DEGREE) for a in answers]
+    for part in range(2):
+        assert stats.kstest(c1[0][part] / PRIMES[part], "uniform").pvalue > 1e-6
+        assert abs(correlation(c1[0][part], c1[1][part])) < CHANCE
+    assert answers[0][-8:] != answers[1][-8:]
+
+
+# ------------------------------------------------------------------------------------- 2. S from the noise
+
+
+def noise_of(phases: list[int], plain: Array) -> Array:
+    """Phase less Q/t times the plain value, centred; the pad drops out with the plain value."""
+    out = []
+    for value, m in zip(phases, plain, strict=True):
+        error = (value * PLAIN_MODULUS - Q * int(m)) % (Q * PLAIN_MODULUS)
+        out.append((error - Q * PLAIN_MODULUS if error > Q * PLAIN_MODULUS // 2 else error) / PLAIN_MODULUS)
+    return np.array(out, float)
+
+
+def phases_of(c0: Array, c1: Array, secret: Array) -> list[int]:
+    """Of one polynomial pair in the transform domain, (primes, n) each."""
+    p = np.array(PRIMES, np.uint64)[:, None]
+    total = (c0.astype(np.uint64) + c1.astype(np.uint64) % p * secret) % p
+    lanes = np.stack([backward(total[i], prime) % prime for i, prime in enumerate(PRIMES)])
+    return all_coefficients(lanes[..., None], 0)
+
+
+def negacyclic(a: Array) -> Array:
+    """The complex embedding in which products modulo X^n + 1 are element by element."""
+    return np.fft.fft(a * np.exp(1j * np.pi * np.arange(DEGREE) / DEGREE))
+
+
+def undo(transformed: Array) -> Array:
+    return np.real(np.fft.ifft(transformed) / np.exp(1j * np.pi * np.arange(DEGREE) / DEGREE))
+
+
+def known_errors(run: Run) -> Array:
+    """What the key holder knows of its own encryption: e, with the rounding of the scaled values."""
+    data = run.operand.data[0].reshape(2, len(PRIMES), DEGREE, LANES)[..., 0]
+    return noise_of(phases_of(data[0], data[1], run.holder._secret), run.values)
+
+
+def test_s_cannot_be_divided_out_of_the_noise() -> None:
+    """Returning all of c0, padded but not flooded, shows S·e in every coefficient; ours shows one, flooded."""
+    run = Run(secret_column(), image())
+    lanes = run.evaluator._rerandomised(run.totals())  # c1 is masked, nothing else is done
+    product = np.rint(undo(negacyclic(run.columns[0][::-1].astype(float)) * negacyclic(run.values.astype(float))))
+    c0, c1 = (np.stack([forward(lanes[k, i, :, 0], p) for i, p in enumerate(PRIMES)]) for k in range(2))
+    noise = noise_of(phases_of(c0, c1, run.holder._secret), product)
+    recovered = undo(negacyclic(noise) / negacyclic(known_errors(run)))[::-1]
+    assert correlation(recovered, run.columns[0]) > 0.99
+    answer, _ = run.evaluator.blind(run.totals())
+    assert len(answer) == ANSWER_BYTES == 2 * DEGREE * 15 // 4 + 8  # c1, and 8 bytes of c0
+
+
+def test_the_noise_of_the_one_coefficient_is_drowned() -> None:
+    """Over many answers the key holder compares the error it sees with the S·e it would see of a guessed S."""
+    count, bare, ours, predicted = 240, [], [], []
+    run = Run(secret_column(0, 8), image())
+    errors = known_errors(run)[::1]
+    for start in range(0, count, 8):
+        run.columns = secret_column(100 + start, 8)
+        exact = run.columns.astype(np.int64) @ run.values.astype(np.int64)
+        predicted += (run.columns.astype(float) @ errors).tolist()
+        totals = run.totals()
+        lanes = run.evaluator._rerandomised(totals)
+        answers, pads = run.evaluator.blind(totals)
+        for k in range(8):
+            c1 = lanes[1, :, :, k].astype(np.int64)
+            dots = [int(c @ run.holder._ternary[::-1].astype(np.int64)) % p for c, p in zip(c1, PRIMES, strict=True)]
+            last = (bfv._crt([int(v) for v in lanes[0, :, -1, k]], PRIMES) + bfv._crt(dots, PRIMES)) % Q
+            bare.append(noise_of([last], [exact[k]])[0])
+            part = answers[k * ANSWER_BYTES : (k + 1) * ANSWER_BYTES]
+            kept = ring.unpack30(part[:-8]).reshape(2, DEGREE).astype(np.int64)
+            dots = [int(c @ run.holder._ternary[::-1].astype(np.int64)) % p for c, p in zip(kept, PRIMES, strict=False)]
+            phase = (int.from_bytes(part[-8:], "little") + bfv._crt(dots, PRIMES[:2])) % Q_KEPT
+            shown = phase * PLAIN_MODULUS - Q_KEPT * ((int(exact[k]) + pads[k]) % PLAIN_MODULUS)
+            shown %= Q_KEPT * PLAIN_MODULUS
+            ours.append(float(shown - Q_KEPT * PLAIN_MODULUS if 2 * shown > Q_KEPT * PLAIN_MODULUS else shown))
+    assert correlation(bare, predicted) > 0.999
+    assert abs(correlation(ours, predicted)) < 6 / np.sqrt(count)
+    assert np.abs(predicted).max() < 2.0**-40 * 2 * bfv.FLOOD
+
+
+# ----------------------------------------------------------------------- 3. a public key that does not mask
+
+
+def test_a_key_holder_cannot_choose_polynomials_that_do_not_mask() -> None:
+    """With pk1 = 0 and a c1 of its choice (both taken from the wire) party 2 reads S off the answer."""
+    run = Run(secret_column(), image())
+    scale = PRIMES[2] * PRIMES[3]
+    for i, prime in enumerate(PRIMES):  # the chosen c1: a constant that survives the modulus switch
+        ring_constant = np.zeros(GROUP, np.uint32)
+        ring_constant[::LANES] = scale % prime
+        run.operand.data[0, 1, i] = ring_constant
+    seeded = run.evaluator._public[1].copy()
+    run.evaluator._public[1] = 0
+    answer, _ = run.evaluator.blind(run.totals())
+
+    def read(answer: bytes) -> Array:
+        """The small polynomial that party 2 hopes to see; a residue modulo p0 alone is enough for 16 bits."""
+        values = ring.unpack30(answer[:-8]).reshape(2, DEGREE)[0].astype(np.int64)
+        return np.where(values > PRIMES[0] // 2, values - PRIMES[0], values)[::-1]
+
+    assert np.array_equal(read(answer), run.columns[0])
+    run.evaluator._public[1] = seeded  # ours, against the same chosen c1
+    answer, _ = run.evaluator.blind(run.totals())
+    assert abs(correlation(read(answer), run.columns[0])) < CHANCE
+    assert stats.kstest(read(answer)[::-1] % PRIMES[0] / PRIMES[0], "uniform").pvalue > 1e-6
+
+
+@pytest.mark.parametrize("fill", [0, 1, 0x55])
+def test_nothing_from_the_wire_reaches_the_masking_polynomials(fill: int) -> None:
+    sent = bytes([fill]) * CHUNK_BYTES
+    evaluator, operand = Evaluator(SEED, sent), Operand(1)
+    operand.fill(SEED, "J", 5, 0, sent)
+    assert np.array_equal(evaluator._public[1], bfv._uniform(SEED, "public"))
+    c1 = operand.data[0, 1].reshape(len(PRIMES), DEGREE, LANES)[..., 0]
+    assert np.array_equal(c1, bfv._uniform(SEED, "J", 5))
+    for i, prime in enumerate(PRIMES):
+        assert stats.kstest(evaluator._public[1, i] / prime, "uniform").pvalue > 1e-6
+
+
+def test_either_party_alone_changes_the_masking_polynomials() -> None:
+    ours = [bfv.joint_seed(b"s" * 32, 0, bytes([k]) * 32, b"chosen by party 2".ljust(32)) for k in range(3)]
+    drawn = [bfv._uniform(seed, "public")[0].astype(float) for seed in ours]
+    assert max(abs(correlation(drawn[i], drawn[j])) for i in range(3) for j in range(i)) < CHANCE
+
+
+# ------------------------------------------------------------------- 4. more than one voxel in a number
+
+
+def packed_columns(first: int, count: int, voxels: int) -> NDArray[np.int32]:
+    """Columns of a curious party 1: each opens three voxels at once, as digits to the base 4097."""
+    columns = np.zeros((count, voxels), np.int32)
+    for k in range(count):
+        at = first + 3 * k
+        columns[k, at : at + 3] = (1, 4097, 4097**2)
+    return columns
+
+
+def unpacked(value: int) -> list[int]:
+    value += 2048 * (1 + 4097 + 4097**2)
+    return [value % 4097 - 2048, value // 4097 % 4097 - 2048, value // 4097**2 - 2048]
+
+
+def test_one_number_can_carry_three_voxels_so_bits_are_counted(exchange: Callable[..., Any], tmp_path: Path) -> None:
+    fixed = np.random.default_rng(3).integers(-2048, 2049, 6000).astype(np.int32)
+    terms = [Term(k, "J", "gradient") for k in range(8)]
+    opened = exchange("fhe", {"J": fixed})
+
+    def steal(account: ImageAccount) -> int:
+        """Voxels read exactly before the budget ends it."""
+        read = 0
+        for evaluation in range(100):
+            name = f"request {evaluation}"
+            try:
+                account.spend(entries_of(terms, BITS, 1, evaluation, name), "s", fixed.size, 8 * evaluation)
+            except BudgetError:
+                return read
+            values = opened.evaluate(packed_columns(read, 8, fixed.size), terms, evaluation)
+            found = [v for value in values for v in unpacked(value)]
+            assert found == fixed[read : read + 24].tolist()
+            read += 24
+        raise AssertionError("never refused")
+
+    by_numbers = steal(ImageAccount(tmp_path / "a", Budget(5.0, 100.0, UNLIMITED, UNLIMITED)))
+    by_bits = steal(ImageAccount(tmp_path / "b", Budget(100.0, 5.0, UNLIMITED, UNLIMITED)))
+    assert by_numbers == 888 > 0.14 * fixed.size  # 5 % of the numbers, nearly 15 % of the voxels
+    assert by_bits == 216 <= 0.05 * fixed.size  # 5 % of the bits
+
+
+# ------------------------------------------------------------------------- 5. a lost answer as an oracle
+
+
+def test_another_request_for_the_same_evaluation_is_a_new_count(exchange: Callable[..., Any], tmp_path: Path) -> None:
+    """Party 1 claims that its answer was lost, and sends another S under the same number."""
+    fixed = image()[:500]
+    opened = exchange("fhe", {"J": fixed})
+    terms, digests = [Term(0, "J", "gradient")], []
+    receive = opened._side.receive
+    opened._side.receive = lambda header, terms: digests.append(receive(header, terms)) or digests[-1]
+    stolen = [opened.evaluate(np.eye(1, 500, k, dtype=np.int32), terms, 0)[0] for k in range(6)]
+    assert stolen == fixed[:6].tolist()  # the same evaluation every time: what must be counted
+    assert len(set(digests)) == 6
+
+    def numbers(name: Callable[[bytes], str]) -> int:
+        account = ImageAccount(tmp_path / name(b"x").replace("/", ""), Budget(100, 100, UNLIMITED, UNLIMITED))
+        for digest in [*digests, digests[0], digests[3]]:
+            account.spend(entries_of(terms, BITS, 1, 0, name(digest)), "s", 500, 0)
+        return account.total
+
+    assert numbers(lambda digest: "evaluation 0") == 1  # keyed by number: six values for the price of one
+    assert numbers(lambda digest: digest.hex()) == 6  # keyed by content: each once, repeats free
+
+
+# ------------------------------------------------------------------- 6. the limit of an honest-but-curious model
+
+
+@pytest.mark.xfail(strict=True, reason="a malicious party 1 can read the key from 283 crafted answers; not covered")
+def test_crafted_answers_do_not_decrypt_the_key() -> None:
+    holder, digits, messages, pads = KeyHolder(SEED), 29, [], []
+    for first in range(0, DEGREE, digits):
+        c1 = np.zeros((2, DEGREE), np.uint32)
+        for j in range(min(digits, DEGREE - first)):
+            value = (2 * Q_KEPT * 3**j + PLAIN_MODULUS) // (2 * PLAIN_MODULUS)
+            c1[:, DEGREE - 1 - first - j] = value % PRIMES[0], value % PRIMES[1]
+        pads.append(int(np.random.default_rng(first).integers(PLAIN_MODULUS)))  # looks like any other answer
+        b = (2 * Q_KEPT * pads[-1] + PLAIN_MODULUS) // (2 * PLAIN_MODULUS) % Q_KEPT
+        messages.append(ring.pack30(c1).tobytes() + b.to_bytes(8, "little"))
+    opened = Evaluator.unblind(holder.open(b"".join(messages), len(messages)), pads)
+    shifted = [value + (3**digits - 1) // 2 for value in opened]
+    guess = np.array([v // 3**j % 3 - 1 for v in shifted for j in range(digits)][:DEGREE])
+    assert len(messages) == 283
+    assert np.mean(guess == holder._ternary) < 0.5

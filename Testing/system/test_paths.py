@@ -1,0 +1,244 @@
+"""Three protocols through real processes: the same path, the right answer, and every number counted on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from system_support import (
+    Phantom,
+    Program,
+    account_numbers,
+    ball,
+    distance,
+    ledger_rows,
+    motion_of,
+    opened_numbers,
+    plain_grid,
+    save,
+    save_mask,
+    session_files,
+)
+
+from PPIRLogic.images import Volume
+from PPIRLogic.peer.identity import load_or_create_identity
+from PPIRLogic.peer.ledger import SessionLedger
+from PPIRLogic.peer.trust import TrustStore
+from PPIRLogic.registration import Parameters, Peer, RegistrationResult, register
+from PPIRLogic.session import ClientSession
+from PPIRLogic.simulate import Site, make_sites, peers, simulate
+
+PHANTOMS = {d: Phantom.make(plain_grid(d)) for d in (2, 3)}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One party 2 (and dealer) for all runs of this file, offering a masked image in 2D and in 3D."""
+
+    sites: dict[str, Site]
+    address: str
+    dealer: str
+
+    def peer(self, dimension: int, protocol: str) -> Peer:
+        if protocol != "mpc":
+            return Peer(self.address, f"image{dimension}")
+        return Peer(self.address, f"image{dimension}", self.dealer, self.sites["dealer"].fingerprint)
+
+
+@pytest.fixture(scope="module")
+def start_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bool], Place]]:
+    """Starts the place on first use; the dealer's process only where torch is there to run mpc."""
+    folder = tmp_path_factory.mktemp("place")
+    programs: dict[str, Program] = {}
+    places: dict[bool, Place] = {}
+
+    def start(with_dealer: bool) -> Place:
+        if with_dealer in places:
+            return places[with_dealer]
+        here = folder / str(with_dealer)
+        sites = make_sites(here, ("party-1", "party-2", "dealer"))
+        options: list[object] = ["--protocols", "clear,fhe,mpc", "--masks", "none,fill,private,disclosed"]
+        options += ["--budget-percent", 1e6, "--budget-bits", 1e9, "--budget-image", 10**9, "--budget-session", 10**9]
+        options += ["--allow-disclosed-sampling", "--listen", "127.0.0.1:0", "--threads", 2]
+        dealer = ""
+        if with_dealer:
+            programs["dealer"] = Program(sites["dealer"].home, "dealer", "--listen", "127.0.0.1:0")
+            dealer = programs["dealer"].wait_for("listening")["address"]
+            options += ["--dealer", dealer, "--dealer-fingerprint", sites["dealer"].fingerprint]
+        files = []
+        for d, phantom in PHANTOMS.items():
+            geometry = plain_grid(d)
+            files.append(save(phantom.on(geometry), here / f"image{d}.mha"))
+            options += ["--name", f"image{d}"]
+            options += ["--mask", save_mask(ball(geometry), geometry, here / f"mask{d}.mha")]
+        key = f"serve-{with_dealer}"
+        programs[key] = Program(sites["party-2"].home, "serve", *files, *options)
+        address = programs[key].wait_for("listening")["address"]
+        places[with_dealer] = Place(sites, address, dealer)
+        return places[with_dealer]
+
+    yield start
+    for program in programs.values():
+        with program:
+            assert program.running, program.log.read_text()
+            assert "Traceback" not in program.log.read_text()
+
+
+CASES = {
+    "translation ssd 2D": (2, Parameters(transform="translation", loss="ssd")),
+    "rigid ncc 2D urs": (2, Parameters(transform="rigid", loss="ncc", sampling="urs", percent=40)),
+    "similarity ncc 2D gms, own mask by rows": (
+        2,
+        Parameters(transform="similarity", loss="ncc", sampling="gms", percent=50, disclose_sampling=True, mask="rows"),
+    ),
+    "affine ssd 2D private mask": (2, Parameters(transform="affine", loss="ssd", fixed_mask="private")),
+    "affine ncc 2D disclosed mask": (2, Parameters(transform="affine", loss="ncc", fixed_mask="disclosed")),
+    "rigid ncc 3D gms": (
+        3,
+        Parameters(transform="rigid", loss="ncc", sampling="gms", percent=40, disclose_sampling=True),
+    ),
+    "similarity ssd 3D fill mask, own mask filled": (
+        3,
+        Parameters(transform="similarity", loss="ssd", fixed_mask="fill", mask="fill"),
+    ),
+    "affine ncc 3D": (3, Parameters(transform="affine", loss="ncc")),
+    "translation ncc 3D urs private mask": (
+        3,
+        Parameters(transform="translation", loss="ncc", sampling="urs", percent=50, fixed_mask="private"),
+    ),
+}
+
+
+def moving_of(dimension: int, transform: str) -> Volume:
+    geometry = plain_grid(dimension)
+    return PHANTOMS[dimension].on(geometry, motion_of(transform, geometry), "moving")
+
+
+def run(
+    place: Place, dimension: int, p: Parameters, protocol: str, with_own_mask: bool = False
+) -> tuple[RegistrationResult, list[tuple[Any, ...]]]:
+    """One run, and its ledger, which must be the same on both sides."""
+    geometry = plain_grid(dimension)
+    mask = ball(geometry, 0.47) if with_own_mask else None
+    result = register(
+        moving_of(dimension, p.transform), place.peer(dimension, protocol), mask=mask,
+        parameters=replace(p, protocol=protocol), home=place.sites["party-1"].home,
+    )  # fmt: skip
+    assert result.complete and result.stop_reason == "finished" and result.error is None
+    mine, theirs = (session_files(place.sites[s].home)[-1] for s in ("party-1", "party-2"))
+    assert ledger_rows(mine) == ledger_rows(theirs)
+    assert opened_numbers(mine) == result.numbers == result.peer_numbers
+    return result, ledger_rows(mine)
+
+
+def estimate(place: Place, dimension: int, result: RegistrationResult) -> list[int]:
+    """Numbers per evaluation and level that party 2 grants for the same request, before anything is opened."""
+    home = place.sites["party-1"].home
+    peer = place.peer(dimension, result.request.protocol)
+    ledger = SessionLedger(None, {})
+    with ClientSession(
+        peer.address, load_or_create_identity(home), TrustStore(home), lambda: None, 1, ledger
+    ) as session:
+        session.open(result.request, peer.dealer)
+        assert session.ledger.numbers == 0
+        assert all(g.evaluations == result.request.evaluations for g in session.grants)
+        return [g.numbers_per_evaluation for g in session.grants]
+
+
+def path_of(result: RegistrationResult) -> list[Any]:
+    return [(v.factor, v.evaluations, v.reason, v.values, v.transforms) for v in result.levels]
+
+
+def check_count(place: Place, dimension: int, result: RegistrationResult, rows: list[tuple[Any, ...]]) -> None:
+    """What the estimate promised per evaluation is what the ledger holds after it."""
+    each = estimate(place, dimension, result)
+    promised = {v.factor: n * v.evaluations for v, n in zip(result.levels, each, strict=True)}
+    opened = dict.fromkeys(promised, 0)
+    for kind, to, numbers, _bits, level, _evaluation in rows:
+        if kind not in ("geometry", "mask grid", "sampling", "image"):
+            assert to == "party 1"
+            opened[level] += numbers
+    assert opened == promised
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_clear_and_fhe_take_the_same_path_to_the_truth(name: str, start_place: Callable[[bool], Place]) -> None:
+    dimension, p = CASES[name]
+    place, own_mask = start_place(False), "own mask" in name
+    clear, _ = run(place, dimension, p, "clear", own_mask)
+    fhe, rows = run(place, dimension, p, "fhe", own_mask)
+    assert path_of(clear) == path_of(fhe)
+    assert all(len(v.transforms) == len(v.values) == v.iterations + 1 for v in fhe.levels)
+    assert sum(v.iterations for v in fhe.levels) >= 3, "a run that does not move proves nothing"
+    assert np.array_equal(clear.transform.GetParameters(), fhe.transform.GetParameters())
+    check_count(place, dimension, fhe, rows)
+    truth, geometry = motion_of(p.transform, plain_grid(dimension)), plain_grid(dimension)
+    assert distance(fhe.first.to_sitk(), truth, geometry) > 2.0
+    assert distance(fhe.transform, truth, geometry) < 0.35
+    kinds = {r[0] for r in rows}
+    assert ("mask grid" in kinds) == (p.fixed_mask == "disclosed")
+    assert "sampling" not in kinds, "party 2 must not learn which voxels take part under fhe"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_mpc_takes_the_same_path_as_clear(name: str, start_place: Callable[[bool], Place]) -> None:
+    pytest.importorskip("torch")
+    dimension, p = CASES[name]
+    place, own_mask = start_place(True), "own mask" in name
+    clear, _ = run(place, dimension, p, "clear", own_mask)
+    mpc, rows = run(place, dimension, p, "mpc", own_mask)
+    assert path_of(clear) == path_of(mpc)
+    check_count(place, dimension, mpc, rows)
+    assert ("sampling" in {r[0] for r in rows}) == (p.sampling == "gms")
+    assert mpc.dealer_bytes_sent > 0 and mpc.dealer_bytes_received > 0
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(start_place: Callable[[bool], Place]) -> None:
+    dimension, p = CASES["rigid ncc 2D urs"]
+    place = start_place(False)
+    first, again, other = (run(place, dimension, replace(p, seed=s), "fhe")[0] for s in (7, 7, 8))
+    assert path_of(first) == path_of(again)
+    assert path_of(first) != path_of(other)
+
+
+def test_threads_do_not_change_the_path(start_place: Callable[[bool], Place]) -> None:
+    dimension, p = CASES["affine ncc 3D"]
+    place = start_place(False)
+    one, three = (run(place, dimension, replace(p, threads=t), "fhe")[0] for t in (1, 3))
+    assert path_of(one) == path_of(three)
+
+
+def test_the_account_of_the_owner_holds_every_session(start_place: Callable[[bool], Place]) -> None:
+    dimension, p = CASES["translation ssd 2D"]
+    place = start_place(False)
+    home = place.sites["party-2"].home
+    before = account_numbers(home)
+    result, _ = run(place, dimension, p, "fhe")
+    assert account_numbers(home) - before == result.numbers > 0
+    run(place, dimension, p, "clear")
+    assert account_numbers(home) - before == result.numbers, "clear discloses the image, not single numbers"
+
+
+@pytest.mark.parametrize("protocol", ["clear", "fhe", "mpc"])
+def test_simulate_starts_and_ends_all_parties(protocol: str) -> None:
+    if protocol == "mpc":
+        pytest.importorskip("torch")
+    geometry = plain_grid(2)
+    truth = motion_of("rigid", geometry)
+    p = Parameters(protocol=protocol, transform="rigid", loss="ssd")
+    result = simulate(PHANTOMS[2].on(geometry), PHANTOMS[2].on(geometry, truth), parameters=p)
+    assert result.complete and result.numbers == result.peer_numbers
+    assert distance(result.transform, truth, geometry) < 0.1
+
+
+def test_peers_end_with_their_context(tmp_path: Path) -> None:
+    file = save(PHANTOMS[2].on(plain_grid(2)), tmp_path / "fixed.mha")
+    with peers(file) as world:
+        children = world.children
+        assert [c.process.poll() for c in children] == [None]
+    assert all(c.process.poll() is not None for c in children)
+    assert not world.home.exists(), "the temporary identities are gone"
