@@ -82,7 +82,7 @@ def _memory_row(what: str, peak: int | None) -> Row:
 
 def product(options: Options) -> Iterator[Row]:
     """g: the encrypted inner products alone, without network or images."""
-    n, d = (100_000, 12) if options.quick else (1_000_000, 12)
+    n, d = (400_000, 12) if options.quick else (1_000_000, 12)
     rng = np.random.default_rng(1)
     fixed = rng.integers(-2048, 2049, n, dtype=np.int32)
     groups = -(-n // bfv.GROUP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -87,8 +88,8 @@ def correlation(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform
     inside.CopyInformation(moving)
     overlap, warped = (sitk.Resample(i, fixed, transform, sitk.sitkLinear, 0.0) for i in (inside, moving))
     where = sitk.GetArrayFromImage(overlap) > 0.5
-    values = [sitk.GetArrayFromImage(i)[where].astype(np.float64) for i in (fixed, warped)]
-    return float(np.corrcoef(*values)[0, 1])
+    a, b = (sitk.GetArrayFromImage(i)[where].astype(np.float64) for i in (fixed, warped))
+    return float(np.corrcoef(a, b)[0, 1])
 
 
 def centre_shift(fixed: Path, moving: Path) -> sitk.Transform:
@@ -97,8 +98,9 @@ def centre_shift(fixed: Path, moving: Path) -> sitk.Transform:
     return sitk.TranslationTransform(len(a), (b - a).tolist())
 
 
+@lru_cache(maxsize=4)
 def grey(path: Path) -> sitk.Image:
-    """An image as one float32 channel."""
+    """An image as one float32 channel; not to be changed."""
     return read_volume(path, role="fixed").to_sitk()
 
 
@@ -148,7 +150,7 @@ def volume_pair(folder: Path, seed: int, quick: bool) -> Known:
     fixed = grey(VOLUME)
     if quick:
         fixed_file = folder / "brainweb_half.mha"
-        fixed = sitk.Shrink(sitk.DiscreteGaussian(fixed, 1.0), [2, 2, 2])
+        fixed = sitk.Shrink(sitk.DiscreteGaussian(fixed, [1.0, 1.0, 1.0]), [2, 2, 2])
         sitk.WriteImage(fixed, str(fixed_file))
     truth = volume_truth(fixed)
     moved = sitk.Resample(fixed, fixed, truth.GetInverse(), sitk.sitkBSpline, 0.0, sitk.sitkFloat32)

@@ -44,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ppir-bench-") as folder:
         options = Options(Path(folder), a.quick, a.peer_python)
         for name in sorted(a.only.split(",")):
-            print(f"{name}: {FIGURES[name].__doc__}", flush=True)
+            print(f"{FIGURES[name].__doc__}", flush=True)
             rows += attempt(name, f"figure {name}", _shown, FIGURES[name], options)
             write_json(rows, where, a.output / "benchmarks.json")
     if a.write_docs:

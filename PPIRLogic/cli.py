@@ -161,6 +161,7 @@ def _registration_options(p: Any) -> None:
     p.add_argument("--output", type=Path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
     p.add_argument("--warped", type=Path, help="moving image resampled on the fixed grid")
     p.add_argument("--report", type=Path, help="report as JSON; a readable .html is written beside it")
+    p.add_argument("--pictures", type=Path, help="existing folder for the report's pictures as PNG files")
 
 
 def _demo(commands: Any) -> None:
@@ -454,6 +455,8 @@ def _check_outputs(a: Arguments) -> None:
             raise OutputError(f"{path}: the folder {folder} does not exist or cannot be written to.")
         if path.is_dir():
             raise OutputError(f"{path} is a folder; give a file name.")
+    if a.pictures is not None and not a.pictures.is_dir():
+        raise OutputError(f"{a.pictures}: this folder does not exist. Make it, or give another with --pictures.")
 
 
 def _run_demo(a: Arguments) -> None:

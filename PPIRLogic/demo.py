@@ -16,7 +16,7 @@ from rich.table import Table
 
 from PPIRLogic.errors import InputError, OutputError, PeerError
 from PPIRLogic.images import Geometry
-from PPIRLogic.show import bytes_text
+from PPIRLogic.report import human_bytes
 from PPIRLogic.simulate import World, peers, start
 from PPIRLogic.transforms import read_transform
 
@@ -90,7 +90,18 @@ def _register(world: World, pair: Pair, protocol: str, output: Path) -> None:
     """Party 1 as `ppir register`, a process like the others."""
     stem = output / f"{pair.name}_{protocol}"
     options = ["--protocol", protocol, *pair.arguments, "--output", f"{stem}.h5", "--report", f"{stem}.json"]
-    options += ["--warped", f"{stem}.nrrd", "--peer", world.peer.address, "--show-fixed", str(DATA / pair.fixed)]
+    pictures = output / f"{pair.name}_pictures"
+    pictures.mkdir(exist_ok=True)
+    options += [
+        "--pictures",
+        str(pictures),
+        "--warped",
+        f"{stem}.nrrd",
+        "--peer",
+        world.peer.address,
+        "--show-fixed",
+        str(DATA / pair.fixed),
+    ]
     if world.peer.dealer:
         options += ["--dealer", world.peer.dealer, "--dealer-fingerprint", world.peer.dealer_fingerprint]
     party_1 = start("party 1", world.home, "register", str(DATA / pair.moving), *options)
@@ -133,8 +144,8 @@ def _table(pair: Pair, reports: dict[str, dict[str, Any]], output: Path) -> Tabl
             f"{totals['seconds']:.1f}",
             f"{report['levels'][-1]['values'][-1]:.6f}",
             "+".join(str(level["evaluations"]) for level in report["levels"]),
-            bytes_text(totals["bytes_sent"] + totals["dealer_bytes_sent"]),
-            bytes_text(totals["bytes_received"] + totals["dealer_bytes_received"]),
+            human_bytes(totals["bytes_sent"] + totals["dealer_bytes_sent"]),
+            human_bytes(totals["bytes_received"] + totals["dealer_bytes_received"]),
             "the image" if protocol == "clear" else f"{totals['numbers']} numbers",
             f"{rms_displacement(transform, clear, grid):.1e}",
         ]

@@ -436,7 +436,8 @@ def _convergence(report: Report) -> _Picture | None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8, colors="#444444")
     panels[0].set_ylabel(f"loss ({report['request']['loss']})", fontsize=9)
-    figure.tight_layout()
+    room = 0.6 * len(levels) / 9  # of a panel: 0.6 inches for the numbers of each axis
+    figure.subplots_adjust(left=0.085, right=0.99, bottom=0.2, top=0.88, wspace=room / (1 - room))
     return _Picture("convergence", "The loss at every accepted step; lower is better", _png(figure))
 
 

@@ -8,24 +8,14 @@ import math
 import sys
 from typing import Any
 
-import SimpleITK as sitk
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from PPIRLogic.images import Volume, write_volume
 from PPIRLogic.registration import Progress as Step
 from PPIRLogic.registration import RegistrationResult
-from PPIRLogic.report import Pictures, build_report, write_html, write_report
+from PPIRLogic.report import build_report, human_bytes, pictures_of, save_pictures, write_html, write_report
 from PPIRLogic.transforms import write_transform
-
-
-def bytes_text(count: float) -> str:
-    """1.2 MB and the like."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
 
 
 class RunDisplay:
@@ -61,7 +51,7 @@ class RunDisplay:
             )  # fmt: skip
         elif step.stage == "finished":
             self._bars.update(self._task, description="finished", completed=self._bars.tasks[0].total)
-        state = f"{bytes_text(step.bytes_sent)} up  {bytes_text(step.bytes_received)} down  {step.numbers} numbers"
+        state = f"{human_bytes(step.bytes_sent)} up  {human_bytes(step.bytes_received)} down  {step.numbers} numbers"
         if step.stage == "evaluation":
             state = f"evaluation {step.evaluation}  loss {step.value:.6f}  {state}"
         self._bars.update(self._task, state=state)
@@ -70,25 +60,25 @@ class RunDisplay:
 def write_results(a: argparse.Namespace, result: RegistrationResult, moving: Volume, fixed: Volume | None) -> None:
     """Write transform, warped image and report; then the summary, and the error of a run that ended early."""
     write_transform(result.transform, a.output)
-    warped = result.warp(moving)
     if a.warped is not None:
-        write_volume(warped, a.warped)
-    if a.report is not None:
-        report = build_report(
-            result, transform_file=str(a.output), warped_file=str(a.warped) if a.warped else None, moving=moving
-        )
-        write_report(report, a.report)
-        write_html(report, a.report.with_suffix(".html"), pictures=pictures_of(result, moving, warped, fixed))
+        write_volume(result.warp(moving), a.warped)
+    if a.report is not None or a.pictures is not None:
+        _write_report(a, result, moving, fixed)
     _summary(a, result)
     if result.error is not None:
         raise result.error
 
 
-def pictures_of(result: RegistrationResult, moving: Volume, warped: Volume, fixed: Volume | None) -> Pictures:
-    """What the report may show: party 1's own image, and the fixed one only where this machine holds both."""
-    reference = result.fixed_geometry.to_sitk_reference()
-    before = sitk.Resample(moving.to_sitk(), reference, result.first.to_sitk(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
-    return Pictures(moving=moving, warped=warped, fixed=fixed, before=Volume.from_sitk(before, moving.name))
+def _write_report(a: argparse.Namespace, result: RegistrationResult, moving: Volume, fixed: Volume | None) -> None:
+    report = build_report(
+        result, transform_file=str(a.output), warped_file=str(a.warped) if a.warped else None, moving=moving
+    )
+    pictures = pictures_of(result, moving, fixed)
+    if a.report is not None:
+        write_report(report, a.report)
+        write_html(report, a.report.with_suffix(".html"), pictures=pictures)
+    if a.pictures is not None:
+        save_pictures(pictures, a.pictures, report=report)
 
 
 def _summary(a: argparse.Namespace, result: RegistrationResult) -> None:
@@ -108,7 +98,7 @@ def _summary(a: argparse.Namespace, result: RegistrationResult) -> None:
         return
     state = "done" if result.complete else "ended early; the best transform so far was kept"
     print(
-        f"{state}: {result.seconds:.1f} s, {bytes_text(result.bytes_sent)} sent, {bytes_text(result.bytes_received)}"
+        f"{state}: {result.seconds:.1f} s, {human_bytes(result.bytes_sent)} sent, {human_bytes(result.bytes_received)}"
         f" received, {result.numbers} numbers of the fixed image disclosed\ntransform  {a.output}"
         + (f"\nwarped     {a.warped}" if a.warped else "")
         + (f"\nreport     {a.report.with_suffix('.html')}" if a.report else "")

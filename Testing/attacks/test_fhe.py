@@ -102,9 +102,7 @@ def correlation(one: Array, two: Array) -> float:
 
 def all_coefficients(lanes: Array, lane: int) -> list[int]:
     """(primes, n, lanes) residues of coefficients to integers modulo Q."""
-    total = sum(
-        lanes[i, :, lane].astype(object) * ((Q // p) * pow(Q // p, -1, p)) for i, p in enumerate(PRIMES)
-    )
+    total = sum(lanes[i, :, lane].astype(object) * ((Q // p) * pow(Q // p, -1, p)) for i, p in enumerate(PRIMES))
     return [int(v) % Q for v in total]
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from PPIRLogic import dealer
 from PPIRLogic.errors import ProtocolError
+from PPIRLogic.peer.channel import Message
 from PPIRLogic.secure.base import Term
 from PPIRLogic.secure.mpc import mask_of_columns, mask_of_operand
 from PPIRLogic.secure.prg import Stream
@@ -87,9 +88,7 @@ def test_masked_operands_show_nothing_of_the_image(exchange: Callable[..., Any],
 
 
 def dealers_view(opened: Any) -> list[tuple[str, str, dict[str, Any], bytes]]:
-    return sorted(
-        ((s, m.kind, m.data, m.payload) for s, receiver, m in opened.sent if receiver == "dealer"), key=repr
-    )
+    return sorted(((s, m.kind, m.data, m.payload) for s, receiver, m in opened.sent if receiver == "dealer"), key=repr)
 
 
 def test_the_dealer_gets_sizes_and_nothing_that_depends_on_an_image(
@@ -123,10 +122,13 @@ def test_a_dealer_that_saw_masked_data_would_have_everything(exchange: Callable[
 
 def test_joining_the_dealer_tells_it_who_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[tuple[str, dict[str, Any], bytes]] = []
-    channel = SimpleNamespace(send=lambda kind, data, payload=b"": said.append((kind, data, payload)))
+    channel = SimpleNamespace(send=lambda kind, data, payload=b"": said.append((kind, data, payload)), close=list)
+    joined = Message("joined", {"key": b"k" * 32})
+    monkeypatch.setattr(dealer, "wait_for_message", lambda *args: joined)
     monkeypatch.setattr(dealer, "connect", lambda *args, **options: channel)
     nobody = cast(Any, None)
-    dealer.join_dealer("host:1", nobody, nobody, b"s" * 32, 2, "their fingerprint", "")
+    key = dealer.join_dealer("host:1", nobody, nobody, b"s" * 32, 2, "their fingerprint", "", lambda: None)[1]
+    assert key == b"k" * 32
     assert said == [("join", {"session": b"s" * 32, "role": 2, "other": "their fingerprint"}, b"")]
 
 
@@ -173,6 +175,7 @@ def test_torch_draws_from_such_a_twister() -> None:
     """Why CrypTen's own generator is not used."""
     torch = pytest.importorskip("torch")
     torch.manual_seed(99)
-    seen = torch.randint(0, 2**32, (624 + 500,), dtype=torch.int64).numpy()
-    guess = predicted((seen & 0xFFFFFFFF).astype(np.uint32), 500)
-    assert np.array_equal(guess, seen[624:].astype(np.uint32))
+    drawn = torch.empty(312 + 500, dtype=torch.int64).random_(-(2**63), None).numpy()  # two words each
+    words = drawn.view(np.uint64)[:, None] >> np.array([32, 0], np.uint64)
+    seen = words.reshape(-1).astype(np.uint32)
+    assert np.array_equal(predicted(seen, 1000), seen[624:])

@@ -135,10 +135,13 @@ def distance(one: sitk.Transform, two: sitk.Transform, geometry: Geometry) -> fl
     return float(np.linalg.norm(apply(one, points) - apply(two, points), axis=1).max())
 
 
-def ball(geometry: Geometry, share: float = 0.42) -> NDArray[np.bool_]:
-    """A mask: a ball about the grid's centre, its radius a share of the shortest side."""
+def ball(geometry: Geometry, share: float = 0.42, motion: sitk.Transform | None = None) -> NDArray[np.bool_]:
+    """A mask: a ball about the grid's centre, its radius a share of the shortest side; moved like the phantom."""
     shortest = min(n * s for n, s in zip(geometry.size, geometry.spacing, strict=True))
-    near = np.linalg.norm(grid_points(geometry) - geometry.centre(), axis=1) < share * shortest
+    points = grid_points(geometry)
+    if motion is not None:
+        points = apply(motion.GetInverse(), points)
+    near = np.linalg.norm(points - geometry.centre(), axis=1) < share * shortest
     return near.reshape(geometry.array_shape)
 
 

@@ -156,7 +156,7 @@ def test_nine_results_take_two_batches_and_three_groups_are_merged(pair: Pair) -
 @pytest.mark.parametrize("result", [PLAIN_MODULUS // 2, -(PLAIN_MODULUS // 2)])
 def test_the_largest_results_do_not_wrap(pair: Pair, result: int) -> None:
     """±(t − 1)/2 as one sum of large integers."""
-    base = 2**23
+    base = 2**22
     high, low = divmod(abs(result), base)
     s = np.array([[high, low]], np.int32) * (1 if result > 0 else -1)
     assert pair.products(s, np.array([base, 1], np.int32)) == [result]
@@ -191,7 +191,7 @@ def test_seal_decrypts_our_encryption(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(bfv, "_seal_context", lambda: (Seal, context))
     holder = KeyHolder(SEED)
     values = np.random.default_rng(1).integers(-2048, 2049, DEGREE).astype(np.int32)
-    values[:3] = [2**24 - 1, -(2**24 - 1), 0]
+    values[:3] = [2**23 - 1, -(2**23 - 1), 0]
     c0 = ring.unpack30(holder.encrypt(values, "J", 7).tobytes()).reshape(len(PRIMES), DEGREE)
     words = np.stack([c0, bfv._uniform(SEED, "J", 7)]).astype("<u8")
 

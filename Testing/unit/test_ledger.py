@@ -67,7 +67,7 @@ def test_budget_per_session_and_per_image(tmp_path: Path) -> None:
 
 def test_the_last_number_that_fits_is_given_and_the_next_is_not(tmp_path: Path) -> None:
     account = ImageAccount(tmp_path / "a", Budget(1.0, 100.0, UNLIMITED, UNLIMITED))
-    with pytest.raises(BudgetError, match="needs 21 numbers.*factor 4, and 20 are left"):
+    with pytest.raises(BudgetError, match=r"needs 21 numbers.*factor 4, and 20 are left"):
         account.spend(entries("a", 21), "s", 2000, 0)
     assert account.spend(entries("b", 20), "s", 2000, 0)
     with pytest.raises(BudgetError):

@@ -10,9 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from PPIRLogic import errors
-from PPIRLogic.errors import PPIRError, ProtocolError, VersionError
+from PPIRLogic.errors import Cancelled, PeerError, PPIRError, ProtocolError, VersionError
 from PPIRLogic.peer.channel import Message, memory_pair
-from PPIRLogic.peer.messages import PROTOCOL_VERSION, Fields, LevelGrant, Request, error_from, send_error
+from PPIRLogic.peer.messages import (
+    PROTOCOL_VERSION,
+    Fields,
+    LevelGrant,
+    Request,
+    error_from,
+    send_error,
+    wait_for_message,
+)
 
 GOOD = Request("brain", "fhe", "affine", "ncc", (4, 2, 1), "urs", 12.5, False, "private", 40, 7, dealer="ab-cd")
 
@@ -49,7 +57,7 @@ def test_a_request_survives_the_wire(request_: Request) -> None:
     assert msgpack.packb(received.to_dict()) == msgpack.packb(request_.to_dict())  # both sides hash these bytes
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(sorted(GOOD.to_dict())), junk, min_size=1),
     st.sets(st.sampled_from(sorted(GOOD.to_dict())), max_size=2),
@@ -119,7 +127,7 @@ def test_no_junk_is_a_grant(data: Any) -> None:
 # ------------------------------------------------------------------------------------------------- fields
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(junk)
 def test_every_getter_gives_its_own_type_or_a_protocol_error(value: Any) -> None:
     f = Fields({"v": value}, "test")
@@ -180,3 +188,40 @@ def test_unknown_names_become_a_refusal(name: str) -> None:
 def test_terminal_codes_and_length_are_taken_out_of_the_peers_text() -> None:
     error = error_from(Message("error", {"error": "PeerError", "text": "a\x1b[31mb\nc" + "x" * 5000}))
     assert str(error).startswith("a [31mb c") and len(str(error)) == 2000
+
+
+# ------------------------------------------------------------------------------------------------- waiting
+
+
+def cancelled() -> None:
+    raise Cancelled("stop")
+
+
+def test_a_wait_ends_with_the_message_a_cancel_or_the_end_of_its_time() -> None:
+    here, there = memory_pair()
+    with here, there:
+        there.send("answer", {"n": 1})
+        assert wait_for_message(here, 5, cancelled).data == {"n": 1}  # what is there is taken without a look
+        with pytest.raises(Cancelled):
+            wait_for_message(here, 5, cancelled)
+        with pytest.raises(PeerError, match="sent nothing"):
+            wait_for_message(here, 0.01, lambda: None)
+
+
+@pytest.mark.xfail(strict=True, raises=PeerError, reason="a farewell overtakes the message that came before it")
+def test_a_message_is_not_lost_to_the_farewell_that_follows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last answer and the goodbye both arrive between a time-out and the look at the channel."""
+    here, there = memory_pair()
+    receive, times = here.receive, []
+
+    def late(timeout: float) -> Message:
+        times.append(timeout)
+        if len(times) > 1:
+            return receive(timeout)
+        there.send("finished", {"numbers": 3})
+        there.close()
+        raise PeerError("nothing yet")
+
+    monkeypatch.setattr(here, "receive", late)
+    with here:
+        assert wait_for_message(here, 5, lambda: None).kind == "finished"

@@ -113,7 +113,8 @@ def test_ends_by_step_without_spending_an_evaluation() -> None:
 
 def test_a_short_step_is_not_taken_when_the_model_is_not_trusted() -> None:
     """Uphill steps raise the damping until the step is short: nothing was gained, so nothing is moved."""
-    wrong = Watched(lambda t: Evaluation(1 + float(t.translation @ t.translation), np.array([4.0, 4.0]), np.eye(2), 1.0))
+    uphill = np.array([4.0, 4.0])
+    wrong = Watched(lambda t: Evaluation(1 + float(t.translation @ t.translation), uphill, np.eye(2), 1.0))
     outcome = wrong.run(step_mm=0.01)
     assert outcome.reason == "step" and outcome.evaluations > 1
     assert not outcome.transform.translation.any()

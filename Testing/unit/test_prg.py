@@ -31,7 +31,7 @@ def test_the_bytes_are_those_of_aes_256_in_counter_mode() -> None:
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
     key = hashlib.sha256(b"PPIR-PRG-1" + KEY + b"\0\0\0\1a" + b"\0\0\0\00212").digest()
-    block = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+    block = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305
     expected = b"".join(block.update(i.to_bytes(16, "big")) for i in range(4))
     assert derive_key(KEY, "a", 12) == key
     assert Stream(KEY, "a", 12).bytes(64).tobytes() == expected

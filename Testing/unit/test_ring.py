@@ -51,7 +51,8 @@ def schoolbook(a: Poly, b: Poly, prime: int) -> list[int]:
 
 
 def uniform(label: str, prime: int, size: tuple[int, ...]) -> Poly:
-    return (Stream(b"r" * 32, label).words(int(np.prod(size)), np.uint64) % np.uint64(prime)).astype(np.int64).reshape(size)
+    words = Stream(b"r" * 32, label).words(int(np.prod(size)), np.uint64)
+    return (words % np.uint64(prime)).astype(np.int64).reshape(size)
 
 
 @pytest.mark.parametrize("prime", PRIMES)
@@ -106,8 +107,9 @@ def test_lift_reverses_each_chunk_and_keeps_signs() -> None:
     prime = PRIMES[0]
     values = np.random.default_rng(0).integers(-(2**23), 2**23, GROUP := LANES * DEGREE).astype(np.int32)
     values[:3] = [-(2**29), 2**29, 0]
-    out = np.empty(GROUP, np.uint32)
-    ring.lift_reversed(values, prime, out)
+    turned, out = np.empty(GROUP, np.int32), np.empty(GROUP, np.uint32)
+    ring.reverse_chunks(values, turned)
+    ring.lift(turned, prime, out)
     assert np.array_equal(out.reshape(DEGREE, LANES).T, values.reshape(LANES, DEGREE)[:, ::-1] % prime)
 
 

@@ -52,8 +52,8 @@ def test_a_unit_of_the_order_is_one_compact_block(shape: tuple[int, ...], block:
     unit = unit_size(order.size, len(shape))
     assert unit == np.prod(block)
     where = np.array(np.unravel_index(order, shape)).reshape(len(shape), -1, unit)
-    assert ((where.max(axis=2) - where.min(axis=2)).T == np.array(block) - 1).all()
-    assert (where.min(axis=2).T % block == 0).all()
+    first, last = where.min(axis=2).T, where.max(axis=2).T
+    assert ((last - first + 1) == block).all() and (first % block == 0).all()
 
 
 def test_a_level_that_is_all_margin_is_refused_in_itk_order() -> None:
