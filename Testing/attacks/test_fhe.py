@@ -340,3 +340,28 @@ def test_crafted_answers_do_not_decrypt_the_key() -> None:
     guess = np.array([v // 3**j % 3 - 1 for v in shifted for j in range(digits)][:DEGREE])
     assert len(messages) == 283
     assert np.mean(guess == holder._ternary) < 0.5
+
+
+@pytest.mark.xfail(strict=True, reason="a malicious party 2 can send errors larger than the flood; not covered")
+def test_oversized_errors_in_the_fixed_image_show_nothing_of_s() -> None:
+    """Party 2 adds 2^57·X^5 to its own ciphertext: S_5·2^57 shows beside a flood of ±2^72."""
+    run = Run(secret_column(0, 8), np.zeros(DEGREE, np.int32))
+    bump = np.zeros(DEGREE, np.int64)
+    for i, prime in enumerate(PRIMES):
+        bump[5] = 2**57 % prime
+        lane = run.operand.data[0, 0, i].reshape(DEGREE, LANES)[:, 0]
+        lane[:] = (lane + forward(bump, prime)) % prime
+    seen: list[float] = []
+    hidden: list[int] = []
+    for start in range(20):
+        run.columns = secret_column(start, 8)
+        answers, _ = run.evaluator.blind(run.totals())
+        for k in range(8):
+            part = answers[k * ANSWER_BYTES : (k + 1) * ANSWER_BYTES]
+            kept = ring.unpack30(part[:-8]).reshape(2, DEGREE).astype(np.int64)
+            dots = [int(c @ run.holder._ternary[::-1].astype(np.int64)) % p for c, p in zip(kept, PRIMES, strict=False)]
+            phase = (int.from_bytes(part[-8:], "little") + bfv._crt(dots, PRIMES[:2])) % Q_KEPT
+            below = phase * PLAIN_MODULUS % Q_KEPT  # what is left beside the padded number
+            seen.append((below if 2 * below < Q_KEPT else below - Q_KEPT) / Q_KEPT)
+            hidden.append(int(run.columns[k, 5]))
+    assert abs(correlation(seen, hidden)) < 6 / np.sqrt(len(seen))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import queue
@@ -19,6 +20,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from PPIRLogic.cli import main
 from PPIRLogic.errors import PPIRError
 from PPIRLogic.fixed import FixedImage
 from PPIRLogic.images import Geometry, Volume
@@ -173,6 +175,22 @@ def ppir(home: Path, *arguments: object, given: str | None = None, **options: An
     )  # fmt: skip
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
     return done
+
+
+def here(home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same as `ppir`, in this process, for what is quick: any unplanned exception fails the test."""
+    out, err, code, former = io.StringIO(), io.StringIO(), 0, os.environ.get("PPIR_HOME")
+    os.environ["PPIR_HOME"] = str(home)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main([str(a) for a in arguments])
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    finally:
+        os.environ.pop("PPIR_HOME")
+        if former is not None:
+            os.environ["PPIR_HOME"] = former
+    return subprocess.CompletedProcess([str(a) for a in arguments], code, out.getvalue(), err.getvalue())
 
 
 def events_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
