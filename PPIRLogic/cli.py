@@ -87,7 +87,7 @@ def _serve(commands: Any) -> None:
     p.add_argument("--masks", default="none,fill,private", help="permitted uses of the mask; also: disclosed")
     p.add_argument("--allow-disclosed-sampling", action="store_true", help="accept gms under mpc")
     p.add_argument("--budget-percent", type=float, default=5.0, help="most numbers per level, %% of its voxels (5)")
-    p.add_argument("--budget-bits", type=float, default=30.0, help="the same in bits, %% of 12 bits per voxel (30)")
+    p.add_argument("--budget-bits", type=float, default=20.0, help="the same in bits, %% of 12 bits per voxel (20)")
     p.add_argument("--budget-session", type=int, default=20_000, help="most numbers per session (20000)")
     p.add_argument("--budget-image", type=int, default=200_000, help="most numbers per peer and image (200000)")
     p.add_argument("--dealer", default="", help="HOST:PORT of the dealer for mpc")

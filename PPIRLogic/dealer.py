@@ -27,6 +27,7 @@ from PPIRLogic.secure.mpc import group_size, mask_of_columns, mask_of_operand, r
 from PPIRLogic.secure.prg import KEY_BYTES, new_key
 
 MAX_SESSIONS = 8
+MAX_COLUMNS = 256
 JOIN_TIMEOUT = 60.0
 IDLE_TIMEOUT = 3600.0
 Event = Callable[[dict[str, Any]], None]
@@ -106,10 +107,11 @@ class Dealer:
                 session = self._sessions[name] = _Session((new_key(), new_key()))
             if role in session.channels:
                 raise DealerError("This party joined the session already.")
-            session.channels[role], session.peers[role] = channel, (channel.peer_fingerprint, other)
+            own = (channel.peer_fingerprint, other)
+            if session.peers and own[::-1] not in session.peers.values():
+                raise DealerError("The two parties of this session do not name each other.")
+            session.channels[role], session.peers[role] = channel, own
             if len(session.channels) == 2:
-                if session.peers[1] != session.peers[2][::-1]:
-                    raise DealerError("The two parties of this session do not name each other.")
                 session.complete.set()
         self._tell("joined", session=name.hex()[:16], party=role)
         return name, role, session
@@ -120,6 +122,10 @@ class Dealer:
         if session is not None:
             for channel in session.channels.values():
                 channel.close("error", {"error": "DealerError", "text": "The other party left the session."})
+
+    def _check(self) -> None:
+        if self._stopping.is_set():
+            raise DealerError("The dealer was stopped.")
 
     def _deal(self, channel: Channel, session: _Session) -> None:
         """Answer party 1's orders with correlations to party 2; every (level, evaluation) once."""
@@ -132,7 +138,7 @@ class Dealer:
             if (order.level, order.evaluation) in used:
                 raise ProtocolError("This evaluation's randomness was dealt already; it is never dealt twice.")
             used.add((order.level, order.evaluation))
-            correlation = order.correlation(*session.keys)
+            correlation = order.correlation(*session.keys, self._check)
             where = {"level": order.level, "evaluation": order.evaluation}
             session.channels[2].send("correlation", where, correlation.astype("<i8").data)
 
@@ -150,9 +156,9 @@ class Order:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Order:
         f = Fields(data, "order")
-        columns = f.integer("columns", 1, 4096)
+        columns = f.integer("columns", 1, MAX_COLUMNS)
         terms = []
-        for item in f.items("terms", 65_536):
+        for item in f.items("terms", 4 * MAX_COLUMNS):
             if not (isinstance(item, (list, tuple)) and len(item) == 2):
                 raise ProtocolError("Field 'terms' of 'order' must hold pairs.")
             pair = Fields({"column": item[0], "operand": item[1]}, "order")
@@ -160,10 +166,13 @@ class Order:
         samples = f.integer("samples", 1, 2**31)
         return cls(f.integer("level", 0, 64), f.integer("evaluation", 0, 10**6), samples, columns, tuple(terms))
 
-    def correlation(self, first_key: bytes, second_key: bytes) -> NDArray[np.int64]:
-        """c2 = a·b − c1 for every term, (terms,) int64 modulo 2^64."""
+    def correlation(
+        self, first_key: bytes, second_key: bytes, check: Callable[[], None] = lambda: None
+    ) -> NDArray[np.int64]:
+        """c2 = a·b − c1 for every term, (terms,) int64 modulo 2^64. `check` may raise between blocks."""
         total = -share_of_product(first_key, self.level, self.evaluation, len(self.terms))
         for group in range(-(-self.samples // GROUP)):
+            check()
             count = group_size(self.samples, group)
             a = mask_of_columns(first_key, self.level, self.evaluation, group, self.columns, count)
             b = {o: mask_of_operand(second_key, self.level, o, group, count) for o in {t[1] for t in self.terms}}

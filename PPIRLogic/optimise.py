@@ -66,7 +66,7 @@ def minimise(
         found = evaluate(trial)
         evaluations += 1
         if found is not None and found.value < best.value:
-            decrease = (best.value - found.value) / abs(best.value)
+            decrease = (best.value - found.value) / max(abs(best.value), 1e-300)
             current, best, iterations = trial, found, iterations + 1
             damping = max(damping / _DAMPING_STEP, 1e-9)
             accepted(current, best, evaluations, step)

@@ -377,9 +377,12 @@ class _LevelRun:
             for t, value in zip(terms, opened, strict=True)
         }
         gram = columns.gram / np.outer(columns.column_scales(), columns.column_scales())
-        if gram[-1, -1] < 1:
+        try:
+            evaluation = run.loss.evaluate(Sums(gram, joint))
+        except OverlapError:
+            if not self.first_overlap:
+                raise
             return None
-        evaluation = run.loss.evaluate(Sums(gram, joint))
         self.first_overlap = self.first_overlap or evaluation.overlap
         return evaluation if evaluation.overlap >= SHRINKING_LIMIT * self.first_overlap else None
 

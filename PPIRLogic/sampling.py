@@ -93,8 +93,10 @@ def level_samples(order: Indices, sampling: Sampling, seed: bytes, level: int) -
 def choose_blocks(weights: NDArray[np.float64], percent: float, seed: bytes, level: int) -> NDArray[np.int64]:
     """Sorted indices of round(percent) of the blocks, drawn without replacement ∝ weight (Efraimidis-Spirakis)."""
     count = max(1, round(weights.size * percent / 100))
+    if not weights.any():
+        weights = np.ones_like(weights)
     uniform = _generator(seed, "gms", level).random(weights.size)
-    keys = np.log(uniform) / np.maximum(weights, 1e-12 * weights.max(initial=1e-300))
+    keys = np.log(uniform) / np.maximum(weights, 1e-12 * weights.max())
     return np.sort(np.argsort(-keys, kind="stable")[:count])
 
 

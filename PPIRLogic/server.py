@@ -20,7 +20,7 @@ from PPIRLogic.losses import LOSSES
 from PPIRLogic.losses.masked import with_private_mask
 from PPIRLogic.peer.channel import Channel, Listener, Message
 from PPIRLogic.peer.identity import Identity, make_private_directory, write_private_file
-from PPIRLogic.peer.ledger import VOXEL_BITS, Accounts, Entry, SessionLedger, append_record, geometry_entry
+from PPIRLogic.peer.ledger import VOXEL_BITS, Accounts, Entry, FolderLock, SessionLedger, append_record, geometry_entry
 from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from, send_error
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.policy import Policy, check_budget, grants
@@ -62,6 +62,7 @@ class Server:
     ) -> None:
         self.identity, self.trust, self.home = identity, TrustStore(home), home
         self.shared = {s.image.name: s for s in shared}
+        self._ledger_lock = FolderLock(home / "ledger")
         self.accounts = Accounts(home / "ledger" / "accounts")
         self.threads = threads
         self._site_key = _site_key(home)
@@ -101,6 +102,7 @@ class Server:
         for channel in channels:
             send_error(channel, PeerError("The owner of the fixed image stopped sharing it."))
         self.log("stopped")
+        self._ledger_lock.release()
 
     def image_id(self, name: str) -> str:
         return self.shared[name].image.identifier(self._site_key)

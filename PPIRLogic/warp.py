@@ -43,7 +43,7 @@ def _fill(
     gradient: Any, terms: Any, term_row: Any, term_base: Any, scale: Any, intensity_scale: float,
     start: int, at: int, out: Any,
 ) -> None:  # fmt: skip
-    """Fill out[:, at : at+len(use)] for samples[start:]; a value beyond the 16-bit range saturates.
+    """Fill out[:, at : at+len(use)] for samples[start:]; an S beyond the 16-bit range saturates.
 
     rows: moving mask, of one voxel where there is none. grid: fixed array shape (z, y, x). to_index, to_mm (3, 4):
     fixed index (x, y, z, 1) → moving index, → x − c in mm. gradient (3, 3): index gradient → mm gradient.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.errors import OverlapError
 from PPIRLogic.secure.base import Term
 
 FIXED_SCALE = 2048  # integers per unit of normalised fixed intensity: 12 bits
@@ -59,7 +60,17 @@ class Loss(ABC):
         """The numbers to open at every evaluation of a transform with d parameters."""
 
     @abstractmethod
-    def evaluate(self, sums: Sums) -> Evaluation: ...
+    def evaluate(self, sums: Sums) -> Evaluation:
+        """OverlapError if nothing is left of the overlap."""
+
+
+def check_overlap(sums: Sums) -> None:
+    """OverlapError unless at least one voxel lies in the overlap (and in the mask)."""
+    if sums.overlap < 0.5:
+        raise OverlapError(
+            "No voxel of the fixed image (inside its mask, if one is used) falls inside the moving image under this"
+            " transform. Start from the geometric centres or give an initial transform."
+        )
 
 
 def image_terms(parameters: int) -> list[Term]:

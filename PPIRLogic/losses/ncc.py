@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from PPIRLogic.errors import OverlapError
-from PPIRLogic.losses.base import Evaluation, Loss, Sums, image_terms
+from PPIRLogic.losses.base import Evaluation, Loss, Sums, check_overlap, image_terms
 from PPIRLogic.secure.base import Term
 
 
@@ -26,6 +26,7 @@ class NCC(Loss):
         return [*image_terms(parameters), Term(overlap, "J", "overlap"), Term(overlap, "J2", "overlap")]
 
     def evaluate(self, sums: Sums) -> Evaluation:
+        check_overlap(sums)
         d, n = sums.parameters, sums.overlap
         s_j = np.array([sums.joint[k, "J"] for k in range(d)])
         sum_i, sum_j = sums.gram[d, d + 1], sums.joint[d + 1, "J"]

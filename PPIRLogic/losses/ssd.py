@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from PPIRLogic.losses.base import Evaluation, Loss, Sums, image_terms
+from PPIRLogic.losses.base import Evaluation, Loss, Sums, check_overlap, image_terms
 from PPIRLogic.secure.base import Term
 
 
 class SSD(Loss):
-    """½ Σ_Ω (I∘T − J)² / |Ω| with G = Sᵀ(I − J), H = SᵀS (Gauss-Newton; Taiello et al. 2024, section 3.1).
+    """Σ_Ω (I∘T − J)² / |Ω|, with G = Sᵀ(I − J) and H = SᵀS of half the sum (Gauss-Newton; Taiello et al. 2024).
 
     Opens d + 2 numbers: SᵀJ, Σ I·J and, because the overlap Ω moves with the transform, Σ_Ω J².
     """
@@ -23,6 +23,7 @@ class SSD(Loss):
         return [*image_terms(parameters), Term(parameters + 1, "J2", "overlap")]
 
     def evaluate(self, sums: Sums) -> Evaluation:
+        check_overlap(sums)
         d = sums.parameters
         s_j = np.array([sums.joint[k, "J"] for k in range(d)])
         squares = sums.gram[d, d] - 2 * sums.joint[d, "J"] + sums.joint[d + 1, "J2"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -54,7 +55,7 @@ class Budget:
     """
 
     percent_per_level: float = 5.0
-    bits_percent_per_level: float = 30.0
+    bits_percent_per_level: float = 20.0
     numbers_per_session: int = 20_000
     numbers_per_image: int = 200_000
 
@@ -89,18 +90,31 @@ def _last_byte(file: Any, size: int) -> bytes:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """All whole lines. A torn last line was never synced, so nothing it stood for was answered."""
+    """All whole records; OutputError if one is damaged.
+
+    A line that a crash tore (it has no end) was never synced, so nothing it stood for was answered.
+    """
     if not path.exists():
         return []
     records = []
-    for line in path.read_bytes().split(b"\n")[:-1]:
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line.endswith(b"}"):
+            continue
         try:
             record = json.loads(line)
         except ValueError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
+            raise _damaged(path, number) from None
+        if not isinstance(record, dict):
+            raise _damaged(path, number)
+        records.append(record)
     return records
+
+
+def _damaged(path: Path, line: int) -> OutputError:
+    return OutputError(
+        f"The account {path} is damaged at line {line}, so what was disclosed is not known. Put back a copy, or move"
+        " the file away knowing that this peer's budget for the image then starts anew."
+    )
 
 
 class SessionLedger:
@@ -151,8 +165,11 @@ class ImageAccount:
         self._levels: Counter[int] = Counter()
         self._bits: Counter[int] = Counter()
         self._seen: set[str] = set()
-        for record in _read(path):
-            self._take(int(record["level"]), int(record["numbers"]), int(record["bits"]), str(record["request"]))
+        for number, record in enumerate(_read(path), 1):
+            try:
+                self._take(int(record["level"]), int(record["numbers"]), int(record["bits"]), str(record["request"]))
+            except (KeyError, TypeError, ValueError):
+                raise _damaged(path, number) from None
 
     def _take(self, level: int, numbers: int, bits: int, request: str) -> None:
         self._levels[level] += numbers
@@ -206,6 +223,36 @@ class ImageAccount:
             append_record(self._path, record)
             self._take(first.level, numbers, bits, first.request)
             return True
+
+
+class FolderLock:
+    """Holds a folder for one process: two that count apart from each other would each grant the whole budget.
+
+    The operating system releases it when the process ends, however it ends.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = open(folder / "lock", "a+b")  # noqa: SIM115 - held until `release`
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                self._file.seek(0)
+                msvcrt.locking(self._file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise OutputError(
+                f"Another `ppir serve` uses the ledger in {folder}. Stop it, let it serve this image too"
+                " (ppir serve A B …), or give this one a folder of its own with --home."
+            ) from None
+
+    def release(self) -> None:
+        self._file.close()
 
 
 class Accounts:

@@ -147,7 +147,7 @@ class PrivateProduct(ABC):
     ) -> list[int]:
         """The exact sums, one per term. `announce` is called right before the first byte of the request is sent.
 
-        FixedPointError, before that, if a sum could leave the exact range.
+        FixedPointError, before that, if a sum could leave the protocol's exact range.
         """
 
 

@@ -14,10 +14,16 @@ What protects what (n = 8192, Q = four 30-bit primes, 2^120; t = 2^46 − 21, pr
       polynomials `pk1` and every `c1` are expanded from a seed both parties contributed to, so a key holder
       cannot choose a key that does not mask;
   (2) of `c0` only the one coefficient that carries the result travels, with a one-time pad modulo t and a
-      uniform flood of ±F, F = Q/4t ≈ 2^72, added before the modulus switch: it hides the noise term S·e
-      (|S·e| ≤ 26·‖S‖₂ except with probability 2^-49) to a statistical distance of at most 2^-40.
+      uniform flood of ±F, F = Q/4t ≈ 2^72, added before the modulus switch: it hides the noise that depends on S
+      (S·e, at most 26·‖S‖₂ except with probability 2^-49, and the rounding of Q·v/t, at most ½·Σ|S|) to a statistical
+      distance of at most 2^-40.
 - `check_range` refuses, before anything is sent, an S for which the result could wrap or the noise could reach
   the flood.
+
+All of this holds for parties that follow the protocol. A malicious party 1 uses the answers as a decryption oracle:
+fewer than three hundred give the level's key. A malicious party 2 that adds a large multiple of X^i to its own
+ciphertext sees up to about one bit of S per answer through the flood, which covers half of Q/t. Neither is prevented
+here. The time party 1 takes tells how many of its chunks are empty, not which.
 """
 
 from __future__ import annotations
@@ -55,20 +61,23 @@ _PRIME_ARRAY = np.array(PRIMES, np.uint32)
 _jit = njit(nogil=True, cache=True, boundscheck=False)
 
 
-def check_range(largest_sum: int, norm: float) -> None:
-    """Refuse S before it is used: `largest_sum` = max over columns of Σ|S|·max|V|, `norm` = max ‖S‖₂.
+def check_range(largest_sum: int, norm: float, absolute_sum: int) -> None:
+    """Refuse S before it is used.
 
-    FixedPointError if a result could wrap modulo t, or if the noise could show through the flood.
+    largest_sum: max over the terms of Σ|S|·max|V|. norm: max ‖S‖₂. absolute_sum: max Σ|S|. FixedPointError if a result
+    could wrap modulo t, or if the noise could show through the flood. The noise that depends on S is S·e, at most
+    26·‖S‖₂ (8σ), plus S times the rounding of Q·v/t, at most ½·Σ|S| (it does not average out where V is constant,
+    such as a background or a mask).
     """
     if 2 * largest_sum >= PLAIN_MODULUS:
         raise FixedPointError(
             f"A sum could reach {largest_sum:.3g}, beyond the exact range of ±{PLAIN_MODULUS // 2:.3g} of the encrypted"
             " product. Nothing was sent. Use fewer samples (sampling urs or gms) or a coarser finest level."
         )
-    if 26 * norm > 2.0**-SECURITY_BITS * 2 * FLOOD:
+    if 26 * norm + absolute_sum / 2 > 2.0**-SECURITY_BITS * 2 * FLOOD:
         raise FixedPointError(
-            f"The norm {norm:.3g} of a column is too large for the noise to be hidden to 2^-{SECURITY_BITS}."
-            " Nothing was sent. Use fewer samples (sampling urs or gms) or a coarser finest level."
+            f"A column (norm {norm:.3g}, sum {absolute_sum:.3g}) is too large for the noise to be hidden to"
+            f" 2^-{SECURITY_BITS}. Nothing was sent. Use fewer samples (sampling urs or gms) or a coarser finest level."
         )
 
 

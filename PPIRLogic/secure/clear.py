@@ -26,6 +26,7 @@ from PPIRLogic.secure.base import (
     Term,
     over_groups,
 )
+from PPIRLogic.secure.exact import check_exact
 from PPIRLogic.secure.ring import LANES
 
 
@@ -44,9 +45,11 @@ class ClearProduct(PrivateProduct):
     def __init__(self, link: Link) -> None:
         super().__init__(link)
         self._operands: dict[str, Columns] = {}
+        self._level: LevelInfo | None = None
 
     def open_level(self, level: LevelInfo, first: bytes) -> None:
         self._operands.clear()
+        self._level = level
         slot = {int(c): i for i, c in enumerate(level.active)}
         for info in level.operands:
             packed = np.zeros(-(-len(level.active) // LANES) * GROUP, np.int32)
@@ -76,6 +79,8 @@ class ClearProduct(PrivateProduct):
                 sums[group, i] = _dot(block[term.column], fixed)
 
         over_groups(source, self.link, work)
+        assert self._level is not None
+        check_exact(source, terms, self._level)
         announce()
         self.link.channel.send("request", {"hash": hashlib.sha256(sums.tobytes()).digest()})
         self.link.receive("answer")  # party 2 has counted

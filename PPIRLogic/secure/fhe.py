@@ -28,6 +28,7 @@ from PPIRLogic.secure.base import (
     Term,
     over_groups,
 )
+from PPIRLogic.secure.exact import check_exact
 from PPIRLogic.secure.ring import LANES
 
 BITS = 46
@@ -78,7 +79,8 @@ class FheProduct(PrivateProduct):
     ) -> list[int]:
         assert self._evaluator is not None
         totals = self._accumulate(source, terms)
-        self._check_range(source, terms)
+        assert self._level is not None
+        check_exact(source, terms, self._level)
         message, pads = self._evaluator.blind(totals)
         announce()
         step = ANSWERS_PER_FRAME * bfv.ANSWER_BYTES
@@ -105,12 +107,6 @@ class FheProduct(PrivateProduct):
         for other in accumulators[1:]:
             accumulators[0].merge(other)
         return accumulators[0].total
-
-    def _check_range(self, source: ColumnSource, terms: Sequence[Term]) -> None:
-        assert self._level is not None
-        sums, norms = source.absolute_sums(), source.norms()
-        largest = max(int(sums[t.column]) * self._level.bound(t.operand) for t in terms)
-        bfv.check_range(largest, max(float(norms[t.column]) for t in terms))
 
 
 class FheFixed(FixedSide):

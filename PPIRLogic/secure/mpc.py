@@ -5,8 +5,9 @@ neither, gives correlated randomness: party 1 expands a and c1 from K0, party 2 
 c2 = a·b − c1. Then z1 = S·F + c1 at party 1 and z2 = E·b + c2 at party 2 are shares of S·V; z2 alone travels,
 to party 1. Every a and c1 belongs to one (level, evaluation) and is never used again; every b to one level.
 
-Per evaluation: 8 bytes per sample and column up, 8 bytes per number down. The dealer learns sizes, levels and
-evaluations. It must be run by neither hospital and collude with nobody.
+Per evaluation: 8 bytes per sample and column up, 8 bytes per number down. The dealer learns who takes part
+(fingerprints, session), sizes, levels, evaluations and the operands' names. It must be run by neither hospital and
+collude with nobody.
 """
 
 from __future__ import annotations
@@ -141,9 +142,13 @@ class MpcFixed(FixedSide):
         super().__init__(link)
         load_crypten()
         self._level: LevelInfo | None = None
+        self._opened: set[int] = set()
         self._share: Ring = np.empty(0, np.int64)
 
     def open_level(self, level: LevelInfo, operands: Mapping[str, Columns], first: bytes, second: bytes) -> None:
+        if level.index in self._opened:
+            raise ProtocolError("The masks of this level were used already; they are never used twice.")
+        self._opened.add(level.index)
         self._level = level
         for info in level.operands:
             values = operands[info.name]

@@ -27,7 +27,7 @@ def derive_key(key: bytes, *label: bytes | str | int) -> bytes:
     """A 32-byte key for one purpose: SHA-256 over the key and length-prefixed label parts."""
     digest = hashlib.sha256(b"PPIR-PRG-1" + key)
     for part in label:
-        data = part if isinstance(part, bytes) else str(part).encode()
+        data = part if isinstance(part, bytes) else f"{type(part).__name__}:{part}".encode()
         digest.update(len(data).to_bytes(4, "big") + data)
     return digest.digest()
 
