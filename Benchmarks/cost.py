@@ -88,9 +88,8 @@ def product(options: Options) -> Iterator[Row]:
     groups = -(-n // bfv.GROUP)
     columns = np.zeros((d, groups * bfv.GROUP), np.int32)
     columns[:, :n] = rng.integers(-16000, 16001, (d, n), dtype=np.int32)
-    bfv.check_range(
-        int(np.abs(columns).sum(axis=1).max()) * 2048, float(np.linalg.norm(columns.astype(float), axis=1).max())
-    )
+    sums, norms = np.abs(columns).sum(axis=1), np.linalg.norm(columns.astype(float), axis=1)
+    bfv.check_range(int(sums.max()) * 2048, float(norms.max()), int(sums.max()))
     seed = secrets.token_bytes(32)
     holder = bfv.KeyHolder(seed)
     evaluator = bfv.Evaluator(seed, holder.public_key().tobytes())

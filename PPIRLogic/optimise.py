@@ -15,6 +15,7 @@ Evaluate = Callable[[LinearTransform], Evaluation | None]
 _FIRST_DAMPING = 1e-3
 _DAMPING_STEP = 10.0
 _LARGEST_DAMPING = 1e7
+_LAST_STEP = 50.0  # times the step tolerance
 _TRUSTED_DAMPING = 1e-3  # up to this damping a last, short step is taken on the model's word
 
 
@@ -47,8 +48,8 @@ def minimise(
     """Minimise from `start`. `evaluate` returns None where the overlap became too small: the step is refused.
 
     `accepted(transform, evaluation, evaluations so far, step in mm)` is called for the start and every accepted step,
-    so that a run that ends early keeps its best transform. A step shorter than the tolerance ends the level; it is
-    still taken, without spending an evaluation, if the model is trusted (little damping).
+    so that a run that ends early keeps its best transform. The step that ends a level because it is short, or because
+    the loss hardly fell, is still taken without spending an evaluation if the model is trusted (little damping).
     """
     current, best = start, evaluate(start)
     if best is None:
@@ -71,13 +72,33 @@ def minimise(
             damping = max(damping / _DAMPING_STEP, 1e-9)
             accepted(current, best, evaluations, step)
             if decrease < stopping.loss:
-                return Outcome(current, best, evaluations, iterations, "loss")
+                return Outcome(
+                    _last_step(current, best, damping, stopping, scale_mm, corners),
+                    best,
+                    evaluations,
+                    iterations,
+                    "loss",
+                )
         else:
             if found is not None and found.value - best.value < stopping.loss * abs(best.value):
                 return Outcome(current, best, evaluations, iterations, "loss")  # flat: the minimum is reached
             damping *= _DAMPING_STEP
             if damping > _LARGEST_DAMPING:
                 return Outcome(current, best, evaluations, iterations, "damping")
+
+
+def _last_step(
+    current: LinearTransform,
+    best: Evaluation,
+    damping: float,
+    stopping: Stopping,
+    scale_mm: float,
+    corners: np.ndarray,
+) -> LinearTransform:
+    """One more step from numbers that are already open, if the model is trusted and the step is short."""
+    trial = current.updated(_step(best, damping), scale_mm)
+    short = trial.max_displacement(current, corners) < _LAST_STEP * stopping.step_mm
+    return trial if short and damping <= _TRUSTED_DAMPING else current
 
 
 def _step(evaluation: Evaluation, damping: float) -> np.ndarray:

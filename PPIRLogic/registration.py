@@ -47,6 +47,7 @@ from PPIRLogic.warp import (
 )
 
 SMALLEST_OVERLAP = 0.05  # of the fixed samples, at the start
+_STEP_TOLERANCE = {2: 0.0005, 3: 0.002}
 SHRINKING_LIMIT = 0.6  # a step may not leave less than this share of the level's first overlap
 
 
@@ -56,7 +57,8 @@ class Parameters:
 
     transform: translation, rigid, similarity, affine. loss: ssd, ncc. protocol: fhe, mpc, clear.
     levels: shrink factors coarse to fine; None chooses by size. step_tolerance: a level ends when a step moves no
-    corner of the fixed grid further than this times shrink factor times the smallest spacing. loss_tolerance: … when
+    corner of the fixed grid further than this times shrink factor times the smallest spacing (None: 0.0005 in 2D, 0.002
+    in 3D). loss_tolerance: … when
     an accepted step lowers the loss by a smaller fraction. initial: identity, centres, or an sitk.Transform
     fixed → moving. mask: 'fill' puts the in-mask mean outside of my mask, 'rows' leaves those voxels out.
     fixed_mask: none, fill, private, disclosed: how the peer's mask is used, if its owner permits.
@@ -70,8 +72,8 @@ class Parameters:
     disclose_sampling: bool = False
     levels: tuple[int, ...] | None = None
     evaluations: int = 40
-    step_tolerance: float = 0.002
-    loss_tolerance: float = 1e-4
+    step_tolerance: float | None = None
+    loss_tolerance: float = 1e-6
     initial: str | sitk.Transform = "centres"
     mask: str = "fill"
     fixed_mask: str = "none"
@@ -89,7 +91,8 @@ class Parameters:
             if value not in known:
                 raise InputError(f"Unknown {what} '{value}'. Choose one of {', '.join(known)}.")
         Sampling(self.sampling, self.percent)
-        if self.evaluations < 1 or self.step_tolerance <= 0 or self.loss_tolerance < 0 or self.threads < 1:
+        positive = self.step_tolerance is None or self.step_tolerance > 0
+        if self.evaluations < 1 or not positive or self.loss_tolerance < 0 or self.threads < 1:
             raise InputError("evaluations and threads must be at least 1, the tolerances positive.")
         if isinstance(self.initial, str) and self.initial not in ("identity", "centres"):
             raise InputError(f"Unknown initial transform '{self.initial}': identity, centres, or a transform file.")
@@ -311,7 +314,8 @@ class _LevelRun:
             level.factor, list(level.geometry.size), list(level.geometry.spacing), int(np.count_nonzero(self.use))
         )
         run.records.append(self.record)
-        tolerance = run.parameters.step_tolerance * level.factor * min(session.geometry.spacing)
+        per_voxel = run.parameters.step_tolerance or _STEP_TOLERANCE[session.geometry.dimension]
+        tolerance = per_voxel * level.factor * min(session.geometry.spacing)
         stopping = Stopping(tolerance, run.parameters.loss_tolerance, evaluations)
         outcome = minimise(self.start, self._evaluate, stopping, self.scale_mm, self.corners, self._accepted)
         run.best = outcome.transform
