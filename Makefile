@@ -23,9 +23,8 @@ check: $(VENV)/ready
 	$(BIN)/ruff check PPIRLogic Testing Benchmarks
 	$(BIN)/mypy
 
-bench: $(VENV)/ready
-	$(BIN)/python $(PIP) -r requirements/bench.txt
-	$(BIN)/python -m Benchmarks.run
+bench: $(VENV)/ready .venv-bench/ready
+	$(BIN)/python -m Benchmarks.run --peer-python .venv-bench/bin/python --write-docs
 
 attacks: $(VENV)/ready
 	$(BIN)/python -m pytest Testing/attacks -rP $(PYTEST_ARGS)
@@ -44,5 +43,11 @@ $(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/dev.txt p
 	.venv312/bin/python $(PIP) --no-deps --editable .
 	@touch $@
 
+# The programs we compare with have requirements of their own.
+.venv-bench/ready: requirements/bench.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python $(PIP) -r requirements/bench.txt
+	@touch $@
+
 clean:
-	rm -rf .venv .venv312 demo-output bench-output build *.egg-info
+	rm -rf .venv .venv312 .venv-bench demo-output bench-output build *.egg-info
