@@ -83,7 +83,7 @@ def run_demo(output: Path, *, quick: bool = False) -> None:
 def _run(pair: Pair, protocol: str, output: Path) -> dict[str, Any]:
     with peers(DATA / pair.fixed, protocol=protocol) as world:
         _register(world, pair, protocol, output)
-    return dict(json.loads((output / f"{pair.name}_{protocol}.json").read_text()))
+    return dict(json.loads((output / f"{pair.name}_{protocol}.json").read_text(encoding="utf-8")))
 
 
 def _register(world: World, pair: Pair, protocol: str, output: Path) -> None:

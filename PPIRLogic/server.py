@@ -71,7 +71,11 @@ class Server:
         self._on_event = on_event
         self._channels: set[Channel] = set()
         self._lock = threading.Lock()
-        self.listener = Listener(address, identity, self.trust, on_refused=self._refused)
+        try:
+            self.listener = Listener(address, identity, self.trust, on_refused=self._refused)
+        except BaseException:
+            self._ledger_lock.release()
+            raise
         self.log("listening", address=self.listener.address, images=sorted(self.shared))
 
     def log(self, event: str, **details: Any) -> None:
@@ -101,8 +105,10 @@ class Server:
             channels = list(self._channels)
         for channel in channels:
             send_error(channel, PeerError("The owner of the fixed image stopped sharing it."))
-        self.log("stopped")
-        self._ledger_lock.release()
+        try:
+            self.log("stopped")
+        finally:
+            self._ledger_lock.release()
 
     def image_id(self, name: str) -> str:
         return self.shared[name].image.identifier(self._site_key)

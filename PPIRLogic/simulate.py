@@ -74,7 +74,14 @@ def start(name: str, home: Path, *arguments: str, python: str = sys.executable) 
     command = [python, "-u", "-m", "PPIRLogic", *arguments, "--json", "--with-parent"]
     environment = {**os.environ, "PPIR_HOME": str(home)}
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=environment,
     )
     events: queue.Queue[dict[str, Any]] = queue.Queue()
 

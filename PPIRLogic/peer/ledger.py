@@ -21,6 +21,7 @@ from PPIRLogic.errors import BudgetError, OutputError
 
 VOXEL_BITS = 12  # what one voxel of the quantised fixed image holds
 UNLIMITED = 2**62
+_BEGIN = b'{"time"'  # of every record
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,19 @@ def _last_byte(file: Any, size: int) -> bytes:
     return bytes(file.read(1))
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """All whole records; OutputError if one is damaged.
+def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """All whole records with their line numbers; OutputError if one is damaged.
 
-    A line that a crash tore (it has no end) was never synced, so nothing it stood for was answered.
+    A line that a crash tore (begun by us, without an end) was never synced, so nothing it stood for was answered.
     """
-    if not path.exists():
-        return []
+    try:
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+    except OSError as error:
+        raise OutputError(f"The account {path} cannot be read: {error.strerror}. Check its permissions.") from error
     records = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        if not line.endswith(b"}"):
+    for number, line in enumerate((raw.strip() for raw in lines), 1):
+        begun = line.startswith(_BEGIN) or _BEGIN.startswith(line)
+        if not line or (begun and b"}" not in line):
             continue
         try:
             record = json.loads(line)
@@ -106,7 +110,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
             raise _damaged(path, number) from None
         if not isinstance(record, dict):
             raise _damaged(path, number)
-        records.append(record)
+        records.append((number, record))
     return records
 
 
@@ -165,10 +169,13 @@ class ImageAccount:
         self._levels: Counter[int] = Counter()
         self._bits: Counter[int] = Counter()
         self._seen: set[str] = set()
-        for number, record in enumerate(_read(path), 1):
+        for number, record in _read(path):
             try:
-                self._take(int(record["level"]), int(record["numbers"]), int(record["bits"]), str(record["request"]))
-            except (KeyError, TypeError, ValueError):
+                level, numbers, bits = (int(record[k]) for k in ("level", "numbers", "bits"))
+                if min(level, numbers, bits) < 0:
+                    raise ValueError
+                self._take(level, numbers, bits, str(record["request"]))
+            except (KeyError, TypeError, ValueError, OverflowError):
                 raise _damaged(path, number) from None
 
     def _take(self, level: int, numbers: int, bits: int, request: str) -> None:
@@ -232,8 +239,11 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = open(folder / "lock", "a+b")  # noqa: SIM115 - held until `release`
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = open(folder / "lock", "a+b")  # noqa: SIM115 - held until `release`
+        except OSError as error:
+            raise OutputError(f"The ledger folder {folder} cannot be used: {error.strerror}.") from error
         try:
             if sys.platform == "win32":
                 import msvcrt

@@ -57,10 +57,14 @@ def wait_for_message(channel: Channel, timeout: float, check: Callable[[], None]
         try:
             return channel.receive(min(_PATIENCE, timeout))
         except errors.PeerError:
+            try:
+                if not channel.interrupted:
+                    check()
+            except PPIRError:
+                if not channel.interrupted:
+                    raise
             if channel.interrupted:
                 return channel.receive(0)  # what came before the farewell comes first; then the farewell itself
-            check()
-            channel.check()
             if time.monotonic() > deadline:
                 raise
 

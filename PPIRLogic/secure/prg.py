@@ -27,7 +27,9 @@ def derive_key(key: bytes, *label: bytes | str | int) -> bytes:
     """A 32-byte key for one purpose: SHA-256 over the key and length-prefixed label parts."""
     digest = hashlib.sha256(b"PPIR-PRG-1" + key)
     for part in label:
-        data = part if isinstance(part, bytes) else f"{type(part).__name__}:{part}".encode()
+        kind = "bytes" if isinstance(part, bytes) else "str" if isinstance(part, str) else "int"
+        data = part if isinstance(part, bytes) else str(part).encode()
+        digest.update(kind.encode())
         digest.update(len(data).to_bytes(4, "big") + data)
     return digest.digest()
 

@@ -1,6 +1,8 @@
 """The curious key holder (party 2) and the curious evaluator (party 1) of the encrypted product.
 
 Every attack is run on a variant without the protection, where it must succeed, and on what we send.
+The tests named '…_is_a_known_limit' show malicious parties, against whom there is no protection: their attacks succeed
+on what we send, as Docs/privacy.md says under 'Not covered'.
 """
 
 from __future__ import annotations
@@ -321,11 +323,15 @@ def test_another_request_for_the_same_evaluation_is_a_new_count(exchange: Callab
     assert numbers(lambda digest: digest.hex()) == 6  # keyed by content: each once, repeats free
 
 
-# ------------------------------------------------------------------- 6. the limit of an honest-but-curious model
+# ------------------------------------------------------------------ 6. the limits of an honest-but-curious model
 
 
-@pytest.mark.xfail(strict=True, reason="a malicious party 1 can read the key from 283 crafted answers; not covered")
-def test_crafted_answers_do_not_decrypt_the_key() -> None:
+def test_a_malicious_party_1_that_reads_the_key_from_283_crafted_answers_is_a_known_limit() -> None:
+    """Docs/privacy.md, fhe, 'Not covered': fewer than three hundred answers give the key of a level.
+
+    Party 1 sends polynomials that are no products: ciphertexts of 29 coefficients of the key each, as digits to the
+    base 3. They look like any others, and 283 numbers are an everyday budget.
+    """
     holder, digits, messages, pads = KeyHolder(SEED), 29, [], []
     for first in range(0, DEGREE, digits):
         c1 = np.zeros((2, DEGREE), np.uint32)
@@ -338,17 +344,16 @@ def test_crafted_answers_do_not_decrypt_the_key() -> None:
     opened = Evaluator.unblind(holder.open(b"".join(messages), len(messages)), pads)
     shifted = [value + (3**digits - 1) // 2 for value in opened]
     guess = np.array([v // 3**j % 3 - 1 for v in shifted for j in range(digits)][:DEGREE])
-    assert len(messages) == 283
-    assert np.mean(guess == holder._ternary) < 0.5
+    assert len(messages) == 283 < 300
+    assert np.array_equal(guess, holder._ternary)  # the whole key
 
 
-@pytest.mark.xfail(strict=True, reason="a malicious party 2 can send errors larger than the flood; not covered")
-def test_oversized_errors_in_the_fixed_image_show_nothing_of_s() -> None:
-    """Party 2 adds 2^57·X^5 to its own ciphertext: S_5·2^57 shows beside a flood of ±2^72."""
+def seen_through_the_flood(error: int) -> tuple[list[float], list[int]]:
+    """What party 2 sees beside 160 padded numbers if it adds error·X^5 to its ciphertext, and S_5 of each."""
     run = Run(secret_column(0, 8), np.zeros(DEGREE, np.int32))
     bump = np.zeros(DEGREE, np.int64)
     for i, prime in enumerate(PRIMES):
-        bump[5] = 2**57 % prime
+        bump[5] = error % prime
         lane = run.operand.data[0, 0, i].reshape(DEGREE, LANES)[:, 0]
         lane[:] = (lane + forward(bump, prime)) % prime
     seen: list[float] = []
@@ -364,4 +369,19 @@ def test_oversized_errors_in_the_fixed_image_show_nothing_of_s() -> None:
             below = phase * PLAIN_MODULUS % Q_KEPT  # what is left beside the padded number
             seen.append((below if 2 * below < Q_KEPT else below - Q_KEPT) / Q_KEPT)
             hidden.append(int(run.columns[k, 5]))
+    return seen, hidden
+
+
+def test_a_malicious_party_2_that_sees_bits_of_s_through_the_flood_is_a_known_limit() -> None:
+    """Docs/privacy.md, fhe, 'Not covered': a large multiple of one power of X shows up to about one bit per answer.
+
+    Party 2 adds 2^57·X^5 to its own ciphertext: S_5·2^57 then reaches as far as the flood of ±2^72 that should hide
+    it. What party 2 sees at the edge of the flood or beyond has the sign of S_5 in 99 of 100 cases.
+    """
+    seen, hidden = seen_through_the_flood(0)  # an honest party 2
     assert abs(correlation(seen, hidden)) < 6 / np.sqrt(len(seen))
+    seen, hidden = seen_through_the_flood(2**57)
+    assert correlation(seen, hidden) > 0.4  # 0.7 expected
+    beyond = np.abs(seen) * 4 > 0.9  # in units of the flood, which covers ±¼
+    assert np.count_nonzero(beyond) > 15  # 48 expected
+    assert np.mean(np.sign(np.array(seen)[beyond]) == np.sign(np.array(hidden)[beyond])) > 0.8

@@ -255,10 +255,28 @@ def test_noise_of_a_product_stays_below_its_bound_on_a_textured_image(pair: Pair
         assert 0 < abs(product_noise(pair, s, v)) <= 26 * np.linalg.norm(s.astype(float))
 
 
-@pytest.mark.xfail(strict=True, reason="rounding Q·v/t adds up to ½ Σ|S|, which check_range does not count")
-def test_noise_of_a_product_stays_below_its_bound_on_a_flat_image(pair: Pair) -> None:
-    s, v = np.full(GROUP, 32767, np.int32), np.ones(GROUP, np.int32)
-    assert abs(product_noise(pair, s, v)) <= 26 * np.linalg.norm(s.astype(float))
+def rounding(value: int) -> float:
+    """How far round(Q·v/t) lies from Q·v/t, within ±½."""
+    return centred(-Q * value, PLAIN_MODULUS) / PLAIN_MODULUS
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_noise_of_a_product_stays_below_its_bound_on_a_flat_image(pair: Pair, sign: int) -> None:
+    """Where the image is constant the rounding of Q·v/t adds up; here with the v for which it is largest."""
+    worst = max(range(-2048, 2049), key=lambda v: abs(rounding(v)))
+    s, v = np.full(GROUP, sign * 32767, np.int32), np.full(GROUP, worst, np.int32)
+    norm, absolute_sum = float(np.linalg.norm(s.astype(float))), int(np.abs(s, dtype=np.int64).sum())
+    noise = abs(product_noise(pair, s, v))
+    assert 26 * norm < noise <= 26 * norm + absolute_sum / 2
+    assert abs(noise - abs(rounding(worst)) * absolute_sum) <= 26 * norm  # the rest is S·e
+
+
+def test_noise_of_a_mask_stays_below_its_bound(pair: Pair) -> None:
+    """Zeros outside, ones inside: one rounding, over and over, in part of the image."""
+    s = np.random.default_rng(5).integers(0, 32768, GROUP).astype(np.int32)
+    v = (np.arange(GROUP) % 1000 < 400).astype(np.int32)
+    noise = abs(product_noise(pair, s, v))
+    assert noise <= 26 * np.linalg.norm(s.astype(float)) + int(s.sum(dtype=np.int64)) / 2
 
 
 def test_an_answer_is_flooded_uniformly_and_far_from_a_wrong_result(pair: Pair) -> None:
@@ -292,17 +310,35 @@ def test_plain_modulus_is_the_prime_it_is_said_to_be() -> None:
 # --------------------------------------------------------------------------------------------------- range
 
 
+MOST_NOISE = 2.0**-40 * 2 * FLOOD  # shifting a uniform flood of ±F by this much is a distance of 2^-40
+
+
 def test_range_of_a_sum() -> None:
-    check_range((PLAIN_MODULUS - 1) // 2, 1.0)
+    check_range((PLAIN_MODULUS - 1) // 2, 1.0, 1)
     with pytest.raises(FixedPointError, match="Nothing was sent"):
-        check_range((PLAIN_MODULUS + 1) // 2, 1.0)
+        check_range((PLAIN_MODULUS + 1) // 2, 1.0, 1)
 
 
 def test_range_of_a_norm() -> None:
-    limit = 2.0**-40 * 2 * FLOOD / 26
-    check_range(1, limit * (1 - 1e-12))
+    limit = MOST_NOISE / 26
+    check_range(1, limit * (1 - 1e-12), 0)
     with pytest.raises(FixedPointError, match="Nothing was sent"):
-        check_range(1, limit * (1 + 1e-12))
+        check_range(1, limit * (1 + 1e-12), 0)
+
+
+def test_range_of_an_absolute_sum() -> None:
+    limit = math.floor(2 * MOST_NOISE)
+    check_range(1, 0.0, limit)
+    with pytest.raises(FixedPointError, match="Nothing was sent"):
+        check_range(1, 0.0, limit + 1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
+def test_norm_and_absolute_sum_share_one_range(share: float) -> None:
+    norm, absolute_sum = share * MOST_NOISE / 26, (1 - share) * 2 * MOST_NOISE
+    check_range(1, norm, math.floor(absolute_sum * (1 - 1e-9)))
+    with pytest.raises(FixedPointError, match="Nothing was sent"):
+        check_range(1, norm, math.ceil(absolute_sum * (1 + 1e-9)))
 
 
 # ---------------------------------------------------------------------------------------------- the seed

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from PPIRLogic.errors import OverlapError, PPIRError
+from PPIRLogic.errors import OverlapError
 from PPIRLogic.losses import LOSSES, NCC, SSD, Loss, Sums
 from PPIRLogic.losses.masked import PrivateMask, pairs, with_private_mask
 
@@ -163,10 +163,23 @@ def test_pairs_are_each_product_once_in_order() -> None:
     assert all(i <= j < 4 for i, j in listed)
 
 
-@pytest.mark.xfail(strict=True, reason="a mask without overlap: ZeroDivisionError under ncc, NaN under ssd")
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("name", sorted(LOSSES))
-def test_a_private_mask_outside_of_the_overlap_is_a_deliberate_error(name: str) -> None:
+def test_a_private_mask_outside_of_the_overlap_is_an_overlap_error(name: str) -> None:
     scene, loss = Scene(9), with_private_mask(LOSSES[name])
-    with pytest.raises(PPIRError):
+    with pytest.raises(OverlapError, match="No voxel of the fixed image"):
         loss.evaluate(masked_sums(scene, loss, 1 - scene.overlap))
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_an_empty_overlap_is_an_overlap_error(name: str) -> None:
+    scene, loss = Scene(9), LOSSES[name]
+    with pytest.raises(OverlapError, match=r"No voxel of the fixed image.*initial transform"):
+        loss.evaluate(scene.sums(loss, weight=np.zeros(N)))
+
+
+def test_one_voxel_is_an_overlap() -> None:
+    scene, one = Scene(9), np.zeros(N)
+    one[np.flatnonzero(scene.overlap)[0]] = 1
+    assert SSD().evaluate(scene.sums(SSD(), weight=one)).overlap == 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from PPIRLogic.dealer import Order
-from PPIRLogic.errors import PPIRError, ProtocolError
+from PPIRLogic.dealer import MAX_COLUMNS, Dealer, Order
+from PPIRLogic.errors import DealerError, FixedPointError, PPIRError, ProtocolError
+from PPIRLogic.peer.channel import Channel, memory_pair
+from PPIRLogic.peer.messages import error_from
 from PPIRLogic.secure.base import CHUNK, GROUP, Term
 from PPIRLogic.secure.mpc import group_size, mask_of_columns, mask_of_operand, ring_dot, share_of_product
 
@@ -135,6 +140,42 @@ def test_every_chunk_takes_part_under_mpc(exchange: Callable[..., Any], crypten:
         exchange("mpc", operands, active=[0, 2])
 
 
+# ------------------------------------------------------------------------------------- a sum out of range
+
+
+TOO_LARGE = {  # (samples, |S|, |V|): each passes one of the limits of `check_range`
+    "sum": (3000, 32767, 2048**2),
+    "norm": (4, 2**31 - 1, 1),
+    "absolute sum": (20_000, 2**20, 1),
+}
+
+
+@pytest.mark.parametrize("limit", TOO_LARGE)
+def test_clear_and_fhe_refuse_the_same_columns_before_anything_is_sent(
+    exchange: Callable[..., Any], limit: str
+) -> None:
+    samples, s, v = TOO_LARGE[limit]
+    terms, fixed = [Term(0, "J", "gradient"), Term(1, "J", "value")], {"J": np.full(samples, v, np.int32)}
+    good = np.stack([np.arange(samples) % 100, np.ones(samples)]).astype(np.int32)
+    bad = np.stack([good[0], np.full(samples, -s)]).astype(np.int32)  # in one column only
+    texts = set()
+    for protocol in ("clear", "fhe"):
+        opened = exchange(protocol, fixed)
+        before = len(opened.sent)
+        with pytest.raises(FixedPointError, match="Nothing was sent") as refused:
+            opened.evaluate(bad, terms)
+        assert len(opened.sent) == before
+        texts.add(str(refused.value))
+        assert opened.evaluate(good, terms) == exact(good, fixed, terms)  # and the level goes on
+    assert len(texts) == 1
+
+
+def test_mpc_has_room_for_what_the_others_refuse(exchange: Callable[..., Any], crypten: None) -> None:
+    samples, s, v = TOO_LARGE["sum"]
+    columns, fixed = np.full((1, samples), s, np.int32), {"J": np.full(samples, v, np.int32)}
+    assert exchange("mpc", fixed).evaluate(columns, [Term(0, "J", "value")]) == [samples * s * v]
+
+
 # ---------------------------------------------------------------------------------------- nothing twice
 
 
@@ -147,6 +188,18 @@ def test_party_1_refuses_to_use_masks_twice(exchange: Callable[..., Any], crypte
         opened.evaluate(columns, TERMS, 4)
     assert len(opened.sent) == before  # nothing left this side
     assert opened.evaluate(columns, TERMS, 5) == exact(columns, operands)
+
+
+def test_party_2_refuses_to_open_a_level_twice(exchange: Callable[..., Any], crypten: None) -> None:
+    """V − b and V' − b would show V' − V."""
+    columns, operands = level(200)
+    opened = exchange("mpc", operands)
+    assert opened.evaluate(columns, TERMS) == exact(columns, operands)
+    before = len(opened.sent)
+    with pytest.raises(ProtocolError, match="level were used already; they are never used twice"):
+        opened._side.open_level(opened.level, {k: v + 1 for k, v in operands.items()}, b"3" * 32, b"4" * 32)
+    assert len(opened.sent) == before  # nothing left that side
+    assert opened.evaluate(columns, TERMS, 1) == exact(columns, operands)
 
 
 def test_the_dealer_refuses_to_deal_twice(exchange: Callable[..., Any], crypten: None) -> None:
@@ -172,7 +225,7 @@ order_maps = st.fixed_dictionaries(
         "level": st.integers(0, 64),
         "evaluation": st.integers(0, 10**6),
         "samples": st.integers(1, 2**31),
-        "columns": st.integers(1, 4096),
+        "columns": st.integers(1, MAX_COLUMNS),
         "terms": st.lists(st.tuples(st.just(0), st.sampled_from(["J", "J2", "M"])).map(list), max_size=5),
     }
 )
@@ -199,16 +252,18 @@ def test_any_order_is_taken_or_a_protocol_error(data: dict[str, Any], over: dict
     except ProtocolError:
         return
     assert 0 <= order.level <= 64 and 0 <= order.evaluation <= 10**6
-    assert 1 <= order.columns <= 4096 and 1 <= order.samples <= 2**31
+    assert 1 <= order.columns <= MAX_COLUMNS and 1 <= order.samples <= 2**31
+    assert len(order.terms) <= 4 * MAX_COLUMNS
     assert all(0 <= c < order.columns and isinstance(o, str) for c, o in order.terms)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"level": -1}, {"level": 65}, {"evaluation": 10**6 + 1}, {"samples": 0}, {"columns": 0}, {"columns": 4097},
+        {"level": -1}, {"level": 65}, {"evaluation": 10**6 + 1}, {"samples": 0}, {"columns": 0},
+        {"columns": MAX_COLUMNS + 1},
         {"level": True}, {"samples": 1.0}, {"terms": [[5, "J"]]}, {"terms": [[0, "J", 1]]}, {"terms": [[0, 1]]},
-        {"terms": [[0, "J" * 17]]}, {"terms": {}}, {"terms": [0]},
+        {"terms": [[0, "J" * 17]]}, {"terms": {}}, {"terms": [0]}, {"terms": [[0, "J"]] * (4 * MAX_COLUMNS + 1)},
     ],
 )  # fmt: skip
 def test_an_order_out_of_range_is_refused(change: dict[str, Any]) -> None:
@@ -216,3 +271,110 @@ def test_an_order_out_of_range_is_refused(change: dict[str, Any]) -> None:
     assert Order.from_dict(good).terms == ((4, "J"),)
     with pytest.raises(ProtocolError):
         Order.from_dict(good | change)
+
+
+def test_the_largest_order_is_more_than_any_loss_needs() -> None:
+    """An affine in 3D with a private mask: 14 columns, their 105 products, 15 terms of the image's own."""
+    assert MAX_COLUMNS == 256 and MAX_COLUMNS >= 14 + 105
+    terms = [[k % MAX_COLUMNS, "J"] for k in range(4 * MAX_COLUMNS)]
+    largest = {"level": 64, "evaluation": 10**6, "samples": 2**31, "columns": MAX_COLUMNS, "terms": terms}
+    assert len(Order.from_dict(largest).terms) == 4 * MAX_COLUMNS
+
+
+# ---------------------------------------------------------------------------------------- who may take part
+
+
+NAME = b"n" * 32
+
+
+class Waiting:
+    """A dealer without a listener, and parties that come to it over channels in memory."""
+
+    def __init__(self) -> None:
+        self.events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.dealer = object.__new__(Dealer)
+        self.dealer._on_event = self.events.put
+        self.dealer._sessions, self.dealer._lock, self.dealer._stopping = {}, threading.Lock(), threading.Event()
+        self._channels: list[Channel] = []
+        self._threads: list[threading.Thread] = []
+
+    def comes(self, who: str, role: int, other: str, name: bytes = NAME) -> Channel:
+        """A party with this fingerprint, which names the other one's."""
+        here, there = memory_pair(who, "dealer")
+        there.peer_fingerprint = who
+        self._channels += [here, there]
+        self._threads.append(threading.Thread(target=self.dealer._serve, args=(there,), daemon=True))
+        self._threads[-1].start()
+        here.send("join", {"session": name, "role": role, "other": other})
+        return here
+
+    def is_waiting(self) -> None:
+        assert self.events.get(timeout=5)["event"] == "joined"
+
+    def close(self) -> None:
+        self.dealer._stopping.set()
+        for session in list(self.dealer._sessions.values()):
+            session.complete.set()  # nobody waits for a party that does not come
+        for channel in self._channels:
+            channel.close()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+@pytest.fixture
+def waiting() -> Iterator[Waiting]:
+    one = Waiting()
+    yield one
+    one.close()
+
+
+def is_refused(channel: Channel, text: str) -> None:
+    error = error_from(channel.receive(5))
+    assert isinstance(error, DealerError) and text in str(error)
+
+
+@pytest.mark.parametrize(
+    ("who", "role", "other", "text"),
+    [
+        ("C", 2, "A", "do not name each other"),  # A named B
+        ("B", 2, "C", "do not name each other"),
+        ("C", 2, "D", "do not name each other"),
+        ("A", 2, "A", "do not name each other"),
+        ("C", 1, "B", "joined the session already"),
+    ],
+)
+def test_who_does_not_belong_to_a_session_takes_no_place_in_it(
+    waiting: Waiting, who: str, role: int, other: str, text: str
+) -> None:
+    first = waiting.comes("A", 1, "B")
+    waiting.is_waiting()
+    is_refused(waiting.comes(who, role, other), text)
+    session = waiting.dealer._sessions[NAME]
+    assert list(session.channels) == list(session.peers) == [1] and not session.complete.is_set()
+    assert waiting.events.get(timeout=5)["event"] == "session ended"  # the stranger's own
+    second = waiting.comes("B", 2, "A")  # the place is still there for whom A named
+    keys = [channel.receive(5).data["key"] for channel in (first, second)]
+    assert [len(k) for k in keys] == [32, 32] and keys[0] != keys[1]
+    first.send("order", {"level": 0, "evaluation": 0, "samples": 3, "columns": 1, "terms": [[0, "J"]]})
+    dealt = second.receive(5)
+    order = Order(0, 0, 3, 1, ((0, "J"),))
+    assert dealt.kind == "correlation" and np.frombuffer(dealt.payload, "<i8") == order.correlation(*keys)
+
+
+def test_the_order_in_which_two_parties_come_does_not_matter(waiting: Waiting) -> None:
+    second = waiting.comes("B", 2, "A")
+    waiting.is_waiting()
+    first = waiting.comes("A", 1, "B")
+    assert [channel.receive(5).kind for channel in (first, second)] == ["joined", "joined"]
+
+
+def test_a_session_ends_for_both_and_its_place_becomes_free(waiting: Waiting) -> None:
+    first, second = waiting.comes("A", 1, "B"), waiting.comes("B", 2, "A")
+    assert [channel.receive(5).kind for channel in (first, second)] == ["joined", "joined"]
+    first.close()
+    is_refused(second, "The other party left the session")
+    end = time.monotonic() + 5
+    while waiting.dealer._sessions and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not waiting.dealer._sessions

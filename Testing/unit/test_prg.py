@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,8 +17,9 @@ KEY = bytes(range(32))
 labels = st.lists(st.one_of(st.binary(max_size=6), st.text(max_size=6), st.integers(-(2**40), 2**40)), max_size=4)
 
 
-def spelled(label: list[Any]) -> list[bytes]:
-    return [part if isinstance(part, bytes) else str(part).encode() for part in label]
+def spelled(label: list[Any]) -> list[tuple[type, Any]]:
+    """The parts as they count: with their types."""
+    return [(type(p), p) for p in label]
 
 
 def test_the_same_address_gives_the_same_bytes() -> None:
@@ -26,15 +29,11 @@ def test_the_same_address_gives_the_same_bytes() -> None:
 
 def test_the_bytes_are_those_of_aes_256_in_counter_mode() -> None:
     """Two releases must expand a seed alike: these are the bytes of derive_key and AES-CTR, worked out separately."""
-    import hashlib
-
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
-    key = hashlib.sha256(b"PPIR-PRG-1" + KEY + b"\0\0\0\1a" + b"\0\0\0\00212").digest()
+    key = hashlib.sha256(b"PPIR-PRG-1" + KEY + b"str\0\0\0\1a" + b"int\0\0\0\x0212" + b"bytes\0\0\0\2\xffx").digest()
     block = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305
     expected = b"".join(block.update(i.to_bytes(16, "big")) for i in range(4))
-    assert derive_key(KEY, "a", 12) == key
-    assert Stream(KEY, "a", 12).bytes(64).tobytes() == expected
+    assert derive_key(KEY, "a", 12, b"\xffx") == key
+    assert Stream(KEY, "a", 12, b"\xffx").bytes(64).tobytes() == expected
 
 
 @pytest.mark.parametrize("cuts", [[1, 2, 3, 94], [16, 84], [0, 100], [99, 1]])
@@ -51,8 +50,11 @@ def test_labels_share_a_key_only_if_their_parts_are_equal(one: list[Any], two: l
 
 @pytest.mark.parametrize(
     ("one", "two"),
-    [(("ab", "c"), ("a", "bc")), (("a",), ("a", "")), (("a", 1, 11), ("a", 11, 1)), ((), ("",)), (("a", 1), ("b", 1))],
-)
+    [
+        (("ab", "c"), ("a", "bc")), (("a",), ("a", "")), (("a", 1, 11), ("a", 11, 1)), ((), ("",)),
+        (("a", 1), ("b", 1)), ((1,), ("1",)), ((1,), (b"1",)), (("1",), (b"1",)), ((1,), (b"int:1",)), ((0,), ("",)),
+    ],
+)  # fmt: skip
 def test_label_parts_do_not_run_into_each_other(one: tuple[Any, ...], two: tuple[Any, ...]) -> None:
     assert not np.array_equal(Stream(KEY, *one).bytes(64), Stream(KEY, *two).bytes(64))
 

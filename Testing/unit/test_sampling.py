@@ -133,7 +133,16 @@ def test_gms_draws_single_blocks_in_proportion_to_their_weights() -> None:
 def test_gms_chooses_flat_blocks_last() -> None:
     weights = np.r_[np.zeros(50), np.full(50, 1e-3)]
     assert choose_blocks(weights, 50, SEED, 0).tolist() == list(range(50, 100))
-    assert choose_blocks(np.zeros(10), 30, SEED, 0).size == 3  # all flat: still a choice
+
+
+def test_gms_draws_uniformly_where_all_blocks_are_flat() -> None:
+    counts = np.zeros(10)
+    for level in range(2000):
+        blocks = choose_blocks(np.zeros(10), 30, SEED, level)
+        assert blocks.size == 3 and (np.diff(blocks) > 0).all()
+        counts[blocks] += 1
+    assert np.abs(counts - 600).max() < 6 * np.sqrt(2000 * 0.3 * 0.7)
+    assert np.array_equal(choose_blocks(np.zeros(10), 30, SEED, 1), choose_blocks(np.ones(10), 30, SEED, 1))
 
 
 @settings(max_examples=60, deadline=None)

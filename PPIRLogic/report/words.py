@@ -1,0 +1,112 @@
+"""The words of the report: what its codes mean, and how numbers, sizes and times are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+GEOMETRY = "geometry"  # the ledger's kind for the fixed grid
+KINDS = {
+    GEOMETRY: (
+        "fixed grid",
+        "size, spacing, origin and direction of the fixed image: no content, and not part of the totals",
+    ),
+    "gradient": (
+        "slope of the loss",
+        "for each parameter of the transform, the sum over the voxels of the fixed intensity times how much the moving"
+        " image would change there: which way to move, and by how much",
+    ),
+    "value": ("product of both images", "the sum of fixed times moving intensity: how similar the two images are"),
+    "overlap": (
+        "brightness and contrast",
+        "the sum of the fixed intensities or of their squares over the region that the moving image covers: the mean"
+        " and the contrast of the fixed image there",
+    ),
+    "mask": (
+        "sums inside the fixed mask",
+        "sums of this site's own values over the inside of the fixed image's private mask: they tell how large the"
+        " mask is and roughly where it lies; they hold no intensity of the fixed image",
+    ),
+    "mask grid": (
+        "outline of the fixed mask",
+        "the mask of the fixed image itself, one bit per voxel of the level: its outline is no longer private",
+    ),
+    "sampling": (
+        "choice of voxels",
+        "which blocks of voxels this site chose, one bit per voxel: it shows the other side where the moving image has"
+        " strong edges",
+    ),
+    "image": (
+        "the fixed image itself",
+        "every voxel of the level that took part, with its square where the loss needs it: nothing of the fixed image"
+        " is private at this level",
+    ),
+}
+REASONS = {
+    "step": "steps became shorter than the tolerance",
+    "loss": "the loss stopped falling",
+    "evaluations": "the permitted evaluations were used up",
+    "damping": "no further step lowered the loss",
+    "": "not finished",
+}
+STOPS = {
+    "finished": "all levels were run",
+    "BudgetError": "the disclosure budget was used up",
+    "PolicyError": "the owner of the fixed image does not permit it",
+    "PeerError": "the other side was lost",
+    "DealerError": "the dealer was lost",
+    "Cancelled": "it was cancelled",
+    "OverlapError": "the images no longer overlapped enough",
+    "FixedPointError": "a value would have left the exact range",
+    "TrustError": "the trust between the two sides was withdrawn",
+}
+PROTOCOLS = {
+    "fhe": "The fixed image reached this site encrypted only, and this site's values reached the other side hidden as"
+    " well (protocol fhe, homomorphic encryption, no third party).",
+    "mpc": "The two sites worked on random shares of their images (protocol mpc, with a dealer). This holds as long as"
+    " the dealer works together with neither side; it learned the sizes and the number of evaluations.",
+    "clear": "The unprotected protocol clear was used: the other side sent the fixed image itself. Nothing of it was"
+    " private from this site at the levels below.",
+}
+LOSSES = {
+    "ncc": "1 − NCC², with NCC the correlation of the two images where they overlap: 0 for images that differ in"
+    " brightness and contrast only, 1 for unrelated ones",
+    "ssd": "the mean squared difference of the normalised intensities where the images overlap: 0 for equal images",
+}
+
+
+def human_bytes(count: float) -> str:
+    """Bytes as a person reads them, in powers of 1000: '0 B', '12.3 kB', '4.56 GB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB" if count < 1000 else f"{count:,.0f} TB"
+
+
+def human_seconds(seconds: float | None) -> str:
+    """A duration: '0.25 s', '12.3 s', '3 min 5 s', '1 h 2 min'; a dash where it is not known."""
+    if seconds is None:
+        return "–"
+    if seconds < 99.95:
+        return f"{seconds:.3g} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def number(value: float | None, form: str = ".4g") -> str:
+    return "–" if value is None else format(value, form).replace("-", "−")
+
+
+def share(value: float | None) -> str:
+    """Per cent to two significant digits, without an exponent."""
+    if value is None:
+        return "–"
+    if 0 < value < 0.0001:
+        return "< 0.0001 %"
+    return f"{value:.0f} %" if value >= 10 else f"{value:.2g} %"
+
+
+def times(values: Sequence[float] | None) -> str:
+    return " × ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in values) if values else "–"
