@@ -24,16 +24,7 @@ from PPIRLogic.report.page import render
 from PPIRLogic.report.pictures import Pictures, figures_of, pictures_of
 from PPIRLogic.report.slices import Plane
 from PPIRLogic.report.slices import slices as _slices  # noqa: F401 - the tests look at them
-from PPIRLogic.report.words import (
-    GEOMETRY,
-    KINDS,
-    LOSSES,
-    PROTOCOLS,
-    REASONS,
-    STOPS,
-    human_bytes,
-    human_seconds,
-)
+from PPIRLogic.report.words import GEOMETRY, KINDS, LOSSES, PROTOCOLS, REASONS, STOPS, human_bytes, human_seconds
 
 __all__ = [
     "CONVENTION",
