@@ -214,12 +214,16 @@ class Program:
             )  # fmt: skip
         self.events: queue.Queue[dict[str, Any]] = queue.Queue()
         self.seen: list[dict[str, Any]] = []
+        self.broken: list[str] = []  # lines that are no JSON: there must be none
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.events.put(json.loads(line))
+            try:
+                self.events.put(json.loads(line))
+            except ValueError:
+                self.broken.append(line)
         self.events.put({"event": "ended"})
 
     def wait_for(
@@ -244,6 +248,7 @@ class Program:
         while not self.seen or self.seen[-1]["event"] != "ended":
             self.seen.append(self.events.get(timeout=max(0.01, deadline - time.monotonic())))
         assert "Traceback" not in self.log.read_text(), self.log.read_text()
+        assert self.broken == []
         return code
 
     @property
@@ -356,6 +361,12 @@ def last_words(channel: Channel, seconds: float = SOON) -> PPIRError:
         with contextlib.suppress(PPIRError):
             channel.receive(0.2)
     return error_from(channel.farewell)
+
+
+def try_to_send(channel: Channel, kind: str, data: dict[str, Any], payload: bytes = b"") -> None:
+    """Send what the other side may have refused already."""
+    with contextlib.suppress(PPIRError):
+        channel.send(kind, data, payload)
 
 
 def answer(channel: Channel, kind: str) -> Message:

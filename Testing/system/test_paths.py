@@ -227,7 +227,7 @@ def test_the_account_of_the_owner_holds_every_session(start_place: Callable[[boo
     assert account_numbers(home) - before == result.numbers, "clear discloses the image, not single numbers"
 
 
-@pytest.mark.parametrize("protocol", ["clear", "fhe", "mpc"])
+@pytest.mark.parametrize("protocol", ["fhe", "mpc"])
 def test_simulate_starts_and_ends_all_parties(protocol: str) -> None:
     if protocol == "mpc":
         pytest.importorskip("torch")

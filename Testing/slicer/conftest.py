@@ -1,0 +1,32 @@
+"""Makes the package `host` importable, and gives each test a fresh host."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+_HERE = str(Path(__file__).parent)
+if _HERE not in sys.path:
+    sys.path.insert(0, _HERE)
+
+if any(find_spec(name) is None for name in ("slicer", "PySide6")):
+    collect_ignore_glob = ["*.py"]
+
+
+@pytest.fixture
+def slicer_host() -> Iterator[ModuleType]:
+    """The package `host`, reset; the test fails if an exception left a slot and the test did not take it away."""
+    import host
+
+    host.reset()
+    yield host
+    left = list(host.uncaught)
+    host.reset()
+    assert not left, f"Exceptions left slots: {left}"
