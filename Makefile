@@ -19,8 +19,8 @@ test-312: .venv312/ready
 	.venv312/bin/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/ready
-	$(BIN)/ruff format --check PPIRLogic Testing Benchmarks
-	$(BIN)/ruff check PPIRLogic Testing Benchmarks
+	$(BIN)/ruff format --check PPIRLogic PPIRExtension Testing Benchmarks
+	$(BIN)/ruff check PPIRLogic PPIRExtension Testing Benchmarks
 	$(BIN)/mypy
 
 bench: $(VENV)/ready .venv-bench/ready

@@ -19,7 +19,7 @@ from PPIRLogic.images import WRITABLE_IMAGES
 from PPIRLogic.losses import LOSSES
 from PPIRLogic.peer.channel import DEFAULT_PORT
 from PPIRLogic.peer.identity import default_home, load_or_create_identity, normalise_fingerprint, renew_identity
-from PPIRLogic.peer.ledger import Accounts, Budget
+from PPIRLogic.peer.ledger import UNLIMITED, Accounts, Budget
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.registration import CancelToken, Parameters, Peer
 from PPIRLogic.sampling import METHODS
@@ -27,6 +27,8 @@ from PPIRLogic.transforms import KINDS, TRANSFORM_FILES
 from PPIRLogic.version import SOFTWARE
 
 Arguments = argparse.Namespace
+_ASKING = threading.Lock()
+_PRINTING = threading.Lock()
 
 
 # ------------------------------------------------------------------------------------------- the parser
@@ -185,7 +187,14 @@ def _home(a: Arguments) -> Path:
 
 def say(a: Arguments, event: str, text: str, **details: Any) -> None:
     """One line for a person, or one JSON object for a program."""
-    print(json.dumps({"event": event, **details}) if a.json else text, flush=True)
+    print_line(json.dumps({"event": event, **details}) if a.json else text)
+
+
+def print_line(text: str) -> None:
+    """One whole line, also when several threads have something to say."""
+    with _PRINTING:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
 
 
 def _run_identity(a: Arguments) -> None:
@@ -226,6 +235,10 @@ def _run_trust(a: Arguments) -> None:
 def _run_serve(a: Arguments) -> None:
     from PPIRLogic.api import serve
 
+    if a.threads < 1 or a.max_sessions < 1:
+        raise InputError("--threads and --max-sessions must be at least 1.")
+    if a.ask and a.with_parent:
+        raise InputError("--ask reads answers from standard input; it does not go with --with-parent.")
     shared = _shared_images(a)
     if not TrustStore(_home(a)).peers() and not TrustStore(_home(a)).authorities():
         _note(a, "No peer is trusted yet, so nobody can connect: ppir trust add FINGERPRINT --name 'Hospital A'.")
@@ -263,8 +276,9 @@ def _policy(a: Arguments) -> Any:
             raise InputError(f"--{option}: unknown {', '.join(sorted(unknown))}; known: {', '.join(known)}.")
         return given
 
-    if min(a.budget_percent, a.budget_bits, a.budget_session, a.budget_image) < 0:
-        raise InputError("A disclosure budget cannot be negative.")
+    budgets = (a.budget_percent, a.budget_bits, a.budget_session, a.budget_image)
+    if not all(0 <= v < UNLIMITED for v in budgets):  # also refuses NaN
+        raise InputError("The limits of a disclosure budget must be numbers of at least 0.")
     return Policy(
         protocols=names("protocols", tuple(PROTOCOLS)),
         losses=names("losses", tuple(LOSSES)),
@@ -290,14 +304,22 @@ def _peer_fingerprint(a: Arguments, name: str) -> str:
 
 
 def _ask(peer: str, request: Any, levels: list[Any]) -> bool:
+    """Ask the person at the terminal, one session at a time; nobody there means no."""
     from PPIRLogic.server import grant_rows
 
     rows = "\n  ".join(grant_rows(levels))
-    print(
-        f"\n{peer} asks to register to '{request.image}': {request.transform}, {request.loss},"
-        f" protocol {request.protocol}.\nAt most it learns:\n  {rows}"
-    )
-    return input("Allow this session? [y/N] ").strip().lower() in ("y", "yes")
+    with _ASKING:
+        print(
+            f"\n{peer} asks to register to '{request.image}': {request.transform}, {request.loss},"
+            f" protocol {request.protocol}.\nAt most it learns:\n  {rows}",
+            file=sys.stderr,
+            flush=True,
+        )
+        try:
+            print("Allow this session? [y/N] ", end="", file=sys.stderr, flush=True)
+            return input().strip().lower() in ("y", "yes")
+        except EOFError:
+            return False
 
 
 def _run_dealer(a: Arguments) -> None:
@@ -316,28 +338,24 @@ def _service_cancel(a: Arguments) -> CancelToken:
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     if a.with_parent:
-        _watch_parent(token)
+        _watch_parent()
     return token
 
 
-def _watch_parent(token: CancelToken) -> None:
+def _watch_parent() -> None:
     """Cancel when standard input is closed: the parent ended, however it ended."""
 
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 4096):
             pass
-        token.cancel()
-        _thread.interrupt_main()  # whatever the main thread waits for, such as a connection
+        _thread.interrupt_main()  # as Ctrl-C: whatever the main thread waits for, such as a connection
 
     threading.Thread(target=watch, daemon=True).start()
 
 
 def _show_event(a: Arguments, event: dict[str, Any]) -> None:
-    if a.json:
-        print(json.dumps(event), flush=True)
-        return
     details = "  ".join(f"{k}={v}" for k, v in event.items() if k not in ("time", "event"))
-    print(f"{event['event']}  {details}", flush=True)
+    print_line(json.dumps(event) if a.json else f"{event['event']}  {details}")
 
 
 def _note(a: Arguments, text: str) -> None:
@@ -398,13 +416,15 @@ def _run_register(a: Arguments) -> None:
     mask = read_mask(a.mask, moving) if a.mask else None
     fingerprint = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
     peer = Peer(a.peer, a.image, a.dealer, fingerprint)
-    with RunDisplay(a.json) as display, _interruptible() as token:
+    parameters = _parameters(a, False)
+    with _interruptible() as token:
         if a.with_parent:
-            _watch_parent(token)
-        result = register(
-            moving, peer, mask=mask, parameters=_parameters(a, False), home=_home(a), progress=display, cancel=token
-        )
-    write_results(a, result, moving, fixed)
+            _watch_parent()
+        with RunDisplay(a.json) as display:
+            result = register(
+                moving, peer, mask=mask, parameters=parameters, home=_home(a), progress=display, cancel=token
+            )
+        write_results(a, result, moving, fixed)
 
 
 def _run_simulate(a: Arguments) -> None:
@@ -418,29 +438,33 @@ def _run_simulate(a: Arguments) -> None:
     budget = Budget(
         a.budget_percent, 6 * a.budget_percent, OPEN_BUDGET.numbers_per_session, OPEN_BUDGET.numbers_per_image
     )
-    with RunDisplay(a.json) as display, _interruptible() as token:
-        result = simulate(
-            a.fixed, moving, fixed_mask=a.fixed_mask_file, moving_mask=a.mask, parameters=parameters, budget=budget,
-            progress=display, cancel=token,
-        )  # fmt: skip
-    write_results(a, result, moving, fixed)
+    with _interruptible() as token:
+        with RunDisplay(a.json) as display:
+            result = simulate(
+                a.fixed, moving, fixed_mask=a.fixed_mask_file, moving_mask=a.mask, parameters=parameters,
+                budget=budget, progress=display, cancel=token,
+            )  # fmt: skip
+        write_results(a, result, moving, fixed)
 
 
 class _interruptible:
-    """Ctrl-C cancels the run at once, in whatever stage: threads see the token, the main thread the interrupt."""
+    """The first Ctrl-C or SIGTERM cancels the run, in whatever stage: threads see the token, the main thread the
+    interrupt. Later ones are passed over, so that what was reached so far is written whole."""
 
     def __enter__(self) -> CancelToken:
         token = CancelToken()
 
         def stop(number: int, frame: FrameType | None) -> None:
-            token.cancel()
-            raise KeyboardInterrupt
+            if not token.cancelled:
+                token.cancel()
+                raise KeyboardInterrupt
 
-        self._former = signal.signal(signal.SIGINT, stop)
+        self._former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         return token
 
     def __exit__(self, *exc: object) -> None:
-        signal.signal(signal.SIGINT, self._former)
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
 
 
 def _check_outputs(a: Arguments) -> None:
@@ -510,7 +534,7 @@ def _internal(error: Exception) -> PPIRError:
 def fail(a: Arguments, error: PPIRError) -> int:
     """Show an error without a traceback; returns the exit code."""
     if a.json:
-        print(json.dumps({"event": "error", "error": type(error).__name__, "text": str(error)}), flush=True)
+        print_line(json.dumps({"event": "error", "error": type(error).__name__, "text": str(error)}))
     else:
         print(f"ppir: {error}", file=sys.stderr, flush=True)
     return error.exit_code

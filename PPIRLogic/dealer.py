@@ -78,8 +78,7 @@ class Dealer:
         session_id = b""
         try:
             session_id, role, session = self._join(channel)
-            if not session.complete.wait(JOIN_TIMEOUT):
-                raise DealerError("The other party did not join this session at the dealer in time.")
+            self._await_other(channel, session)
             channel.send("joined", {"key": session.keys[role - 1]})
             if role == 1:
                 self._deal(channel, session)
@@ -92,6 +91,13 @@ class Dealer:
         finally:
             self._leave(session_id)
             channel.close()
+
+    def _await_other(self, channel: Channel, session: _Session) -> None:
+        deadline = time.monotonic() + JOIN_TIMEOUT
+        while not session.complete.wait(0.2):
+            self._check()
+            if channel.interrupted or time.monotonic() > deadline:
+                raise DealerError("The other party did not join this session at the dealer in time.")
 
     def _join(self, channel: Channel) -> tuple[bytes, int, _Session]:
         message = channel.receive(JOIN_TIMEOUT)

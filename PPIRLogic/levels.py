@@ -45,16 +45,21 @@ def _smallest_axis(geometry: Geometry, factor: int) -> int:
     return min(shrunk, default=0)
 
 
-def check_factors(factors: tuple[int, ...]) -> None:
-    """PolicyError unless the factors are powers of two up to 16, coarse to fine, each once.
+def factors_problem(factors: tuple[int, ...]) -> str:
+    """What is wrong with these shrink factors; empty if they are powers of two up to 16, coarse to fine, each once.
 
     Other grids are not offered: each would be a new set of measurements of the same image with its own budget.
     """
-    if any(f not in FACTORS for f in factors) or list(factors) != sorted(set(factors), reverse=True) or not factors:
-        raise PolicyError(
-            f"Levels {','.join(map(str, factors))}: give shrink factors out of 16, 8, 4, 2, 1, coarse to fine,"
-            " each once."
-        )
+    if factors and all(f in FACTORS for f in factors) and list(factors) == sorted(set(factors), reverse=True):
+        return ""
+    given = ",".join(map(str, factors))
+    return f"Levels {given}: give shrink factors out of 16, 8, 4, 2, 1, coarse to fine, each once."
+
+
+def check_factors(factors: tuple[int, ...]) -> None:
+    """PolicyError for a request with other factors."""
+    if problem := factors_problem(factors):
+        raise PolicyError(problem)
 
 
 def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) -> Level:

@@ -78,12 +78,19 @@ def numbers_per_evaluation(request: Request, dimension: int) -> int:
 def grants(
     request: Request, levels: list[Level], touchable: list[int], account: ImageAccount, bits: int
 ) -> list[LevelGrant]:
-    """What each level may open, given what is on record. `touchable`: voxels of each level that can be measured."""
+    """What each level may open, given what is on record. `touchable`: voxels of each level that can be measured.
+
+    The limits per session and per image are shared out among the levels, so that a run that starts can end.
+    """
     each = numbers_per_evaluation(request, levels[0].geometry.dimension)
+    budget = account.budget
+    shared = max(0, min(budget.numbers_per_session, budget.numbers_per_image - account.total))
     out = []
-    for level, voxels in zip(levels, touchable, strict=True):
-        left = account.left(level.factor, voxels, bits)
+    for index, (level, voxels) in enumerate(zip(levels, touchable, strict=True)):
+        reserved = (len(levels) - 1 - index) * FEWEST_EVALUATIONS * each  # the levels to come get something, too
+        left = min(account.left(level.factor, voxels, bits), max(0, shared - reserved))
         fits = request.evaluations if request.protocol == "clear" else min(request.evaluations, left // each)
+        shared -= fits * each
         out.append(LevelGrant(level.factor, len(level.samples), each, fits, left))
     return out
 
@@ -99,11 +106,14 @@ def check_budget(levels: list[LevelGrant], account: ImageAccount) -> None:
         for g in poor
     ]
     fits = [str(g.factor) for g in levels if g.evaluations >= FEWEST_EVALUATIONS]
+    b = account.budget
     raise BudgetError(
         "The disclosure budget does not allow this run: "
         + "; ".join(lines)
         + ". "
         + (f"Levels {','.join(fits)} would fit, or a transform with fewer parameters. " if fits else "")
-        + f"The owner of the fixed image can raise it (now {account.budget.percent_per_level:g} % of each level:"
-        " ppir serve --budget-percent)."
+        + f"The owner of the fixed image can raise it: now {b.percent_per_level:g} % of each level (ppir serve"
+        f" --budget-percent) and {b.bits_percent_per_level:g} % of its bits (--budget-bits), {b.numbers_per_session}"
+        f" numbers per session (--budget-session), {b.numbers_per_image} per peer and image (--budget-image), of which"
+        f" {account.total} are used."
     )

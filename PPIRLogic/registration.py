@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from PPIRLogic.errors import Cancelled, InputError, OverlapError, PolicyError, PPIRError, ProtocolError
 from PPIRLogic.images import Geometry, Volume, fill_outside, normalise, robust_range
-from PPIRLogic.levels import Level, default_factors, square_shift
+from PPIRLogic.levels import Level, default_factors, factors_problem, square_shift
 from PPIRLogic.losses import LOSSES, Evaluation, Loss, Sums
 from PPIRLogic.losses.base import FIXED_SCALE
 from PPIRLogic.losses.masked import with_private_mask
@@ -91,11 +91,23 @@ class Parameters:
             if value not in known:
                 raise InputError(f"Unknown {what} '{value}'. Choose one of {', '.join(known)}.")
         Sampling(self.sampling, self.percent)
-        positive = self.step_tolerance is None or self.step_tolerance > 0
-        if self.evaluations < 1 or not positive or self.loss_tolerance < 0 or self.threads < 1:
-            raise InputError("evaluations and threads must be at least 1, the tolerances positive.")
+        self._check_numbers()
+        if self.levels is not None and (problem := factors_problem(self.levels)):
+            raise InputError(problem)
         if isinstance(self.initial, str) and self.initial not in ("identity", "centres"):
             raise InputError(f"Unknown initial transform '{self.initial}': identity, centres, or a transform file.")
+
+    def _check_numbers(self) -> None:
+        step = 1.0 if self.step_tolerance is None else self.step_tolerance
+        for what, good in (
+            ("evaluations must be at least 1 and at most 10000", 1 <= self.evaluations <= 10_000),
+            ("threads must be at least 1", self.threads >= 1),
+            ("the step tolerance must be a number above 0", 0 < step < float("inf")),
+            ("the loss tolerance must be a number of at least 0", 0 <= self.loss_tolerance < float("inf")),
+            ("the seed must lie between 0 and 2^62", 0 <= self.seed <= 2**62),
+        ):
+            if not good:
+                raise InputError(f"Unusable parameter: {what}.")
 
     def request(self, image: str, geometry: Geometry, dealer_fingerprint: str, software: str) -> Request:
         return Request(
@@ -476,7 +488,7 @@ def _estimate(session: ClientSession, parameters: Parameters) -> str:
     if parameters.protocol == "clear":
         return "protocol clear: the fixed image itself is disclosed to this site, unprotected"
     most = [min(g.evaluations, parameters.evaluations) * g.numbers_per_evaluation for g in session.grants]
-    shares = [f"{100 * n / g.samples:.2g} % at 1/{g.factor}" for n, g in zip(most, session.grants, strict=True)]
+    shares = [f"{100 * n / g.samples:.3g} % at 1/{g.factor}" for n, g in zip(most, session.grants, strict=True)]
     return (
         f"at most {sum(most)} numbers of the fixed image are disclosed to this site ({', '.join(shares)} of the voxels)"
     )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from PPIRLogic.dealer import join_dealer
-from PPIRLogic.errors import PeerError, PolicyError, PPIRError, ProtocolError, RefusedError, TrustError
+from PPIRLogic.errors import OutputError, PeerError, PolicyError, PPIRError, ProtocolError, RefusedError, TrustError
 from PPIRLogic.fixed import FixedImage
 from PPIRLogic.levels import Level, make_levels
 from PPIRLogic.losses import LOSSES
@@ -130,17 +130,24 @@ class Server:
                 else:
                     raise ProtocolError(f"'{message.kind}' came before a session was opened.")
         except PPIRError as error:
-            self.log("session ended", reason=f"{type(error).__name__}: {error}", **peer)
             send_error(channel, error)
+            self._log_end("session ended", f"{type(error).__name__}: {error}", peer)
         except Exception as error:  # a bug must not take other sessions down, nor tell the peer more than that
-            self.log("session failed", reason=type(error).__name__, **peer)
             send_error(channel, PeerError("The other side failed on an internal error; its log has the time of it."))
+            self._log_end("session failed", type(error).__name__, peer)
             if not isinstance(error, (MemoryError, OSError)):
                 raise
         finally:
             with self._lock:
                 self._channels.discard(channel)
             channel.close()
+
+    def _log_end(self, event: str, reason: str, peer: dict[str, str]) -> None:
+        """A full disk must not keep the end of a session from the people who look at the screen."""
+        try:
+            self.log(event, reason=reason, **peer)
+        except OutputError as error:
+            self.tell(event, reason=f"{reason} ({error})", **peer)
 
     def _offers(self, peer: str) -> list[dict[str, Any]]:
         offers = []
@@ -350,6 +357,6 @@ def grant_rows(levels: list[LevelGrant]) -> list[str]:
     return [
         f"shrink factor {g.factor}: {g.samples} voxels, {g.numbers_per_evaluation} numbers per evaluation, at most"
         f" {g.evaluations} evaluations"
-        f" ({100 * g.numbers_per_evaluation * g.evaluations / g.samples:.2g} % of the level)"
+        f" ({100 * g.numbers_per_evaluation * g.evaluations / g.samples:.3g} % of the level)"
         for g in levels
     ]

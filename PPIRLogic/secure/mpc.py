@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from PPIRLogic.errors import DealerError, ProtocolError
+from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
 from PPIRLogic.peer.messages import wait_for_message
 from PPIRLogic.secure.base import (
     GROUP,
@@ -131,7 +131,10 @@ class MpcProduct(PrivateProduct):
             "columns": columns,
             "terms": [[t.column, t.operand] for t in terms],
         }
-        self.link.dealer.send("order", order)
+        try:
+            self.link.dealer.send("order", order)
+        except PPIRError as error:
+            raise DealerError(f"The dealer was lost: {error}") from error
 
 
 class MpcFixed(FixedSide):
@@ -187,7 +190,12 @@ class MpcFixed(FixedSide):
 
     def _correlation(self, header: Mapping[str, Any], count: int) -> Ring:
         assert self.link.dealer is not None and self._level is not None
-        message = wait_for_message(self.link.dealer, self.link.timeout, self.link.check)
+        try:
+            message = wait_for_message(self.link.dealer, self.link.timeout, self.link.check)
+        except PPIRError as error:
+            if self.link.dealer.interrupted and not isinstance(error, DealerError):
+                raise DealerError(f"The dealer was lost: {error}") from error
+            raise
         wanted = {"level": self._level.index, "evaluation": header.get("evaluation")}
         if message.kind != "correlation" or message.data != wanted or len(message.payload) != 8 * count:
             raise DealerError(

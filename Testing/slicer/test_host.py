@@ -442,15 +442,23 @@ def test_values_are_stored_as_slicer_stores_them(slicer_host: ModuleType) -> Non
 
 
 def test_bad_enum_name_in_a_scene_is_an_error(slicer_host: ModuleType, widget: Any) -> None:
-    import slicer
     from HostTemplateLib.choices import Method
 
     raw = add("vtkMRMLScriptedModuleNode", "P")
     node = wrap(Method)(raw)
     raw.SetParameter("value", "SLOW")
+    assert isinstance(slicer_host.uncaught.pop(), ValueError) and node.value is Method.FAST
     with pytest.raises(ValueError, match="SLOW"):
-        _ = node.value
-    assert slicer.util.settingsValue("nothing", 3, int) == 3
+        wrap(Method)(raw)
+
+
+def test_wrapper_stops_observing_with_its_life(slicer_host: ModuleType) -> None:
+    raw = add("vtkMRMLScriptedModuleNode", "P")
+    node = wrap(int)(raw)
+    raw.SetParameter("value", "7")
+    assert node.value == 7 and raw.HasObserver("ModifiedEvent")
+    del node
+    assert not raw.HasObserver("ModifiedEvent")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 import typing
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ import vtk
 
 from . import codecs
 from .connectors import Connector, connect_widget
-from .pythonqt import qt
+from .pythonqt import qt, report
 
 SlicerParameterNamePropertyName = "SlicerParameterName"
 _MODIFIED = vtk.vtkCommand.ModifiedEvent
@@ -37,14 +38,17 @@ class _Parameter:
         self.codec.write(node, self.name, value)
 
     def attribute(self) -> property:
-        return property(lambda wrapper: self.read(wrapper.parameterNode), self._set)
-
-    def _set(self, wrapper: Any, value: Any) -> None:
-        self.write(wrapper.parameterNode, value)
+        return property(
+            lambda wrapper: wrapper.getValue(self.name), lambda wrapper, value: wrapper.setValue(self.name, value)
+        )
 
 
 class _Wrapper:
-    """What the decorator adds to a class."""
+    """What the decorator adds to a class.
+
+    As in Slicer, values are cached until the node is modified. Loading a scene changes a singleton parameter node
+    without that event: a module that stays open needs a new wrapper after EndImportEvent.
+    """
 
     allParameters: dict[str, _Parameter]
 
@@ -58,6 +62,10 @@ class _Wrapper:
         for parameter in self.allParameters.values():
             if not parameter.codec.present(parameterNode, parameter.name):
                 parameter.write(parameterNode, parameter.default.value)
+        self._values = {p.name: p.read(parameterNode) for p in self.allParameters.values()}
+        this = weakref.ref(self)
+        tag = self.AddObserver(_MODIFIED, lambda caller, event: _refresh(this()))
+        weakref.finalize(self, parameterNode.RemoveObserver, tag)
 
     def _parameter(self, name: str) -> _Parameter:
         if name not in self.allParameters:
@@ -65,10 +73,13 @@ class _Wrapper:
         return self.allParameters[name]
 
     def getValue(self, name: str) -> Any:
-        return self._parameter(name).read(self.parameterNode)
+        return self._values[self._parameter(name).name]
 
     def setValue(self, name: str, value: Any) -> None:
-        self._parameter(name).write(self.parameterNode, value)
+        parameter = self._parameter(name)
+        with slicer.util.NodeModify(self.parameterNode):
+            parameter.write(self.parameterNode, value)
+            self._values[name] = parameter.read(self.parameterNode)
 
     def default(self, name: str) -> codecs.Default:
         return self._parameter(name).default
@@ -140,6 +151,15 @@ class _Wrapper:
 
     def Modified(self) -> None:
         self.parameterNode.Modified()
+
+
+def _refresh(wrapper: Any) -> None:
+    """Reads the cached values again; a value that can not be read is reported and stays as it was."""
+    for parameter in wrapper.allParameters.values() if wrapper is not None else ():
+        try:
+            wrapper._values[parameter.name] = parameter.read(wrapper.parameterNode)
+        except Exception as error:
+            report(error)
 
 
 _RESERVED = {n for n in vars(_Wrapper) if not n.startswith("__")} | {"allParameters", "_is_parameter_node_wrapper"}

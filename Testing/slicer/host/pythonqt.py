@@ -358,8 +358,6 @@ def _build() -> types.ModuleType:
         for name in dir(source):
             if not name.startswith("_") and isinstance(getattr(source, name), type):
                 setattr(module, name, getattr(source, name))
-    for absent in ("Slot", "QRegularExpressionValidatorPrivate"):
-        module.__dict__.pop(absent, None)
     return module
 
 

@@ -45,8 +45,8 @@ class ctkCollapsibleButton(qt.QWidget):
         self.minimumHeight = header.sizeHint.height() if self.layout() is None else 0
 
     def _host_toggle(self) -> None:
-        for child in self.findChildren(qt.QWidget, "", qt.Qt.FindDirectChildrenOnly):
-            if child is not self._host_header:
+        for child in self.children():
+            if child.isWidgetType() and child is not self._host_header:
                 child.visible = not self.collapsed
         self.maximumHeight = self._host_header.sizeHint.height() + 4 if self.collapsed else 16777215
         self._host_arrange()

@@ -1,0 +1,310 @@
+"""Privacy-Preserving Image Registration, the Slicer module. Thin: the work is in PPIRLib and the engine PPIRLogic."""
+
+from pathlib import Path
+from typing import Annotated
+
+import slicer
+import vtk
+from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLLinearTransformNode, vtkMRMLScalarVolumeNode
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+
+class PPIR(ScriptedLoadableModule):
+    """What the module is, for the module list."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("Privacy-Preserving Image Registration")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
+        self.parent.dependencies = []
+        self.parent.contributors = ["PPIRExtension contributors"]
+        self.parent.helpText = _(
+            "Aligns my volume to the volume of another hospital without showing either to the other. Only encrypted or"
+            " secret-shared data crosses the network; what each side learns is counted and bounded."
+        )
+        self.parent.acknowledgementText = _(
+            "Method: R. Taiello, M. Önen, F. Capano, O. Humbert, M. Lorenzi, Privacy Preserving Image Registration,"
+            " Medical Image Analysis 2024."
+        )
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData():
+    """The pair used by the self-test, in the Sample Data module."""
+    try:
+        import SampleData
+    except ImportError:
+        return
+    folder = Path(__file__).parent / "Resources" / "SampleData"
+    for name in ("PPIRBrainFixed", "PPIRBrainMoving"):
+        SampleData.SampleDataLogic.registerCustomSampleDataSource(
+            category="PPIR",
+            sampleName=name,
+            uris=(folder / f"{name}.nrrd").as_uri(),
+            fileNames=f"{name}.nrrd",
+            nodeNames=name,
+        )
+
+
+@parameterNodeWrapper
+class PPIRParameterNode:
+    """Everything a person chooses; saved with the scene. Keys and fingerprints are not here."""
+
+    peer: str = ""
+    image: str = ""
+    dealer: str = ""
+    movingVolume: vtkMRMLScalarVolumeNode
+    movingMask: vtkMRMLLabelMapVolumeNode
+    initialTransform: vtkMRMLLinearTransformNode
+    preset: str = ""
+    transform: Annotated[str, Choice(["translation", "rigid", "similarity", "affine"])] = "affine"
+    loss: Annotated[str, Choice(["ncc", "ssd"])] = "ncc"
+    protocol: Annotated[str, Choice(["fhe", "mpc"])] = "fhe"
+    sampling: Annotated[str, Choice(["full", "urs", "gms"])] = "full"
+    percent: Annotated[float, WithinRange(0.1, 100.0)] = 100.0
+    fixedMask: Annotated[str, Choice(["none", "fill", "private", "disclosed"])] = "none"
+    levels: str = ""
+    evaluations: Annotated[int, WithinRange(3, 1000)] = 40
+    stepTolerance: Annotated[float, WithinRange(0.0, 1.0)] = 0.0
+    lossTolerance: Annotated[float, WithinRange(0.0, 1.0)] = 0.000001
+    outputTransform: vtkMRMLLinearTransformNode
+    outputVolume: vtkMRMLScalarVolumeNode
+    sharedVolume: vtkMRMLScalarVolumeNode
+    sharedMask: vtkMRMLLabelMapVolumeNode
+    sharedName: str = "fixed"
+    shareAddress: str = "0.0.0.0:7443"
+    shareMpc: bool = False
+    shareDealer: str = ""
+    budgetPercent: Annotated[float, WithinRange(0.0, 100.0)] = 5.0
+    budgetSession: Annotated[int, WithinRange(0, 100000000)] = 20000
+
+
+class PPIRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Two panels, Register and Share, over one parameter node."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self._parameterNode = None
+        self._guiTag = None
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        from PPIRLib.registerpanel import RegisterPanel
+        from PPIRLib.sharepanel import SharePanel
+
+        widget = slicer.util.loadUI(self.resourcePath("UI/PPIR.ui"))
+        self.layout.addWidget(widget)
+        self.ui = slicer.util.childWidgetVariables(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
+        self.logic = PPIRLogic()
+        self.registerPanel = RegisterPanel(self.ui, self.logic, lambda: self._parameterNode)
+        self.sharePanel = SharePanel(self.ui, self.logic, lambda: self._parameterNode)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        # a loaded scene changes the parameter node without telling its observers
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        self.initializeParameterNode()
+
+    def cleanup(self):
+        """The module goes away or is reloaded: no process may outlive it."""
+        self.registerPanel.close()
+        self.sharePanel.close()
+        self.setParameterNode(None)
+        self.removeObservers()
+
+    def enter(self):
+        self.initializeParameterNode()
+        self.sharePanel.refreshPeers()
+
+    def exit(self):
+        self.setParameterNode(None)
+
+    def onSceneStartClose(self, caller, event):
+        self.registerPanel.close()
+        self.sharePanel.close()
+        self.setParameterNode(None)
+
+    def onSceneEndClose(self, caller, event):
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, caller, event):
+        """A loaded scene brings parameters of its own."""
+        if self.parent.isEntered and not self.registerPanel.busy and not self.sharePanel.sharing:
+            self.initializeParameterNode()
+
+    def initializeParameterNode(self):
+        self.setParameterNode(self.logic.getParameterNode())
+
+    def setParameterNode(self, node):
+        if self._parameterNode is not None:
+            self._parameterNode.disconnectGui(self._guiTag)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onModified)
+        self._parameterNode = node
+        if node is not None:
+            self._guiTag = node.connectGui(self.ui)
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onModified)
+            self.onModified()
+
+    def onModified(self, caller=None, event=None):
+        self.registerPanel.update()
+        self.sharePanel.update()
+
+
+class PPIRLogic(ScriptedLoadableModuleLogic):
+    """For the console and other modules: the same names as the engine, with MRML nodes."""
+
+    def __init__(self):
+        ScriptedLoadableModuleLogic.__init__(self)
+
+    def getParameterNode(self):
+        return PPIRParameterNode(super().getParameterNode())
+
+    def register(
+        self,
+        movingVolume,
+        peer,
+        *,
+        image="",
+        mask=None,
+        initialTransform=None,
+        outputTransform=None,
+        outputVolume=None,
+        home=None,
+        waitForCompletion=True,
+        onProgress=None,
+        onFinished=None,
+        **settings,
+    ):
+        """Align a volume to the fixed image that a peer ('host:port') serves.
+
+        settings: transform, loss, protocol, sampling, percent, dealer, fixed_mask, levels, evaluations, … as in
+        PPIRLib.run.Settings. Returns the transform node; raises RuntimeError with the reason if there is none. With
+        waitForCompletion=False returns at once the running `RegisterRun`, which reports to onProgress and onFinished.
+        """
+        from PPIRLib.run import RegisterRun, Settings
+
+        run = RegisterRun(
+            movingVolume,
+            Settings(peer=peer, image=image, **settings),
+            mask=mask,
+            initial_transform=initialTransform,
+            output_transform=outputTransform,
+            output_volume=outputVolume,
+            home=home,
+            on_progress=onProgress or (lambda event: None),
+            on_finished=onFinished or (lambda outcome: None),
+        )
+        return self._wait(run) if waitForCompletion else self._begin(run)
+
+    def registerUsingParameterNode(self, node, *, waitForCompletion=False, onProgress=None, onFinished=None, home=None):
+        """The same with everything from the module's parameter node."""
+        return self.register(
+            node.movingVolume,
+            node.peer,
+            image=node.image,
+            mask=node.movingMask,
+            initialTransform=node.initialTransform,
+            outputTransform=node.outputTransform,
+            outputVolume=node.outputVolume,
+            home=home,
+            waitForCompletion=waitForCompletion,
+            onProgress=onProgress,
+            onFinished=onFinished,
+            dealer=node.dealer,
+            transform=node.transform,
+            loss=node.loss,
+            protocol=node.protocol,
+            sampling=node.sampling,
+            percent=node.percent,
+            fixed_mask=node.fixedMask,
+            levels=node.levels,
+            evaluations=node.evaluations,
+            step_tolerance=node.stepTolerance,
+            loss_tolerance=node.lossTolerance,
+        )
+
+    def simulate(self, fixedVolume, movingVolume, *, fixedMask=None, mask=None, onProgress=None, **settings):
+        """Both parties as processes on this machine, for one who holds both volumes. Returns the transform node."""
+        import shutil
+        import tempfile
+
+        from PPIRLib import engine
+        from PPIRLib.run import RegisterRun, Settings, write_fixed
+
+        engine.add_to_path()
+        folder = Path(tempfile.mkdtemp(prefix="ppir-"))
+        try:
+            fixed, fixedMaskFile = write_fixed(fixedVolume, fixedMask, folder)
+            run = RegisterRun(
+                movingVolume,
+                Settings(**settings),
+                mask=mask,
+                fixed_file=fixed,
+                fixed_mask_file=fixedMaskFile,
+                on_progress=onProgress or (lambda event: None),
+            )
+            return self._wait(run)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def share(self, volume, *, mask=None, home=None, onEvent=None, onFinished=None, **settings):
+        """Serve a volume as a fixed image until `stop()` of the returned `ShareRun` is called."""
+        from PPIRLib.run import ShareRun, ShareSettings
+
+        run = ShareRun(
+            volume,
+            ShareSettings(**settings),
+            mask=mask,
+            home=home,
+            on_event=onEvent or (lambda event: None),
+            on_finished=onFinished or (lambda code: None),
+        )
+        return self._begin(run)
+
+    @staticmethod
+    def _begin(run):
+        run.start()
+        return run
+
+    @staticmethod
+    def _wait(run):
+        """Run to the end, keeping the application alive; works without a main window."""
+        run.start()
+        while run.job.exit_code is None:
+            slicer.app.processEvents()
+            run.job.runner.wait(0.05)
+        if run.outcome.error:
+            raise RuntimeError(run.outcome.error)
+        return slicer.mrmlScene.GetNodeByID(run.outcome.transform_id)
+
+
+class PPIRTest(ScriptedLoadableModuleTest):
+    """Two local processes on loopback; a known transform must come back."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear(0)
+
+    def runTest(self):
+        self.setUp()
+        self.test_RecoversAKnownTransform()
+
+    def test_RecoversAKnownTransform(self):
+        from PPIRLib.selftest import check_known_transform
+
+        self.delayDisplay("Registering two simulated volumes through local processes")
+        error = check_known_transform(PPIRLogic())
+        self.assertLess(error, 0.05)
+        self.delayDisplay(f"Test passed: {error:.4f} mm")

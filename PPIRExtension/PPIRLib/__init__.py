@@ -1,0 +1,1 @@
+"""The parts of the PPIR module that are no module themselves."""

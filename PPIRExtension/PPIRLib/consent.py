@@ -1,0 +1,51 @@
+"""What a person is told before the first run with a peer, in plain words and with the worst case in numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slicer.i18n import tr as _
+
+
+def consent_text(node: Any, peer: dict[str, Any], offer: dict[str, Any]) -> str:
+    """The text of the consent dialog."""
+    lines = [
+        _("You are about to register '{volume}' to the image '{image}' of {name}.").format(
+            volume=node.movingVolume.GetName(), image=offer["name"], name=peer["name"]
+        ),
+        _("Fingerprint of the other site: {fingerprint}").format(fingerprint=peer["fingerprint"]),
+        "",
+        _("What is sent: values computed from my volume, {how}. My volume itself is not sent.").format(
+            how=_("masked and mixed into encrypted data")
+            if node.protocol == "fhe"
+            else _("masked; a dealer at a third site helps, and must not work with either hospital")
+        ),
+        _("What the other site learns: that and when I register, how many steps it takes, the settings of the run."),
+        _("What I learn: the transform, the grid of the other image ({size} voxels), and {numbers}").format(
+            size=" × ".join(str(n) for n in offer["geometry"]["size"]), numbers=worst_case(node, offer)
+        ),
+        "",
+        _("Both sides are trusted to follow the protocol. This is research software, not a medical device."),
+    ]
+    return "\n".join(lines)
+
+
+def worst_case(node: Any, offer: dict[str, Any]) -> str:
+    """At most how many numbers of the fixed image this run can disclose."""
+    from PPIRLogic.images import Geometry
+    from PPIRLogic.levels import default_factors
+    from PPIRLogic.peer.messages import Request
+    from PPIRLogic.policy import numbers_per_evaluation
+
+    geometry = Geometry.from_dict(offer["geometry"])
+    chosen = tuple(int(v) for v in node.levels.split(",") if v.strip()) or default_factors(geometry)
+    request = Request(
+        offer["name"], node.protocol, node.transform, node.loss, chosen, fixed_mask=node.fixedMask,
+        evaluations=node.evaluations,
+    )  # fmt: skip
+    each = numbers_per_evaluation(request, geometry.dimension)
+    most = min(each * node.evaluations * len(chosen), int(offer["budget"]["numbers_per_session"]))
+    return _(
+        "at most {most} sums over its voxels ({each} per step, at most {steps} steps at each of {levels} resolutions;"
+        " the owner's budget may allow fewer)."
+    ).format(most=most, each=each, steps=node.evaluations, levels=len(chosen))

@@ -1,0 +1,95 @@
+"""Finding the engine and what it needs: nothing is imported or installed before a person asks for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+ENGINE = "PPIRLogic"
+_MODULE_FOLDER = Path(__file__).resolve().parent.parent
+# package to install → module it provides
+_FHE = {
+    "numba>=0.61": "numba",
+    "cryptography>=43": "cryptography",
+    "pyOpenSSL>=24.3": "OpenSSL",
+    "msgpack>=1.0.8": "msgpack",
+    "platformdirs>=4": "platformdirs",
+    "rich>=13.7": "rich",
+    "matplotlib>=3.8": "matplotlib",
+    "tenseal==0.3.18": "tenseal",
+}
+_MPC = {"omegaconf>=2.3": "omegaconf", "pyyaml>=6": "yaml"}
+
+
+class Declined(Exception):
+    """A person did not want the packages installed, or their installation failed."""
+
+
+def folder() -> Path:
+    """The folder that holds the engine package: beside this module when installed, one up in the source tree."""
+    for place in (_MODULE_FOLDER, _MODULE_FOLDER.parent):
+        if (place / ENGINE / "__init__.py").is_file():
+            return place
+    raise Declined(f"The package {ENGINE} is missing from the extension. Install PPIRExtension again.")
+
+
+def add_to_path() -> None:
+    """Make `import PPIRLogic` work in this process."""
+    place = str(folder())
+    if place not in sys.path:
+        sys.path.append(place)
+
+
+def missing(protocol: str = "fhe") -> list[str]:
+    """The packages that a run under this protocol still needs."""
+    needed = dict(_FHE) | (_MPC if protocol == "mpc" else {})
+    lacking = [package for package, module in needed.items() if importlib.util.find_spec(module) is None]
+    if protocol == "mpc":
+        lacking += [name for name in ("torch", "crypten") if importlib.util.find_spec(name) is None]
+    return lacking
+
+
+def ensure(protocol: str = "fhe") -> None:
+    """Install what is missing, after asking; Declined with what to do if it is not wanted or fails."""
+    lacking = missing(protocol)
+    if lacking:
+        ordinary = [p for p in lacking if p not in ("torch", "crypten")]
+        try:
+            if ordinary:
+                _install(ordinary)
+            if "torch" in lacking:
+                _install_torch()
+            if "crypten" in lacking:
+                slicer.util.pip_install("--no-deps crypten==0.4.1")
+        except Exception as error:
+            raise Declined(f"The packages {', '.join(lacking)} were not installed: {error}") from error
+        if still := missing(protocol):
+            raise Declined(f"The packages {', '.join(still)} are needed and were not installed. Apply again to retry.")
+    add_to_path()
+
+
+def _install(packages: list[str]) -> None:
+    packaging: Any = getattr(slicer, "packaging", None)
+    if packaging is not None and hasattr(packaging, "pip_ensure"):
+        packaging.pip_ensure(packages, requester="PPIR")
+        return
+    text = "Private registration needs the Python packages\n  " + "\n  ".join(packages) + "\nInstall them now?"
+    if not slicer.util.confirmOkCancelDisplay(text, windowTitle="Install packages"):
+        raise Declined("declined")
+    slicer.util.pip_install(packages)
+
+
+def _install_torch() -> None:
+    """torch comes from the PyTorch extension, which picks the right build; never from a direct pip."""
+    try:
+        import PyTorchUtils
+    except ImportError:
+        raise Declined(
+            "install the extension PyTorch from the Extensions Manager first, or use the protocol fhe"
+        ) from None
+    if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True) is None:
+        raise Declined("torch was not installed")

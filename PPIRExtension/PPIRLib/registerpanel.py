@@ -1,0 +1,328 @@
+"""The Register panel: what happens when its buttons are pressed. Widgets come from Resources/UI/PPIR.ui."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from PPIRLib import engine, presets
+from PPIRLib.consent import consent_text
+from PPIRLib.job import Event, Job
+from PPIRLib.plot import LossPlot
+from PPIRLib.run import Outcome, undo
+
+HISTORY_KEY = "PPIR/peers"
+CONSENT_KEY = "PPIR/consent"
+HISTORY_LENGTH = 10
+
+
+class RegisterPanel:
+    """States: idle, checking (the peer is asked what it offers), running."""
+
+    def __init__(self, ui: Any, logic: Any, parameters: Callable[[], Any]) -> None:
+        self.ui, self.logic, self._parameters = ui, logic, parameters
+        self._run: Any = None
+        self._check: Job | None = None
+        self._offers: list[Event] = []
+        self._peer: Event = {}
+        self._plot: LossPlot | None = None
+        self._node: Any = None  # the parameters that Apply or Test was pressed with
+        self._last_transform = ""
+        self._fill_choices()
+        ui.applyButton.connect("clicked(bool)", self.on_apply)
+        ui.testButton.connect("clicked(bool)", self.on_test)
+        ui.undoButton.connect("clicked(bool)", self.on_undo)
+        ui.plotButton.connect("clicked(bool)", self.on_plot)
+        ui.presetComboBox.connect("currentIndexChanged(int)", self.on_preset)
+        ui.progressBar.visible = False
+        self.update()
+
+    def _fill_choices(self) -> None:
+        self.ui.presetComboBox.addItems([_("Custom"), *presets.names()])
+        for address in history():
+            self.ui.peerHistoryComboBox.addItem(address)
+        self.ui.peerHistoryComboBox.connect("currentIndexChanged(int)", self.on_history)
+
+    # -------------------------------------------------------------------------------------------- state
+
+    @property
+    def busy(self) -> bool:
+        return self._run is not None or self._check is not None
+
+    def problem(self) -> str:
+        """Why Apply cannot be pressed; empty if it can."""
+        node = self._parameters()
+        if node is None:
+            return _("There is no scene.")
+        if not node.peer.strip():
+            return _("Enter the address of the other hospital's peer, such as hospital-b.example:7443.")
+        if node.movingVolume is None:
+            return _("Select my volume.")
+        if node.protocol == "mpc" and not node.dealer.strip():
+            return _("The mpc protocol needs the address of a dealer.")
+        if not all(v.strip().isdecimal() for v in node.levels.split(",") if node.levels.strip()):
+            return _("Shrink factors are whole numbers, coarse to fine, such as 4,2,1.")
+        return ""
+
+    def update(self) -> None:
+        """Bring the buttons in line with the parameters and the state."""
+        ui, problem = self.ui, self.problem()
+        node = self._parameters()
+        ui.applyButton.text = _("Cancel") if self.busy else _("Apply")
+        ui.applyButton.enabled = self.busy or not problem
+        ui.applyButton.toolTip = problem or _("Register my volume to the peer's fixed image")
+        if not self.busy and problem:
+            self.say(problem)
+        elif not self.busy and self._said in ("", self._last_problem):
+            self.say(_("Ready."))
+        self._last_problem = problem
+        ui.testButton.enabled = not self.busy and node is not None and bool(node.peer.strip())
+        ui.percentSpinBox.enabled = node is not None and node.sampling != "full"
+        ui.dealerLineEdit.enabled = node is not None and node.protocol == "mpc"
+        ui.undoButton.enabled = bool(self._last_transform) and not self.busy
+
+    _last_problem = _said = ""
+
+    def say(self, text: str, error: bool = False) -> None:
+        """The one line under Apply; errors are red."""
+        self._said = text
+        self.ui.statusLabel.text = marked(text, error)
+        if error:
+            self.log(text)
+
+    def log(self, text: str) -> None:
+        self.ui.logTextEdit.append(marked(text, False))
+
+    # ------------------------------------------------------------------------------------------ buttons
+
+    def on_history(self, index: int) -> None:
+        node = self._parameters()
+        if node is not None and index > 0:
+            node.peer = self.ui.peerHistoryComboBox.itemText(index)
+
+    def on_preset(self, index: int) -> None:
+        node = self._parameters()
+        for name, value in presets.values(self.ui.presetComboBox.currentText).items():
+            if node is not None:
+                setattr(node, name, value)
+
+    def on_test(self, checked: bool = False) -> None:
+        self._ask_peer(self._show_offers)
+
+    def on_apply(self, checked: bool = False) -> None:
+        if self.busy:
+            self.cancel()
+            return
+        if problem := self.problem():
+            self.say(problem, error=True)
+            return
+        self._ask_peer(self._consent_and_run)
+
+    def on_undo(self, checked: bool = False) -> None:
+        node = slicer.mrmlScene.GetNodeByID(self._last_transform) if self._last_transform else None
+        done = node is not None and undo(node)
+        self._last_transform = ""
+        self.say(_("The volume is back where it was.") if done else _("There is nothing to undo."))
+        self.update()
+
+    def on_plot(self, checked: bool = False) -> None:
+        if self._plot is not None:
+            self._plot.show()
+
+    def cancel(self) -> None:
+        self.say(_("Cancelling …"))
+        if self._run is not None:
+            self._run.cancel()
+        if self._check is not None:
+            self._check.cancel()
+
+    def close(self) -> None:
+        """End what runs, now: the scene closes or the module goes away."""
+        if self._check is not None:
+            check, self._check = self._check, None
+            check.stop()
+        if self._run is not None:
+            run, self._run = self._run, None
+            run.stop()
+        self._last_transform, self._plot, self._node = "", None, None
+        self.ui.progressBar.visible = False
+
+    # ------------------------------------------------------------------------------------------ the peer
+
+    def _ask_peer(self, then: Callable[[], None]) -> None:
+        """Ask the peer who it is and what it offers, in the background, then go on."""
+        node = self._node = self._parameters()
+        try:
+            engine.ensure(node.protocol)
+        except engine.Declined as error:
+            self.say(str(error), error=True)
+            return
+        self._offers, self._peer, failure = [], {}, []
+        self.say(_("Calling {peer} …").format(peer=node.peer))
+
+        def on_event(event: Event) -> None:
+            if event.get("event") == "peer":
+                self._peer = event
+            elif event.get("event") == "image":
+                self._offers.append(event)
+            elif event.get("event") == "error":
+                failure.append(str(event.get("text", "")))
+
+        def on_finished(code: int) -> None:
+            if self._check is None:
+                return
+            cancelled, self._check = self._check.cancelled, None
+            if cancelled:
+                self.say(_("Cancelled."))
+            elif code != 0:
+                self.say(failure[0] if failure else _("The peer could not be asked."), error=True)
+            else:
+                remember(node.peer)
+                then()
+            self.update()
+
+        self._check = Job(["check", node.peer.strip()], on_event, on_finished)
+        self._check.start()
+        self.update()
+
+    def _show_offers(self) -> None:
+        lines = [_("{name}: trusted, fingerprint {fingerprint}").format(**self._peer)]
+        for offer in self._offers:
+            size = " × ".join(str(n) for n in offer["geometry"]["size"])
+            lines.append(
+                _("Image '{name}': {size} voxels; permitted: {protocols}; {losses}; {transforms}").format(
+                    name=offer["name"],
+                    size=size,
+                    protocols=", ".join(offer["protocols"]),
+                    losses=", ".join(offer["losses"]),
+                    transforms=", ".join(offer["transforms"]),
+                )
+            )
+            left = offer["budget"]["numbers_per_image"] - offer["numbers_opened"]
+            lines.append(_("Budget left: {left:,.0f} numbers").format(left=left))
+        self.ui.peerStatusLabel.text = "<br>".join(html.escape(line) for line in lines)
+        self.say(_("The peer answers."))
+
+    def _offer(self) -> Event | None:
+        """The image to register to: the one named, or the only one."""
+        name = self._node.image.strip()
+        named = [o for o in self._offers if not name or o["name"] == name]
+        return named[0] if len(named) == 1 else None
+
+    def _consent_and_run(self) -> None:
+        node, offer = self._node, self._offer()
+        self._show_offers()
+        if node.movingVolume is None:
+            self.say(_("The volume was deleted. Nothing was sent."), error=True)
+            return
+        if offer is None:
+            names = ", ".join(o["name"] for o in self._offers) or _("none")
+            self.say(_("Name one of the images this peer offers: {names}.").format(names=names), error=True)
+            return
+        settings = slicer.app.userSettings()
+        key = f"{CONSENT_KEY}/{self._peer['fingerprint']}/{offer['name']}/{node.protocol}"
+        if not settings.value(key):
+            text = consent_text(node, self._peer, offer)
+            if not slicer.util.confirmOkCancelDisplay(text, windowTitle=_("What will be sent and learned")):
+                self.say(_("Nothing was sent."))
+                return
+            settings.setValue(key, "1")
+        self._start()
+
+    # ------------------------------------------------------------------------------------------- the run
+
+    def _start(self) -> None:
+        node = self._node
+        try:
+            self._run = self.logic.registerUsingParameterNode(
+                node, onProgress=self._on_event, onFinished=self._on_finished
+            )
+        except Exception as error:
+            self._run = None
+            self.say(str(error), error=True)
+            return
+        if self._plot is not None:
+            self._plot.remove()
+        self._plot = LossPlot(node.movingVolume.GetName())
+        self.ui.progressBar.visible = True
+        self.ui.progressBar.value = 0
+        self.say(_("Running …"))
+        self.log(_("Registering '{name}' to {peer}").format(name=node.movingVolume.GetName(), peer=node.peer))
+
+    def _on_event(self, event: Event) -> None:
+        if event.get("event") != "progress" or self._run is None:
+            return
+        stage = event.get("stage")
+        if stage == "opened":
+            self.log(event["detail"])
+        elif stage == "level":
+            self.ui.progressBar.maximum = event["levels"]
+            self.ui.progressBar.value = event["level"] - 1
+            self.log(event["detail"])
+        elif stage == "evaluation":
+            if self._plot is not None:
+                self._plot.add(event["level"], event["value"])
+            self.say(
+                _(
+                    "Level {level} of {levels}, evaluation {evaluation}, loss {value:.6f} — {sent:.1f} MB sent,"
+                    " {received:.1f} MB received, {numbers} numbers disclosed, {seconds:.0f} s"
+                ).format(sent=event["bytes_sent"] / 1e6, received=event["bytes_received"] / 1e6, **event)
+            )
+
+    def _on_finished(self, outcome: Outcome) -> None:
+        if self._run is None:
+            return
+        self._run = None
+        self.ui.progressBar.visible = False
+        if outcome.transform_id:
+            self._last_transform = outcome.transform_id
+            self._after_result(outcome)
+        elif outcome.cancelled:
+            self.say(_("Cancelled. Nothing was changed."))
+        else:
+            self.say(outcome.error, error=True)
+        self.update()
+
+    def _after_result(self, outcome: Outcome) -> None:
+        node = self._node
+        transform = slicer.mrmlScene.GetNodeByID(outcome.transform_id)
+        totals = outcome.report.get("totals", {})
+        done = _("Done: transform '{name}', {seconds:.1f} s, {numbers} numbers disclosed.").format(
+            name=transform.GetName(), seconds=totals.get("seconds", 0.0), numbers=totals.get("numbers", 0)
+        )
+        early = _("Ended early; the best transform so far is '{name}'. {why}").format(
+            name=transform.GetName(), why=outcome.error
+        )
+        if node is not None and node.outputTransform is None:
+            node.outputTransform = transform
+        self.log(early if outcome.error else done)
+        self.say(early if outcome.error else done, error=bool(outcome.error) and not outcome.cancelled)
+        self._blend(outcome)
+
+    @staticmethod
+    def _blend(outcome: Outcome) -> None:
+        """Show the registered volume over what is in the slice views."""
+        shown = outcome.volume_id
+        if shown:
+            slicer.util.setSliceViewerLayers(foreground=slicer.mrmlScene.GetNodeByID(shown), foregroundOpacity=0.5)
+
+
+def marked(text: str, error: bool) -> str:
+    """Text for a label: never taken for HTML, red if it is an error."""
+    colour = ' style="color:#b00020"' if error else ""
+    return f"<span{colour}>{html.escape(text)}</span>"
+
+
+def history() -> list[str]:
+    """Addresses used before, newest first."""
+    value = slicer.app.userSettings().value(HISTORY_KEY) or ""
+    return [v for v in str(value).split("\n") if v]
+
+
+def remember(address: str) -> None:
+    known = [address.strip(), *(v for v in history() if v != address.strip())]
+    slicer.app.userSettings().setValue(HISTORY_KEY, "\n".join(known[:HISTORY_LENGTH]))

@@ -1,0 +1,332 @@
+"""One registration or one sharing, from MRML nodes to a `ppir` process and back. Holds node IDs, never nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+import slicer
+
+from PPIRLib import conversion, engine
+from PPIRLib.job import Event, Job, QProcessRunner
+
+FORMER_PARENT = "PPIR.FormerParent"  # attribute of a result transform: the moving volume's parent before
+REPORT_ROLE = "PPIR.Report"
+
+
+@dataclass
+class Settings:
+    """What a registration needs besides its nodes. The names are those of the engine's Parameters."""
+
+    peer: str = ""
+    image: str = ""
+    dealer: str = ""
+    transform: str = "affine"
+    loss: str = "ncc"
+    protocol: str = "fhe"
+    sampling: str = "full"
+    percent: float = 100.0
+    initial: str = "centres"  # centres | identity (the volume's place in the scene)
+    fixed_mask: str = "none"
+    levels: str = ""
+    evaluations: int = 40
+    step_tolerance: float = 0.0  # 0: the engine's default
+    loss_tolerance: float = 1e-6
+
+    def arguments(self) -> list[str]:
+        """As options of `ppir register`."""
+        options = [
+            "--transform", self.transform, "--loss", self.loss, "--protocol", self.protocol,
+            "--sampling", self.sampling, "--evaluations", str(self.evaluations),
+            "--loss-tolerance", repr(self.loss_tolerance), "--fixed-mask", self.fixed_mask,
+        ]  # fmt: skip
+        if self.sampling != "full":
+            options += ["--percent", repr(self.percent)]
+        if self.step_tolerance > 0:
+            options += ["--step-tolerance", repr(self.step_tolerance)]
+        if self.levels.strip():
+            options += ["--levels", self.levels.replace(" ", "")]
+        return options
+
+
+@dataclass
+class Outcome:
+    """What came of a run. `transform_id` is empty if there is no transform."""
+
+    transform_id: str = ""
+    volume_id: str = ""
+    report_id: str = ""
+    report: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    cancelled: bool = False
+
+
+class RegisterRun:
+    """Writes the moving volume to a private folder, runs party 1 on it, puts the result into the scene."""
+
+    def __init__(
+        self,
+        moving: Any,
+        settings: Settings,
+        *,
+        mask: Any = None,
+        initial_transform: Any = None,
+        output_transform: Any = None,
+        output_volume: Any = None,
+        home: Path | None = None,
+        fixed_file: Path | None = None,
+        fixed_mask_file: Path | None = None,
+        on_progress: Callable[[Event], None] = lambda event: None,
+        on_finished: Callable[[Outcome], None] = lambda outcome: None,
+        runner: Any = QProcessRunner,
+    ) -> None:
+        engine.add_to_path()
+        _check_nodes(moving, output_transform)
+        self.settings, self._on_progress, self._on_finished = settings, on_progress, on_finished
+        self._forgotten = False
+        self.moving_id = moving.GetID()
+        self._transform_id = output_transform.GetID() if output_transform else ""
+        self._volume_id = output_volume.GetID() if output_volume else ""
+        self.outcome = Outcome()
+        self.folder = Path(tempfile.mkdtemp(prefix="ppir-"))  # 0700
+        try:
+            inputs = self._write_inputs(moving, mask, initial_transform)
+        except BaseException:
+            self.clean_up()
+            raise
+        outputs = ["--output", str(self.folder / "T.h5"), "--report", str(self.folder / "R.json")]
+        if output_volume is not None:
+            outputs += ["--warped", str(self.folder / "W.nrrd")]
+        if fixed_file is None:
+            command = ["register", inputs.pop(0), "--peer", settings.peer.strip()]
+            command += ["--image", settings.image.strip()] if settings.image.strip() else []
+            command += ["--dealer", settings.dealer.strip()] if settings.dealer.strip() else []
+        else:
+            command = ["simulate", "--moving", inputs.pop(0), "--fixed", str(fixed_file)]
+            command += ["--fixed-mask-file", str(fixed_mask_file)] if fixed_mask_file else []
+        arguments = [*command, *inputs, *settings.arguments(), *outputs]
+        self.job = Job(arguments, self._event, self._finished, home=home, runner=runner)
+
+    def _write_inputs(self, moving: Any, mask: Any, initial: Any) -> list[str]:
+        """The moving volume's file, and options for mask and initial transform."""
+        from PPIRLogic.images import Volume, write_volume
+        from PPIRLogic.transforms import write_transform
+
+        volume = conversion.volume_from_node(moving)
+        path = self.folder / "moving.mha"
+        write_volume(volume, path)
+        arguments = [str(path)]
+        if mask is not None:
+            inside = conversion.mask_from_node(mask, moving)
+            write_volume(Volume(inside.astype("float32"), volume.geometry, "mask"), self.folder / "mask.mha")
+            arguments += ["--mask", str(self.folder / "mask.mha")]
+        start = self._start(moving, initial, volume.geometry.dimension)
+        if isinstance(start, sitk.Transform):
+            write_transform(start, self.folder / "initial.h5")
+            return [*arguments, "--initial", str(self.folder / "initial.h5")]
+        return [*arguments, "--initial", start]
+
+    def _start(self, moving: Any, initial: Any, dimension: int) -> Any:
+        """A given transform, else the volume's place in the scene, else what the settings say.
+
+        A given transform replaces the volume's parent, as the result will.
+        """
+        if initial is not None:
+            return conversion.initial_from_node(initial, dimension)
+        placement = conversion.placement_of(moving, dimension)
+        return placement if placement is not None else self.settings.initial
+
+    def start(self) -> None:
+        self.job.start()
+
+    def cancel(self) -> None:
+        self.job.cancel()
+
+    def stop(self) -> None:
+        """End the process now and forget the run: the scene is closing or the module goes away."""
+        self._forgotten = True
+        self.job.stop()
+        self.clean_up()
+
+    def clean_up(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _event(self, event: Event) -> None:
+        if self._forgotten:
+            return
+        if event.get("event") == "error":
+            self.outcome.error = str(event.get("text", ""))
+        self._on_progress(event)
+
+    def _finished(self, code: int) -> None:
+        if self._forgotten:
+            return
+        try:
+            self.outcome.cancelled = self.job.cancelled
+            if code != 0 and not self.outcome.error:
+                self.outcome.error = f"The background process ended unexpectedly (exit code {code})."
+            if (self.folder / "T.h5").exists():
+                self._into_scene()
+        except Exception as error:
+            self.outcome.error = str(error)
+        finally:
+            self.clean_up()
+            self._on_finished(self.outcome)
+
+    def _into_scene(self) -> None:
+        """Results into the nodes asked for, or new ones. The volume may have been deleted meanwhile."""
+        scene = slicer.mrmlScene
+        moving = scene.GetNodeByID(self.moving_id)
+        transform = sitk.ReadTransform(str(self.folder / "T.h5"))
+        node = scene.GetNodeByID(self._transform_id) if self._transform_id else None
+        if node is not None and moving is not None and moving.GetTransformNodeID() == node.GetID():
+            node = None  # overwriting the volume's present parent could not be undone
+        name = moving.GetName() if moving is not None else "volume"
+        if node is None:
+            node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", scene.GenerateUniqueName(f"{name} registered"))
+        node.SetAndObserveTransformNodeID(None)  # the result counts from world coordinates
+        conversion.linear_to_node(transform, node)
+        self.outcome.transform_id = node.GetID()
+        self._report(name)
+        if self._volume_id and (volume := scene.GetNodeByID(self._volume_id)) is not None:
+            self._warped(volume)
+        if moving is None:
+            self.outcome.error = self.outcome.error or "The moving volume was deleted; the transform was kept."
+            return
+        node.SetNodeReferenceID(node.GetMovingNodeReferenceRole(), moving.GetID())
+        node.SetAttribute(FORMER_PARENT, moving.GetTransformNodeID() or "")
+        if not self.outcome.volume_id:
+            moving.SetAndObserveTransformNodeID(node.GetID())
+
+    def _warped(self, node: Any) -> None:
+        from PPIRLogic.images import read_volume
+
+        with contextlib.suppress(FileNotFoundError):
+            conversion.volume_to_node(read_volume(self.folder / "W.nrrd"), node, self._slice_z())
+            node.SetAndObserveTransformNodeID(None)
+            self.outcome.volume_id = node.GetID()
+
+    def _slice_z(self) -> float:
+        """Where a 2D result lies in the scene: at the height of my own slice."""
+        moving = slicer.mrmlScene.GetNodeByID(self.moving_id)
+        return float(moving.GetOrigin()[2]) if moving is not None else 0.0
+
+    def _report(self, name: str) -> None:
+        text = (self.folder / "R.json").read_text(encoding="utf-8")
+        self.outcome.report = json.loads(text)
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", f"{name} registration report")
+        node.SetText(text)
+        node.SetAttribute(REPORT_ROLE, "1")
+        self.outcome.report_id = node.GetID()
+
+
+def _check_nodes(moving: Any, output_transform: Any) -> None:
+    """InputError before anything is sent, not after a long run."""
+    from PPIRLogic.errors import InputError
+
+    if moving is None:
+        raise InputError("There is no volume. Choose one.")
+    unfit = ("vtkMRMLBSplineTransformNode", "vtkMRMLGridTransformNode")
+    if output_transform is not None and (
+        not output_transform.IsA("vtkMRMLTransformNode") or any(output_transform.IsA(kind) for kind in unfit)
+    ):
+        raise InputError(
+            f"'{output_transform.GetName()}' cannot hold a linear transform. Choose or create another output transform."
+        )
+
+
+def undo(transform: Any) -> bool:
+    """Put the moving volume's former parent transform back; False if there is nothing to undo."""
+    moving = transform.GetNodeReference(transform.GetMovingNodeReferenceRole())
+    if moving is None or moving.GetTransformNodeID() != transform.GetID():
+        return False
+    former = transform.GetAttribute(FORMER_PARENT) or None
+    moving.SetAndObserveTransformNodeID(former)
+    return True
+
+
+@dataclass
+class ShareSettings:
+    """What the owner of a fixed image permits."""
+
+    name: str = "fixed"
+    address: str = "0.0.0.0:7443"
+    protocols: str = "fhe"
+    allow: tuple[str, ...] = ()
+    budget_percent: float = 5.0
+    budget_session: int = 20_000
+    dealer: str = ""
+
+    def arguments(self) -> list[str]:
+        options = ["--name", self.name, "--listen", self.address, "--protocols", self.protocols]
+        options += ["--budget-percent", repr(self.budget_percent), "--budget-session", str(self.budget_session)]
+        for peer in self.allow:
+            options += ["--allow", peer]
+        return options + (["--dealer", self.dealer] if self.dealer else [])
+
+
+class ShareRun:
+    """Serves a volume as the fixed image until it is stopped."""
+
+    def __init__(
+        self,
+        volume: Any,
+        settings: ShareSettings,
+        *,
+        mask: Any = None,
+        home: Path | None = None,
+        on_event: Callable[[Event], None] = lambda event: None,
+        on_finished: Callable[[int], None] = lambda code: None,
+        runner: Any = QProcessRunner,
+    ) -> None:
+        engine.add_to_path()
+        self._on_finished = on_finished
+        self.folder = Path(tempfile.mkdtemp(prefix="ppir-"))
+        try:
+            files = write_fixed(volume, mask, self.folder)
+        except BaseException:
+            self.clean_up()
+            raise
+        arguments = ["serve", str(files[0]), *settings.arguments()]
+        arguments += ["--mask", str(files[1])] if files[1] else []
+        self.job = Job(arguments, on_event, self._finished, home=home, runner=runner)
+
+    def start(self) -> None:
+        self.job.start()
+
+    def stop(self) -> None:
+        self.job.stop()
+        self.clean_up()
+
+    def clean_up(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _finished(self, code: int) -> None:
+        self.clean_up()
+        self._on_finished(code)
+
+
+def write_fixed(volume: Any, mask: Any, folder: Path) -> tuple[Path, Path | None]:
+    """A fixed volume and its mask as files in world coordinates. A parent transform must be hardened first."""
+    from PPIRLogic.errors import InputError
+    from PPIRLogic.images import Volume, write_volume
+
+    if volume is not None and volume.GetParentTransformNode() is not None:
+        raise InputError(
+            f"'{volume.GetName()}' lies under the transform '{volume.GetParentTransformNode().GetName()}'. Harden or"
+            " remove it before sharing the volume as a fixed image."
+        )
+    image = conversion.volume_from_node(volume)
+    write_volume(image, folder / "fixed.mha")
+    if mask is None:
+        return folder / "fixed.mha", None
+    inside = conversion.mask_from_node(mask, volume)
+    write_volume(Volume(inside.astype("float32"), image.geometry, "mask"), folder / "mask.mha")
+    return folder / "fixed.mha", folder / "mask.mha"

@@ -1,0 +1,220 @@
+"""The Share panel: serve my volume as a fixed image, and manage who may connect."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from PPIRLib import engine
+from PPIRLib.job import Event
+from PPIRLib.registerpanel import marked
+from PPIRLib.run import ShareRun
+
+_COLUMNS = (_("session"), _("peer"), _("method"), _("state"), _("numbers"))
+
+
+class SharePanel:
+    """Start/Stop, the live list of sessions, my fingerprint and the trusted peers."""
+
+    def __init__(self, ui: Any, logic: Any, parameters: Callable[[], Any]) -> None:
+        self.ui, self.logic, self._parameters = ui, logic, parameters
+        self._run: ShareRun | None = None
+        self._rows: dict[str, int] = {}
+        self._fingerprints: list[str] = []
+        self._failure = ""
+        ui.shareButton.connect("clicked(bool)", self.on_share)
+        ui.addPeerButton.connect("clicked(bool)", self.on_add_peer)
+        ui.removePeerButton.connect("clicked(bool)", self.on_remove_peer)
+        ui.showIdentityButton.connect("clicked(bool)", self.on_show_identity)
+        ui.sessionsTable.setColumnCount(len(_COLUMNS))
+        ui.sessionsTable.setHorizontalHeaderLabels(list(_COLUMNS))
+        ui.sessionsTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        ui.peersTable.setColumnCount(2)
+        ui.peersTable.horizontalHeader().setStretchLastSection(True)
+        ui.peersTable.setHorizontalHeaderLabels([_("name"), _("fingerprint")])
+        self.update()
+
+    # -------------------------------------------------------------------------------------------- state
+
+    @property
+    def sharing(self) -> bool:
+        return self._run is not None
+
+    def problem(self) -> str:
+        node = self._parameters()
+        if node is None or node.sharedVolume is None:
+            return _("Select the volume to share.")
+        if not node.sharedName.strip():
+            return _("Give the image a name.")
+        if node.shareMpc and not node.shareDealer.strip():
+            return _("The mpc protocol needs the address of a dealer.")
+        return ""
+
+    def update(self) -> None:
+        problem = self.problem()
+        self.ui.shareButton.text = _("Stop sharing") if self.sharing else _("Start sharing")
+        self.ui.shareButton.enabled = self.sharing or not problem
+        self.ui.shareButton.toolTip = problem or _("Serve this volume as the fixed image")
+        if not self.sharing and (problem or self._said in ("", self._last_problem)):
+            self.say(problem)
+        self._last_problem = problem
+
+    _last_problem = _said = ""
+
+    def say(self, text: str, error: bool = False) -> None:
+        self._said = text
+        self.ui.shareStatusLabel.text = marked(text, error)
+
+    # ------------------------------------------------------------------------------------------- sharing
+
+    def on_share(self, checked: bool = False) -> None:
+        if self.sharing:
+            self.close()
+            self.say(_("Not sharing."))
+            self.update()
+            return
+        if problem := self.problem():
+            self.say(problem, error=True)
+            return
+        node = self._parameters()
+        try:
+            engine.ensure("mpc" if node.shareMpc else "fhe")
+            self._failure = ""
+            self._run = self.logic.share(
+                node.sharedVolume, mask=node.sharedMask, onEvent=self._on_event, onFinished=self._on_finished,
+                name=node.sharedName.strip(), address=node.shareAddress.strip(),
+                protocols="fhe,mpc" if node.shareMpc else "fhe", dealer=node.shareDealer.strip(),
+                budget_percent=node.budgetPercent, budget_session=node.budgetSession,
+            )  # fmt: skip
+        except Exception as error:
+            self._run = None
+            self.say(str(error), error=True)
+            return
+        self.say(_("Starting …"))
+        self.update()
+
+    def _on_event(self, event: Event) -> None:
+        kind = event.get("event")
+        stamp = time.strftime("%H:%M:%S")
+        if kind == "listening":
+            self.say(_("Sharing at {address}").format(address=event["address"]))
+        elif kind == "session":
+            self._session(event, _("running"), 0)
+            self._log(stamp, _("session of {peer}: {transform}, {loss}, {protocol}").format(**event))
+        elif kind in ("evaluation", "session finished"):
+            state = _("running") if kind == "evaluation" else _("finished")
+            self._session(event, state, event["numbers"])
+        elif kind in ("session ended", "refused connection", "session failed"):
+            self._log(stamp, f"{kind}: {event.get('reason', '')}")
+            for row in self._rows.values():
+                if self._cell(row, 3) == _("running") and kind != "refused connection":
+                    self._set(row, 3, _("ended"))
+        elif kind == "error":
+            self._failure = str(event.get("text", ""))
+
+    def _session(self, event: Event, state: str, numbers: int) -> None:
+        name = event["session"]
+        if name not in self._rows:
+            row = self.ui.sessionsTable.rowCount
+            self.ui.sessionsTable.setRowCount(row + 1)
+            self._rows[name] = row
+            self._set(row, 0, name[:8])
+            self._set(row, 1, self._name_of(event.get("peer", "")))
+            self._set(row, 2, f"{event.get('transform', '')}, {event.get('loss', '')}, {event.get('protocol', '')}")
+        self._set(self._rows[name], 3, state)
+        self._set(self._rows[name], 4, f"{numbers:,}")
+
+    def _set(self, row: int, column: int, text: str) -> None:
+        self.ui.sessionsTable.setItem(row, column, qt.QTableWidgetItem(text))
+
+    def _cell(self, row: int, column: int) -> str:
+        return str(self.ui.sessionsTable.item(row, column).text())
+
+    def _log(self, stamp: str, text: str) -> None:
+        self.ui.shareLogTextEdit.append(marked(f"{stamp}  {text}", False))
+
+    def _on_finished(self, code: int) -> None:
+        if self._run is None:
+            return
+        self._run = None
+        self.say(self._failure or _("Sharing ended (exit code {code}).").format(code=code), error=True)
+        self.update()
+
+    def close(self) -> None:
+        """Stop sharing, now."""
+        if self._run is not None:
+            run, self._run = self._run, None
+            run.stop()
+
+    # --------------------------------------------------------------------------------------------- trust
+
+    def _store(self) -> Any:
+        """The site's trust store; Declined if the packages are not there and not wanted."""
+        engine.ensure("fhe")
+        from PPIRLogic.peer.identity import default_home
+        from PPIRLogic.peer.trust import TrustStore
+
+        return TrustStore(default_home())
+
+    def on_show_identity(self, checked: bool = False) -> None:
+        try:
+            engine.ensure("fhe")
+            from PPIRLogic.peer.identity import default_home, load_or_create_identity
+
+            self.ui.fingerprintLabel.text = load_or_create_identity(default_home()).fingerprint
+        except Exception as error:
+            self.say(str(error), error=True)
+        self.refreshPeers()
+
+    def refreshPeers(self) -> None:
+        """Show the trusted peers; quietly nothing while the packages are not installed."""
+        if engine.missing("fhe"):
+            return
+        try:
+            peers = self._store().peers()
+        except Exception as error:
+            self.say(str(error), error=True)
+            return
+        self._fingerprints = [p.fingerprint for p in peers]
+        self.ui.peersTable.setRowCount(len(peers))
+        for row, peer in enumerate(peers):
+            self.ui.peersTable.setItem(row, 0, qt.QTableWidgetItem(peer.name))
+            self.ui.peersTable.setItem(row, 1, qt.QTableWidgetItem(peer.fingerprint))
+
+    def _name_of(self, fingerprint: str) -> str:
+        try:
+            return self._store().name_of(fingerprint) or fingerprint[:9]
+        except Exception:
+            return fingerprint[:9]
+
+    def on_add_peer(self, checked: bool = False) -> None:
+        try:
+            store = self._store()
+            from PPIRLogic.peer.identity import normalise_fingerprint
+
+            fingerprint = normalise_fingerprint(self.ui.fingerprintLineEdit.text)
+            store.add(fingerprint, self.ui.peerNameLineEdit.text.strip() or fingerprint[:9])
+        except Exception as error:
+            self.say(str(error), error=True)
+            return
+        self.ui.fingerprintLineEdit.text = ""
+        self.ui.peerNameLineEdit.text = ""
+        self.say(_("Trusted."))
+        self.refreshPeers()
+
+    def on_remove_peer(self, checked: bool = False) -> None:
+        row = self.ui.peersTable.currentRow()
+        if not 0 <= row < len(self._fingerprints):
+            self.say(_("Select a peer in the table first."), error=True)
+            return
+        try:
+            self._store().remove(self._fingerprints[row])
+        except Exception as error:
+            self.say(str(error), error=True)
+            return
+        self.say(_("No longer trusted; its running session ends too."))
+        self.refreshPeers()
