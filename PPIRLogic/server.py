@@ -130,11 +130,11 @@ class Server:
                 else:
                     raise ProtocolError(f"'{message.kind}' came before a session was opened.")
         except PPIRError as error:
-            send_error(channel, error)
             self._log_end("session ended", f"{type(error).__name__}: {error}", peer)
+            send_error(channel, error)
         except Exception as error:  # a bug must not take other sessions down, nor tell the peer more than that
-            send_error(channel, PeerError("The other side failed on an internal error; its log has the time of it."))
             self._log_end("session failed", type(error).__name__, peer)
+            send_error(channel, PeerError("The other side failed on an internal error; its log has the time of it."))
             if not isinstance(error, (MemoryError, OSError)):
                 raise
         finally:
@@ -271,8 +271,8 @@ class ServerSession:
             elif message.kind == "evaluate" and level is not None:
                 self._evaluate(message, level)
             elif message.kind == "finish":
-                self.channel.send("finished", {"numbers": self.ledger.numbers})
                 self.server.log("session finished", session=self.name.hex()[:16], numbers=self.ledger.numbers)
+                self.channel.send("finished", {"numbers": self.ledger.numbers})
                 return
             elif message.kind in ("bye", "error"):
                 raise error_from(message)
