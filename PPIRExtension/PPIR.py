@@ -39,7 +39,7 @@ class PPIR(ScriptedLoadableModule):
 
 
 def registerSampleData():
-    """The pair used by the self-test, in the Sample Data module."""
+    """A pair of brain slices to try the module with, in the Sample Data module."""
     try:
         import SampleData
     except ImportError:

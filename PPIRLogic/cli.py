@@ -114,6 +114,7 @@ def _check(commands: Any) -> None:
     text = "Call a peer: is it there, does it trust us, which images does it offer, on what terms?"
     p = _command(commands, "check", _run_check, text, "ppir check hospital-b.example:7443")
     p.add_argument("peer", help="HOST:PORT")
+    p.add_argument("--with-parent", action="store_true", help="end when standard input is closed")
 
 
 def _register(commands: Any) -> None:
@@ -127,7 +128,6 @@ def _register(commands: Any) -> None:
     p.add_argument("--dealer", default="", help="HOST:PORT of the dealer, for mpc")
     p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
     p.add_argument("--show-fixed", type=Path, help=argparse.SUPPRESS)  # the demonstration's pictures show both images
-    p.add_argument("--with-parent", action="store_true", help="cancel when standard input is closed")
     _registration_options(p)
 
 
@@ -145,6 +145,7 @@ def _simulate(commands: Any) -> None:
 
 def _registration_options(p: Any) -> None:
     d = Parameters()
+    p.add_argument("--with-parent", action="store_true", help="cancel when standard input is closed")
     p.add_argument("--transform", choices=tuple(KINDS), default=d.transform)
     p.add_argument("--loss", choices=tuple(LOSSES), default=d.loss)
     p.add_argument("--protocol", choices=("fhe", "mpc", "clear"), default=d.protocol, help="clear protects nothing")
@@ -368,6 +369,8 @@ def _run_check(a: Arguments) -> None:
     from PPIRLogic.session import ClientSession
 
     home = _home(a)
+    if a.with_parent:
+        _watch_parent()
     identity = load_or_create_identity(home)
     with ClientSession(a.peer, identity, TrustStore(home), lambda: None, 1, SessionLedger(None, {})) as session:
         channel = session.channel
@@ -439,6 +442,8 @@ def _run_simulate(a: Arguments) -> None:
         a.budget_percent, 6 * a.budget_percent, OPEN_BUDGET.numbers_per_session, OPEN_BUDGET.numbers_per_image
     )
     with _interruptible() as token:
+        if a.with_parent:
+            _watch_parent()
         with RunDisplay(a.json) as display:
             result = simulate(
                 a.fixed, moving, fixed_mask=a.fixed_mask_file, moving_mask=a.mask, parameters=parameters,

@@ -18,7 +18,6 @@ from PPIRLib import engine
 
 Event = dict[str, Any]
 CANCEL_SECONDS = (3.0, 2.0)  # patience after asking, then after terminate, before the next rung
-ENDS_WITH_PARENT = ("register", "serve", "dealer")  # commands that watch their standard input; others are terminated
 
 
 class Runner(Protocol):
@@ -98,9 +97,7 @@ class Job:
         home: Path | None = None,
         runner: Callable[[Callable[[bytes], None], Callable[[int], None]], Runner] = QProcessRunner,
     ) -> None:
-        self._watches = arguments[0] in ENDS_WITH_PARENT
-        watch = ["--with-parent"] if self._watches else []
-        self._arguments = ["-u", "-m", engine.ENGINE, *arguments, "--json", *watch]
+        self._arguments = ["-u", "-m", engine.ENGINE, *arguments, "--json", "--with-parent"]
         self._on_event, self._on_finished = on_event, on_finished
         self._home = home
         self._rest = b""
@@ -121,10 +118,7 @@ class Job:
     def cancel(self) -> None:
         """Ask the process to end; it tells the peer and keeps its best transform. Returns at once."""
         self.cancelled = True
-        if self._watches:
-            self.runner.ask_to_end()
-        else:
-            self.runner.terminate()
+        self.runner.ask_to_end()
 
     def stop(self) -> None:
         """End the process now: ask, wait, terminate, wait, kill."""

@@ -75,15 +75,18 @@ class RegisterPanel:
         ui.applyButton.text = _("Cancel") if self.busy else _("Apply")
         ui.applyButton.enabled = self.busy or not problem
         ui.applyButton.toolTip = problem or _("Register my volume to the peer's fixed image")
+        ui.testButton.enabled = not self.busy and node is not None and bool(node.peer.strip())
+        ui.percentSpinBox.enabled = node is not None and node.sampling != "full"
+        ui.dealerLineEdit.enabled = node is not None and node.protocol == "mpc"
+        ui.undoButton.enabled = bool(self._last_transform) and not self.busy
+        ui.plotButton.enabled = self._plot is not None
+        if node is None:
+            return  # another module is shown; what was said last stays
         if not self.busy and problem:
             self.say(problem)
         elif not self.busy and self._said in ("", self._last_problem):
             self.say(_("Ready."))
         self._last_problem = problem
-        ui.testButton.enabled = not self.busy and node is not None and bool(node.peer.strip())
-        ui.percentSpinBox.enabled = node is not None and node.sampling != "full"
-        ui.dealerLineEdit.enabled = node is not None and node.protocol == "mpc"
-        ui.undoButton.enabled = bool(self._last_transform) and not self.busy
 
     _last_problem = _said = ""
 
@@ -162,6 +165,7 @@ class RegisterPanel:
             self.say(str(error), error=True)
             return
         self._offers, self._peer, failure = [], {}, []
+        self.ui.peerStatusLabel.text = ""
         self.say(_("Calling {peer} …").format(peer=node.peer))
 
         def on_event(event: Event) -> None:

@@ -36,6 +36,10 @@ class SharePanel:
         ui.peersTable.setColumnCount(2)
         ui.peersTable.horizontalHeader().setStretchLastSection(True)
         ui.peersTable.setHorizontalHeaderLabels([_("name"), _("fingerprint")])
+        for table in (ui.sessionsTable, ui.peersTable):
+            table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+            table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
+            table.verticalHeader().hide()
         self.update()
 
     # -------------------------------------------------------------------------------------------- state
@@ -104,15 +108,15 @@ class SharePanel:
             self.say(_("Sharing at {address}").format(address=event["address"]))
         elif kind == "session":
             self._session(event, _("running"), 0)
-            self._log(stamp, _("session of {peer}: {transform}, {loss}, {protocol}").format(**event))
+            name = self._name_of(event["peer"])
+            self._log(stamp, _("session of {name}: {transform}, {loss}, {protocol}").format(name=name, **event))
         elif kind in ("evaluation", "session finished"):
             state = _("running") if kind == "evaluation" else _("finished")
             self._session(event, state, event["numbers"])
         elif kind in ("session ended", "refused connection", "session failed"):
             self._log(stamp, f"{kind}: {event.get('reason', '')}")
-            for row in self._rows.values():
-                if self._cell(row, 3) == _("running") and kind != "refused connection":
-                    self._set(row, 3, _("ended"))
+            if kind != "refused connection":
+                self._sessions_ended(self._name_of(event.get("peer", "")))
         elif kind == "error":
             self._failure = str(event.get("text", ""))
 
@@ -128,6 +132,12 @@ class SharePanel:
         self._set(self._rows[name], 3, state)
         self._set(self._rows[name], 4, f"{numbers:,}")
 
+    def _sessions_ended(self, peer: str = "") -> None:
+        """What still ran, with this peer or with any, has ended."""
+        for row in self._rows.values():
+            if self._cell(row, 3) == _("running") and peer in ("", self._cell(row, 1)):
+                self._set(row, 3, _("ended"))
+
     def _set(self, row: int, column: int, text: str) -> None:
         self.ui.sessionsTable.setItem(row, column, qt.QTableWidgetItem(text))
 
@@ -141,6 +151,7 @@ class SharePanel:
         if self._run is None:
             return
         self._run = None
+        self._sessions_ended()
         self.say(self._failure or _("Sharing ended (exit code {code}).").format(code=code), error=True)
         self.update()
 
@@ -149,6 +160,7 @@ class SharePanel:
         if self._run is not None:
             run, self._run = self._run, None
             run.stop()
+            self._sessions_ended()
 
     # --------------------------------------------------------------------------------------------- trust
 

@@ -1,0 +1,487 @@
+"""The Register panel and the module's logic, in the test host, against a real peer process."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import ppir_support as support
+import pytest
+
+NAME = "PPIR"
+FIXED = support.phantom()
+MOVING = support.moved(FIXED)
+LARGE = support.phantom((96, 88, 80))  # a run on it takes long enough to be interrupted
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.Sites]:
+    sites = support.Sites(tmp_path_factory.mktemp("sites"))
+    sites.address = sites.serve(FIXED, "--budget-percent", "100", "--budget-bits", "600")  # many runs
+    yield sites
+    sites.stop()
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> Iterator[support.Sites]:
+    """Two hospitals of this test alone; none serves yet."""
+    own = support.Sites(tmp_path)
+    yield own
+    own.stop()
+
+
+class Panel:
+    """Drives the Register panel as a person does."""
+
+    def __init__(self, host: ModuleType) -> None:
+        self.host = host
+        host.load_module(support.MODULE)
+        self.attach(host.open_widget(NAME))
+
+    def attach(self, widget: Any) -> None:
+        self.widget, self.ui, self.said = widget, widget.ui, [""]
+        self.panel = widget.registerPanel
+
+    @property
+    def node(self) -> Any:
+        return self.widget._parameterNode
+
+    @property
+    def status(self) -> str:
+        return html.unescape(re.sub("<[^>]*>", "", self.ui.statusLabel.text))
+
+    @property
+    def failed(self) -> bool:
+        return "color" in self.ui.statusLabel.text
+
+    def prepare(self, address: str, image: Any = MOVING, name: str = "MR", **parameters: Any) -> Any:
+        volume = support.add_volume(image, name)
+        self.node.movingVolume, self.node.peer = volume, address
+        for parameter, value in {"transform": "rigid", **parameters}.items():
+            setattr(self.node, parameter, value)
+        return volume
+
+    def watch(self, condition: Callable[[], bool], timeout: float = 60.0) -> bool:
+        def look() -> bool:
+            if self.status != self.said[-1]:
+                self.said.append(self.status)
+            return condition()
+
+        return self.host.process_events(until=look, timeout=timeout)
+
+    def wait(self) -> None:
+        assert self.watch(lambda: not self.panel.busy), self.said
+
+    def apply(self) -> None:
+        self.ui.applyButton.click()
+        self.wait()
+
+    def apply_until(self, start: str) -> None:
+        """Apply, and return as soon as the status begins so."""
+        self.ui.applyButton.click()
+        assert self.watch(lambda: self.status.startswith(start)), self.said
+
+
+@pytest.fixture
+def panel(slicer_host: ModuleType, world: support.Sites, monkeypatch: pytest.MonkeyPatch) -> Panel:
+    monkeypatch.setenv("PPIR_HOME", str(world.a.home))
+    return Panel(slicer_host)
+
+
+@pytest.fixture
+def alone(slicer_host: ModuleType, sites: support.Sites, monkeypatch: pytest.MonkeyPatch) -> Panel:
+    """The panel at a site of this test alone."""
+    monkeypatch.setenv("PPIR_HOME", str(sites.a.home))
+    return Panel(slicer_host)
+
+
+def of_class(name: str) -> list[Any]:
+    import slicer
+
+    return list(slicer.util.getNodesByClass(name))
+
+
+def processes() -> list[int]:
+    return [p for p in support.children("PPIRLogic") if " serve " not in support.command_line(p)]
+
+
+# What a person sees and presses
+
+
+def test_connection_is_tested(panel: Panel, world: support.Sites) -> None:
+    assert "address" in panel.status and not panel.ui.applyButton.enabled and not panel.ui.testButton.enabled
+    panel.ui.peerLineEdit.text = world.address
+    assert "Select my volume" in panel.status and panel.ui.testButton.enabled
+    panel.ui.testButton.click()
+    panel.wait()
+    text = panel.ui.peerStatusLabel.text
+    for part in ("Hospital B", world.b.fingerprint, "atlas", "40 × 36 × 32", "ncc", "fhe", "Budget left", "numbers"):
+        assert part in text
+    assert panel.host.dialogs.shown == [] and not panel.failed
+    assert panel.ui.peerHistoryComboBox.count >= 1
+
+
+def test_apply_registers(panel: Panel, world: support.Sites) -> None:
+    import slicer
+
+    moving = panel.prepare(world.address)
+    former = support.add("vtkMRMLLinearTransformNode", "former")
+    moving.SetAndObserveTransformNodeID(former.GetID())
+    assert panel.ui.applyButton.enabled and panel.ui.applyButton.text == "Apply" and panel.status == "Ready."
+    with panel.host.event_loop_gaps() as gaps:
+        panel.ui.applyButton.click()
+        assert panel.ui.applyButton.text == "Cancel" and panel.ui.applyButton.enabled
+        panel.watch(lambda: panel.status.startswith("Level"))
+        assert panel.ui.progressBar.isVisibleTo(panel.widget.parent) and not panel.ui.undoButton.enabled
+        panel.wait()
+    assert gaps.longest < 0.1
+    assert panel.ui.applyButton.text == "Apply" and not panel.ui.progressBar.isVisibleTo(panel.widget.parent)
+    (consent,) = panel.host.dialogs.shown
+    assert (
+        consent.kind == "confirm" and world.b.fingerprint in consent.text and "My volume itself is not" in consent.text
+    )
+    assert "'MR'" in consent.text and "'atlas'" in consent.text and "at most 720 sums" in consent.text
+    steps = [s for s in panel.said if s.startswith("Level")]
+    assert steps and all("MB sent" in s and "numbers disclosed" in s for s in steps)
+    log = panel.ui.logTextEdit.plainText
+    assert "Registering 'MR'" in log and "level 1" in log and "level 2" in log and "&" not in log
+    assert panel.status.startswith("Done: transform 'MR registered'") and not panel.failed
+    transform = panel.node.outputTransform
+    assert support.error_mm(transform, FIXED) < 0.05
+    assert moving.GetTransformNodeID() == transform.GetID() and transform.GetTransformNodeID() is None
+    assert transform.GetNodeReference(transform.GetMovingNodeReferenceRole()) is moving
+    (report,) = of_class("vtkMRMLTextNode")
+    assert '"totals"' in report.GetText()
+    tables = of_class("vtkMRMLTableNode")
+    assert len(tables) == 2 == len(of_class("vtkMRMLPlotSeriesNode")) and len(of_class("vtkMRMLPlotChartNode")) == 1
+    for table in tables:
+        loss = slicer.util.arrayFromTableColumn(table, "loss")
+        assert len(loss) >= 1 and np.isfinite(loss).all() and loss[-1] == min(loss)
+    panel.ui.undoButton.click()
+    assert moving.GetTransformNodeID() == former.GetID() and "back where it was" in panel.status
+    assert slicer.mrmlScene.IsNodePresent(transform) and not panel.ui.undoButton.enabled
+
+
+def test_output_volume_and_second_run(panel: Panel, world: support.Sites) -> None:
+    import slicer
+
+    moving = panel.prepare(world.address)
+    volume = panel.node.outputVolume = support.add("vtkMRMLScalarVolumeNode", "W")
+    output = panel.node.outputTransform = support.add("vtkMRMLLinearTransformNode", "T")
+    panel.apply()
+    assert panel.status.startswith("Done: transform 'T'") and panel.node.outputTransform is output
+    assert moving.GetTransformNodeID() is None
+    assert support.error_mm(output, FIXED) < 0.05
+    assert slicer.util.arrayFromVolume(volume).shape == (32, 36, 40) and volume.GetSpacing() == FIXED.GetSpacing()
+    middle = (slice(8, 24), slice(8, 28), slice(8, 32))
+    fixed = slicer.util.arrayFromVolume(support.add_volume(FIXED, "F"))
+    assert np.abs(slicer.util.arrayFromVolume(volume) - fixed)[middle].mean() < 5
+    assert panel.host.slice_layers == [{"foreground": volume, "foregroundOpacity": 0.5}]
+    panel.apply()  # consent was given; the first plot goes
+    assert len(panel.host.dialogs.shown) == 1 and len(of_class("vtkMRMLPlotChartNode")) == 1
+    assert panel.status.startswith("Done: transform 'T'")
+
+
+def test_apply_while_asking_cancels(panel: Panel, world: support.Sites) -> None:
+    panel.prepare(world.address)
+    panel.ui.applyButton.click()
+    panel.ui.applyButton.click()
+    panel.wait()
+    assert panel.status == "Cancelled." and panel.host.dialogs.shown == [] and not processes()
+
+
+def test_cancel_before_a_result_changes_nothing(panel: Panel, world: support.Sites) -> None:
+    moving = panel.prepare(world.address)
+    panel.apply_until("Running")
+    panel.ui.applyButton.click()
+    assert panel.status.startswith("Cancelling")
+    panel.wait()
+    assert panel.status == "Cancelled. Nothing was changed." and not processes()
+    assert moving.GetTransformNodeID() is None and not of_class("vtkMRMLTransformNode")
+
+
+def test_cancel_keeps_the_best_so_far(alone: Panel, sites: support.Sites) -> None:
+    moving = alone.prepare(sites.serve(LARGE), support.moved(LARGE))
+    alone.apply_until("Level 1 of")
+    assert alone.watch(lambda: "evaluation 2" in alone.status or not alone.panel.busy)
+    alone.ui.applyButton.click()
+    alone.wait()
+    assert alone.status.startswith("Ended early; the best transform so far is 'MR registered'") and not alone.failed
+    assert moving.GetTransformNodeID() == alone.node.outputTransform.GetID() and not processes()
+
+
+# What can go wrong is said
+
+
+def test_missing_entries_are_named(panel: Panel, world: support.Sites) -> None:
+    assert "address" in panel.ui.applyButton.toolTip
+    panel.prepare(world.address, protocol="mpc")
+    assert "dealer" in panel.status and not panel.ui.applyButton.enabled and panel.ui.dealerLineEdit.enabled
+    panel.node.protocol = "fhe"
+    panel.node.levels = "4,x"
+    assert "Shrink factors" in panel.status and not panel.ui.applyButton.enabled
+    panel.node.levels = "2, 1"
+    assert panel.status == "Ready." and panel.ui.applyButton.enabled
+    panel.panel.on_apply()
+    panel.panel.cancel()
+    panel.wait()
+
+
+def test_absent_peer(panel: Panel) -> None:
+    panel.prepare("127.0.0.1:1")
+    panel.apply()
+    assert panel.failed and "cannot be reached" in panel.status and panel.host.dialogs.shown == []
+    assert panel.ui.applyButton.text == "Apply" and panel.ui.applyButton.enabled
+
+
+def test_untrusted_peer(alone: Panel, sites: support.Sites) -> None:
+    address = sites.serve(FIXED)
+    sites.forget(sites.a.home, sites.b.fingerprint)
+    alone.prepare(address)
+    alone.apply()
+    assert alone.failed and sites.b.fingerprint in alone.status and alone.host.dialogs.shown == []
+
+
+def test_peer_that_does_not_trust_this_site(alone: Panel, sites: support.Sites) -> None:
+    sites.forget(sites.b.home, sites.a.fingerprint)
+    alone.prepare(sites.serve(FIXED))
+    alone.apply()
+    assert alone.failed and sites.a.fingerprint in alone.status
+
+
+@pytest.mark.parametrize(
+    ("options", "parameters", "words"),
+    [
+        (("--losses", "ncc"), {"loss": "ssd"}, ("'ssd' is not permitted", "ncc")),
+        (("--transforms", "rigid"), {"transform": "affine"}, ("'affine' is not permitted", "rigid")),
+        (("--budget-session", "5"), {}, ("budget", "numbers")),
+        ((), {"fixedMask": "fill"}, ("mask",)),
+    ],
+)
+def test_refusals(
+    alone: Panel, sites: support.Sites, options: tuple[str, ...], parameters: dict[str, str], words: tuple[str, ...]
+) -> None:
+    moving = alone.prepare(sites.serve(FIXED, *options), **parameters)
+    alone.apply()
+    assert alone.failed and all(w in alone.status for w in words), alone.status
+    assert moving.GetTransformNodeID() is None and not of_class("vtkMRMLTextNode") and not processes()
+
+
+def test_declined_consent_sends_nothing(panel: Panel, world: support.Sites) -> None:
+    panel.prepare(world.address)
+    panel.host.dialogs.answer("confirm", False)
+    panel.apply()
+    assert panel.status == "Nothing was sent." and not of_class("vtkMRMLPlotChartNode") and not processes()
+    panel.apply()  # asked again
+    assert len(panel.host.dialogs.shown) == 2 and panel.status.startswith("Done")
+
+
+def test_several_images_need_a_name(alone: Panel, sites: support.Sites) -> None:
+    alone.prepare(sites.serve(FIXED, names=("atlas", "template")))
+    alone.apply()
+    assert alone.failed and "atlas, template" in alone.status
+    alone.node.image = " template "
+    alone.apply()
+    assert alone.status.startswith("Done") and "'template'" in alone.host.dialogs.shown[0].text
+    alone.node.image = "other"
+    alone.apply()
+    assert alone.failed and "atlas, template" in alone.status
+
+
+@pytest.mark.parametrize("mode", ["decline", "fail", "install"])
+def test_missing_packages(panel: Panel, world: support.Sites, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    from PPIRLib import engine
+
+    find = engine.importlib.util.find_spec
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None if name == "tenseal" else find(name))
+    panel.host.packaging.satisfied, panel.host.packaging.mode = set(), mode
+    panel.prepare(world.address)
+    panel.ui.applyButton.click()
+    assert panel.failed and "tenseal" in panel.status and not panel.panel.busy
+    (asked,) = panel.host.packaging.requests
+    assert asked.requirements == ("tenseal==0.3.18",)
+
+
+def test_missing_packages_before_slicer_packaging(
+    panel: Panel, world: support.Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import slicer
+    from PPIRLib import engine
+
+    find = engine.importlib.util.find_spec
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None if name == "msgpack" else find(name))
+    monkeypatch.delattr(slicer, "packaging")
+    panel.prepare(world.address)
+    panel.host.dialogs.answer("confirm", False)
+    panel.ui.applyButton.click()
+    assert panel.failed and "msgpack" in panel.status and panel.host.packaging.requests == []
+    panel.ui.testButton.click()
+    assert panel.host.packaging.requests[0].function == "pip_install" and "needed" in panel.status
+
+
+def test_torch_comes_from_its_extension(panel: Panel, world: support.Sites, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PPIRLib import engine
+
+    find = engine.importlib.util.find_spec
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+    panel.prepare(world.address, protocol="mpc", dealer="127.0.0.1:9")
+    panel.ui.applyButton.click()
+    assert panel.failed and "extension PyTorch" in panel.status and panel.host.packaging.requests == []
+
+
+def test_volume_deleted_while_the_peer_is_asked(panel: Panel, world: support.Sites) -> None:
+    import slicer
+
+    moving = panel.prepare(world.address)
+    panel.ui.applyButton.click()
+    slicer.mrmlScene.RemoveNode(moving)
+    panel.wait()
+    assert panel.host.dialogs.shown == [] and not panel.ui.applyButton.enabled and "Select my volume" in panel.status
+
+
+def test_volume_deleted_while_running(panel: Panel, world: support.Sites) -> None:
+    import slicer
+
+    moving = panel.prepare(world.address)
+    panel.apply_until("Running")
+    slicer.mrmlScene.RemoveNode(moving)
+    panel.wait()
+    assert support.error_mm(panel.node.outputTransform, FIXED) < 0.05
+    assert "was deleted" in panel.ui.logTextEdit.plainText
+
+
+def test_unusable_volumes_are_named(panel: Panel, world: support.Sites) -> None:
+    panel.prepare(world.address)
+    panel.node.movingVolume = support.add("vtkMRMLScalarVolumeNode", "empty")
+    panel.apply()
+    assert panel.failed and "'empty' holds no voxels" in panel.status and not processes()
+
+
+def test_leaving_the_module_does_not_end_a_run(panel: Panel, world: support.Sites) -> None:
+    moving = panel.prepare(world.address)
+    panel.ui.applyButton.click()
+    panel.host.leave_widget(NAME)
+    panel.wait()
+    panel.host.open_widget(NAME)
+    assert panel.status.startswith("Done") and panel.node.outputTransform.GetID() == moving.GetTransformNodeID()
+
+
+@pytest.mark.parametrize("start", ["Calling", "Running", "Level 1"])
+def test_scene_closed_while_running(panel: Panel, world: support.Sites, start: str) -> None:
+    panel.prepare(world.address)
+    panel.apply_until(start)
+    panel.host.clear_scene()
+    assert not processes() and not panel.panel.busy
+    panel.host.process_events(0.2)
+    assert not of_class("vtkMRMLTransformNode") and not of_class("vtkMRMLTextNode")
+    assert panel.ui.applyButton.text == "Apply" and "address" in panel.status
+
+
+def test_module_reloaded_while_running(panel: Panel, world: support.Sites) -> None:
+    panel.prepare(world.address)
+    panel.apply_until("Running")
+    panel.attach(panel.host.reload_module(NAME))
+    assert not processes() and panel.status == "Ready." and panel.node.peer == world.address
+    panel.apply()
+    assert panel.status.startswith("Done")
+
+
+# Parameters
+
+
+def test_scene_keeps_the_parameters(panel: Panel, tmp_path: Path) -> None:
+    panel.prepare("b.example:7443", transform="similarity", sampling="gms", percent=20.0, levels="4,2")
+    panel.node.image = "é"
+    panel.node.sharedName, panel.node.budgetPercent, panel.node.shareMpc = "atlas", 2.5, True
+    panel.host.save_scene(tmp_path / "scene.mrb")
+    panel.host.clear_scene()
+    assert panel.node.movingVolume is None and panel.node.transform == "affine" and panel.ui.peerLineEdit.text == ""
+    panel.host.load_scene(tmp_path / "scene.mrb")
+    node, ui = panel.node, panel.ui
+    assert node.movingVolume.GetName() == "MR" and (node.peer, node.image) == ("b.example:7443", "é")
+    assert (node.transform, node.sampling, node.percent, node.levels) == ("similarity", "gms", 20.0, "4,2")
+    assert (node.sharedName, node.budgetPercent, node.shareMpc) == ("atlas", 2.5, True)
+    assert ui.transformComboBox.currentText == "similarity" and ui.percentSpinBox.value == 20.0
+    assert ui.movingSelector.currentNode() is node.movingVolume and ui.applyButton.enabled
+
+
+def test_presets_set_parameters(panel: Panel) -> None:
+    panel.node.transform, panel.node.loss = "translation", "ssd"
+    panel.host.choose(panel.ui.presetComboBox, "Same modality, rigid")
+    assert (panel.node.transform, panel.node.loss, panel.node.sampling) == ("rigid", "ncc", "full")
+    panel.host.choose(panel.ui.presetComboBox, "Same modality, affine, fewer voxels")
+    assert (panel.node.transform, panel.node.sampling, panel.node.percent) == ("affine", "gms", 20.0)
+    assert panel.ui.percentSpinBox.enabled and panel.ui.samplingComboBox.currentText == "gms"
+
+
+def test_peer_history(panel: Panel, world: support.Sites) -> None:
+    panel.node.peer = world.address
+    panel.ui.testButton.click()
+    panel.wait()
+    panel.attach(panel.host.reload_module(NAME))
+    panel.node.peer = ""
+    panel.host.choose(panel.ui.peerHistoryComboBox, world.address)
+    assert panel.node.peer == world.address == panel.ui.peerLineEdit.text
+
+
+# The console
+
+
+def logic() -> Any:
+    import sys
+
+    return sys.modules[NAME].PPIRLogic()
+
+
+def test_register_from_the_console(panel: Panel, world: support.Sites) -> None:
+    moving, seen = support.add_volume(MOVING, "CT"), []
+    node = logic().register(moving, world.address, transform="rigid", home=world.a.home, onProgress=seen.append)
+    assert support.error_mm(node, FIXED) < 0.05 and moving.GetTransformNodeID() == node.GetID()
+    assert {"opened", "level", "evaluation"} <= {e.get("stage") for e in seen}
+    assert panel.host.dialogs.shown == []
+
+
+def test_errors_at_the_console(panel: Panel, world: support.Sites) -> None:
+    from PPIRLogic.errors import InputError
+
+    moving = support.add_volume(MOVING, "CT")
+    with pytest.raises(RuntimeError, match="cannot be reached"):
+        logic().register(moving, "127.0.0.1:1")
+    with pytest.raises(InputError, match="no volume"):
+        logic().register(None, world.address)
+    for kind in ("vtkMRMLBSplineTransformNode", "vtkMRMLGridTransformNode", "vtkMRMLScalarVolumeNode"):
+        with pytest.raises(InputError, match="cannot hold a linear transform"):
+            logic().register(moving, world.address, outputTransform=support.add(kind, "wrong"))
+    assert not processes()
+
+
+def test_initial_transform_and_mask(panel: Panel, world: support.Sites) -> None:
+    import SimpleITK as sitk
+    from PPIRLib import conversion
+
+    start = support.add("vtkMRMLLinearTransformNode", "start")
+    conversion.linear_to_node(sitk.TranslationTransform(3, (2.0, -1.0, 1.0)), start)
+    inside = support.add_volume(sitk.Cast(MOVING > -1, sitk.sitkFloat32), "mask", "vtkMRMLLabelMapVolumeNode")
+    run = logic().register(
+        support.add_volume(MOVING, "CT"), world.address, transform="rigid", initialTransform=start, mask=inside,
+        waitForCompletion=False,
+    )  # fmt: skip
+    assert panel.host.process_events(until=lambda: run.job.exit_code is not None)
+    assert run.outcome.error == "" and not run.folder.exists()
+    import slicer
+
+    assert support.error_mm(slicer.mrmlScene.GetNodeByID(run.outcome.transform_id), FIXED) < 0.1
+
+
+def test_self_test(panel: Panel) -> None:
+    import slicer
+
+    slicer.selfTests[NAME](msec=1)
+    shown = [d.text for d in panel.host.dialogs.of_kind("delay")]
+    assert shown[-1].startswith("Test passed")
+    assert not panel.host.uncaught

@@ -1,0 +1,161 @@
+"""What is packaged: the lists of CMake, the extension's descriptions, and what the module imports."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ppir_support import EXTENSION, ROOT
+
+ALLOWED = {"slicer", "vtk", "qt", "ctk", "SimpleITK", "numpy", "scipy", "PPIRLib", *sys.stdlib_module_names}
+MODULE_FILES = sorted(EXTENSION.rglob("*.py"))
+CMAKE = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+
+
+def s4ext() -> dict[str, str]:
+    lines = (ROOT / "PPIRExtension.s4ext").read_text(encoding="utf-8").splitlines()
+    return dict(line.partition(" ")[::2] for line in lines if line.strip() and not line.startswith("#"))
+
+
+def catalogue() -> dict[str, object]:
+    return dict(json.loads((ROOT / "PPIRExtension.json").read_text(encoding="utf-8")))
+
+
+def cmake(name: str) -> str:
+    found = re.search(rf'set\({name}\s+"([^"]*)"\)', CMAKE)
+    assert found, name
+    return found[1]
+
+
+def listed(folder: Path) -> set[str]:
+    """File names that a CMakeLists.txt names, with the module's name filled in."""
+    text = (folder / "CMakeLists.txt").read_text(encoding="utf-8")
+    text = re.sub(r"#.*", "", text).replace("${MODULE_NAME}", folder.name if folder != EXTENSION else "PPIR")
+    return set(re.findall(r"^\s+([\w./-]+\.\w+)\s*$", text, re.MULTILINE))
+
+
+def files(folder: Path, base: Path) -> set[str]:
+    found = (p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return {p.relative_to(base).as_posix() for p in found if p.name != "CMakeLists.txt"}
+
+
+def test_every_file_is_packaged() -> None:
+    assert listed(EXTENSION) == files(EXTENSION, EXTENSION)
+    assert listed(ROOT / "PPIRLogic") == files(ROOT / "PPIRLogic", ROOT)
+
+
+def test_names_and_descriptions_agree() -> None:
+    name = re.search(r"project\((\w+)\)", CMAKE)
+    assert name and name[1] == "PPIRExtension" and not name[1].startswith("Slicer")
+    assert {p.stem for p in ROOT.glob("*.s4ext")} == {name[1]} and (ROOT / f"{name[1]}.json").is_file()
+    old, new = s4ext(), catalogue()
+    assert old["category"] == new["category"] == "Registration"
+    assert old["scmurl"] == new["scm_url"] and old["scmrevision"] == new["scm_revision"]
+    assert old["homepage"] == cmake("EXTENSION_HOMEPAGE") and old["description"] == cmake("EXTENSION_DESCRIPTION")
+    assert old["iconurl"] == cmake("EXTENSION_ICONURL") and old["screenshoturls"] == cmake("EXTENSION_SCREENSHOTURLS")
+    assert old["depends"] == cmake("EXTENSION_DEPENDS") == "NA" and new["build_dependencies"] == []
+    assert old["build_subdirectory"] == new["build_subdirectory"] == "." and new["tier"] in (1, 3, 5)
+    assert str(new["$schema"]).startswith("https://raw.githubusercontent.com/Slicer/Slicer/main/Schemas/")
+    for url in (old["iconurl"], *old["screenshoturls"].split()):
+        assert url.startswith("https://") and url.endswith((".png", ".jpg", ".jpeg", ".svg"))
+    assert (ROOT / "Resources" / Path(old["iconurl"]).name).is_file()
+
+
+def test_subdirectories_exist() -> None:
+    folders = re.findall(r"add_subdirectory\((\w+)\)", CMAKE)
+    assert folders == ["PPIRLogic", "PPIRExtension"]
+    assert all((ROOT / f / "CMakeLists.txt").is_file() for f in folders)
+
+
+def test_licence_and_size() -> None:
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode != 0:
+        pytest.skip("not a git checkout")
+    sizes = [(ROOT / n).stat().st_size for n in tracked.stdout.split("\0") if n and (ROOT / n).is_file()]
+    assert sum(sizes) < 60e6
+
+
+def imports_at_file_scope(path: Path) -> set[str]:
+    """Top-level packages imported when the file is, type checking aside."""
+    found: set[str] = set()
+
+    def visit(body: list[ast.stmt]) -> None:
+        for statement in body:
+            if isinstance(statement, ast.Import):
+                found.update(a.name.split(".")[0] for a in statement.names)
+            elif isinstance(statement, ast.ImportFrom):
+                found.add((statement.module or "").split(".")[0] if not statement.level else "PPIRLib")
+            elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            elif isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.dump(statement.test):
+                visit(statement.orelse)
+            else:
+                for part in ("body", "orelse", "finalbody"):
+                    visit(getattr(statement, part, []))
+                for handler in getattr(statement, "handlers", []):
+                    visit(handler.body)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")).body)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULE_FILES, ids=lambda p: p.name)
+def test_nothing_foreign_is_imported_at_file_scope(path: Path) -> None:
+    assert imports_at_file_scope(path) <= ALLOWED
+
+
+def test_only_the_module_lies_in_the_module_folder() -> None:
+    assert [p.name for p in EXTENSION.glob("*.py")] == ["PPIR.py"]
+
+
+CODE = """
+import sys
+sys.path[:] = [p for p in sys.path if "__editable__" not in p and p not in ("", {root!r})]
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in repr(f).lower()]
+sys.path.insert(0, {extension!r})
+from PPIRLib import engine
+try:
+    import PPIRLogic
+except ImportError:
+    engine.add_to_path()
+    engine.add_to_path()
+    import PPIRLogic
+    assert sys.path.count({root!r}) == 1
+    print(PPIRLogic.__file__)
+"""
+
+
+def test_engine_is_found_from_the_module_folder_alone() -> None:
+    code = CODE.format(root=str(ROOT), extension=str(EXTENSION))
+    done = subprocess.run([sys.executable, "-c", code], cwd=EXTENSION, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(ROOT / "PPIRLogic" / "__init__.py")
+
+
+def test_a_missing_engine_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXTENSION))
+    from PPIRLib import engine
+
+    monkeypatch.setattr(engine, "_MODULE_FOLDER", tmp_path / "lib")
+    with pytest.raises(engine.Declined, match="Install PPIRExtension again"):
+        engine.folder()
+
+
+def test_pinned_packages_agree_with_the_project() -> None:
+    """What the module installs is what the engine declares."""
+    sys.path.insert(0, str(EXTENSION))
+    try:
+        from PPIRLib import engine
+    finally:
+        sys.path.remove(str(EXTENSION))
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    declared = set(re.findall(r'"([A-Za-z][\w-]*[><=]=[\w.]+)"', text))
+    assert set(engine._FHE) | set(engine._MPC) <= declared
+    needed = set(re.findall(r'"([A-Za-z][^"]*)"', text.split("dependencies = [")[1].split("]")[0]))
+    assert needed - set(engine._FHE) <= {"numpy>=1.26", "SimpleITK>=2.3"}  # Slicer's own

@@ -1,0 +1,213 @@
+"""The Share panel in the test host: trust, a real sharing process, and that no process is left behind."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import ppir_support as support
+import pytest
+import SimpleITK as sitk
+
+NAME = "PPIR"
+FIXED = support.phantom()
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> Iterator[support.Sites]:
+    own = support.Sites(tmp_path)
+    yield own
+    own.stop()
+
+
+class Panel:
+    """Drives the Share panel as a person does."""
+
+    def __init__(self, host: ModuleType) -> None:
+        self.host = host
+        host.load_module(support.MODULE)
+        self.widget = host.open_widget(NAME)
+        self.ui, self.panel = self.widget.ui, self.widget.sharePanel
+
+    @property
+    def node(self) -> Any:
+        return self.widget._parameterNode
+
+    @property
+    def status(self) -> str:
+        return html.unescape(re.sub("<[^>]*>", "", self.ui.shareStatusLabel.text))
+
+    @property
+    def failed(self) -> bool:
+        return "color" in self.ui.shareStatusLabel.text
+
+    def cell(self, table: Any, row: int, column: int) -> str:
+        return str(table.item(row, column).text())
+
+    def share(self) -> str:
+        """Start sharing and return the address."""
+        self.node.sharedVolume, self.node.sharedName = support.add_volume(FIXED, "F"), "atlas"
+        self.node.shareAddress = "127.0.0.1:0"
+        assert self.ui.shareButton.enabled and self.ui.shareButton.text == "Start sharing"
+        self.ui.shareButton.click()
+        assert self.ui.shareButton.text == "Stop sharing"
+        assert self.host.process_events(until=lambda: not self.status.startswith("Starting")), self.status
+        assert self.status.startswith("Sharing at "), self.status
+        return self.status.removeprefix("Sharing at ")
+
+    def add_peer(self, name: str, fingerprint: str) -> None:
+        self.ui.peerNameLineEdit.text, self.ui.fingerprintLineEdit.text = name, fingerprint
+        self.ui.addPeerButton.click()
+
+
+@pytest.fixture
+def panel(slicer_host: ModuleType, sites: support.Sites, monkeypatch: pytest.MonkeyPatch) -> Panel:
+    monkeypatch.setenv("PPIR_HOME", str(sites.a.home))
+    return Panel(slicer_host)
+
+
+def ask(host: ModuleType, sites: support.Sites, *arguments: str) -> list[dict[str, Any]]:
+    """What a command of hospital B says, while the panel goes on."""
+    command = [sys.executable, "-m", "PPIRLogic", *arguments, "--json", "--home", str(sites.b.home)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert host.process_events(until=lambda: process.poll() is not None, timeout=60)
+    out, err = process.communicate()
+    assert process.returncode == 0, out + err
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_own_fingerprint(panel: Panel, sites: support.Sites) -> None:
+    panel.ui.showIdentityButton.click()
+    assert panel.ui.fingerprintLabel.text == sites.a.fingerprint and not panel.failed
+
+
+def test_peers_are_added_and_removed(panel: Panel, sites: support.Sites) -> None:
+    table, known = panel.ui.peersTable, sites.b.fingerprint
+    assert table.rowCount == 1 and panel.cell(table, 0, 1) == known
+    panel.ui.removePeerButton.click()
+    assert panel.failed and "Select a peer" in panel.status
+    table.setCurrentCell(0, 0)
+    panel.ui.removePeerButton.click()
+    assert table.rowCount == 0 and "No longer trusted" in panel.status
+    panel.add_peer("Hospital B", known.lower().replace("-", " "))
+    assert (panel.cell(table, 0, 0), panel.cell(table, 0, 1)) == ("Hospital B", known)
+    assert panel.status == "Trusted." and panel.ui.fingerprintLineEdit.text == panel.ui.peerNameLineEdit.text == ""
+
+
+@pytest.mark.parametrize("wrong", ["", "ABCD", "0" * 32, "A" * 33, "ÄÖÜ"])
+def test_malformed_fingerprints(panel: Panel, wrong: str) -> None:
+    panel.add_peer("X", wrong)
+    assert panel.failed and "not a fingerprint" in panel.status and panel.ui.fingerprintLineEdit.text == wrong
+    assert panel.ui.peersTable.rowCount == 1
+
+
+def test_what_is_missing_is_named(panel: Panel) -> None:
+    assert "Select the volume" in panel.status and not panel.ui.shareButton.enabled
+    panel.node.sharedVolume = support.add_volume(FIXED, "F")
+    panel.node.sharedName = " "
+    assert "name" in panel.status and not panel.ui.shareButton.enabled
+    panel.node.sharedName, panel.node.shareMpc = "atlas", True
+    assert "dealer" in panel.status and not panel.ui.shareButton.enabled
+    panel.node.shareMpc = False
+    assert panel.status == "" and panel.ui.shareButton.enabled
+
+
+def test_a_session_shows_up(panel: Panel, sites: support.Sites, tmp_path: Path) -> None:
+    address = panel.share()
+    image = next(e for e in ask(panel.host, sites, "check", address) if e["event"] == "image")
+    assert image["name"] == "atlas" and image["protocols"] == ["fhe"] and not image["has_mask"]
+    assert image["budget"]["percent_per_level"] == 5 and image["budget"]["numbers_per_session"] == 20000
+    moving = tmp_path / "moving.mha"
+    sitk.WriteImage(support.moved(FIXED), str(moving))
+    result = ask(
+        panel.host, sites, "register", str(moving), "--peer", address, "--transform", "rigid", "--initial", "identity",
+        "--output", str(tmp_path / "T.h5"),
+    )[-1]  # fmt: skip
+    table = panel.ui.sessionsTable
+    assert panel.host.process_events(until=lambda: panel.cell(table, 0, 3) == "finished", timeout=5)
+    assert table.rowCount == 1 and panel.cell(table, 0, 1) == "Hospital B"
+    assert panel.cell(table, 0, 2) == "rigid, ncc, fhe" and panel.cell(table, 0, 4) == f"{result['numbers']:,}"
+    log = panel.ui.shareLogTextEdit.plainText
+    assert "session of" in log and "rigid, ncc, fhe" in log
+    left = next(e for e in ask(panel.host, sites, "check", address) if e["event"] == "image")
+    assert left["numbers_opened"] == result["numbers"] > 0
+    panel.ui.shareButton.click()
+    assert panel.status == "Not sharing." and not panel.failed and not support.children("PPIRLogic", " serve ")
+
+
+def test_mask_is_shared(panel: Panel, sites: support.Sites) -> None:
+    inside = sitk.Cast(FIXED > 50, sitk.sitkFloat32)
+    panel.node.sharedMask = support.add_volume(inside, "M", "vtkMRMLLabelMapVolumeNode")
+    address = panel.share()
+    assert next(e for e in ask(panel.host, sites, "check", address) if e["event"] == "image")["has_mask"]
+
+
+def test_port_in_use(panel: Panel) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        panel.node.sharedVolume = support.add_volume(FIXED, "F")
+        panel.node.shareAddress = f"127.0.0.1:{taken.getsockname()[1]}"
+        panel.ui.shareButton.click()
+        assert panel.host.process_events(until=lambda: not panel.panel.sharing)
+    assert panel.failed and "in use" in panel.status and panel.ui.shareButton.text == "Start sharing"
+
+
+def test_volumes_that_cannot_be_shared(panel: Panel) -> None:
+    moved = panel.node.sharedVolume = support.add_volume(FIXED, "F")
+    moved.SetAndObserveTransformNodeID(support.add("vtkMRMLLinearTransformNode", "L").GetID())
+    panel.ui.shareButton.click()
+    assert panel.failed and "Harden" in panel.status and not panel.panel.sharing
+
+
+@pytest.mark.parametrize("how", ["scene", "reload", "close"])
+def test_sharing_ends_with_scene_and_module(panel: Panel, how: str) -> None:
+    panel.share()
+    assert len(support.children("PPIRLogic", " serve ")) == 1
+    if how == "scene":
+        panel.host.clear_scene()
+        assert panel.ui.shareButton.text == "Start sharing" and "Select the volume" in panel.status
+    elif how == "reload":
+        panel.host.reload_module(NAME)
+    else:
+        panel.host.close_widget(NAME)
+    assert not support.children("PPIRLogic", " serve ")
+
+
+CHILD = """
+import os, sys
+sys.path[:0] = [{tests!r}]
+import host
+host.load_module({module!r})
+import ppir_support as support
+from PPIRLib.run import ShareRun, ShareSettings
+run = ShareRun(support.add_volume(support.phantom(), "F"), ShareSettings(address="127.0.0.1:0"), on_event=print)
+run.start()
+host.process_events(until=lambda: False, timeout=120)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="POSIX only")
+def test_no_process_outlives_its_parent(sites: support.Sites) -> None:
+    code = CHILD.format(tests=str(Path(__file__).parent), module=str(support.MODULE))
+    environment = {**os.environ, "PPIR_HOME": str(sites.a.home), "PYTHONUNBUFFERED": "1"}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    )
+    assert parent.stdout is not None
+    lines = iter(parent.stdout.readline, "")
+    assert any("listening" in line for line in lines)
+    workers = [p for p in support.descendants(parent.pid) if "PPIRLogic" in support.command_line(p)]
+    assert len(workers) == 1
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert support.wait_until(lambda: "PPIRLogic" not in support.command_line(workers[0]))
