@@ -104,9 +104,9 @@ def _converged() -> Iterator[Row]:
 
 def known_slices(options: Options) -> Iterator[Row]:
     """d: target registration error of the pair of slices with a known transform."""
-    losses, samplings = (("ncc",), ("full",)) if options.quick else (("ncc", "ssd"), ("full", "gms"))
-    for loss, sampling, protocol in itertools.product(losses, samplings, PROTOCOLS):
-        name = "gms 20 %" if sampling == "gms" else "full image"
+    runs = [("ncc", "full")] if options.quick else [("ncc", "full"), ("ncc", "gms"), ("ssd", "full")]
+    for (loss, sampling), protocol in itertools.product(runs, PROTOCOLS):
+        name = "gms 20 %, eight seeds" if sampling == "gms" else "full image"
         what = f"slices of known truth, affine {loss}, {protocol}, {name}: mean TRE"
         yield from attempt("d", what, _slices_error, options.folder, loss, sampling, protocol, what)
 
@@ -115,12 +115,16 @@ def _slices_error(folder: Path, loss: str, sampling: str, protocol: str, what: s
     extra: tuple[str, ...] = GMS if sampling == "gms" else ()
     if extra and protocol == "mpc":
         extra = (*extra, "--disclose-sampling")
-    run = register_once(*pairs.SLICES, protocol, folder / "d.h5", "--loss", loss, *extra)
-    error = pairs.slices().error(run.transform)
+    seeds = range(1, 9) if extra else (1,)  # which blocks are drawn matters; one draw would be luck
+    errors = []
+    for seed in seeds:
+        run = register_once(*pairs.SLICES, protocol, folder / "d.h5", "--loss", loss, "--seed", str(seed), *extra)
+        errors.append(pairs.slices().error(run.transform))
+    error = sum(errors) / len(errors)
     if loss == "ncc":
-        yield at_most("d", what, error, 0.01, "mm", wall=run.wall)
+        yield at_most("d", what, error, 0.01, "mm", each=errors)
     else:
-        yield Row("d", what, f"{error:.3g} mm", data={"value": error, "wall": run.wall})
+        yield Row("d", what, f"{error:.3g} mm", data={"value": error})
 
 
 # ------------------------------------------------------------------------------------------------------ f

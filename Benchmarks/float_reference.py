@@ -89,7 +89,7 @@ def register_in_floats(fixed: Volume, moving: Volume, parameters: Parameters) ->
     for level in make_levels(grid, parameters.request("fixed", grid, "", "")):
         smoothed = smooth(moving, moving_sigma_mm(moving.geometry, grid, level))
         target = FloatLevel(fixed, smoothed, level, parameters.loss, scale_mm)
-        tolerance = parameters.step_tolerance * level.factor * min(grid.spacing)
+        tolerance = parameters.step_mm(grid, level.factor)
         stopping = Stopping(tolerance, parameters.loss_tolerance, parameters.evaluations)
         best = minimise(best, target.evaluate, stopping, scale_mm, grid.corners(), lambda *_: None).transform
     return best

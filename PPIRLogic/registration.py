@@ -126,6 +126,11 @@ class Parameters:
             software=software,
         )
 
+    def step_mm(self, fixed: Geometry, factor: int) -> float:
+        """The step in mm below which a level with this shrink factor ends."""
+        per_voxel = self.step_tolerance or _STEP_TOLERANCE[fixed.dimension]
+        return per_voxel * factor * min(fixed.spacing)
+
     def to_dict(self) -> dict[str, Any]:
         """For the report; a given initial transform is named, not copied."""
         out = {k: v for k, v in self.__dict__.items() if k != "initial"}
@@ -326,8 +331,7 @@ class _LevelRun:
             level.factor, list(level.geometry.size), list(level.geometry.spacing), int(np.count_nonzero(self.use))
         )
         run.records.append(self.record)
-        per_voxel = run.parameters.step_tolerance or _STEP_TOLERANCE[session.geometry.dimension]
-        tolerance = per_voxel * level.factor * min(session.geometry.spacing)
+        tolerance = run.parameters.step_mm(session.geometry, level.factor)
         stopping = Stopping(tolerance, run.parameters.loss_tolerance, evaluations)
         outcome = minimise(self.start, self._evaluate, stopping, self.scale_mm, self.corners, self._accepted)
         run.best = outcome.transform

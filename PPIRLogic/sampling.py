@@ -27,6 +27,7 @@ _BLOCK_2D = (8, 8)
 _BLOCK_3D_SMALL = (8, 8, 8)
 _BLOCK_3D_LARGE = (16, 16, 32)  # exactly one chunk of 8192 voxels
 _FEW_CHUNKS = 64
+_FEWEST_BLOCKS = 256
 Indices = NDArray[np.int32]
 
 
@@ -75,10 +76,12 @@ def _blockwise(raster: Indices, block: tuple[int, ...]) -> Indices:
 
 
 def unit_size(samples: int, dimension: int) -> int:
-    """Samples per gms block: 64 in 2D, 512 in 3D, a whole chunk where the level has many chunks."""
-    if dimension == 2:
-        return 64
-    return DEGREE if samples >= _FEW_CHUNKS * DEGREE else 512
+    """Samples per gms block, a power of two: at most 8 in 2D, 512 in 3D, a chunk where the level has many chunks.
+
+    A level has at least 256 blocks, as far as that is possible: a few large ones do not determine a transform.
+    """
+    largest = 8 if dimension == 2 else DEGREE if samples >= _FEW_CHUNKS * DEGREE else 512
+    return min(largest, 1 << max(0, (samples // _FEWEST_BLOCKS).bit_length() - 1))
 
 
 def level_samples(order: Indices, sampling: Sampling, seed: bytes, level: int) -> Indices:

@@ -49,8 +49,8 @@ def test_order_of_a_large_volume_is_a_permutation_too() -> None:
 )
 def test_a_unit_of_the_order_is_one_compact_block(shape: tuple[int, ...], block: tuple[int, ...]) -> None:
     order = block_order(shape, (0,) * len(shape))
-    unit = unit_size(order.size, len(shape))
-    assert unit == np.prod(block)
+    unit = int(np.prod(block))
+    assert unit % unit_size(order.size, len(shape)) == 0, "a gms block lies within one block of the order"
     where = np.array(np.unravel_index(order, shape)).reshape(len(shape), -1, unit)
     first, last = where.min(axis=2).T, where.max(axis=2).T
     assert ((last - first + 1) == block).all() and (first % block == 0).all()
@@ -157,4 +157,6 @@ def test_chosen_blocks_cover_their_own_samples_and_no_others(samples: int, unit:
 
 def test_units_by_dimension_and_size() -> None:
     few, many = 64 * 8192 - 1, 64 * 8192
-    assert [unit_size(few, 2), unit_size(many, 2), unit_size(few, 3), unit_size(many, 3)] == [64, 64, 512, 8192]
+    assert [unit_size(few, 2), unit_size(many, 2), unit_size(few, 3), unit_size(many, 3)] == [8, 8, 512, 2048]
+    assert [unit_size(672, 2), unit_size(3060, 2), unit_size(53_375, 3), unit_size(2**21, 3)] == [2, 8, 128, 8192]
+    assert unit_size(10, 2) == 1
