@@ -59,10 +59,10 @@ def ensure(protocol: str = "fhe") -> None:
     if lacking:
         ordinary = [p for p in lacking if p not in ("torch", "crypten")]
         try:
+            if "torch" in lacking:
+                _install_torch()  # first: it may need another extension, and then nothing else is of use
             if ordinary:
                 _install(ordinary)
-            if "torch" in lacking:
-                _install_torch()
             if "crypten" in lacking:
                 slicer.util.pip_install("--no-deps crypten==0.4.1")
         except Exception as error:
