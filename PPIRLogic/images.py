@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import itertools
+import locale
 import math
 import os
 import secrets
@@ -282,11 +283,14 @@ def _quiet() -> Iterator[None]:
     """
     with _SWITCH, _no_standard_error():
         before = sitk.ProcessObject.GetGlobalWarningDisplay()
+        spoken = locale.setlocale(locale.LC_ALL)
         sitk.ProcessObject.SetGlobalWarningDisplay(False)
         try:
             yield
         finally:
             sitk.ProcessObject.SetGlobalWarningDisplay(before)
+            with contextlib.suppress(locale.Error):
+                locale.setlocale(locale.LC_ALL, spoken)  # the DICOM reader leaves "C" behind
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -149,3 +150,11 @@ def exchange() -> Iterator[Callable[..., Exchange]]:
     yield make
     for one in opened:
         one.close()
+
+
+@pytest.fixture(autouse=True)
+def keep_locale() -> Iterator[None]:
+    """ITK's DICOM writer leaves the whole process in the language "C", in which other tests could not read UTF-8."""
+    spoken = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, spoken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import locale
 import time
 from pathlib import Path
 from typing import Any
@@ -481,3 +482,10 @@ def test_fill_outside() -> None:
         fill_outside(image, np.zeros((6, 7, 8), bool))
     with pytest.raises(InputError, match="has shape"):
         fill_outside(image, mask[0])
+
+
+def test_reading_dicom_leaves_the_language_of_the_process_alone(tmp_path: Path) -> None:
+    before = locale.setlocale(locale.LC_ALL)
+    with pytest.raises(InputError):
+        read_volume(tmp_path)  # a folder: the DICOM reader looks at it
+    assert locale.setlocale(locale.LC_ALL) == before
