@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -672,8 +673,12 @@ def test_a_full_disk_at_the_owners_side_before_the_session(
 ) -> None:
     server, address = served_by_process()
     limit_files(server.process, 0)
-    with pytest.raises(PPIRError, match=r"ledger.*could not be written"):
-        register(MOVING[3], address, home=sites[0].home, parameters=RIGID)
+    for _ in range(3):  # the first call may be hung up on, with the advice to try again soon: then that is done
+        with pytest.raises(PPIRError) as caught:
+            register(MOVING[3], address, home=sites[0].home, parameters=RIGID)
+        if "try again soon" not in str(caught.value):
+            break
+    assert re.search(r"ledger.*could not be written", str(caught.value))
     assert server.running
     limit_files(server.process, 2**40)
     assert register(MOVING[3], address, home=sites[0].home, parameters=RIGID).complete
