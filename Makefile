@@ -11,12 +11,17 @@ PYTEST_ARGS ?=
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
 
+# The Slicer tests bring a Qt application of their own, so they get a process of their own.
+ENGINE_TESTS := Testing/unit Testing/attacks Testing/system
+
 test: $(VENV)/ready $(if $(PYTHON312),test-312)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest Testing/slicer $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(ENGINE_TESTS) $(PYTEST_ARGS)
 
 # Slicer's Python is 3.12: everything but the mpc extra must work there.
 test-312: .venv312/ready
-	.venv312/bin/python -m pytest $(PYTEST_ARGS)
+	.venv312/bin/python -m pytest Testing/slicer $(PYTEST_ARGS)
+	.venv312/bin/python -m pytest $(ENGINE_TESTS) $(PYTEST_ARGS)
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check PPIRLogic PPIRExtension Testing Benchmarks
