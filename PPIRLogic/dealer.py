@@ -22,12 +22,14 @@ from PPIRLogic.peer.channel import Channel, Listener, connect
 from PPIRLogic.peer.identity import Identity
 from PPIRLogic.peer.messages import Fields, error_from, send_error, wait_for_message
 from PPIRLogic.peer.trust import TrustStore
-from PPIRLogic.secure.base import GROUP
-from PPIRLogic.secure.mpc import group_size, mask_of_columns, mask_of_operand, ring_dot, share_of_product
+from PPIRLogic.secure.base import CHUNK, GROUP, Term, numbers_of
+from PPIRLogic.secure.mpc import group_size, mask_of_columns, mask_of_operand, share_of_product
 from PPIRLogic.secure.prg import KEY_BYTES, new_key
+from PPIRLogic.secure.sums import products
 
 MAX_SESSIONS = 8
 MAX_COLUMNS = 256
+MAX_OUTPUTS = 64
 JOIN_TIMEOUT = 60.0
 IDLE_TIMEOUT = 3600.0
 Event = Callable[[dict[str, Any]], None]
@@ -158,6 +160,7 @@ class Order:
     samples: int
     columns: int
     terms: tuple[tuple[int, str], ...]
+    outputs: int = 1
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Order:
@@ -169,20 +172,24 @@ class Order:
                 raise ProtocolError("Field 'terms' of 'order' must hold pairs.")
             pair = Fields({"column": item[0], "operand": item[1]}, "order")
             terms.append((pair.integer("column", 0, columns - 1), pair.text("operand", 16)))
-        samples = f.integer("samples", 1, 2**31)
-        return cls(f.integer("level", 0, 64), f.integer("evaluation", 0, 10**6), samples, columns, tuple(terms))
+        samples, outputs = f.integer("samples", 1, 2**31), f.integer("outputs", 1, MAX_OUTPUTS)
+        if outputs & (outputs - 1) or (outputs > 1 and samples % CHUNK):
+            raise ProtocolError("Field 'outputs' of 'order' must be a power of two, over whole chunks.")
+        where = f.integer("level", 0, 64), f.integer("evaluation", 0, 10**6)
+        return cls(*where, samples, columns, tuple(terms), outputs)
 
     def correlation(
         self, first_key: bytes, second_key: bytes, check: Callable[[], None] = lambda: None
     ) -> NDArray[np.int64]:
-        """c2 = a·b − c1 for every term, (terms,) int64 modulo 2^64. `check` may raise between blocks."""
-        total = -share_of_product(first_key, self.level, self.evaluation, len(self.terms))
+        """c2 = a·b − c1 for every number, (numbers,) int64 modulo 2^64. `check` may raise between blocks."""
+        terms = [Term(column, operand, "", self.outputs) for column, operand in self.terms]
+        total = -share_of_product(first_key, self.level, self.evaluation, numbers_of(terms))
         for group in range(-(-self.samples // GROUP)):
             check()
             count = group_size(self.samples, group)
-            a = mask_of_columns(first_key, self.level, self.evaluation, group, self.columns, count)
+            a = mask_of_columns(first_key, self.level, self.evaluation, group, self.columns, count // self.outputs)
             b = {o: mask_of_operand(second_key, self.level, o, group, count) for o in {t[1] for t in self.terms}}
-            total += np.array([ring_dot(a[column], b[operand]) for column, operand in self.terms], np.int64)
+            total += products(a, b, terms)
         return total
 
 

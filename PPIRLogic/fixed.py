@@ -14,6 +14,7 @@ from PPIRLogic.errors import InputError
 from PPIRLogic.images import Volume, fill_outside, normalise, robust_range
 from PPIRLogic.levels import FIXED_BOUND, Level, square_shift
 from PPIRLogic.losses.base import FIXED_SCALE
+from PPIRLogic.peer.messages import Request
 from PPIRLogic.pyramid import axis_factors, build_level, shrink
 from PPIRLogic.secure.base import Columns
 from PPIRLogic.warp import INTENSITY_CENTRE
@@ -64,13 +65,13 @@ class FixedImage:
             return len(level.samples)
         return int(np.count_nonzero(self.mask_at(level)))
 
-    def operands(self, level: Level, names: Iterable[str], mask_mode: str) -> dict[str, Columns]:
+    def operands(self, level: Level, names: Iterable[str], request: Request) -> dict[str, Columns]:
         """The named integer operands at the level's samples, (N,) int32.
 
         J: 12-bit signed intensity, 2048 per unit around 0.5. J2: its square, low bits dropped by `square_shift`.
         M: the mask. MJ, MJ2: products with it.
         """
-        volume = build_level(self._normalised(mask_mode), level.factor, level.sigma_mm)
+        volume = build_level(self._normalised(request.fixed_mask), level.factor, level.sigma_mm)
         values = (volume.array.reshape(-1)[level.samples].astype(np.float64) - INTENSITY_CENTRE) * FIXED_SCALE
         j = np.clip(np.rint(values), -FIXED_BOUND, FIXED_BOUND).astype(np.int32)
         out: dict[str, Columns] = {}

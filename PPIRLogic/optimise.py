@@ -11,6 +11,7 @@ from PPIRLogic.losses.base import Evaluation
 from PPIRLogic.transforms import LinearTransform
 
 Evaluate = Callable[[LinearTransform], Evaluation | None]
+Linearise = Callable[[LinearTransform, Evaluation], Evaluation]
 
 _FIRST_DAMPING = 1e-3
 _DAMPING_STEP = 10.0
@@ -44,8 +45,11 @@ def minimise(
     scale_mm: float,
     corners: np.ndarray,
     accepted: Callable[[LinearTransform, Evaluation, int, float], None],
+    linearise: Linearise = lambda transform, evaluation: evaluation,
 ) -> Outcome:
     """Minimise from `start`. `evaluate` returns None where the overlap became too small: the step is refused.
+
+    `linearise` completes an evaluation that came without gradient and Hessian, where a step is taken from it.
 
     `accepted(transform, evaluation, evaluations so far, step in mm)` is called for the start and every accepted step,
     so that a run that ends early keeps its best transform. The step that ends a level because it is short, or because
@@ -57,6 +61,7 @@ def minimise(
     accepted(current, best, 1, float("nan"))
     evaluations, iterations, damping = 1, 0, _FIRST_DAMPING
     while True:
+        best = best if best.gradient.size else linearise(current, best)
         trial = current.updated(_step(best, damping), scale_mm)
         step = trial.max_displacement(current, corners)
         if step < stopping.step_mm:
@@ -96,6 +101,8 @@ def _last_step(
     corners: np.ndarray,
 ) -> LinearTransform:
     """One more step from numbers that are already open, if the model is trusted and the step is short."""
+    if not best.gradient.size:
+        return current  # a gradient is not opened for it
     trial = current.updated(_step(best, damping), scale_mm)
     short = trial.max_displacement(current, corners) < _LAST_STEP * stopping.step_mm
     return trial if short and damping <= _TRUSTED_DAMPING else current

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from PPIRLogic.errors import BudgetError, PolicyError
-from PPIRLogic.levels import Level, check_factors
+from PPIRLogic.images import Geometry
+from PPIRLogic.levels import Level, check_factors, make_levels
 from PPIRLogic.losses import LOSSES
-from PPIRLogic.losses.masked import with_private_mask
+from PPIRLogic.openings import numbers_by_stage
 from PPIRLogic.peer.ledger import Budget, ImageAccount
 from PPIRLogic.peer.messages import LevelGrant, Request
-from PPIRLogic.transforms import KINDS, parameter_count
+from PPIRLogic.transforms import KINDS
 
 FEWEST_EVALUATIONS = 3  # a level that cannot afford these is refused before the run starts
 MASK_MODES = ("none", "fill", "private", "disclosed")
@@ -67,12 +68,14 @@ class Policy:
             )
 
 
-def numbers_per_evaluation(request: Request, dimension: int) -> int:
-    """Numbers opened at every evaluation of the request's loss and transform."""
-    loss = LOSSES[request.loss]
-    if request.fixed_mask == "private":
-        loss = with_private_mask(loss)
-    return len(loss.terms(parameter_count(request.transform, dimension)))
+def most_numbers(request: Request, geometry: Geometry) -> list[LevelGrant]:
+    """What a run could open at most, level by level, before any budget."""
+    out = []
+    for level in make_levels(geometry, request):
+        each, gradient = numbers_by_stage(request, level)
+        steps = request.evaluations if gradient else 0
+        out.append(LevelGrant(level.factor, len(level.samples), each, request.evaluations, 0, gradient, steps))
+    return out
 
 
 def grants(
@@ -82,16 +85,17 @@ def grants(
 
     The limits per session and per image are shared out among the levels, so that a run that starts can end.
     """
-    each = numbers_per_evaluation(request, levels[0].geometry.dimension)
     budget = account.budget
     shared = max(0, min(budget.numbers_per_session, budget.numbers_per_image - account.total))
+    costs = [sum(numbers_by_stage(request, level)) for level in levels]
     out = []
     for index, (level, voxels) in enumerate(zip(levels, touchable, strict=True)):
-        reserved = (len(levels) - 1 - index) * FEWEST_EVALUATIONS * each  # the levels to come get something, too
+        reserved = FEWEST_EVALUATIONS * sum(costs[index + 1 :])  # the levels to come get something, too
         left = min(account.left(level.factor, voxels, bits), max(0, shared - reserved))
-        fits = request.evaluations if request.protocol == "clear" else min(request.evaluations, left // each)
-        shared -= fits * each
-        out.append(LevelGrant(level.factor, len(level.samples), each, fits, left))
+        fits = request.evaluations if request.protocol == "clear" else min(request.evaluations, left // costs[index])
+        each, gradient = numbers_by_stage(request, level)
+        out.append(LevelGrant(level.factor, len(level.samples), each, fits, left, gradient, fits if gradient else 0))
+        shared -= out[-1].most
     return out
 
 
@@ -101,8 +105,9 @@ def check_budget(levels: list[LevelGrant], account: ImageAccount) -> None:
     if not poor:
         return
     lines = [
-        f"shrink factor {g.factor} ({g.samples} voxels): {g.numbers_left} numbers left, {g.numbers_per_evaluation}"
-        f" needed per evaluation and at least {FEWEST_EVALUATIONS} evaluations"
+        f"shrink factor {g.factor} ({g.samples} voxels): {g.numbers_left} numbers left,"
+        f" {g.numbers_per_evaluation + g.numbers_per_gradient} needed per evaluation and at least {FEWEST_EVALUATIONS}"
+        " evaluations"
         for g in poor
     ]
     fits = [str(g.factor) for g in levels if g.evaluations >= FEWEST_EVALUATIONS]

@@ -16,8 +16,7 @@ from PPIRLogic.dealer import join_dealer
 from PPIRLogic.errors import OutputError, PeerError, PolicyError, PPIRError, ProtocolError, RefusedError, TrustError
 from PPIRLogic.fixed import FixedImage
 from PPIRLogic.levels import Level, make_levels
-from PPIRLogic.losses import LOSSES
-from PPIRLogic.losses.masked import with_private_mask
+from PPIRLogic.openings import loss_of, openings
 from PPIRLogic.peer.channel import Channel, Listener, Message
 from PPIRLogic.peer.identity import Identity, make_private_directory, write_private_file
 from PPIRLogic.peer.ledger import VOXEL_BITS, Accounts, Entry, FolderLock, SessionLedger, append_record, geometry_entry
@@ -26,10 +25,9 @@ from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.policy import Policy, check_budget, grants
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.sampling import expand_blocks, unit_size
-from PPIRLogic.secure.base import Link, Term
+from PPIRLogic.secure.base import Link, numbers_of
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.session import NONCE_BYTES, entries_of, level_info, session_name
-from PPIRLogic.transforms import parameter_count
 from PPIRLogic.version import SOFTWARE
 
 IDLE_TIMEOUT = 600.0
@@ -279,10 +277,6 @@ class ServerSession:
             else:
                 raise ProtocolError(f"'{message.kind}' does not belong here.")
 
-    def _loss(self) -> Any:
-        loss = LOSSES[self.request.loss]
-        return with_private_mask(loss) if self.request.fixed_mask == "private" else loss
-
     def _open_level(self, message: Message, former: Level | None) -> Level:
         f = Fields(message.data, "level")
         index = f.integer("index", 0, len(self.levels) - 1)
@@ -290,8 +284,8 @@ class ServerSession:
             raise ProtocolError("Levels are opened once each, coarse to fine.")
         level, first, second = self.levels[index], f.raw("seed", NONCE_BYTES), new_key()
         level = self._with_blocks(level, message.payload)
-        loss = self._loss()
-        operands = self.shared.image.operands(level, loss.operands, self.request.fixed_mask)
+        loss = loss_of(self.request)
+        operands = self.shared.image.operands(level, loss.operands, self.request)
         mask = b""
         if self.request.fixed_mask == "disclosed":
             self.ledger.record(Entry("mask grid", "party 1", len(level.samples), 1, level.factor))
@@ -300,9 +294,8 @@ class ServerSession:
             count = len(level.samples) * len(loss.operands)
             self.ledger.record(Entry("image", "party 1", count, VOXEL_BITS, level.factor))
         self.channel.send("level", {"samples": len(level.samples)}, mask)
-        self.side.open_level(level_info(level, loss.operands, len(level.samples)), operands, first, second)
-        dimension = self.geometry.dimension
-        self.terms: list[Term] = list(loss.terms(parameter_count(self.request.transform, dimension)))
+        self.side.open_level(level_info(level, loss, len(level.samples)), operands, first, second)
+        self.openings = openings(self.request, level)
         return level
 
     def _with_blocks(self, level: Level, payload: Any) -> Level:
@@ -326,13 +319,16 @@ class ServerSession:
         number = f.integer("evaluation", 0, 10**6)
         if f.integer("level", 0, 64) != level.index:
             raise ProtocolError("An evaluation for a level that is not open.")
-        digest = self.side.receive(message.data, self.terms)
+        terms = self.openings.get(f.text("stage", 16))
+        if terms is None:
+            raise ProtocolError("An evaluation of a stage that this loss does not have.")
+        digest = self.side.receive(message.data, terms)
         name = hashlib.sha256(self.name + bytes([level.index]) + number.to_bytes(4, "big") + digest).hexdigest()
         if self.protocol.counted:
-            entries = entries_of(self.terms, self.protocol.bits, level.factor, number, name)
+            entries = entries_of(terms, self.protocol.bits, level.factor, number, name)
             voxels = self.touchable[level.index]
             if self.account.spend(entries, self.name.hex()[:16], voxels, self.opened):
-                self.opened += len(self.terms)
+                self.opened += numbers_of(terms)
                 for entry in entries:
                     self.ledger.record(entry)
         self.side.answer()
@@ -355,8 +351,8 @@ def _site_key(home: Path) -> bytes:
 def grant_rows(levels: list[LevelGrant]) -> list[str]:
     """The estimate, level by level, in words."""
     return [
-        f"shrink factor {g.factor}: {g.samples} voxels, {g.numbers_per_evaluation} numbers per evaluation, at most"
-        f" {g.evaluations} evaluations"
-        f" ({100 * g.numbers_per_evaluation * g.evaluations / g.samples:.3g} % of the level)"
+        f"shrink factor {g.factor}: {g.samples} voxels,"
+        f" {g.numbers_per_evaluation + g.numbers_per_gradient} numbers per evaluation, at most {g.evaluations}"
+        f" evaluations ({100 * g.most / g.samples:.3g} % of the level)"
         for g in levels
     ]

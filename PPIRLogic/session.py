@@ -15,6 +15,7 @@ from PPIRLogic.dealer import join_dealer
 from PPIRLogic.errors import Cancelled, InputError, PeerError, PolicyError, PPIRError, ProtocolError
 from PPIRLogic.images import Geometry
 from PPIRLogic.levels import Level, make_levels, operand_infos
+from PPIRLogic.losses import Loss
 from PPIRLogic.peer.channel import Channel, connect
 from PPIRLogic.peer.identity import Identity
 from PPIRLogic.peer.ledger import VOXEL_BITS, Entry, SessionLedger, geometry_entry
@@ -34,10 +35,11 @@ def session_name(request: Request, first: bytes, second: bytes) -> bytes:
     return hashlib.sha256(b"PPIR-session-1" + first + second + msgpack.packb(request.to_dict())).digest()
 
 
-def level_info(level: Level, names: Sequence[str], samples: int, active: NDArray[np.int64] | None = None) -> LevelInfo:
+def level_info(level: Level, loss: Loss, samples: int, active: NDArray[np.int64] | None = None) -> LevelInfo:
     """The protocol's view of a level; without `active`, every chunk takes part."""
-    chunks = np.arange(-(-samples // CHUNK)) if active is None else active
-    return LevelInfo(level.index, samples, operand_infos(tuple(names), samples), chunks)
+    entries = samples * loss.width
+    chunks = np.arange(-(-entries // CHUNK)) if active is None else active
+    return LevelInfo(level.index, entries, operand_infos(loss.operands, samples), chunks)
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ class ClientSession:
         self._product = PROTOCOLS[request.protocol].product(self.link)
 
     def open_level(
-        self, level: Level, operands: Sequence[str], blocks: NDArray[np.int64] | None
+        self, level: Level, loss: Loss, blocks: NDArray[np.int64] | None
     ) -> tuple[LevelInfo, NDArray[np.bool_], NDArray[np.int32]]:
         """Receive the protected operands of a level.
 
@@ -191,10 +193,10 @@ class ClientSession:
             raise ProtocolError("The two sides disagree about the samples of a level: install the same release.")
         if self.request.fixed_mask == "disclosed":
             use &= self._disclosed_mask(reply.payload, level, len(samples))
-        info = level_info(level, operands, len(samples), active)
+        info = level_info(level, loss, len(samples), active)
         self._product.open_level(info, first)
         if not PROTOCOLS[self.request.protocol].counted:
-            count = len(samples) * len(operands)
+            count = len(samples) * len(loss.operands)
             self.ledger.record(Entry("image", "party 1", count, VOXEL_BITS, level.factor))
         self._evaluation = 0
         return info, use, samples
@@ -205,13 +207,13 @@ class ClientSession:
         self.ledger.record(Entry("mask grid", "party 1", count, 1, level.factor))
         return np.unpackbits(np.frombuffer(payload, np.uint8), count=count).astype(bool)
 
-    def evaluate(self, level: Level, source: ColumnSource, terms: Sequence[Term]) -> list[int]:
-        """The opened sums of one evaluation, counted on this side too."""
+    def evaluate(self, level: Level, source: ColumnSource, stage: str, terms: Sequence[Term]) -> list[int]:
+        """The opened sums of one stage of an evaluation, counted on this side too."""
         number = self._evaluation
         self._evaluation += 1
 
         def announce() -> None:
-            self.channel.send("evaluate", {"level": level.index, "evaluation": number})
+            self.channel.send("evaluate", {"level": level.index, "evaluation": number, "stage": stage})
 
         values = self._product.evaluate(source, terms, number, announce)
         if PROTOCOLS[self.request.protocol].counted:
@@ -230,5 +232,5 @@ def entries_of(terms: Sequence[Term], bits: int, factor: int, evaluation: int, r
     """The ledger entries of one evaluation, by kind."""
     kinds: dict[str, int] = {}
     for term in terms:
-        kinds[term.kind] = kinds.get(term.kind, 0) + 1
+        kinds[term.kind] = kinds.get(term.kind, 0) + term.outputs
     return [Entry(kind, "party 1", n, bits, factor, evaluation, request) for kind, n in kinds.items()]

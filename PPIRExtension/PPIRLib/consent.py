@@ -35,7 +35,7 @@ def worst_case(node: Any, offer: dict[str, Any]) -> str:
     from PPIRLogic.images import Geometry
     from PPIRLogic.levels import default_factors
     from PPIRLogic.peer.messages import Request
-    from PPIRLogic.policy import numbers_per_evaluation
+    from PPIRLogic.policy import most_numbers
 
     geometry = Geometry.from_dict(offer["geometry"])
     chosen = tuple(int(v) for v in node.levels.split(",") if v.strip()) or default_factors(geometry)
@@ -43,8 +43,9 @@ def worst_case(node: Any, offer: dict[str, Any]) -> str:
         offer["name"], node.protocol, node.transform, node.loss, chosen, fixed_mask=node.fixedMask,
         evaluations=node.evaluations,
     )  # fmt: skip
-    each = numbers_per_evaluation(request, geometry.dimension)
-    most = min(each * node.evaluations * len(chosen), int(offer["budget"]["numbers_per_session"]))
+    levels = most_numbers(request, geometry)
+    most = min(sum(g.most for g in levels), int(offer["budget"]["numbers_per_session"]))
+    each = max(g.numbers_per_evaluation + g.numbers_per_gradient for g in levels)
     return _(
         "at most {most} sums over its voxels ({each} per step, at most {steps} steps at each of {levels} resolutions;"
         " the owner's budget may allow fewer)."

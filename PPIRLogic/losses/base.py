@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import OverlapError
+from PPIRLogic.peer.messages import Request
 from PPIRLogic.secure.base import Term
 
 FIXED_SCALE = 2048  # integers per unit of normalised fixed intensity: 12 bits
@@ -41,7 +42,10 @@ class Sums:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A loss at one transform. gradient (d,) and hessian (d, d) of the quadratic model that is minimised."""
+    """A loss at one transform, and the quadratic model that is minimised around it.
+
+    gradient (d,) and hessian (d, d) are empty where a loss opens its gradient apart and has not yet done so.
+    """
 
     value: float
     gradient: NDArray[np.float64]
@@ -54,10 +58,19 @@ class Loss(ABC):
 
     name: str
     operands: tuple[str, ...]
+    width: int = 1  # how many vectors each operand holds
 
     @abstractmethod
     def terms(self, parameters: int) -> Sequence[Term]:
         """The numbers to open at every evaluation of a transform with d parameters."""
+
+    def gradient_terms(self, parameters: int) -> Sequence[Term]:
+        """The numbers to open, besides, where the optimiser takes a step from."""
+        return ()
+
+    def configured(self, request: Request) -> Loss:
+        """This loss with the settings of a request."""
+        return self
 
     @abstractmethod
     def evaluate(self, sums: Sums) -> Evaluation:

@@ -180,6 +180,13 @@ class LevelGrant:
     numbers_per_evaluation: int
     evaluations: int  # most that fit, at most what was asked
     numbers_left: int  # of this level's budget before the run
+    numbers_per_gradient: int = 0  # opened apart from the value, where the optimiser takes a step from
+    gradients: int = 0  # most that fit
+
+    @property
+    def most(self) -> int:
+        """Numbers this level may open in one session."""
+        return self.evaluations * self.numbers_per_evaluation + self.gradients * self.numbers_per_gradient
 
     def to_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -195,4 +202,6 @@ class LevelGrant:
             numbers_per_evaluation=f.integer("numbers_per_evaluation", 1, 10**9),
             evaluations=f.integer("evaluations", 0, 10_000),
             numbers_left=f.integer("numbers_left", 0, 2**62),
+            numbers_per_gradient=f.integer("numbers_per_gradient", 0, 10**9),
+            gradients=f.integer("gradients", 0, 10_000),
         )

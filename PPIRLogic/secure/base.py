@@ -33,11 +33,17 @@ Columns = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Term:
-    """One number to open: Σ_x column·operand. `kind` names it in the ledger."""
+    """What to open: Σ_x column·operand, or `outputs` of them at once. `kind` names it in the ledger.
+
+    With outputs = T > 1 (a power of two) the operand holds T fixed vectors, laid out chunk by chunk: CHUNK / T
+    samples of the first, of the second, …; one column over the samples is multiplied with each of them: T numbers.
+    With outputs = 1 over such an operand, the column runs over its flattened entries.
+    """
 
     column: int
     operand: str
     kind: str
+    outputs: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,10 @@ class OperandInfo:
 
 @dataclass(frozen=True)
 class LevelInfo:
-    """What both parties know of an open level. `active` are the chunks party 1 uses; party 2 is not told."""
+    """What both parties know of an open level. `active` are the chunks party 1 uses; party 2 is not told.
+
+    samples: length of every operand, the flattened one where operands hold several vectors.
+    """
 
     index: int
     samples: int
@@ -65,6 +74,19 @@ class LevelInfo:
         return next(o.bound for o in self.operands if o.name == operand)
 
 
+def numbers_of(terms: Sequence[Term]) -> int:
+    """How many numbers a request for these terms opens."""
+    return sum(t.outputs for t in terms)
+
+
+def packing(terms: Sequence[Term]) -> int:
+    """The outputs per term of a request, the same for all its terms; ProtocolError otherwise."""
+    kinds = {t.outputs for t in terms}
+    if len(kinds) != 1:
+        raise ProtocolError("The terms of one request must open equally many numbers each.")
+    return kinds.pop()
+
+
 class ColumnSource(Protocol):
     """Where a product gets S from, group by group, so that S is never held whole."""
 
@@ -74,7 +96,10 @@ class ColumnSource(Protocol):
     def prepare(self, workers: int) -> None: ...
 
     def block(self, group: int, worker: int, out: Columns) -> None:
-        """Fill out (columns, GROUP) with the quantised columns of the group's eight active chunks."""
+        """Fill out (columns, GROUP) with the quantised columns of the group's eight active chunks.
+
+        For terms with T outputs a chunk holds CHUNK / T samples, at its end; the rest of it is zero.
+        """
 
     def finish(self) -> None: ...
 
@@ -145,7 +170,9 @@ class PrivateProduct(ABC):
     def evaluate(
         self, source: ColumnSource, terms: Sequence[Term], evaluation: int, announce: Callable[[], None]
     ) -> list[int]:
-        """The exact sums, one per term. `announce` is called right before the first byte of the request is sent.
+        """The exact sums, term by term, each term's outputs in order.
+
+        `announce` is called right before the first byte of the request is sent.
 
         FixedPointError, before that, if a sum could leave the protocol's exact range.
         """

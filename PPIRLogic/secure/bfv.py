@@ -53,12 +53,25 @@ Q_KEPT = math.prod(PRIMES[:KEPT])
 FLOOD = Q // (4 * PLAIN_MODULUS)
 SECURITY_BITS = 40
 CHUNK_BYTES = len(PRIMES) * DEGREE * 15 // 4
-ANSWER_BYTES = KEPT * DEGREE * 15 // 4 + 8
+_C1_BYTES = KEPT * DEGREE * 15 // 4
+_COEFFICIENT_BYTES = 8
+ANSWER_BYTES = _C1_BYTES + _COEFFICIENT_BYTES
 GROUP = LANES * DEGREE
 Residues = NDArray[np.uint32]
 
 _PRIME_ARRAY = np.array(PRIMES, np.uint32)
 _jit = njit(nogil=True, cache=True, boundscheck=False)
+
+
+def answer_bytes(outputs: int) -> int:
+    """The length of one re-randomised answer that carries so many numbers."""
+    return _C1_BYTES + _COEFFICIENT_BYTES * outputs
+
+
+def positions(outputs: int) -> range:
+    """The coefficients that carry the numbers of one answer: the last of each of `outputs` equal parts."""
+    part = DEGREE // outputs
+    return range(part - 1, DEGREE, part)
 
 
 def check_range(largest_sum: int, norm: float, absolute_sum: int) -> None:
@@ -159,12 +172,14 @@ def _hide(x: Any, a: Any, secret: Any, secret_quotient: Any, prime: int, out: An
 
 
 @_jit
-def _dot_reversed(c1: Any, secret: Any) -> Any:
-    """Σ c1_i · s_(n−1−i) over the integers: ternary s, 30-bit residues."""
+def _coefficient_of_product(c1: Any, secret: Any, at: int) -> Any:
+    """Coefficient `at` of c1·s modulo X^n + 1, over the integers: ternary s, 30-bit residues."""
     total = np.int64(0)
     n = secret.size
-    for i in range(n):
-        total += np.int64(c1[i]) * np.int64(secret[n - 1 - i])
+    for i in range(at + 1):
+        total += np.int64(c1[i]) * np.int64(secret[at - i])
+    for i in range(at + 1, n):
+        total -= np.int64(c1[i]) * np.int64(secret[n + at - i])
     return total
 
 
@@ -217,22 +232,29 @@ class KeyHolder:
             _hide(x, a[:, i], self._secret[i], self._secret_quotient[i], prime, out[:, i])
         return ring.pack30(out[:chunks])
 
-    def open(self, answers: bytes | memoryview, count: int) -> NDArray[np.uint64]:
-        """The (padded, flooded) results modulo t of `count` re-randomised answers; ProtocolError if malformed."""
-        view = memoryview(answers)
-        if len(view) != count * ANSWER_BYTES:
-            raise ProtocolError(f"{count} encrypted answers take {count * ANSWER_BYTES} bytes, not {len(view)}.")
-        out = np.empty(count, np.uint64)
+    def open(self, answers: bytes | memoryview, count: int, outputs: int = 1) -> NDArray[np.uint64]:
+        """The (padded, flooded) results modulo t of `count` re-randomised answers; ProtocolError if malformed.
+
+        Each answer carries `outputs` of them; returns (count·outputs,).
+        """
+        view, size = memoryview(answers), answer_bytes(outputs)
+        if len(view) != count * size:
+            raise ProtocolError(f"{count} encrypted answers take {count * size} bytes, not {len(view)}.")
+        out = np.empty((count, outputs), np.uint64)
         for k in range(count):
-            part = view[k * ANSWER_BYTES : (k + 1) * ANSWER_BYTES]
-            b = int.from_bytes(part[-8:], "little")
-            c1 = checked_residues(ring.unpack30(part[:-8]).reshape(KEPT, DEGREE), PRIMES[:KEPT])
-            if b >= Q_KEPT:
+            part = view[k * size : (k + 1) * size]
+            c1 = checked_residues(ring.unpack30(part[:_C1_BYTES]).reshape(KEPT, DEGREE), PRIMES[:KEPT])
+            coefficients = np.frombuffer(part[_C1_BYTES:], "<u8").tolist()
+            if max(coefficients) >= Q_KEPT:
                 raise ProtocolError("An encrypted answer holds a coefficient out of range.")
-            residues = [_dot_reversed(c1[i], self._ternary) % PRIMES[i] for i in range(KEPT)]
-            phase = (b + _crt(residues, PRIMES[:KEPT])) % Q_KEPT
-            out[k] = (phase * PLAIN_MODULUS + Q_KEPT // 2) // Q_KEPT % PLAIN_MODULUS
-        return out
+            for i, (at, b) in enumerate(zip(positions(outputs), coefficients, strict=True)):
+                out[k, i] = self._open_one(c1, b, at)
+        return out.reshape(-1)
+
+    def _open_one(self, c1: Residues, b: int, at: int) -> int:
+        residues = [_coefficient_of_product(c1[i], self._ternary, at) % PRIMES[i] for i in range(KEPT)]
+        phase = (b + _crt(residues, PRIMES[:KEPT])) % Q_KEPT
+        return (phase * PLAIN_MODULUS + Q_KEPT // 2) // Q_KEPT % PLAIN_MODULUS
 
 
 def _read(data: Any, start: int) -> NDArray[np.uint64]:
@@ -366,16 +388,21 @@ class Evaluator:
         self._public = np.stack([pk0, _uniform(seed, "public")]).astype(np.uint64)
         self._random = secret_stream()
 
-    def blind(self, totals: NDArray[np.uint64]) -> tuple[bytes, list[int]]:
-        """Totals (count, 2, primes, n) in the transform domain to what travels, and the one-time pads kept here."""
+    def blind(self, totals: NDArray[np.uint64], outputs: int = 1) -> tuple[bytes, list[int]]:
+        """Totals (count, 2, primes, n) in the transform domain to what travels, and the one-time pads kept here.
+
+        Of every total `outputs` coefficients are sent, each with a pad and a flood of its own.
+        """
         parts: list[bytes] = []
         pads: list[int] = []
         for start in range(0, len(totals), LANES):
             lanes = self._rerandomised(totals[start : start + LANES])
             for lane in range(min(LANES, len(totals) - start)):
-                pad = secrets.randbelow(PLAIN_MODULUS)
-                parts += [self._switched_c1(lanes[1, :, :, lane]), _padded_coefficient(lanes[0, :, -1, lane], pad)]
-                pads.append(pad)
+                parts.append(self._switched_c1(lanes[1, :, :, lane]))
+                for at in positions(outputs):
+                    pad = secrets.randbelow(PLAIN_MODULUS)
+                    parts.append(_padded_coefficient(lanes[0, :, at, lane], pad))
+                    pads.append(pad)
         return b"".join(parts), pads
 
     def _rerandomised(self, totals: NDArray[np.uint64]) -> Residues:

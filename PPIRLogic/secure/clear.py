@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.secure.base import (
@@ -24,18 +23,13 @@ from PPIRLogic.secure.base import (
     Link,
     PrivateProduct,
     Term,
+    numbers_of,
     over_groups,
+    packing,
 )
 from PPIRLogic.secure.exact import check_exact
 from PPIRLogic.secure.ring import LANES
-
-
-@njit(nogil=True, cache=True)
-def _dot(a: Any, b: Any) -> Any:
-    total = np.int64(0)
-    for i in range(a.size):
-        total += np.int64(a[i]) * np.int64(b[i])
-    return total
+from PPIRLogic.secure.sums import products, sample_part
 
 
 class ClearProduct(PrivateProduct):
@@ -71,12 +65,12 @@ class ClearProduct(PrivateProduct):
     def evaluate(
         self, source: ColumnSource, terms: Sequence[Term], evaluation: int, announce: Callable[[], None]
     ) -> list[int]:
-        sums = np.zeros((source.groups, len(terms)), np.int64)
+        sums = np.zeros((source.groups, numbers_of(terms)), np.int64)
+        outputs = packing(terms)
 
         def work(group: int, worker: int, block: Columns) -> None:
-            for i, term in enumerate(terms):
-                fixed = self._operands[term.operand][group * GROUP : (group + 1) * GROUP]
-                sums[group, i] = _dot(block[term.column], fixed)
+            fixed = {n: v[group * GROUP : (group + 1) * GROUP] for n, v in self._operands.items()}
+            sums[group] = products(sample_part(block, outputs), fixed, terms)
 
         over_groups(source, self.link, work)
         assert self._level is not None

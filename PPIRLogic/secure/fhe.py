@@ -26,13 +26,14 @@ from PPIRLogic.secure.base import (
     Link,
     PrivateProduct,
     Term,
+    numbers_of,
     over_groups,
+    packing,
 )
 from PPIRLogic.secure.exact import check_exact
 from PPIRLogic.secure.ring import LANES
 
 BITS = 46
-ANSWERS_PER_FRAME = MAX_PAYLOAD // bfv.ANSWER_BYTES
 
 
 class FheProduct(PrivateProduct):
@@ -81,14 +82,14 @@ class FheProduct(PrivateProduct):
         totals = self._accumulate(source, terms)
         assert self._level is not None
         check_exact(source, terms, self._level)
-        message, pads = self._evaluator.blind(totals)
+        message, pads = self._evaluator.blind(totals, packing(terms))
         announce()
-        step = ANSWERS_PER_FRAME * bfv.ANSWER_BYTES
+        step = MAX_PAYLOAD // bfv.answer_bytes(packing(terms)) * bfv.answer_bytes(packing(terms))
         for start in range(0, len(message), step):
             self.link.channel.send("request", {}, memoryview(message)[start : start + step])
         reply = self.link.receive("answer").payload
-        if len(reply) != 8 * len(terms):
-            raise ProtocolError(f"Expected {len(terms)} numbers from the peer, got {len(reply) / 8:g}.")
+        if len(reply) != 8 * numbers_of(terms):
+            raise ProtocolError(f"Expected {numbers_of(terms)} numbers from the peer, got {len(reply) / 8:g}.")
         opened = np.frombuffer(reply, "<u8").astype(np.uint64)
         if (opened >= bfv.PLAIN_MODULUS).any():
             raise ProtocolError("The peer's answer holds a number out of range.")
@@ -117,7 +118,7 @@ class FheFixed(FixedSide):
         super().__init__(link)
         self._keys: bfv.KeyHolder | None = None
         self._request = b""
-        self._count = 0
+        self._shape = (0, 1)
 
     def open_level(self, level: LevelInfo, operands: Mapping[str, Columns], first: bytes, second: bytes) -> None:
         self._keys = bfv.KeyHolder(bfv.joint_seed(self.link.session, level.index, first, second))
@@ -130,7 +131,8 @@ class FheFixed(FixedSide):
                 self.link.channel.send("data", {"operand": info.name, "start": start}, packed.data)
 
     def receive(self, header: Mapping[str, Any], terms: Sequence[Term]) -> bytes:
-        self._count, parts, missing = len(terms), [], len(terms) * bfv.ANSWER_BYTES
+        self._shape = (len(terms), packing(terms))
+        parts, missing = [], len(terms) * bfv.answer_bytes(packing(terms))
         while missing > 0:
             part = self.link.receive("request").payload
             if not 0 < len(part) <= missing:
@@ -142,5 +144,5 @@ class FheFixed(FixedSide):
 
     def answer(self) -> None:
         assert self._keys is not None
-        opened = self._keys.open(self._request, self._count)
+        opened = self._keys.open(self._request, *self._shape)
         self.link.channel.send("answer", {}, opened.astype("<u8").data)

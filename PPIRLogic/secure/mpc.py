@@ -17,10 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
 from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
+from PPIRLogic.peer.channel import MAX_PAYLOAD, Message
 from PPIRLogic.peer.messages import wait_for_message
 from PPIRLogic.secure.base import (
     GROUP,
@@ -31,22 +30,15 @@ from PPIRLogic.secure.base import (
     Link,
     PrivateProduct,
     Term,
+    numbers_of,
     over_groups,
+    packing,
 )
 from PPIRLogic.secure.crypten_ring import load_crypten, open_to_party_1
 from PPIRLogic.secure.prg import Stream
+from PPIRLogic.secure.sums import Ring, products, sample_part
 
 BITS = 64
-Ring = NDArray[np.int64]
-
-
-@njit(nogil=True, cache=True)
-def ring_dot(a: Any, b: Any) -> Any:
-    """Σ a·b modulo 2^64, int64 with wrap-around."""
-    total = np.int64(0)
-    for i in range(a.size):
-        total += np.int64(a[i]) * np.int64(b[i])
-    return total
 
 
 def mask_of_columns(key: bytes, level: int, evaluation: int, group: int, columns: int, count: int) -> Ring:
@@ -59,13 +51,33 @@ def mask_of_operand(key: bytes, level: int, operand: str, group: int, count: int
     return Stream(key, "b", level, operand, group).int64(count)
 
 
-def share_of_product(key: bytes, level: int, evaluation: int, terms: int) -> Ring:
-    """c1: (terms,), used for one evaluation."""
-    return Stream(key, "c", level, evaluation).int64(terms)
+def share_of_product(key: bytes, level: int, evaluation: int, numbers: int) -> Ring:
+    """c1: (numbers,), used for one evaluation."""
+    return Stream(key, "c", level, evaluation).int64(numbers)
 
 
 def group_size(samples: int, group: int) -> int:
     return min(GROUP, samples - group * GROUP)
+
+
+def _columns(terms: Sequence[Term]) -> int:
+    """How many columns a request for these terms needs."""
+    return max(t.column for t in terms) + 1
+
+
+def _take_part(message: Message, known: list[Ring], columns: int, samples: int) -> bool:
+    """Take some more columns of a masked block; True once it is whole."""
+    there = sum(len(part) for part in known)
+    due = min(columns_per_message(samples), columns - there)
+    if message.data.get("first") != there or len(message.payload) != 8 * samples * due:
+        raise ProtocolError("A masked block whose length does not fit its level.")
+    known.append(np.frombuffer(message.payload, "<i8").reshape(-1, samples))
+    return there + due == columns
+
+
+def columns_per_message(samples: int) -> int:
+    """How many masked columns of so many samples travel in one message."""
+    return max(1, MAX_PAYLOAD // (8 * samples))
 
 
 class MpcProduct(PrivateProduct):
@@ -103,24 +115,28 @@ class MpcProduct(PrivateProduct):
             raise ProtocolError("The masks of this evaluation were used already; they are never used twice.")
         self._used.add((level.index, evaluation))
         announce()
-        self._order(level, source.columns, terms, evaluation)
-        share = np.zeros((source.groups, len(terms)), np.int64)
+        self._order(level, terms, evaluation)
+        outputs, numbers = packing(terms), numbers_of(terms)
+        share = np.zeros((source.groups, numbers), np.int64)
 
         def work(group: int, worker: int, block: Columns) -> None:
             count = group_size(level.samples, group)
-            mask = mask_of_columns(self.link.dealer_key, level.index, evaluation, group, source.columns, count)
-            self.link.channel.send("request", {"group": group}, (block[:, :count] - mask).data)
-            for i, term in enumerate(terms):
-                fixed = self._masked[term.operand][group * GROUP : group * GROUP + count]
-                share[group, i] = ring_dot(block[term.column, :count], fixed)
+            own = sample_part(block[: _columns(terms), :count], outputs)
+            mask = mask_of_columns(self.link.dealer_key, level.index, evaluation, group, *own.shape)
+            step = columns_per_message(own.shape[1])
+            for first in range(0, len(own), step):
+                masked = own[first : first + step] - mask[first : first + step]
+                self.link.channel.send("request", {"group": group, "first": first}, masked.data)
+            fixed = {n: v[group * GROUP : group * GROUP + count] for n, v in self._masked.items()}
+            share[group] = products(own, fixed, terms)
 
         over_groups(source, self.link, work)
-        total = share.sum(axis=0) + share_of_product(self.link.dealer_key, level.index, evaluation, len(terms))
+        total = share.sum(axis=0) + share_of_product(self.link.dealer_key, level.index, evaluation, numbers)
         opened = open_to_party_1(total, self.link, rank=0)
         assert opened is not None
         return [int(v) for v in opened]
 
-    def _order(self, level: LevelInfo, columns: int, terms: Sequence[Term], evaluation: int) -> None:
+    def _order(self, level: LevelInfo, terms: Sequence[Term], evaluation: int) -> None:
         """Ask the dealer for this evaluation's correlation; it knows sizes only, and computes while we do."""
         if self.link.dealer is None:
             raise DealerError("The mpc protocol needs a dealer. Give its address with --dealer HOST:PORT.")
@@ -128,8 +144,9 @@ class MpcProduct(PrivateProduct):
             "level": level.index,
             "evaluation": evaluation,
             "samples": level.samples,
-            "columns": columns,
+            "columns": _columns(terms),
             "terms": [[t.column, t.operand] for t in terms],
+            "outputs": packing(terms),
         }
         try:
             self.link.dealer.send("order", order)
@@ -169,23 +186,24 @@ class MpcFixed(FixedSide):
     def receive(self, header: Mapping[str, Any], terms: Sequence[Term]) -> bytes:
         level = self._level
         assert level is not None
-        columns, groups = max(t.column for t in terms) + 1, -(-level.samples // GROUP)
+        groups, outputs = -(-level.samples // GROUP), packing(terms)
+        parts: dict[int, list[Ring]] = {}
         digests: dict[int, bytes] = {}
-        share = np.zeros(len(terms), np.int64)
-        masks: dict[str, Ring] = {}
+        share = np.zeros(numbers_of(terms), np.int64)
         while len(digests) < groups:
             message = self.link.receive("request")
             group = message.data.get("group")
             if not isinstance(group, int) or not 0 <= group < groups or group in digests:
                 raise ProtocolError("A masked block with a wrong number.")
             count = group_size(level.samples, group)
-            if len(message.payload) % (8 * count) or len(message.payload) < 8 * count * columns:
-                raise ProtocolError("A masked block whose length does not fit its level.")
-            block = np.frombuffer(message.payload, "<i8").reshape(-1, count)
+            known = parts.setdefault(group, [])
+            if not _take_part(message, known, _columns(terms), count // outputs):
+                continue
+            block = np.concatenate(parts.pop(group))
             masks = {t.operand: self._mask(t.operand, group, count) for t in terms}
-            share += np.array([ring_dot(block[t.column], masks[t.operand]) for t in terms], np.int64)
-            digests[group] = hashlib.sha256(message.payload).digest()
-        self._share = share + self._correlation(header, len(terms))
+            share += products(block, masks, terms)
+            digests[group] = hashlib.sha256(block.tobytes()).digest()
+        self._share = share + self._correlation(header, len(share))
         return hashlib.sha256(b"".join(digests[g] for g in sorted(digests))).digest()
 
     def _correlation(self, header: Mapping[str, Any], count: int) -> Ring:

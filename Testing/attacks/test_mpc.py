@@ -101,7 +101,7 @@ def test_the_dealer_gets_sizes_and_nothing_that_depends_on_an_image(
             opened.evaluate(columns(seed * 10 + evaluation), TERMS, evaluation)
         views.append(dealers_view(opened))
     assert views[0] == views[1]
-    expected = {"level": 0, "samples": SAMPLES, "columns": 2, "terms": [[0, "J"], [1, "J"], [1, "J2"]]}
+    expected = {"level": 0, "samples": SAMPLES, "columns": 2, "outputs": 1, "terms": [[0, "J"], [1, "J"], [1, "J2"]]}
     assert [v[:2] for v in views[0]] == [("party 1", "order")] * 2  # party 2 says nothing
     assert [v[2] for v in views[0]] == [{**expected, "evaluation": e} for e in (0, 1)]
     assert all(v[3] == b"" for v in views[0])

@@ -56,12 +56,12 @@ from PPIRLogic.peer.identity import load_or_create_identity
 from PPIRLogic.peer.ledger import Budget, SessionLedger
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.peer.trust import TrustStore
-from PPIRLogic.policy import numbers_per_evaluation
 from PPIRLogic.registration import Parameters, Peer, register
 from PPIRLogic.secure.base import Columns, Term
 from PPIRLogic.secure.bfv import PLAIN_MODULUS, check_range
 from PPIRLogic.session import ClientSession
 from PPIRLogic.simulate import Site, make_sites
+from PPIRLogic.transforms import parameter_count
 
 GRID = {d: plain_grid(d) for d in (2, 3)}
 PHANTOM = {d: Phantom.make(GRID[d]) for d in (2, 3)}
@@ -366,7 +366,7 @@ def test_an_overflow_is_noticed_before_anything_is_sent(served: Owner, sites: tu
     identity, trust = load_or_create_identity(sites[0].home), TrustStore(sites[0].home)
     with ClientSession(served.address, identity, trust, lambda: None, 1, SessionLedger(None, {})) as session:
         session.open(Request("fixed", "fhe", "translation", "ssd", (1,)))
-        session.open_level(session.levels[0], LOSSES["ssd"].operands, None)
+        session.open_level(session.levels[0], LOSSES["ssd"], None)
         sent: list[str] = []
         send = session.channel.send
 
@@ -492,7 +492,7 @@ def numbers_each(address: str, site: Site, p: Parameters = RIGID) -> int:
 
 def test_a_budget_that_is_too_small_is_refused_with_numbers(sites: tuple[Site, Site]) -> None:
     with owner(sites[1], shared(FIXED[2], budget=replace(OPEN, percent_per_level=0.3))) as one:
-        each = numbers_per_evaluation(Request("fixed", "fhe", "rigid", "ncc", (2, 1)), 2)
+        each = len(LOSSES["ncc"].terms(parameter_count("rigid", 2)))
         with pytest.raises(BudgetError) as caught:
             register(MOVING[2], one.address, home=sites[0].home, parameters=RIGID)
         text = str(caught.value)

@@ -33,17 +33,18 @@ from system_support import (
 )
 
 from PPIRLogic.errors import BudgetError, PeerError, PPIRError, ProtocolError
+from PPIRLogic.losses import LOSSES
 from PPIRLogic.peer.channel import Channel
 from PPIRLogic.peer.messages import Request
-from PPIRLogic.policy import numbers_per_evaluation
 from PPIRLogic.registration import Parameters, register
 from PPIRLogic.secure.bfv import ANSWER_BYTES
 from PPIRLogic.simulate import Site
+from PPIRLogic.transforms import parameter_count
 
 GEOMETRY = plain_grid(2)
 PHANTOM = Phantom.make(GEOMETRY)
 REQUEST = Request("fixed", "fhe", "translation", "ssd", (4, 2))
-EACH = numbers_per_evaluation(REQUEST, 2)
+EACH = len(LOSSES[REQUEST.loss].terms(parameter_count(REQUEST.transform, 2)))
 NONCE = bytes(range(32))
 SEED = bytes(32)
 
@@ -103,8 +104,6 @@ def open_level(channel: Channel, index: int) -> None:
 
 def data_frames() -> int:
     """Operands of the loss; a level of this small image fits one frame each."""
-    from PPIRLogic.losses import LOSSES
-
     return len(LOSSES[REQUEST.loss].operands)
 
 
@@ -160,7 +159,7 @@ def test_a_level_is_opened_once_and_coarse_to_fine(
 def test_an_evaluation_of_another_level(served: Owner, sites: tuple[Site, Site]) -> None:
     before = account_numbers(served.home)
     with client(served, sites, "level") as channel:
-        channel.send("evaluate", {"level": 1, "evaluation": 0})
+        channel.send("evaluate", {"level": 1, "evaluation": 0, "stage": "value"})
         try_to_send(channel, "request", {}, blinded())
         said(channel, "not open")
     assert account_numbers(served.home) == before
@@ -171,7 +170,7 @@ def test_after_the_end_there_is_nothing(served: Owner, sites: tuple[Site, Site])
         channel.send("finish", {})
         assert answer(channel, "finished").data == {"numbers": 0}
         with contextlib.suppress(PPIRError):
-            channel.send("evaluate", {"level": 0, "evaluation": 0})
+            channel.send("evaluate", {"level": 0, "evaluation": 0, "stage": "value"})
         assert isinstance(last_words(channel), PPIRError)
 
 
@@ -255,7 +254,7 @@ def test_a_request_of_a_wrong_size(size: int, served: Owner, sites: tuple[Site, 
     """Also the beginning of a request whose rest never comes: nothing is answered, nothing is counted."""
     before = account_numbers(served.home)
     with client(served, sites, "level") as channel:
-        channel.send("evaluate", {"level": 0, "evaluation": 0})
+        channel.send("evaluate", {"level": 0, "evaluation": 0, "stage": "value"})
         channel.send("request", {}, bytes(size))
         if size == 1:
             with pytest.raises(PeerError, match="sent nothing"):
@@ -270,7 +269,7 @@ def test_ciphertexts_out_of_range(fill: int, served: Owner, sites: tuple[Site, S
     """Garbage of the right size: refused, or answered by as many numbers as were counted; never uncounted."""
     before = account_numbers(served.home)
     with client(served, sites, "level") as channel:
-        channel.send("evaluate", {"level": 0, "evaluation": 0})
+        channel.send("evaluate", {"level": 0, "evaluation": 0, "stage": "value"})
         channel.send("request", {}, blinded(fill))
         message = channel.receive(SOON)
         assert message.kind in ("answer", "error")
@@ -316,7 +315,7 @@ def test_any_message_at_any_stage(
 
 
 def ask(channel: Channel, number: int, payload: bytes, level: int = 0) -> bytes:
-    channel.send("evaluate", {"level": level, "evaluation": number})
+    channel.send("evaluate", {"level": level, "evaluation": number, "stage": "value"})
     channel.send("request", {}, payload)
     return bytes(answer(channel, "answer").payload)
 
@@ -349,7 +348,7 @@ def test_the_same_request_in_another_session_is_counted_again(served: Owner, sit
 def test_a_client_that_leaves_before_the_answer_has_spent_it(served: Owner, sites: tuple[Site, Site]) -> None:
     before = account_numbers(served.home)
     with client(served, sites, "level") as channel:
-        channel.send("evaluate", {"level": 0, "evaluation": 0})
+        channel.send("evaluate", {"level": 0, "evaluation": 0, "stage": "value"})
         channel.send("request", {}, blinded(1))
     assert wait_until(lambda: account_numbers(served.home) - before in (0, EACH))
 
@@ -363,7 +362,7 @@ def test_the_budget_ends_a_raw_client(tmp_path: Path, sites: tuple[Site, Site], 
         with client(one, (mine, theirs), "level", request) as channel:
             for number in range(3):
                 ask(channel, number, blinded(number))
-            channel.send("evaluate", {"level": 0, "evaluation": 3})
+            channel.send("evaluate", {"level": 0, "evaluation": 3, "stage": "value"})
             channel.send("request", {}, blinded(3))
             assert isinstance(said(channel, "used up", f"{EACH} numbers", f"{EACH - 1} are left"), BudgetError)
         assert account_numbers(one.home) == 3 * EACH

@@ -18,7 +18,8 @@ from PPIRLogic.errors import DealerError, FixedPointError, PPIRError, ProtocolEr
 from PPIRLogic.peer.channel import Channel, memory_pair
 from PPIRLogic.peer.messages import error_from
 from PPIRLogic.secure.base import CHUNK, GROUP, Term
-from PPIRLogic.secure.mpc import group_size, mask_of_columns, mask_of_operand, ring_dot, share_of_product
+from PPIRLogic.secure.mpc import group_size, mask_of_columns, mask_of_operand, share_of_product
+from PPIRLogic.secure.sums import ring_dot
 
 K0, K1 = b"0" * 32, b"1" * 32
 TERMS = [Term(0, "J", "gradient"), Term(1, "J", "gradient"), Term(2, "J", "overlap"), Term(2, "J2", "overlap")]
@@ -226,12 +227,13 @@ order_maps = st.fixed_dictionaries(
         "evaluation": st.integers(0, 10**6),
         "samples": st.integers(1, 2**31),
         "columns": st.integers(1, MAX_COLUMNS),
+        "outputs": st.just(1),
         "terms": st.lists(st.tuples(st.just(0), st.sampled_from(["J", "J2", "M"])).map(list), max_size=5),
     }
 )
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(), st.binary())
 junk = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
-fields = st.sampled_from(["level", "evaluation", "samples", "columns", "terms", "other"])
+fields = st.sampled_from(["level", "evaluation", "samples", "columns", "outputs", "terms", "other"])
 
 
 @settings(max_examples=60, deadline=None)
@@ -261,13 +263,13 @@ def test_any_order_is_taken_or_a_protocol_error(data: dict[str, Any], over: dict
     "change",
     [
         {"level": -1}, {"level": 65}, {"evaluation": 10**6 + 1}, {"samples": 0}, {"columns": 0},
-        {"columns": MAX_COLUMNS + 1},
+        {"columns": MAX_COLUMNS + 1}, {"outputs": 3}, {"outputs": 0}, {"outputs": 128}, {"outputs": 32},
         {"level": True}, {"samples": 1.0}, {"terms": [[5, "J"]]}, {"terms": [[0, "J", 1]]}, {"terms": [[0, 1]]},
         {"terms": [[0, "J" * 17]]}, {"terms": {}}, {"terms": [0]}, {"terms": [[0, "J"]] * (4 * MAX_COLUMNS + 1)},
     ],
 )  # fmt: skip
 def test_an_order_out_of_range_is_refused(change: dict[str, Any]) -> None:
-    good = {"level": 0, "evaluation": 0, "samples": 10, "columns": 5, "terms": [[4, "J"]]}
+    good = {"level": 0, "evaluation": 0, "samples": 10, "columns": 5, "outputs": 1, "terms": [[4, "J"]]}
     assert Order.from_dict(good).terms == ((4, "J"),)
     with pytest.raises(ProtocolError):
         Order.from_dict(good | change)
@@ -277,7 +279,7 @@ def test_the_largest_order_is_more_than_any_loss_needs() -> None:
     """An affine in 3D with a private mask: 14 columns, their 105 products, 15 terms of the image's own."""
     assert MAX_COLUMNS == 256 and MAX_COLUMNS >= 14 + 105
     terms = [[k % MAX_COLUMNS, "J"] for k in range(4 * MAX_COLUMNS)]
-    largest = {"level": 64, "evaluation": 10**6, "samples": 2**31, "columns": MAX_COLUMNS, "terms": terms}
+    largest = {"level": 64, "evaluation": 10**6, "samples": 2**31, "columns": MAX_COLUMNS, "outputs": 1, "terms": terms}
     assert len(Order.from_dict(largest).terms) == 4 * MAX_COLUMNS
 
 
@@ -356,7 +358,7 @@ def test_who_does_not_belong_to_a_session_takes_no_place_in_it(
     second = waiting.comes("B", 2, "A")  # the place is still there for whom A named
     keys = [channel.receive(5).data["key"] for channel in (first, second)]
     assert [len(k) for k in keys] == [32, 32] and keys[0] != keys[1]
-    first.send("order", {"level": 0, "evaluation": 0, "samples": 3, "columns": 1, "terms": [[0, "J"]]})
+    first.send("order", {"level": 0, "evaluation": 0, "samples": 3, "columns": 1, "outputs": 1, "terms": [[0, "J"]]})
     dealt = second.receive(5)
     order = Order(0, 0, 3, 1, ((0, "J"),))
     assert dealt.kind == "correlation" and np.frombuffer(dealt.payload, "<i8") == order.correlation(*keys)

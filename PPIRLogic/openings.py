@@ -1,0 +1,39 @@
+"""What a request opens, stage by stage, as both sides derive it from public values alone.
+
+An evaluation has up to two stages. `value` comes first; `gradient` only where the optimiser goes on from there. A
+loss that needs few numbers opens all of them with its value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from PPIRLogic.levels import Level
+from PPIRLogic.losses import LOSSES, Loss
+from PPIRLogic.losses.masked import with_private_mask
+from PPIRLogic.peer.messages import Request
+from PPIRLogic.secure.base import Term, numbers_of
+from PPIRLogic.transforms import parameter_count
+
+VALUE, GRADIENT = "value", "gradient"
+Openings = Mapping[str, Sequence[Term]]
+
+
+def loss_of(request: Request) -> Loss:
+    """The loss of a request, restricted to a private mask if it asks for one."""
+    loss = LOSSES[request.loss].configured(request)
+    return with_private_mask(loss) if request.fixed_mask == "private" else loss
+
+
+def openings(request: Request, level: Level) -> Openings:
+    """The terms of every stage of an evaluation at a level."""
+    loss = loss_of(request)
+    parameters = parameter_count(request.transform, level.geometry.dimension)
+    stages = {VALUE: loss.terms(parameters), GRADIENT: loss.gradient_terms(parameters)}
+    return {name: terms for name, terms in stages.items() if terms}
+
+
+def numbers_by_stage(request: Request, level: Level) -> tuple[int, int]:
+    """Numbers opened per value and per gradient (0 where the value's numbers suffice)."""
+    stages = openings(request, level)
+    return numbers_of(stages[VALUE]), numbers_of(stages.get(GRADIENT, ()))

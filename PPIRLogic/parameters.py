@@ -1,0 +1,196 @@
+"""What a registration takes and gives: its parameters, its progress, its cancel token and its result."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import SimpleITK as sitk
+
+from PPIRLogic.errors import Cancelled, InputError, PPIRError
+from PPIRLogic.images import Geometry, Volume
+from PPIRLogic.levels import default_factors, factors_problem
+from PPIRLogic.losses import LOSSES
+from PPIRLogic.peer.messages import Request
+from PPIRLogic.protocols import PROTOCOLS
+from PPIRLogic.sampling import Sampling
+from PPIRLogic.transforms import KINDS, LinearTransform
+
+_STEP_TOLERANCE = {2: 0.0005, 3: 0.002}
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How to register. Lengths in mm.
+
+    transform: translation, rigid, similarity, affine. loss: ssd, ncc. protocol: fhe, mpc, clear.
+    levels: shrink factors coarse to fine; None chooses by size. step_tolerance: a level ends when a step moves no
+    corner of the fixed grid further than this times shrink factor times the smallest spacing (None: 0.0005 in 2D, 0.002
+    in 3D). loss_tolerance: … when
+    an accepted step lowers the loss by a smaller fraction. initial: identity, centres, or an sitk.Transform
+    fixed → moving. mask: 'fill' puts the in-mask mean outside of my mask, 'rows' leaves those voxels out.
+    fixed_mask: none, fill, private, disclosed: how the peer's mask is used, if its owner permits.
+    """
+
+    transform: str = "affine"
+    loss: str = "ncc"
+    protocol: str = "fhe"
+    sampling: str = "full"
+    percent: float = 100.0
+    disclose_sampling: bool = False
+    levels: tuple[int, ...] | None = None
+    evaluations: int = 40
+    step_tolerance: float | None = None
+    loss_tolerance: float = 1e-6
+    initial: str | sitk.Transform = "centres"
+    mask: str = "fill"
+    fixed_mask: str = "none"
+    seed: int = 1
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("transform", self.transform, tuple(KINDS)),
+            ("loss", self.loss, tuple(LOSSES)),
+            ("protocol", self.protocol, tuple(PROTOCOLS)),
+            ("use of the moving mask", self.mask, ("fill", "rows")),
+            ("use of the fixed mask", self.fixed_mask, ("none", "fill", "private", "disclosed")),
+        ):
+            if value not in known:
+                raise InputError(f"Unknown {what} '{value}'. Choose one of {', '.join(known)}.")
+        Sampling(self.sampling, self.percent)
+        self._check_numbers()
+        if self.levels is not None and (problem := factors_problem(self.levels)):
+            raise InputError(problem)
+        if isinstance(self.initial, str) and self.initial not in ("identity", "centres"):
+            raise InputError(f"Unknown initial transform '{self.initial}': identity, centres, or a transform file.")
+
+    def _check_numbers(self) -> None:
+        step = 1.0 if self.step_tolerance is None else self.step_tolerance
+        for what, good in (
+            ("evaluations must be at least 1 and at most 10000", 1 <= self.evaluations <= 10_000),
+            ("threads must be at least 1", self.threads >= 1),
+            ("the step tolerance must be a number above 0", 0 < step < float("inf")),
+            ("the loss tolerance must be a number of at least 0", 0 <= self.loss_tolerance < float("inf")),
+            ("the seed must lie between 0 and 2^62", 0 <= self.seed <= 2**62),
+        ):
+            if not good:
+                raise InputError(f"Unusable parameter: {what}.")
+
+    def request(self, image: str, geometry: Geometry, dealer_fingerprint: str, software: str) -> Request:
+        return Request(
+            image=image,
+            protocol=self.protocol,
+            transform=self.transform,
+            loss=self.loss,
+            levels=self.levels or default_factors(geometry),
+            sampling=self.sampling,
+            percent=float(self.percent),
+            disclose_sampling=self.disclose_sampling,
+            fixed_mask=self.fixed_mask,
+            evaluations=self.evaluations,
+            seed=self.seed,
+            dealer=dealer_fingerprint,
+            software=software,
+        )
+
+    def step_mm(self, fixed: Geometry, factor: int) -> float:
+        """The step in mm below which a level with this shrink factor ends."""
+        per_voxel = self.step_tolerance or _STEP_TOLERANCE[fixed.dimension]
+        return per_voxel * factor * min(fixed.spacing)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the report; a given initial transform is named, not copied."""
+        out = {k: v for k, v in self.__dict__.items() if k != "initial"}
+        out["initial"] = self.initial if isinstance(self.initial, str) else self.initial.GetName()
+        return out
+
+
+class CancelToken:
+    """Set `cancel()` from any thread: the run stops at the next block of work and both sides are told."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def cancel(self) -> None:
+        self._event.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait up to so many seconds; True once cancelled."""
+        return self._event.wait(seconds)
+
+    @property
+    def cancelled(self) -> bool:
+        return self._event.is_set()
+
+    def check(self) -> None:
+        if self._event.is_set():
+            raise Cancelled("The registration was cancelled.")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress callback gets. Times in seconds, bytes on the wire, numbers opened so far."""
+
+    stage: str  # connecting | opened | level | evaluation | finished
+    level: int = 0
+    levels: int = 0
+    factor: int = 0
+    evaluation: int = 0
+    value: float = float("nan")
+    seconds: float = 0.0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    numbers: int = 0
+    detail: str = ""
+
+
+@dataclass
+class LevelRecord:
+    """One level in the report. `values`: the loss at the start and at every accepted step; `parameters` likewise."""
+
+    factor: int
+    shape: list[int]
+    spacing: list[float]
+    samples: int
+    evaluations: int = 0
+    iterations: int = 0
+    reason: str = ""
+    seconds: float = 0.0
+    values: list[float] = field(default_factory=list)
+    steps_mm: list[float] = field(default_factory=list)
+    overlap: float = 0.0
+    transforms: list[list[float]] = field(default_factory=list)
+
+
+@dataclass
+class RegistrationResult:
+    """The outcome. `transform` maps fixed to moving points (LPS, mm). `complete` is False if the run ended early."""
+
+    transform: sitk.Transform
+    linear: LinearTransform
+    first: LinearTransform
+    fixed_geometry: Geometry
+    levels: list[LevelRecord]
+    ledger: list[dict[str, Any]]
+    parameters: dict[str, Any]
+    request: Request
+    normalisation: dict[str, Any]
+    seconds: float
+    bytes_sent: int
+    bytes_received: int
+    dealer_bytes_sent: int
+    dealer_bytes_received: int
+    numbers: int
+    peer_numbers: int | None
+    complete: bool
+    stop_reason: str
+    error: PPIRError | None = None
+    peer: dict[str, str] = field(default_factory=dict)
+
+    def warp(self, moving: Volume) -> Volume:
+        """The moving image resampled (linear, 0 outside) on the fixed grid; of that party 1 knows the geometry."""
+        reference = self.fixed_geometry.to_sitk_reference()
+        image = sitk.Resample(moving.to_sitk(), reference, self.transform, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+        return Volume.from_sitk(image, moving.name)
