@@ -139,7 +139,7 @@ def _simulate(commands: Any) -> None:
     p.add_argument("--moving", type=Path, required=True)
     p.add_argument("--fixed-mask-file", type=Path, help="mask of the fixed image")
     p.add_argument("--mask", type=Path, help="mask of the moving image")
-    p.add_argument("--budget-percent", type=float, default=100.0, help="party 2's budget per level (100: open)")
+    p.add_argument("--budget-percent", type=float, default=1e6, help="party 2's budget per level (default: open)")
     _registration_options(p)
 
 

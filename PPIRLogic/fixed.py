@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from PPIRLogic.errors import InputError
 from PPIRLogic.images import Volume, fill_outside, normalise, robust_range
 from PPIRLogic.levels import FIXED_BOUND, Level, square_shift
+from PPIRLogic.losses import LOSSES
 from PPIRLogic.losses.base import FIXED_SCALE
+from PPIRLogic.losses.mattes import fixed_bins, one_hot
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.pyramid import axis_factors, build_level, shrink
 from PPIRLogic.secure.base import Columns
@@ -71,10 +73,15 @@ class FixedImage:
         J: 12-bit signed intensity, 2048 per unit around 0.5. J2: its square, low bits dropped by `square_shift`.
         M: the mask. MJ, MJ2: products with it.
         """
+        loss = LOSSES[request.loss].configured(request)
         volume = build_level(self._normalised(request.fixed_mask), level.factor, level.sigma_mm)
         values = (volume.array.reshape(-1)[level.samples].astype(np.float64) - INTENSITY_CENTRE) * FIXED_SCALE
         j = np.clip(np.rint(values), -FIXED_BOUND, FIXED_BOUND).astype(np.int32)
         out: dict[str, Columns] = {}
+        if "B" in names:
+            inside = self.mask_at(level) if request.fixed_mask == "private" else np.ones(len(level.samples), bool)
+            chosen = fixed_bins(volume.array.reshape(-1)[level.samples], loss.width)
+            return {"B": one_hot(chosen, inside, loss.width)}
         for name in names:
             square = name.endswith("2")
             operand = _square(j, square_shift(len(j))) if square else j

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from PPIRLogic.errors import PolicyError
 from PPIRLogic.images import Geometry
+from PPIRLogic.losses import LOSSES
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.pyramid import axis_factors, border_margin_mm, default_sigma_mm, level_geometry, margin_voxels
-from PPIRLogic.sampling import Indices, Sampling, block_order, level_samples
-from PPIRLogic.secure.base import OperandInfo
+from PPIRLogic.sampling import Indices, Sampling, block_order, level_samples, random_pool
+from PPIRLogic.secure.base import CHUNK, OperandInfo
 from PPIRLogic.secure.bfv import PLAIN_MODULUS
 from PPIRLogic.secure.prg import derive_key
 
@@ -65,12 +66,17 @@ def check_factors(factors: tuple[int, ...]) -> None:
 def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) -> Level:
     """Level `index` of the request on the fixed geometry; `seed` draws the urs pool."""
     factor = request.levels[index]
-    sigma = default_sigma_mm(geometry, factor)
+    loss = LOSSES[request.loss].configured(request)
+    sigma = loss.smoothing * default_sigma_mm(geometry, factor)
     grid = level_geometry(geometry, factor)
     margin = border_margin_mm(geometry, factor, sigma)
     order = block_order(grid.array_shape, margin_voxels(grid, margin))
     sampling = Sampling(request.sampling, request.percent, request.disclose_sampling)
-    return Level(index, factor, sigma, margin, grid, level_samples(order, sampling, seed, index))
+    if loss.pooled:
+        samples = random_pool(order, request.percent, request.pool, CHUNK // loss.width, seed, index)
+    else:
+        samples = level_samples(order, sampling, seed, index)
+    return Level(index, factor, sigma, margin, grid, samples)
 
 
 def make_levels(geometry: Geometry, request: Request) -> list[Level]:
@@ -82,7 +88,7 @@ def make_levels(geometry: Geometry, request: Request) -> list[Level]:
 
 def operand_infos(names: tuple[str, ...], samples: int) -> tuple[OperandInfo, ...]:
     """The fixed operands by name with their bounds at a level of so many samples."""
-    bounds = {"J": FIXED_BOUND, "J2": FIXED_BOUND**2 >> square_shift(samples), "M": 1}
+    bounds = {"B": 1, "J": FIXED_BOUND, "J2": FIXED_BOUND**2 >> square_shift(samples), "M": 1}
     bounds |= {"MJ": bounds["J"], "MJ2": bounds["J2"]}
     return tuple(OperandInfo(name, bounds[name]) for name in names)
 

@@ -22,7 +22,7 @@ Openings = Mapping[str, Sequence[Term]]
 def loss_of(request: Request) -> Loss:
     """The loss of a request, restricted to a private mask if it asks for one."""
     loss = LOSSES[request.loss].configured(request)
-    return with_private_mask(loss) if request.fixed_mask == "private" else loss
+    return with_private_mask(loss) if request.fixed_mask == "private" and not loss.masks_itself else loss
 
 
 def openings(request: Request, level: Level) -> Openings:

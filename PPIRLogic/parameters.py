@@ -12,11 +12,13 @@ from PPIRLogic.errors import Cancelled, InputError, PPIRError
 from PPIRLogic.images import Geometry, Volume
 from PPIRLogic.levels import default_factors, factors_problem
 from PPIRLogic.losses import LOSSES
+from PPIRLogic.losses.mattes import BINS
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.protocols import PROTOCOLS
-from PPIRLogic.sampling import Sampling
+from PPIRLogic.sampling import SMALLEST_POOL, Sampling
 from PPIRLogic.transforms import KINDS, LinearTransform
 
+_POOL_PERCENT = 10.0
 _STEP_TOLERANCE = {2: 0.0005, 3: 0.002}
 
 
@@ -46,6 +48,8 @@ class Parameters:
     initial: str | sitk.Transform = "centres"
     mask: str = "fill"
     fixed_mask: str = "none"
+    bins: int = 32
+    pool: int = 32_768
     seed: int = 1
     threads: int = 2
 
@@ -73,6 +77,9 @@ class Parameters:
             ("threads must be at least 1", self.threads >= 1),
             ("the step tolerance must be a number above 0", 0 < step < float("inf")),
             ("the loss tolerance must be a number of at least 0", 0 <= self.loss_tolerance < float("inf")),
+            (f"the number of bins must be one of {', '.join(map(str, BINS))}", self.bins in BINS),
+            (f"a pool must have at least {SMALLEST_POOL} samples", self.pool >= SMALLEST_POOL),
+            ("gms sampling does not go with mi, which has a random pool", (self.loss, self.sampling) != ("mi", "gms")),
             ("the seed must lie between 0 and 2^62", 0 <= self.seed <= 2**62),
         ):
             if not good:
@@ -86,10 +93,12 @@ class Parameters:
             loss=self.loss,
             levels=self.levels or default_factors(geometry),
             sampling=self.sampling,
-            percent=float(self.percent),
+            percent=_POOL_PERCENT if LOSSES[self.loss].pooled and self.sampling == "full" else float(self.percent),
             disclose_sampling=self.disclose_sampling,
             fixed_mask=self.fixed_mask,
             evaluations=self.evaluations,
+            bins=self.bins,
+            pool=self.pool,
             seed=self.seed,
             dealer=dealer_fingerprint,
             software=software,

@@ -24,6 +24,7 @@ from PPIRLogic.peer.ledger import SessionLedger
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.pyramid import margin_voxels, smooth
 from PPIRLogic.runs.linear import LinearRun
+from PPIRLogic.runs.mattes import MattesRun
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.session import ClientSession, Offer
 from PPIRLogic.transforms import LinearTransform
@@ -85,7 +86,8 @@ class Registration:
                 smoothed = (sigma, smooth(self._scaled, sigma))
             rows = self.mask if self.parameters.mask == "rows" else None
             moving = MovingImage(smoothed[1], margin_voxels(self.moving.geometry, level.margin_mm), rows)
-            LinearRun(self, session, level, moving).run(min(grant.evaluations, self.parameters.evaluations))
+            kind = MattesRun if self.parameters.loss == "mi" else LinearRun
+            kind(self, session, level, moving).run(min(grant.evaluations, self.parameters.evaluations))
 
     def report_progress(self, session: ClientSession | None, stage: str, **details: Any) -> None:
         numbers = session.ledger.numbers if session else 0

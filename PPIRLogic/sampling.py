@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.errors import InputError
+from PPIRLogic.errors import InputError, PolicyError
 from PPIRLogic.secure.prg import derive_key
 from PPIRLogic.secure.ring import DEGREE
 
@@ -27,6 +27,8 @@ _BLOCK_2D = (8, 8)
 _BLOCK_3D_SMALL = (8, 8, 8)
 _BLOCK_3D_LARGE = (16, 16, 32)  # exactly one chunk of 8192 voxels
 _FEW_CHUNKS = 64
+SMALLEST_POOL = 2048
+FEWEST_POOLED = 32_768
 _FEWEST_BLOCKS = 256
 Indices = NDArray[np.int32]
 
@@ -91,6 +93,21 @@ def level_samples(order: Indices, sampling: Sampling, seed: bytes, level: int) -
     count = max(1, round(order.size * sampling.percent / 100))
     generator = _generator(seed, "urs", level)
     return order[np.sort(generator.choice(order.size, count, replace=False))]
+
+
+def random_pool(order: Indices, percent: float, most: int, unit: int, seed: bytes, level: int) -> Indices:
+    """The public random pool of a level for joint histograms, in the order of `order`, whole units of samples.
+
+    percent of the voxels, but at least FEWEST_POOLED (or all there are) and at most `most`. PolicyError where that
+    leaves fewer than SMALLEST_POOL: a histogram of few samples names voxels.
+    """
+    count = min(order.size, most, max(FEWEST_POOLED, round(order.size * percent / 100))) // unit * unit
+    if count < SMALLEST_POOL:
+        raise PolicyError(
+            f"A joint histogram of {count} samples would name single voxels; at least {SMALLEST_POOL} are needed at"
+            f" every level. Leave out the coarsest level ({order.size} voxels), or allow a larger pool (--pool)."
+        )
+    return order[np.sort(_generator(seed, "pool", level).choice(order.size, count, replace=False))]
 
 
 def choose_blocks(weights: NDArray[np.float64], percent: float, seed: bytes, level: int) -> NDArray[np.int64]:

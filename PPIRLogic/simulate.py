@@ -31,7 +31,7 @@ from PPIRLogic.registration import CancelToken, Parameters, Peer, Progress, Regi
 
 START_TIMEOUT = 60.0
 Image = Volume | str | Path
-OPEN_BUDGET = Budget(100.0, 600.0, 10**9, 10**9)
+OPEN_BUDGET = Budget(1e6, 1e7, 10**9, 10**9)
 
 
 @dataclass

@@ -10,6 +10,7 @@ Columns: S_1 … S_d, I (centred), Ω (1 inside the overlap). A single 2D image 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -145,6 +146,15 @@ class MovingImage:
         self.high[:dim] = np.array(volume.geometry.size) - 1.0 - np.array(margin)
         self.low[dim:], self.high[dim:] = -1.0, 1.0
         self.to_index = _embed(volume.geometry.physical_to_index())
+
+    def narrowed(self, margin_mm: float) -> MovingImage:
+        """The same image, sampled only where it is so far from its border."""
+        out = copy.copy(self)
+        voxels = np.ceil(margin_mm / np.array(self.geometry.spacing))
+        out.low, out.high = self.low.copy(), self.high.copy()
+        out.low[: self.dimension] += voxels
+        out.high[: self.dimension] -= voxels
+        return out
 
     def gradient_bound(self) -> float:
         """An upper bound of ‖∇I‖ per mm."""

@@ -59,6 +59,9 @@ class Loss(ABC):
     name: str
     operands: tuple[str, ...]
     width: int = 1  # how many vectors each operand holds
+    smoothing: float = 1.0  # times the usual smoothing of a level
+    pooled: bool = False  # evaluated over a random pool of a level's voxels
+    masks_itself: bool = False  # its operands are zero outside of a private mask, and that is all it needs
 
     @abstractmethod
     def terms(self, parameters: int) -> Sequence[Term]:

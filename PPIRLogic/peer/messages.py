@@ -132,6 +132,8 @@ class Request:
     disclose_sampling: bool = False
     fixed_mask: str = "none"  # none | fill | private | disclosed
     evaluations: int = 60  # most per level
+    bins: int = 32  # of the joint histogram, under mi
+    pool: int = 32_768  # most samples per level, under mi
     seed: int = 1  # of the public urs pools; reveals nothing
     version: int = PROTOCOL_VERSION
     dealer: str = ""  # fingerprint of the dealer, under mpc
@@ -164,6 +166,8 @@ class Request:
             disclose_sampling=f.flag("disclose_sampling"),
             fixed_mask=f.text("fixed_mask", 16),
             evaluations=f.integer("evaluations", 1, 10_000),
+            bins=f.integer("bins", 1, 1024),
+            pool=f.integer("pool", 1, 2**31),
             seed=f.integer("seed", 0, 2**62),
             version=version,
             dealer=f.text("dealer", 64),

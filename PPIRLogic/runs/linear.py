@@ -63,8 +63,8 @@ class LinearRun:
         self._check_overlap(scan)
         blocks = self._choose_blocks(widest)
         self.info, self.use, self.samples = session.open_level(level, self.loss, blocks)
-        limit = PLAIN_MODULUS / 2 / run_bound(self.loss, self.info)
-        self.scales = choose_scales(scan, len(level.samples), limit)
+        self.scales = self._choose_scales(scan)
+        self._opened()
         self.shift = 2.0 ** square_shift(len(self.samples))
         self.first_overlap = 0.0
         self.record = LevelRecord(
@@ -73,11 +73,20 @@ class LinearRun:
         run.records.append(self.record)
         tolerance = run.parameters.step_mm(session.geometry, level.factor)
         stopping = Stopping(tolerance, run.parameters.loss_tolerance, evaluations)
-        outcome = minimise(self.start, self._evaluate, stopping, self.scale_mm, self.corners, self._accepted)
+        outcome = minimise(
+            self.start, self._evaluate, stopping, self.scale_mm, self.corners, self._accepted, self._linearise
+        )
         run.best = outcome.transform
         self.record.evaluations, self.record.iterations = outcome.evaluations, outcome.iterations
         self.record.reason = outcome.reason
         self.record.seconds = time.perf_counter() - self.began
+
+    def _opened(self) -> None:
+        """What is left to prepare once the level is open."""
+
+    def _choose_scales(self, scan: LinearColumns) -> Scales:
+        limit = PLAIN_MODULUS / 2 / run_bound(self.loss, self.info)
+        return choose_scales(scan, len(self.level.samples), limit)
 
     def _columns(
         self, transform: LinearTransform, scales: Scales, samples: Indices, use: Any, active: Any, watch: bool = False
@@ -143,8 +152,15 @@ class LinearRun:
             if not self.first_overlap:
                 raise
             return None
+        return self._unless_too_small(evaluation)
+
+    def _unless_too_small(self, evaluation: Evaluation) -> Evaluation | None:
+        """None where the overlap has shrunk too far since the level's start."""
         self.first_overlap = self.first_overlap or evaluation.overlap
         return evaluation if evaluation.overlap >= SHRINKING_LIMIT * self.first_overlap else None
+
+    def _linearise(self, transform: LinearTransform, evaluation: Evaluation) -> Evaluation:
+        return evaluation  # gradient and Hessian came with the value
 
     def _operand_scale(self, operand: str) -> float:
         if operand == "M":

@@ -1,0 +1,140 @@
+"""One level of a linear registration by mutual information: histogram first, gradient where a step is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from PPIRLogic.losses import Evaluation
+from PPIRLogic.losses.mattes import (
+    HIGH,
+    LOW,
+    JointHistogram,
+    Mattes,
+    bin_position,
+    parzen_columns,
+    per_unit,
+    slope_columns,
+    steepest_slopes,
+)
+from PPIRLogic.openings import GRADIENT, VALUE
+from PPIRLogic.runs.linear import LinearRun
+from PPIRLogic.secure.base import CHUNK, GROUP, Columns
+from PPIRLogic.transforms import LinearTransform
+from PPIRLogic.warp import INTENSITY_CENTRE, LIMIT, Scales, power_of_two_below, scan_columns
+
+Floats = NDArray[np.float64]
+_START_MARGIN = 2.0  # voxels of a level that its samples keep from the moving border, at its start
+
+
+class MattesRun(LinearRun):
+    """Mutual information at one level, over the level's fixed pool of samples."""
+
+    loss: Mattes
+
+    def _choose_scales(self, scan: Any) -> Scales:
+        """Of the steepest-descent images only the products with a bin's slope travel: 15 bits are room enough."""
+        steepest = LIMIT / (2 * np.maximum(scan.peaks()[:-2], 1)) * scan.scales.steepest
+        return Scales(np.array([power_of_two_below(float(v)) for v in steepest]), power_of_two_below(LIMIT / 2))
+
+    def _opened(self) -> None:
+        """Fix the samples of the level: those well inside the moving image at its start.
+
+        Where samples fall in and out of the field of view with every step, the histogram's jumps hide its slope.
+        """
+        moving, margin = self.moving, _START_MARGIN * self.level.factor * min(self.moving.geometry.spacing)
+        self.moving = moving.narrowed(margin)
+        inside = self._own_columns(self.start)[-1] > 0
+        self.moving = moving
+        self.use = self.use & inside
+
+    def _evaluate(self, transform: LinearTransform) -> Evaluation | None:
+        self.run_.cancel.check()
+        columns = self._own_columns(transform)
+        d = transform.parameters
+        use = columns[d + 1] > 0
+        position = bin_position(columns[d] / self.scales.intensity + INTENSITY_CENTRE, self.loss.bins)
+        source = BinColumns(self.loss.bins, len(use), self.loss.bins, lambda a, b, out: parzen_columns(
+            position[a:b], use[a:b], CHUNK // self.loss.bins, CHUNK, out))  # fmt: skip
+        opened = self.session.evaluate(self.level, source, VALUE, self.terms[VALUE])
+        histogram = self._histogram(opened)
+        if histogram is None:
+            return None
+        self._last = (transform, columns, position, use, histogram)
+        empty = np.empty(0)
+        return self._unless_too_small(Evaluation(-histogram.mutual_information(), empty, empty, histogram.samples))
+
+    def _linearise(self, transform: LinearTransform, evaluation: Evaluation) -> Evaluation:
+        known, columns, position, use, histogram = self._last
+        assert known is transform  # a step is taken from what was evaluated last
+        d, bins, kappa = transform.parameters, self.loss.bins, per_unit(self.loss.bins)
+        steepest = columns[:d] / self.scales.steepest[:, None]
+        lowest, highest = bin_position(np.array([LOW, HIGH]), bins)
+        inside = use & (position > lowest) & (position < highest)
+        w = histogram.log_conditional()
+        peaks = np.maximum((np.abs(steepest) * steepest_slopes(position, inside, w)).max(axis=1), 1e-30)
+        scale = np.array([power_of_two_below(float(LIMIT / p)) for p in peaks])
+        source = BinColumns(d, len(use), bins, lambda a, b, out: slope_columns(
+            position[a:b], inside[a:b], w, steepest[:, a:b], scale, CHUNK // bins, CHUNK, out))  # fmt: skip
+        opened = self.session.evaluate(self.level, source, GRADIENT, self.terms[GRADIENT])
+        gradient = -kappa / histogram.samples * np.array(opened, np.float64) / scale
+        information = np.interp(position, np.arange(bins), histogram.information()) * inside
+        hessian = kappa**2 / histogram.samples * (steepest * information) @ steepest.T
+        return Evaluation(evaluation.value, gradient, hessian, evaluation.overlap)
+
+    def _histogram(self, opened: list[int]) -> JointHistogram | None:
+        try:
+            return JointHistogram.from_sums(opened, self.loss.bins)
+        except Exception:
+            if not self.first_overlap:
+                raise
+            return None
+
+    def _own_columns(self, transform: LinearTransform) -> Columns:
+        """S, I and Ω at all samples of the pool, (d + 2, N)."""
+        chunks = np.arange(-(-len(self.samples) // CHUNK))
+        source = self._columns(transform, self.scales, self.samples, self.use, chunks)
+        out = np.zeros((source.columns, source.groups * GROUP), np.int32)
+
+        def keep(group: int, worker: int, block: Columns) -> None:
+            out[:, group * GROUP : (group + 1) * GROUP] = block
+
+        scan_columns(source, self.session.link, keep)
+        return out[:, : len(self.samples)]
+
+
+class BinColumns:
+    """Columns over an operand of several bins, filled chunk by chunk (a `ColumnSource`)."""
+
+    def __init__(self, columns: int, samples: int, bins: int, fill: Callable[[int, int, Columns], None]) -> None:
+        self.columns, self._samples, self._fill = columns, samples, fill
+        self._per_group = GROUP // bins
+        self.groups = -(-samples // self._per_group)
+
+    def prepare(self, workers: int) -> None:
+        self._sums = np.zeros((workers, self.columns), np.int64)
+        self._squares = np.zeros((workers, self.columns), np.int64)
+
+    def block(self, group: int, worker: int, out: Columns) -> None:
+        out[:] = 0
+        first = group * self._per_group
+        self._fill(first, min(first + self._per_group, self._samples), out)
+        wide = out.astype(np.int64)
+        self._sums[worker] += np.abs(wide).sum(axis=1)
+        self._squares[worker] += np.square(wide).sum(axis=1)
+
+    def finish(self) -> None:
+        pass
+
+    def absolute_sums(self) -> NDArray[np.int64]:
+        out: NDArray[np.int64] = self._sums.sum(axis=0)
+        return out
+
+    def norms(self) -> Floats:
+        return np.sqrt(self._squares.sum(axis=0).astype(np.float64))
+
+    def column_scales(self) -> Floats:
+        return np.ones(self.columns)
