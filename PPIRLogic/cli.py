@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -92,9 +93,11 @@ def _serve(commands: Any) -> None:
     p.add_argument("--budget-bits", type=float, default=20.0, help="the same in bits, %% of 12 bits per voxel (20)")
     p.add_argument("--budget-session", type=int, default=20_000, help="most numbers per session (20000)")
     p.add_argument("--budget-image", type=int, default=200_000, help="most numbers per peer and image (200000)")
+    p.add_argument("--budget-histograms", type=int, default=200, help="most joint histograms per level, for mi (200)")
     p.add_argument("--dealer", default="", help="HOST:PORT of the dealer for mpc")
     p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
     p.add_argument("--ask", action="store_true", help="ask on the terminal before each session")
+    p.add_argument("--fixed-pools", action="store_true", help=argparse.SUPPRESS)  # simulations must compare
     p.add_argument("--max-sessions", type=int, default=2, help="sessions at once (2)")
     _service_options(p)
 
@@ -157,6 +160,8 @@ def _registration_options(p: Any) -> None:
     p.add_argument("--step-tolerance", type=float, default=d.step_tolerance, help="mm per mm of voxel size")
     p.add_argument("--loss-tolerance", type=float, default=d.loss_tolerance, help="relative")
     p.add_argument("--initial", default="centres", help="identity, centres, or a transform file (fixed to moving)")
+    p.add_argument("--bins", type=int, default=d.bins, help="of the joint histogram, for mi: 8, 16, 32, 64")
+    p.add_argument("--pool", type=int, default=d.pool, help="most samples per level, for mi")
     p.add_argument("--mask-use", choices=("fill", "rows"), default=d.mask, help="use of the moving mask")
     p.add_argument("--fixed-mask", choices=("none", "fill", "private", "disclosed"), default=None)
     p.add_argument("--seed", type=int, default=d.seed)
@@ -245,7 +250,7 @@ def _run_serve(a: Arguments) -> None:
         _note(a, "No peer is trusted yet, so nobody can connect: ppir trust add FINGERPRINT --name 'Hospital A'.")
     cancel = _service_cancel(a)
     serve(shared, a.listen, home=_home(a), max_sessions=a.max_sessions, threads=a.threads,
-          on_event=lambda e: _show_event(a, e), cancel=cancel)  # fmt: skip
+          on_event=lambda e: _show_event(a, e), cancel=cancel, fixed_pools=a.fixed_pools)  # fmt: skip
 
 
 def _shared_images(a: Arguments) -> list[Any]:
@@ -277,7 +282,7 @@ def _policy(a: Arguments) -> Any:
             raise InputError(f"--{option}: unknown {', '.join(sorted(unknown))}; known: {', '.join(known)}.")
         return given
 
-    budgets = (a.budget_percent, a.budget_bits, a.budget_session, a.budget_image)
+    budgets = (a.budget_percent, a.budget_bits, a.budget_session, a.budget_image, a.budget_histograms)
     if not all(0 <= v < UNLIMITED for v in budgets):  # also refuses NaN
         raise InputError("The limits of a disclosure budget must be numbers of at least 0.")
     return Policy(
@@ -287,7 +292,7 @@ def _policy(a: Arguments) -> Any:
         masks=names("masks", MASK_MODES),
         peers=frozenset(_peer_fingerprint(a, p) for p in a.allow),
         disclosed_sampling=a.allow_disclosed_sampling,
-        budget=Budget(a.budget_percent, a.budget_bits, a.budget_session, a.budget_image),
+        budget=Budget(*budgets),
         ask=_ask if a.ask else None,
     )
 
@@ -403,8 +408,8 @@ def _parameters(a: Arguments, has_fixed_mask: bool) -> Parameters:
         transform=a.transform, loss=a.loss, protocol=a.protocol, sampling=a.sampling,
         percent=a.percent if a.sampling != "full" else 100.0, disclose_sampling=a.disclose_sampling, levels=levels,
         evaluations=a.evaluations, step_tolerance=a.step_tolerance, loss_tolerance=a.loss_tolerance, initial=initial,
-        mask=a.mask_use, fixed_mask=a.fixed_mask or ("fill" if has_fixed_mask else "none"), seed=a.seed,
-        threads=a.threads,
+        bins=a.bins, pool=a.pool, mask=a.mask_use, fixed_mask=a.fixed_mask or ("fill" if has_fixed_mask else "none"),
+        seed=a.seed, threads=a.threads,
     )  # fmt: skip
 
 
@@ -438,9 +443,7 @@ def _run_simulate(a: Arguments) -> None:
     _check_outputs(a)
     parameters = _parameters(a, a.fixed_mask_file is not None)
     fixed, moving = read_volume(a.fixed, role="fixed"), read_volume(a.moving, role="moving")
-    budget = Budget(
-        a.budget_percent, 6 * a.budget_percent, OPEN_BUDGET.numbers_per_session, OPEN_BUDGET.numbers_per_image
-    )
+    budget = replace(OPEN_BUDGET, percent_per_level=a.budget_percent, bits_percent_per_level=6 * a.budget_percent)
     with _interruptible() as token:
         if a.with_parent:
             _watch_parent()

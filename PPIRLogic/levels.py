@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from PPIRLogic.errors import PolicyError
 from PPIRLogic.images import Geometry
-from PPIRLogic.losses import LOSSES
+from PPIRLogic.losses import LOSSES, Loss
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.pyramid import axis_factors, border_margin_mm, default_sigma_mm, level_geometry, margin_voxels
-from PPIRLogic.sampling import Indices, Sampling, block_order, level_samples, random_pool
+from PPIRLogic.sampling import SMALLEST_POOL, Indices, Sampling, block_order, level_samples, random_pool
 from PPIRLogic.secure.base import CHUNK, OperandInfo
 from PPIRLogic.secure.bfv import PLAIN_MODULUS
 from PPIRLogic.secure.prg import derive_key
@@ -34,10 +35,26 @@ class Level:
         return f"level {self.index + 1} (shrink factor {self.factor}, {self.geometry.describe()})"
 
 
-def default_factors(geometry: Geometry) -> tuple[int, ...]:
-    """8,4,2,1 in 2D and 4,2,1 in 3D, without levels that would leave an axis under 16 voxels."""
+def default_factors(geometry: Geometry, loss: Loss) -> tuple[int, ...]:
+    """8,4,2,1 in 2D and 4,2,1 in 3D, without levels that would leave an axis under 16 voxels or too small a pool."""
     coarsest = 8 if geometry.dimension == 2 else 4
-    return tuple(f for f in FACTORS if f <= coarsest and (f == 1 or _smallest_axis(geometry, f) >= _SMALLEST_AXIS))
+    fit = [f for f in FACTORS if f <= coarsest and (f == 1 or _smallest_axis(geometry, f) >= _SMALLEST_AXIS)]
+    return tuple(f for f in fit if f == 1 or not loss.pooled or _inner_voxels(geometry, f, loss) >= SMALLEST_POOL)
+
+
+def _inner_voxels(geometry: Geometry, factor: int, loss: Loss) -> int:
+    """Voxels of a level inside its border margin."""
+    grid, margin = level_geometry(geometry, factor), _margin(geometry, factor, loss)
+    inner = [max(0, n - 2 * m) for n, m in zip(grid.size, margin_voxels(grid, margin), strict=True)]
+    return math.prod(inner)
+
+
+def _sigma(geometry: Geometry, factor: int, loss: Loss) -> float:
+    return loss.smoothing * default_sigma_mm(geometry, factor)
+
+
+def _margin(geometry: Geometry, factor: int, loss: Loss) -> float:
+    return border_margin_mm(geometry, factor, _sigma(geometry, factor, loss))
 
 
 def _smallest_axis(geometry: Geometry, factor: int) -> int:
@@ -67,9 +84,8 @@ def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) ->
     """Level `index` of the request on the fixed geometry; `seed` draws the urs pool."""
     factor = request.levels[index]
     loss = LOSSES[request.loss].configured(request)
-    sigma = loss.smoothing * default_sigma_mm(geometry, factor)
+    sigma, margin = _sigma(geometry, factor, loss), _margin(geometry, factor, loss)
     grid = level_geometry(geometry, factor)
-    margin = border_margin_mm(geometry, factor, sigma)
     order = block_order(grid.array_shape, margin_voxels(grid, margin))
     sampling = Sampling(request.sampling, request.percent, request.disclose_sampling)
     if loss.pooled:
@@ -79,10 +95,13 @@ def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) ->
     return Level(index, factor, sigma, margin, grid, samples)
 
 
-def make_levels(geometry: Geometry, request: Request) -> list[Level]:
-    """All levels of a request, coarse to fine."""
+def make_levels(geometry: Geometry, request: Request, owner_seed: bytes = b"") -> list[Level]:
+    """All levels of a request, coarse to fine.
+
+    Random pools follow from the request's seed and the owner's: neither side alone chooses which voxels are in.
+    """
     check_factors(request.levels)
-    seed = derive_key(request.seed.to_bytes(8, "big", signed=True), "pool")
+    seed = derive_key(request.seed.to_bytes(8, "big", signed=True) + owner_seed, "pool")
     return [make_level(geometry, request, index, seed) for index in range(len(request.levels))]
 
 

@@ -19,6 +19,7 @@ from PPIRLogic.sampling import SMALLEST_POOL, Sampling
 from PPIRLogic.transforms import KINDS, LinearTransform
 
 _POOL_PERCENT = 10.0
+_POOLED_STEP_TOLERANCE = 0.005
 _STEP_TOLERANCE = {2: 0.0005, 3: 0.002}
 
 
@@ -26,13 +27,13 @@ _STEP_TOLERANCE = {2: 0.0005, 3: 0.002}
 class Parameters:
     """How to register. Lengths in mm.
 
-    transform: translation, rigid, similarity, affine. loss: ssd, ncc. protocol: fhe, mpc, clear.
+    transform: translation, rigid, similarity, affine. loss: ssd, ncc, mi. protocol: fhe, mpc, clear.
     levels: shrink factors coarse to fine; None chooses by size. step_tolerance: a level ends when a step moves no
     corner of the fixed grid further than this times shrink factor times the smallest spacing (None: 0.0005 in 2D, 0.002
-    in 3D). loss_tolerance: … when
-    an accepted step lowers the loss by a smaller fraction. initial: identity, centres, or an sitk.Transform
-    fixed → moving. mask: 'fill' puts the in-mask mean outside of my mask, 'rows' leaves those voxels out.
-    fixed_mask: none, fill, private, disclosed: how the peer's mask is used, if its owner permits.
+    in 3D, 0.005 for mi). loss_tolerance: … when an accepted step lowers the loss by a smaller fraction. initial:
+    identity, centres, or an sitk.Transform fixed → moving. mask: 'fill' puts the in-mask mean outside of my mask,
+    'rows' leaves those voxels out. fixed_mask: none, fill, private, disclosed: how the peer's mask is used, if its
+    owner permits. bins, pool: of mi, the bins of the joint histogram and the most samples per level.
     """
 
     transform: str = "affine"
@@ -91,7 +92,7 @@ class Parameters:
             protocol=self.protocol,
             transform=self.transform,
             loss=self.loss,
-            levels=self.levels or default_factors(geometry),
+            levels=self.levels or default_factors(geometry, LOSSES[self.loss]),
             sampling=self.sampling,
             percent=_POOL_PERCENT if LOSSES[self.loss].pooled and self.sampling == "full" else float(self.percent),
             disclose_sampling=self.disclose_sampling,
@@ -106,7 +107,8 @@ class Parameters:
 
     def step_mm(self, fixed: Geometry, factor: int) -> float:
         """The step in mm below which a level with this shrink factor ends."""
-        per_voxel = self.step_tolerance or _STEP_TOLERANCE[fixed.dimension]
+        usual = _POOLED_STEP_TOLERANCE if LOSSES[self.loss].pooled else _STEP_TOLERANCE[fixed.dimension]
+        per_voxel = self.step_tolerance or usual
         return per_voxel * factor * min(fixed.spacing)
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from PPIRLogic.errors import BudgetError, PolicyError
 from PPIRLogic.images import Geometry
 from PPIRLogic.levels import Level, check_factors, make_levels
 from PPIRLogic.losses import LOSSES
-from PPIRLogic.openings import numbers_by_stage
-from PPIRLogic.peer.ledger import Budget, ImageAccount
+from PPIRLogic.losses.mattes import BINS
+from PPIRLogic.openings import VALUE, numbers_by_stage, openings
+from PPIRLogic.peer.ledger import HISTOGRAM, Budget, ImageAccount
 from PPIRLogic.peer.messages import LevelGrant, Request
 from PPIRLogic.transforms import KINDS
 
@@ -57,6 +58,8 @@ class Policy:
                 f" '{request.fixed_mask}'."
             )
         check_factors(request.levels)
+        if request.bins not in BINS:
+            raise PolicyError(f"A joint histogram of {request.bins} bins is not offered: {', '.join(map(str, BINS))}.")
         if request.sampling == "gms" and request.protocol == "mpc":
             self._check_disclosed_sampling(request)
 
@@ -93,6 +96,8 @@ def grants(
         reserved = FEWEST_EVALUATIONS * sum(costs[index + 1 :])  # the levels to come get something, too
         left = min(account.left(level.factor, voxels, bits), max(0, shared - reserved))
         fits = request.evaluations if request.protocol == "clear" else min(request.evaluations, left // costs[index])
+        if any(t.kind == HISTOGRAM for t in openings(request, level)[VALUE]):
+            fits = min(fits, account.histograms_left(level.factor))
         each, gradient = numbers_by_stage(request, level)
         out.append(LevelGrant(level.factor, len(level.samples), each, fits, left, gradient, fits if gradient else 0))
         shared -= out[-1].most
@@ -120,5 +125,5 @@ def check_budget(levels: list[LevelGrant], account: ImageAccount) -> None:
         + f"The owner of the fixed image can raise it: now {b.percent_per_level:g} % of each level (ppir serve"
         f" --budget-percent) and {b.bits_percent_per_level:g} % of its bits (--budget-bits), {b.numbers_per_session}"
         f" numbers per session (--budget-session), {b.numbers_per_image} per peer and image (--budget-image), of which"
-        f" {account.total} are used."
+        f" {account.total} are used, {b.histograms_per_level} joint histograms per level (--budget-histograms)."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.sampling import expand_blocks, unit_size
 from PPIRLogic.secure.base import Link, numbers_of
 from PPIRLogic.secure.prg import new_key
-from PPIRLogic.session import NONCE_BYTES, entries_of, level_info, session_name
+from PPIRLogic.session import NONCE_BYTES, POOL_SEED_BYTES, entries_of, level_info, session_name
 from PPIRLogic.version import SOFTWARE
 
 IDLE_TIMEOUT = 600.0
@@ -57,7 +58,9 @@ class Server:
         max_sessions: int = 2,
         threads: int = 2,
         on_event: Event = lambda event: None,
+        fixed_pools: bool = False,
     ) -> None:
+        self._fixed_pools = fixed_pools
         self.identity, self.trust, self.home = identity, TrustStore(home), home
         self.shared = {s.image.name: s for s in shared}
         self._ledger_lock = FolderLock(home / "ledger")
@@ -110,6 +113,12 @@ class Server:
 
     def image_id(self, name: str) -> str:
         return self.shared[name].image.identifier(self._site_key)
+
+    def pool_seed(self, name: str) -> bytes:
+        """This site's part of the seed of random pools: the same for an image in every session."""
+        if self._fixed_pools:
+            return bytes(POOL_SEED_BYTES)
+        return hmac.digest(self._site_key, b"pool" + self.image_id(name).encode(), "sha256")[:POOL_SEED_BYTES]
 
     def _serve(self, channel: Channel) -> None:
         peer = {"peer": channel.peer_fingerprint, "peer_name": channel.peer_name}
@@ -203,7 +212,8 @@ class ServerSession:
         self.name = session_name(request, nonce, own)
         self.link = Link(channel, self.name, server.threads, self._check, IDLE_TIMEOUT)
         self.protocol = PROTOCOLS[request.protocol]
-        self.levels = make_levels(self.geometry, request)
+        self.pool_seed = server.pool_seed(request.image)
+        self.levels = make_levels(self.geometry, request, self.pool_seed)
         self.touchable = [self.shared.image.touchable(level, request.fixed_mask) for level in self.levels]
         self.account = server.accounts.account(self.peer, server.image_id(request.image), self.shared.policy.budget)
         self.grants = grants(request, self.levels, self.touchable, self.account, self.protocol.bits)
@@ -244,6 +254,7 @@ class ServerSession:
             "opened",
             {
                 "nonce": own,
+                "pool_seed": self.pool_seed,
                 "geometry": self.geometry.to_dict(),
                 "has_mask": self.shared.image.mask is not None,
                 "levels": [g.to_dict() for g in self.grants],

@@ -27,6 +27,7 @@ from PPIRLogic.secure.base import CHUNK, ColumnSource, LevelInfo, Link, Term
 from PPIRLogic.secure.prg import new_key
 
 NONCE_BYTES = 32
+POOL_SEED_BYTES = 16
 ANSWER_TIMEOUT = 300.0
 
 
@@ -154,7 +155,7 @@ class ClientSession:
         self.ledger.record(geometry_entry(self.geometry.dimension))
         self.peer_software = reply.text("software", 64)
         self.has_mask = reply.flag("has_mask")
-        self.levels = make_levels(self.geometry, request)
+        self.levels = make_levels(self.geometry, request, reply.raw("pool_seed", POOL_SEED_BYTES))
         self.grants = [LevelGrant.from_dict(v) for v in reply.items("levels", 8)]
         if [g.samples for g in self.grants] != [len(v.samples) for v in self.levels]:
             raise ProtocolError(

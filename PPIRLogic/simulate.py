@@ -31,7 +31,7 @@ from PPIRLogic.registration import CancelToken, Parameters, Peer, Progress, Regi
 
 START_TIMEOUT = 60.0
 Image = Volume | str | Path
-OPEN_BUDGET = Budget(1e6, 1e7, 10**9, 10**9)
+OPEN_BUDGET = Budget(1e6, 1e7, 10**9, 10**9, 10**9)
 
 
 @dataclass
@@ -157,6 +157,7 @@ def _serve_options(mask: Path | None, protocol: str, budget: Budget, threads: in
     options += ["--masks", "none,fill,private,disclosed", "--allow-disclosed-sampling"]
     options += ["--budget-percent", str(budget.percent_per_level), "--budget-bits", str(budget.bits_percent_per_level)]
     options += ["--budget-session", str(budget.numbers_per_session), "--budget-image", str(budget.numbers_per_image)]
+    options += ["--fixed-pools", "--budget-histograms", str(budget.histograms_per_level)]
     return options + (["--mask", str(mask)] if mask is not None else [])
 
 

@@ -33,20 +33,20 @@ def consent_text(node: Any, peer: dict[str, Any], offer: dict[str, Any]) -> str:
 def worst_case(node: Any, offer: dict[str, Any]) -> str:
     """At most how many numbers of the fixed image this run can disclose."""
     from PPIRLogic.images import Geometry
-    from PPIRLogic.levels import default_factors
-    from PPIRLogic.peer.messages import Request
+    from PPIRLogic.parameters import Parameters
     from PPIRLogic.policy import most_numbers
 
     geometry = Geometry.from_dict(offer["geometry"])
-    chosen = tuple(int(v) for v in node.levels.split(",") if v.strip()) or default_factors(geometry)
-    request = Request(
-        offer["name"], node.protocol, node.transform, node.loss, chosen, fixed_mask=node.fixedMask,
-        evaluations=node.evaluations,
+    parameters = Parameters(
+        transform=node.transform, loss=node.loss, protocol=node.protocol, sampling=node.sampling, percent=node.percent,
+        levels=tuple(int(v) for v in node.levels.split(",") if v.strip()) or None, evaluations=node.evaluations,
+        fixed_mask=node.fixedMask,
     )  # fmt: skip
+    request = parameters.request(offer["name"], geometry, "", "")
     levels = most_numbers(request, geometry)
     most = min(sum(g.most for g in levels), int(offer["budget"]["numbers_per_session"]))
     each = max(g.numbers_per_evaluation + g.numbers_per_gradient for g in levels)
     return _(
         "at most {most} sums over its voxels ({each} per step, at most {steps} steps at each of {levels} resolutions;"
         " the owner's budget may allow fewer)."
-    ).format(most=most, each=each, steps=node.evaluations, levels=len(chosen))
+    ).format(most=most, each=each, steps=node.evaluations, levels=len(levels))

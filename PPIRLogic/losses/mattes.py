@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from PPIRLogic.errors import OverlapError
 from PPIRLogic.losses.base import Evaluation, Loss, Sums
+from PPIRLogic.peer.ledger import HISTOGRAM
 from PPIRLogic.secure.base import CHUNK, Term
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Mattes(Loss):
         return Mattes(request.bins)
 
     def terms(self, parameters: int) -> Sequence[Term]:
-        return [Term(r, "B", "histogram", self.bins) for r in range(self.bins)]
+        return [Term(r, "B", HISTOGRAM, self.bins) for r in range(self.bins)]
 
     def gradient_terms(self, parameters: int) -> Sequence[Term]:
         return [Term(k, "B", "gradient") for k in range(parameters)]

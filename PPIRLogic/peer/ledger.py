@@ -46,19 +46,24 @@ def geometry_entry(dimension: int) -> Entry:
     return Entry("geometry", "party 1", 3 * dimension + dimension**2, 64, 0)
 
 
+HISTOGRAM = "histogram"  # the kind of entry of a joint histogram
+
+
 @dataclass(frozen=True)
 class Budget:
     """The most a peer may learn about one image.
 
     percent_per_level: numbers opened at a level, over all sessions, as per cent of the voxels of that level that
     can be touched. bits_percent_per_level: the same in bits, of 12 bits per such voxel. numbers_per_session and
-    numbers_per_image count one session, and all sessions of one peer with one image.
+    numbers_per_image count one session, and all sessions of one peer with one image. histograms_per_level: joint
+    histograms opened at a level, over all sessions: many of one pool of samples name single voxels.
     """
 
     percent_per_level: float = 5.0
     bits_percent_per_level: float = 20.0
     numbers_per_session: int = 20_000
     numbers_per_image: int = 200_000
+    histograms_per_level: int = 200
 
 
 def append_record(path: Path, record: dict[str, Any], sync: bool = True) -> None:
@@ -168,19 +173,22 @@ class ImageAccount:
         self._lock = threading.Lock()
         self._levels: Counter[int] = Counter()
         self._bits: Counter[int] = Counter()
+        self._histograms: Counter[int] = Counter()
         self._seen: set[str] = set()
         for number, record in _read(path):
             try:
                 level, numbers, bits = (int(record[k]) for k in ("level", "numbers", "bits"))
-                if min(level, numbers, bits) < 0:
+                histograms = int(record.get("histograms", 0))
+                if min(level, numbers, bits, histograms) < 0:
                     raise ValueError
-                self._take(level, numbers, bits, str(record["request"]))
+                self._take(level, numbers, bits, histograms, str(record["request"]))
             except (KeyError, TypeError, ValueError, OverflowError):
                 raise _damaged(path, number) from None
 
-    def _take(self, level: int, numbers: int, bits: int, request: str) -> None:
+    def _take(self, level: int, numbers: int, bits: int, histograms: int, request: str) -> None:
         self._levels[level] += numbers
         self._bits[level] += bits
+        self._histograms[level] += histograms
         if request:
             self._seen.add(request)
 
@@ -191,6 +199,10 @@ class ImageAccount:
     def opened(self, level: int) -> int:
         """Numbers opened so far at the level with this shrink factor."""
         return self._levels[level]
+
+    def histograms_left(self, level: int) -> int:
+        """Joint histograms that may still be opened at the level with this shrink factor."""
+        return max(0, self.budget.histograms_per_level - self._histograms[level])
 
     def left(self, level: int, voxels: int, bits: int, session_numbers: int = 0) -> int:
         """Numbers of `bits` bits that may still be opened at this level by a session that opened so many."""
@@ -218,6 +230,12 @@ class ImageAccount:
                     f" shrink factor {first.level}, and {left} are left. The owner of the fixed image can raise it"
                     " (ppir serve --budget-percent, --budget-session, --budget-image)."
                 )
+            histograms = int(any(e.kind == HISTOGRAM for e in entries))
+            if histograms > self.histograms_left(first.level):
+                raise BudgetError(
+                    f"The owner of the fixed image allows {self.budget.histograms_per_level} joint histograms at the"
+                    f" level with shrink factor {first.level}, and they are used up (ppir serve --budget-histograms)."
+                )
             bits = sum(e.total_bits for e in entries)
             record = {
                 "time": time.time(),
@@ -227,8 +245,10 @@ class ImageAccount:
                 "bits": bits,
                 "request": first.request,
             }
+            if histograms:
+                record["histograms"] = histograms
             append_record(self._path, record)
-            self._take(first.level, numbers, bits, first.request)
+            self._take(first.level, numbers, bits, histograms, first.request)
             return True
 
 

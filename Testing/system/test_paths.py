@@ -63,6 +63,7 @@ def start_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
         sites = make_sites(here, ("party-1", "party-2", "dealer"))
         options: list[object] = ["--protocols", "clear,fhe,mpc", "--masks", "none,fill,private,disclosed"]
         options += ["--budget-percent", 1e6, "--budget-bits", 1e9, "--budget-image", 10**9, "--budget-session", 10**9]
+        options += ["--budget-histograms", 10**9]
         options += ["--allow-disclosed-sampling", "--listen", "127.0.0.1:0", "--threads", 2]
         dealer = ""
         if with_dealer:
@@ -113,6 +114,8 @@ CASES = {
         3,
         Parameters(transform="translation", loss="ncc", sampling="urs", percent=50, fixed_mask="private"),
     ),
+    "rigid mi 2D": (2, Parameters(transform="rigid", loss="mi", bins=16, levels=(1,))),
+    "affine mi 3D private mask": (3, Parameters(transform="affine", loss="mi", fixed_mask="private", levels=(2, 1))),
 }
 
 
@@ -138,8 +141,8 @@ def run(
     return result, ledger_rows(mine)
 
 
-def estimate(place: Place, dimension: int, result: RegistrationResult) -> list[int]:
-    """Numbers per evaluation and level that party 2 grants for the same request, before anything is opened."""
+def estimate(place: Place, dimension: int, result: RegistrationResult) -> list[tuple[int, int]]:
+    """Numbers per value and per gradient, by level, that party 2 grants for the same request, before it opens any."""
     home = place.sites["party-1"].home
     peer = place.peer(dimension, result.request.protocol)
     ledger = SessionLedger(None, {})
@@ -149,7 +152,7 @@ def estimate(place: Place, dimension: int, result: RegistrationResult) -> list[i
         session.open(result.request, peer.dealer)
         assert session.ledger.numbers == 0
         assert all(g.evaluations == result.request.evaluations for g in session.grants)
-        return [g.numbers_per_evaluation for g in session.grants]
+        return [(g.numbers_per_evaluation, g.numbers_per_gradient) for g in session.grants]
 
 
 def path_of(result: RegistrationResult) -> list[Any]:
@@ -157,15 +160,19 @@ def path_of(result: RegistrationResult) -> list[Any]:
 
 
 def check_count(place: Place, dimension: int, result: RegistrationResult, rows: list[tuple[Any, ...]]) -> None:
-    """What the estimate promised per evaluation is what the ledger holds after it."""
+    """What the estimate promised per value and per gradient is what the ledger holds after it."""
     each = estimate(place, dimension, result)
-    promised = {v.factor: n * v.evaluations for v, n in zip(result.levels, each, strict=True)}
-    opened = dict.fromkeys(promised, 0)
+    apart = {v.factor: gradient for v, (_, gradient) in zip(result.levels, each, strict=True)}
+    promised = {v.factor: value * v.evaluations for v, (value, _) in zip(result.levels, each, strict=True)}
+    opened, gradients = dict.fromkeys(promised, 0), dict.fromkeys(promised, 0)
     for kind, to, numbers, _bits, level, _evaluation in rows:
         if kind not in ("geometry", "mask grid", "sampling", "image"):
             assert to == "party 1"
-            opened[level] += numbers
+            (gradients if kind == "gradient" and apart[level] else opened)[level] += numbers
     assert opened == promised
+    for v in result.levels:  # one gradient per transform that a step was taken from
+        steps = gradients[v.factor] / apart[v.factor] if apart[v.factor] else 0
+        assert steps in ((v.iterations, v.iterations + 1) if apart[v.factor] else (0,))
 
 
 @pytest.mark.parametrize("name", CASES)
