@@ -21,6 +21,11 @@ KINDS = {
         "the sum of the fixed intensities or of their squares over the region that the moving image covers: the mean"
         " and the contrast of the fixed image there",
     ),
+    "histogram": (
+        "joint histogram",
+        "how often each range of fixed intensities meets each range of moving intensities, over a random pool of voxels:"
+        " the distribution of the fixed intensities where the moving image has a given value",
+    ),
     "mask": (
         "sums inside the fixed mask",
         "sums of this site's own values over the inside of the fixed image's private mask: they tell how large the"
@@ -68,6 +73,8 @@ PROTOCOLS = {
     " private from this site at the levels below.",
 }
 LOSSES = {
+    "mi": "−1 times the mutual information of the two images where they overlap, in nats: 0 for unrelated images, the"
+    " more negative the better one image tells the other",
     "ncc": "1 − NCC², with NCC the correlation of the two images where they overlap: 0 for images that differ in"
     " brightness and contrast only, 1 for unrelated ones",
     "ssd": "the mean squared difference of the normalised intensities where the images overlap: 0 for equal images",

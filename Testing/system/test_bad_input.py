@@ -51,6 +51,7 @@ from PPIRLogic.errors import (
 )
 from PPIRLogic.images import Volume
 from PPIRLogic.losses import LOSSES
+from PPIRLogic.openings import VALUE
 from PPIRLogic.peer.channel import Listener
 from PPIRLogic.peer.identity import load_or_create_identity
 from PPIRLogic.peer.ledger import Budget, SessionLedger
@@ -292,7 +293,7 @@ def test_a_bad_option_is_an_input_error(
     [
         (("--name", "a", "--name", "b"), ("--name", "every image"), 2),
         (("--protocols", "fhe,telepathy"), ("telepathy", "clear, fhe, mpc"), 2),
-        (("--losses", "mi"), ("mi", "ssd"), 2),
+        (("--losses", "xy"), ("xy", "ssd"), 2),
         (("--masks", "secret"), ("secret", "fill"), 2),
         (("--allow", "Nobody"), ("Nobody", "trust"), 7),
         (("--budget-percent", "-1"), ("budget",), 2),
@@ -376,7 +377,7 @@ def test_an_overflow_is_noticed_before_anything_is_sent(served: Owner, sites: tu
 
         session.channel.send = recorded  # type: ignore[method-assign]
         with pytest.raises(FixedPointError, match="Nothing was sent"):
-            session.evaluate(session.levels[0], Loud(), [Term(0, "J", "gradient")])
+            session.evaluate(session.levels[0], Loud(), VALUE, [Term(0, "J", "gradient")])
         assert sent == []
         assert session.finish() == {"numbers": 0}
     assert served.told("evaluation") == [] and account_numbers(served.home) == 0
