@@ -23,8 +23,8 @@ KINDS = {
     ),
     "histogram": (
         "joint histogram",
-        "how often each range of fixed intensities meets each range of moving intensities, over a random pool of voxels:"
-        " the distribution of the fixed intensities where the moving image has a given value",
+        "how often each range of fixed intensities meets each range of moving intensities, over a random pool of"
+        " voxels: the distribution of the fixed intensities where the moving image has a given value",
     ),
     "mask": (
         "sums inside the fixed mask",
