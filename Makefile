@@ -10,6 +10,7 @@ PYTEST_ARGS ?=
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
+	$(BIN)/python Testing/slicer/demo.py --output demo-output
 
 # The Slicer tests bring a Qt application of their own, so they get a process of their own.
 ENGINE_TESTS := Testing/unit Testing/attacks Testing/system
