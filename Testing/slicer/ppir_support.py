@@ -45,6 +45,10 @@ def moved(fixed: sitk.Image) -> sitk.Image:
     return sitk.Resample(fixed, fixed, TRUTH.GetInverse(), sitk.sitkBSpline, 0.0)
 
 
+FIXED = phantom()
+MOVING = moved(FIXED)
+
+
 def add_volume(image: sitk.Image, name: str, node_class: str = "vtkMRMLScalarVolumeNode") -> Any:
     """A volume node that holds an image."""
     import slicer

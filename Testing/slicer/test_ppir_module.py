@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,10 +10,10 @@ from typing import Any
 import numpy as np
 import ppir_support as support
 import pytest
+from ppir_panels import NAME
+from ppir_panels import RegisterPanel as Panel
+from ppir_support import FIXED, MOVING
 
-NAME = "PPIR"
-FIXED = support.phantom()
-MOVING = support.moved(FIXED)
 LARGE = support.phantom((96, 88, 80))  # a run on it takes long enough to be interrupted
 
 
@@ -33,58 +31,6 @@ def sites(tmp_path: Path) -> Iterator[support.Sites]:
     own = support.Sites(tmp_path)
     yield own
     own.stop()
-
-
-class Panel:
-    """Drives the Register panel as a person does."""
-
-    def __init__(self, host: ModuleType) -> None:
-        self.host = host
-        host.load_module(support.MODULE)
-        self.attach(host.open_widget(NAME))
-
-    def attach(self, widget: Any) -> None:
-        self.widget, self.ui, self.said = widget, widget.ui, [""]
-        self.panel = widget.registerPanel
-
-    @property
-    def node(self) -> Any:
-        return self.widget._parameterNode
-
-    @property
-    def status(self) -> str:
-        return html.unescape(re.sub("<[^>]*>", "", self.ui.statusLabel.text))
-
-    @property
-    def failed(self) -> bool:
-        return "color" in self.ui.statusLabel.text
-
-    def prepare(self, address: str, image: Any = MOVING, name: str = "MR", **parameters: Any) -> Any:
-        volume = support.add_volume(image, name)
-        self.node.movingVolume, self.node.peer = volume, address
-        for parameter, value in {"transform": "rigid", **parameters}.items():
-            setattr(self.node, parameter, value)
-        return volume
-
-    def watch(self, condition: Callable[[], bool], timeout: float = 60.0) -> bool:
-        def look() -> bool:
-            if self.status != self.said[-1]:
-                self.said.append(self.status)
-            return condition()
-
-        return self.host.process_events(until=look, timeout=timeout)
-
-    def wait(self) -> None:
-        assert self.watch(lambda: not self.panel.busy), self.said
-
-    def apply(self) -> None:
-        self.ui.applyButton.click()
-        self.wait()
-
-    def apply_until(self, start: str) -> None:
-        """Apply, and return as soon as the status begins so."""
-        self.ui.applyButton.click()
-        assert self.watch(lambda: self.status.startswith(start)), self.said
 
 
 @pytest.fixture

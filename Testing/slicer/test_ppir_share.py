@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -18,9 +16,9 @@ from typing import Any
 import ppir_support as support
 import pytest
 import SimpleITK as sitk
-
-NAME = "PPIR"
-FIXED = support.phantom()
+from ppir_panels import NAME
+from ppir_panels import SharePanel as Panel
+from ppir_support import FIXED
 
 
 @pytest.fixture
@@ -28,46 +26,6 @@ def sites(tmp_path: Path) -> Iterator[support.Sites]:
     own = support.Sites(tmp_path)
     yield own
     own.stop()
-
-
-class Panel:
-    """Drives the Share panel as a person does."""
-
-    def __init__(self, host: ModuleType) -> None:
-        self.host = host
-        host.load_module(support.MODULE)
-        self.widget = host.open_widget(NAME)
-        self.ui, self.panel = self.widget.ui, self.widget.sharePanel
-
-    @property
-    def node(self) -> Any:
-        return self.widget._parameterNode
-
-    @property
-    def status(self) -> str:
-        return html.unescape(re.sub("<[^>]*>", "", self.ui.shareStatusLabel.text))
-
-    @property
-    def failed(self) -> bool:
-        return "color" in self.ui.shareStatusLabel.text
-
-    def cell(self, table: Any, row: int, column: int) -> str:
-        return str(table.item(row, column).text())
-
-    def share(self) -> str:
-        """Start sharing and return the address."""
-        self.node.sharedVolume, self.node.sharedName = support.add_volume(FIXED, "F"), "atlas"
-        self.node.shareAddress = "127.0.0.1:0"
-        assert self.ui.shareButton.enabled and self.ui.shareButton.text == "Start sharing"
-        self.ui.shareButton.click()
-        assert self.ui.shareButton.text == "Stop sharing"
-        assert self.host.process_events(until=lambda: not self.status.startswith("Starting")), self.status
-        assert self.status.startswith("Sharing at "), self.status
-        return self.status.removeprefix("Sharing at ")
-
-    def add_peer(self, name: str, fingerprint: str) -> None:
-        self.ui.peerNameLineEdit.text, self.ui.fingerprintLineEdit.text = name, fingerprint
-        self.ui.addPeerButton.click()
 
 
 @pytest.fixture
