@@ -29,6 +29,7 @@ class SharePanel:
         ui.shareButton.connect("clicked(bool)", self.on_share)
         ui.addPeerButton.connect("clicked(bool)", self.on_add_peer)
         ui.removePeerButton.connect("clicked(bool)", self.on_remove_peer)
+        ui.ledgerButton.connect("clicked(bool)", self.on_ledger)
         ui.showIdentityButton.connect("clicked(bool)", self.on_show_identity)
         ui.sessionsTable.setColumnCount(len(_COLUMNS))
         ui.sessionsTable.setHorizontalHeaderLabels(list(_COLUMNS))
@@ -91,7 +92,9 @@ class SharePanel:
             self._run = self.logic.share(
                 node.sharedVolume, mask=node.sharedMask, onEvent=self._on_event, onFinished=self._on_finished,
                 name=node.sharedName.strip(), address=node.shareAddress.strip(),
-                protocols="fhe,mpc" if node.shareMpc else "fhe", dealer=node.shareDealer.strip(),
+                protocols="fhe,mpc" if node.shareMpc else "fhe", losses=node.shareLosses,
+                transforms=node.shareTransforms, allow=tuple(v.strip() for v in node.sharePeer.split(",") if v.strip()),
+                dealer=node.shareDealer.strip(),
                 budget_percent=node.budgetPercent, budget_session=node.budgetSession,
             )  # fmt: skip
         except Exception as error:
@@ -146,6 +149,32 @@ class SharePanel:
 
     def _log(self, stamp: str, text: str) -> None:
         self.ui.shareLogTextEdit.append(marked(f"{stamp}  {text}", False))
+
+    def on_ledger(self, checked: bool = False) -> None:
+        """What peers have learned of the images shared here, over all sessions, into the log."""
+        try:
+            store = self._store()
+            from PPIRLogic.peer.identity import default_home, normalise_fingerprint
+            from PPIRLogic.peer.ledger import Accounts
+
+            rows = Accounts(default_home() / "ledger" / "accounts").rows()
+            names = {peer: store.name_of(normalise_fingerprint(peer)) or peer[:8] for peer in {r["peer"] for r in rows}}
+        except Exception as error:
+            self.say(str(error), error=True)
+            return
+        stamp = time.strftime("%H:%M:%S")
+        if not rows:
+            self._log(stamp, _("Ledger: nothing has been disclosed."))
+        for row in rows:
+            text = _("Ledger: {who} has learned {numbers:,} numbers of '{image}' at shrink factor {level}")
+            self._log(
+                stamp,
+                text.format(
+                    who=names[row["peer"]],
+                    image=row["name"] or row["image"][:8],
+                    **{k: row[k] for k in ("numbers", "level")},
+                ),
+            )
 
     def _on_finished(self, code: int) -> None:
         if self._run is None:
