@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from PPIRLib import consent, engine, presets
 from PPIRLib.job import Event, Job
 from PPIRLib.plot import LossPlot
-from PPIRLib.run import Outcome, undo
+from PPIRLib.run import Outcome, undo, unfit
 
 HISTORY_KEY = "PPIR/peers"
 HISTORY_LENGTH = 10
@@ -60,6 +60,8 @@ class RegisterPanel:
             return _("Enter the address of the other hospital's peer, such as hospital-b.example:7443.")
         if node.movingVolume is None:
             return _("Select my volume.")
+        if problem := unfit(node.movingVolume, node.outputTransform, node.outputVolume, node.transform):
+            return problem
         if node.protocol == "mpc" and not node.dealer.strip():
             return _("The mpc protocol needs the address of a dealer.")
         if not all(v.strip().isdecimal() for v in node.levels.split(",") if node.levels.strip()):

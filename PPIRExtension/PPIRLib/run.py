@@ -13,6 +13,7 @@ from typing import Any
 
 import SimpleITK as sitk
 import slicer
+from slicer.i18n import tr as _
 
 from PPIRLib import choices, conversion, engine
 from PPIRLib.job import Event, Job, QProcessRunner
@@ -88,7 +89,7 @@ class RegisterRun:
         runner: Any = QProcessRunner,
     ) -> None:
         engine.add_to_path()
-        _check_nodes(moving, output_transform, output_volume, settings.transform)
+        _require_fit(moving, output_transform, output_volume, settings.transform)
         self.settings, self._on_progress, self._on_finished = settings, on_progress, on_finished
         self._forgotten = False
         self.moving_id = moving.GetID()
@@ -227,24 +228,30 @@ class RegisterRun:
         self.outcome.report_id = node.GetID()
 
 
-def _check_nodes(moving: Any, output_transform: Any, output_volume: Any, kind: str) -> None:
+def _require_fit(moving: Any, *others: Any) -> None:
     """InputError before anything is sent, not after a long run."""
     from PPIRLogic.errors import InputError
 
-    if moving is None:
-        raise InputError("There is no volume. Choose one.")
+    if problem := unfit(moving, *others):
+        raise InputError(problem)
+
+
+def unfit(moving: Any, output_transform: Any, output_volume: Any, kind: str) -> str:
+    """Why these nodes cannot take part in a run of a kind of transform; empty if they can."""
     result = choices.TRANSFORMS.get(kind, choices.ANY)
+    if moving is None:
+        return _("There is no volume. Choose one.")
     if output_transform is not None and output_transform.GetClassName() not in (result, choices.ANY):
-        raise InputError(
-            f"'{output_transform.GetName()}' cannot hold a {choices.RESULTS.get(result, kind)} transform. Choose or"
-            " create another output transform."
+        return _("'{name}' cannot hold a {kind} transform. Choose or create another output transform.").format(
+            name=output_transform.GetName(), kind=choices.RESULTS.get(result, kind)
         )
     if output_volume is not None and output_volume.GetClassName() != "vtkMRMLScalarVolumeNode":
-        raise InputError(
-            f"'{output_volume.GetName()}' cannot hold grey values. Choose or create another output volume."
+        return _("'{name}' cannot hold grey values. Choose or create another output volume.").format(
+            name=output_volume.GetName()
         )
     if output_volume is not None and output_volume.GetID() == moving.GetID():
-        raise InputError("The output volume is my volume, which would be lost. Choose or create another output volume.")
+        return _("The output volume is my volume, which would be lost. Choose or create another output volume.")
+    return ""
 
 
 def undo(transform: Any) -> bool:

@@ -235,16 +235,25 @@ class SharePanel:
     def on_add_peer(self, checked: bool = False) -> None:
         try:
             store = self._store()
-            from PPIRLogic.peer.identity import normalise_fingerprint
+            from PPIRLogic.peer.identity import default_home, load_or_create_identity, normalise_fingerprint
 
             fingerprint = normalise_fingerprint(self.ui.fingerprintLineEdit.text)
-            store.add(fingerprint, self.ui.peerNameLineEdit.text.strip() or fingerprint[:9])
+            if fingerprint == load_or_create_identity(default_home()).fingerprint:
+                self.say(_("This is my own fingerprint. Enter the other hospital's."), error=True)
+                return
+            former = store.name_of(fingerprint)
+            name = self.ui.peerNameLineEdit.text.strip() or former or fingerprint[:9]
+            if name == former:
+                self.say(_("'{name}' is already trusted under this fingerprint.").format(name=name), error=True)
+                return
+            store.add(fingerprint, name)
         except Exception as error:
             self.say(str(error), error=True)
             return
         self.ui.fingerprintLineEdit.text = ""
         self.ui.peerNameLineEdit.text = ""
-        self.say(_("Trusted."))
+        renamed = _("Already trusted as '{former}'; now called '{name}'.").format(former=former, name=name)
+        self.say(renamed if former else _("Trusted."))
         self.refreshPeers()
 
     def on_remove_peer(self, checked: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -66,10 +67,23 @@ def test_connection_is_tested(panel: Panel, world: support.Sites) -> None:
     panel.ui.testButton.click()
     panel.wait()
     text = panel.ui.peerStatusLabel.text
-    for part in ("Hospital B", world.b.fingerprint, "atlas", "40 × 36 × 32", "ncc", "fhe", "Budget left", "numbers"):
+    for part in (
+        "Hospital B",
+        world.b.fingerprint,
+        "atlas",
+        "40 × 36 × 32",
+        "2 × 1.8 × 2.5 mm",
+        "no mask",
+        "ncc",
+        "fhe",
+        "100 % of each level",
+        "numbers per session",
+        "left in all",
+    ):
         assert part in text
     assert panel.host.dialogs.shown == [] and not panel.failed
     assert panel.ui.peerHistoryComboBox.count >= 1
+    panel.picture("register_peer")
 
 
 def test_apply_registers(panel: Panel, world: support.Sites) -> None:
@@ -86,6 +100,10 @@ def test_apply_registers(panel: Panel, world: support.Sites) -> None:
         assert panel.ui.progressBar.isVisibleTo(panel.widget.parent) and not panel.ui.undoButton.enabled
         panel.wait()
     assert gaps.longest < 0.1
+    support.figures.append(
+        f"longest time between two turns of the event loop in a registration: {1e3 * gaps.longest:.0f} ms"
+    )
+    panel.picture("register_done")
     assert panel.ui.applyButton.text == "Apply" and not panel.ui.progressBar.isVisibleTo(panel.widget.parent)
     (consent,) = panel.host.dialogs.shown
     assert (
@@ -155,10 +173,28 @@ def test_cancel_keeps_the_best_so_far(alone: Panel, sites: support.Sites) -> Non
     moving = alone.prepare(sites.serve(LARGE), support.moved(LARGE))
     alone.apply_until("Level 1 of")
     assert alone.watch(lambda: "evaluation 2" in alone.status or not alone.panel.busy)
+    alone.picture("register_running")
     alone.ui.applyButton.click()
     alone.wait()
+    alone.picture("register_cancelled")
     assert alone.status.startswith("Ended early; the best transform so far is 'MR registered'") and not alone.failed
     assert moving.GetTransformNodeID() == alone.node.outputTransform.GetID() and not processes()
+
+
+def test_mpc_with_a_dealer(alone: Panel, sites: support.Sites) -> None:
+    pytest.importorskip("crypten", reason="the mpc extra is not installed")
+    dealer = sites.deal()
+    address = sites.serve(FIXED, "--dealer", dealer, "--protocols", "fhe,mpc")
+    moving = alone.prepare(address, protocol="mpc", dealer=dealer)
+    alone.apply()
+    assert alone.status.startswith("Done"), alone.said
+    assert support.error_mm(alone.node.outputTransform, FIXED) < 0.05
+    assert moving.GetTransformNodeID() == alone.node.outputTransform.GetID()
+    (consent,) = alone.host.dialogs.shown
+    assert "a dealer at a third site helps" in consent.text
+    (report,) = of_class("vtkMRMLTextNode")
+    totals = json.loads(report.GetText())["totals"]
+    assert totals["numbers"] > 0 and totals["dealer_bytes_received"] > 0
 
 
 # What can go wrong is said
@@ -171,6 +207,8 @@ def test_missing_entries_are_named(panel: Panel, world: support.Sites) -> None:
     panel.node.protocol = "fhe"
     panel.node.levels = "4,x"
     assert "Shrink factors" in panel.status and not panel.ui.applyButton.enabled
+    panel.ui.advancedSection.collapsed = False
+    panel.picture("register_advanced")
     panel.node.levels = "2, 1"
     assert panel.status == "Ready." and panel.ui.applyButton.enabled
     panel.panel.on_apply()
@@ -180,7 +218,9 @@ def test_missing_entries_are_named(panel: Panel, world: support.Sites) -> None:
 
 def test_absent_peer(panel: Panel) -> None:
     panel.prepare("127.0.0.1:1")
+    panel.picture("register_ready")
     panel.apply()
+    panel.picture("register_error")
     assert panel.failed and "cannot be reached" in panel.status and panel.host.dialogs.shown == []
     assert panel.ui.applyButton.text == "Apply" and panel.ui.applyButton.enabled
 
@@ -225,6 +265,46 @@ def test_declined_consent_sends_nothing(panel: Panel, world: support.Sites) -> N
     assert panel.status == "Nothing was sent." and not of_class("vtkMRMLPlotChartNode") and not processes()
     panel.apply()  # asked again
     assert len(panel.host.dialogs.shown) == 2 and panel.status.startswith("Done")
+
+
+def test_consent_is_asked_again_when_more_would_be_disclosed(panel: Panel, world: support.Sites) -> None:
+    shown = panel.host.dialogs.shown
+    panel.prepare(world.address)
+    panel.apply()
+    assert len(shown) == 1 and "agreed to something else" not in shown[0].text
+    panel.node.evaluations = 20  # less than agreed to
+    panel.apply()
+    assert len(shown) == 1 and panel.status.startswith("Done")
+    for parameter, value, words in (
+        ("evaluations", 60, "at most 1080 sums"),
+        ("loss", "ssd", "at most 1"),
+        ("transform", "translation", "at most"),
+        ("fixedMask", "private", "at most"),
+    ):
+        former = getattr(panel.node, parameter)
+        setattr(panel.node, parameter, value)
+        panel.host.dialogs.answer("confirm", False)
+        panel.apply()
+        assert panel.status == "Nothing was sent.", parameter
+        assert words in shown[-1].text
+        assert "at most 720 numbers with transform rigid, loss ncc, mask use none" in shown[-1].text
+        setattr(panel.node, parameter, former)
+        panel.node.evaluations = 20
+    assert len(shown) == 5
+    panel.apply()  # what was declined did not replace what was agreed to
+    assert len(shown) == 5 and panel.status.startswith("Done")
+
+
+def test_consent_of_another_release_counts_for_nothing(panel: Panel, world: support.Sites) -> None:
+    import slicer
+
+    for former in ("1", "{}", '{"transform": "rigid"}', "x"):
+        slicer.app.userSettings().setValue(f"PPIR/consent/{world.b.fingerprint}/atlas/fhe", former)
+        panel.prepare(world.address)
+        panel.host.dialogs.answer("confirm", False)
+        panel.apply()
+        assert panel.status == "Nothing was sent."
+    assert len(panel.host.dialogs.shown) == 4
 
 
 def test_several_images_need_a_name(alone: Panel, sites: support.Sites) -> None:
@@ -298,7 +378,7 @@ def test_volume_deleted_while_running(panel: Panel, world: support.Sites) -> Non
     slicer.mrmlScene.RemoveNode(moving)
     panel.wait()
     assert support.error_mm(panel.node.outputTransform, FIXED) < 0.05
-    assert "was deleted" in panel.ui.logTextEdit.plainText
+    assert "was deleted" in panel.ui.logTextEdit.plainText and "was deleted" in panel.status
 
 
 def test_unusable_volumes_are_named(panel: Panel, world: support.Sites) -> None:
@@ -306,6 +386,38 @@ def test_unusable_volumes_are_named(panel: Panel, world: support.Sites) -> None:
     panel.node.movingVolume = support.add("vtkMRMLScalarVolumeNode", "empty")
     panel.apply()
     assert panel.failed and "'empty' holds no voxels" in panel.status and not processes()
+
+
+@pytest.mark.parametrize("kind", ["vtkMRMLBSplineTransformNode", "vtkMRMLGridTransformNode"])
+def test_output_transform_of_another_kind(panel: Panel, world: support.Sites, kind: str) -> None:
+    moving = panel.prepare(world.address)
+    wrong = panel.node.outputTransform = support.add(kind, "wrong")
+    assert "'wrong' cannot hold a linear transform" in panel.status and not panel.ui.applyButton.enabled
+    panel.panel.on_apply()  # as a shortcut key would
+    assert panel.failed and not panel.panel.busy and not processes() and panel.host.dialogs.shown == []
+    assert moving.GetTransformNodeID() is None and wrong.GetNodeReferenceID(wrong.GetMovingNodeReferenceRole()) is None
+    panel.picture("register_wrong_node")
+    panel.node.outputTransform = support.add("vtkMRMLTransformNode", "any")
+    assert panel.status == "Ready." and panel.ui.applyButton.enabled
+
+
+def test_my_volume_is_never_the_output(panel: Panel, world: support.Sites) -> None:
+    panel.node.outputVolume = panel.prepare(world.address)
+    assert "which would be lost" in panel.status and not panel.ui.applyButton.enabled
+    panel.panel.on_apply()
+    assert panel.failed and not processes()
+
+
+def test_my_own_site_as_peer(alone: Panel, sites: support.Sites) -> None:
+    path = sites.folder / "mine.mha"
+    support.sitk.WriteImage(FIXED, str(path))
+    own = support.start("mine", sites.a.home, "serve", str(path), "--listen", "127.0.0.1:0")
+    try:
+        moving = alone.prepare(own.wait_for("listening")["address"])
+        alone.apply()
+    finally:
+        own.stop()
+    assert alone.failed and sites.a.fingerprint in alone.status and moving.GetTransformNodeID() is None
 
 
 def test_leaving_the_module_does_not_end_a_run(panel: Panel, world: support.Sites) -> None:
@@ -363,13 +475,20 @@ def test_presets_set_parameters(panel: Panel) -> None:
     panel.host.choose(panel.ui.presetComboBox, "Same modality, affine, fewer voxels")
     assert (panel.node.transform, panel.node.sampling, panel.node.percent) == ("affine", "gms", 20.0)
     assert panel.ui.percentSpinBox.enabled and panel.ui.samplingComboBox.currentText == "gms"
+    assert panel.ui.presetComboBox.currentText == "Same modality, affine, fewer voxels"
+    panel.node.percent = 30.0
+    assert panel.ui.presetComboBox.currentText == "Custom" and panel.node.percent == 30.0
 
 
 def test_peer_history(panel: Panel, world: support.Sites) -> None:
     panel.node.peer = world.address
     panel.ui.testButton.click()
     panel.wait()
+    panel.ui.testButton.click()  # the same peer twice
+    panel.wait()
     panel.attach(panel.host.reload_module(NAME))
+    entries = [panel.ui.peerHistoryComboBox.itemText(i) for i in range(panel.ui.peerHistoryComboBox.count)]
+    assert entries.count(world.address) == 1
     panel.node.peer = ""
     panel.host.choose(panel.ui.peerHistoryComboBox, world.address)
     assert panel.node.peer == world.address == panel.ui.peerLineEdit.text

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -51,15 +49,61 @@ def test_own_fingerprint(panel: Panel, sites: support.Sites) -> None:
 
 def test_peers_are_added_and_removed(panel: Panel, sites: support.Sites) -> None:
     table, known = panel.ui.peersTable, sites.b.fingerprint
-    assert table.rowCount == 1 and panel.cell(table, 0, 1) == known
+    assert table.rowCount == 2 and panel.cell(table, 0, 1) == known and panel.cell(table, 1, 0) == "Dealer"
     panel.ui.removePeerButton.click()
     assert panel.failed and "Select a peer" in panel.status
     table.setCurrentCell(0, 0)
     panel.ui.removePeerButton.click()
-    assert table.rowCount == 0 and "No longer trusted" in panel.status
+    assert table.rowCount == 1 and "No longer trusted" in panel.status
     panel.add_peer("Hospital B", known.lower().replace("-", " "))
-    assert (panel.cell(table, 0, 0), panel.cell(table, 0, 1)) == ("Hospital B", known)
+    assert (panel.cell(table, 1, 0), panel.cell(table, 1, 1)) == ("Hospital B", known)
     assert panel.status == "Trusted." and panel.ui.fingerprintLineEdit.text == panel.ui.peerNameLineEdit.text == ""
+
+
+def test_the_same_peer_twice(panel: Panel, sites: support.Sites) -> None:
+    table, known = panel.ui.peersTable, sites.b.fingerprint
+    rows = table.rowCount
+    panel.add_peer("Hospital B", known)
+    assert panel.failed and "'Hospital B' is already trusted" in panel.status and table.rowCount == rows
+    panel.add_peer("", known)
+    assert panel.failed and "already trusted" in panel.status
+    panel.add_peer("Dealer", known)  # another peer's name
+    assert panel.failed and "already called 'Dealer'" in panel.status and table.rowCount == rows
+    panel.add_peer("Clinic B", known)
+    assert panel.status == "Already trusted as 'Hospital B'; now called 'Clinic B'." and table.rowCount == rows
+
+
+def test_my_own_fingerprint_is_no_peer(panel: Panel, sites: support.Sites) -> None:
+    panel.add_peer("Me", sites.a.fingerprint)
+    assert panel.failed and "my own fingerprint" in panel.status and panel.ui.peersTable.rowCount == 2
+    panel.picture("share_error")
+
+
+def test_what_peers_may_run(panel: Panel, sites: support.Sites) -> None:
+    panel.node.shareTransforms, panel.node.shareLosses, panel.node.sharePeer = "rigid, affine", "ncc", "Hospital B"
+    offer = next(e for e in ask(panel.host, sites, "check", panel.share()) if e["event"] == "image")
+    assert (offer["transforms"], offer["losses"], offer["protocols"]) == (["affine", "rigid"], ["ncc"], ["fhe"])
+    panel.ui.shareButton.click()
+    panel.node.sharePeer = "Dealer"
+    assert not [e for e in ask(panel.host, sites, "check", panel.share()) if e["event"] == "image"]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "words"),
+    [
+        ("shareLosses", "nmi", "unknown nmi"),
+        ("shareTransforms", "rigid, spin", "unknown spin"),
+        ("sharePeer", "Nobody", "no trusted peer has this name"),
+        ("shareAddress", "nowhere", "nowhere"),
+    ],
+)
+def test_limits_that_make_no_sense(panel: Panel, parameter: str, value: str, words: str) -> None:
+    panel.node.sharedVolume = support.add_volume(FIXED, "F")
+    panel.node.shareAddress = "127.0.0.1:0"
+    setattr(panel.node, parameter, value)
+    panel.ui.shareButton.click()
+    assert panel.host.process_events(until=lambda: not panel.panel.sharing)
+    assert panel.failed and words in panel.status and panel.ui.shareButton.text == "Start sharing"
 
 
 @pytest.mark.parametrize("wrong", ["", "ABCD", "0" * 32, "A" * 33, "ÄÖÜ"])
@@ -99,6 +143,11 @@ def test_a_session_shows_up(panel: Panel, sites: support.Sites, tmp_path: Path) 
     assert "session of" in log and "rigid, ncc, fhe" in log
     left = next(e for e in ask(panel.host, sites, "check", address) if e["event"] == "image")
     assert left["numbers_opened"] == result["numbers"] > 0
+    panel.ui.ledgerButton.click()
+    shown = [line for line in panel.ui.shareLogTextEdit.plainText.splitlines() if "has learned" in line]
+    assert shown and all("Hospital B has learned" in line and "of 'atlas' at shrink factor" in line for line in shown)
+    assert sum(int(line.split("learned ")[1].split(" ")[0].replace(",", "")) for line in shown) == result["numbers"]
+    panel.picture("share_session")
     panel.ui.shareButton.click()
     assert panel.status == "Not sharing." and not panel.failed and not support.children("PPIRLogic", " serve ")
 
@@ -138,34 +187,3 @@ def test_sharing_ends_with_scene_and_module(panel: Panel, how: str) -> None:
     else:
         panel.host.close_widget(NAME)
     assert not support.children("PPIRLogic", " serve ")
-
-
-CHILD = """
-import os, sys
-sys.path[:0] = [{tests!r}]
-import host
-host.load_module({module!r})
-import ppir_support as support
-from PPIRLib.run import ShareRun, ShareSettings
-run = ShareRun(support.add_volume(support.phantom(), "F"), ShareSettings(address="127.0.0.1:0"), on_event=print)
-run.start()
-host.process_events(until=lambda: False, timeout=120)
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="POSIX only")
-def test_no_process_outlives_its_parent(sites: support.Sites) -> None:
-    code = CHILD.format(tests=str(Path(__file__).parent), module=str(support.MODULE))
-    environment = {**os.environ, "PPIR_HOME": str(sites.a.home), "PYTHONUNBUFFERED": "1"}
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-    )
-    assert parent.stdout is not None
-    lines = iter(parent.stdout.readline, "")
-    assert any("listening" in line for line in lines)
-    workers = [p for p in support.descendants(parent.pid) if "PPIRLogic" in support.command_line(p)]
-    assert len(workers) == 1
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    assert support.wait_until(lambda: "PPIRLogic" not in support.command_line(workers[0]))
