@@ -245,7 +245,19 @@ class PPIRLogic(ScriptedLoadableModuleLogic):
             loss_tolerance=node.lossTolerance,
         )
 
-    def simulate(self, fixedVolume, movingVolume, *, fixedMask=None, mask=None, onProgress=None, **settings):
+    def simulate(
+        self,
+        fixedVolume,
+        movingVolume,
+        *,
+        fixedMask=None,
+        mask=None,
+        initialTransform=None,
+        outputTransform=None,
+        outputVolume=None,
+        onProgress=None,
+        **settings,
+    ):
         """Both parties as processes on this machine, for one who holds both volumes. Returns the transform node."""
         import shutil
         import tempfile
@@ -261,6 +273,9 @@ class PPIRLogic(ScriptedLoadableModuleLogic):
                 movingVolume,
                 Settings(**settings),
                 mask=mask,
+                initial_transform=initialTransform,
+                output_transform=outputTransform,
+                output_volume=outputVolume,
                 fixed_file=fixed,
                 fixed_mask_file=fixedMaskFile,
                 on_progress=onProgress or (lambda event: None),

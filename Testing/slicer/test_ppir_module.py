@@ -182,7 +182,7 @@ def test_cancel_keeps_the_best_so_far(alone: Panel, sites: support.Sites) -> Non
 
 
 def test_mpc_with_a_dealer(alone: Panel, sites: support.Sites) -> None:
-    pytest.importorskip("crypten", reason="the mpc extra is not installed")
+    pytest.importorskip("torch", reason="the mpc extra is not installed")
     dealer = sites.deal()
     address = sites.serve(FIXED, "--dealer", dealer, "--protocols", "fhe,mpc")
     moving = alone.prepare(address, protocol="mpc", dealer=dealer)
