@@ -83,10 +83,8 @@ class RegisterPanel:
         if node is None:
             return  # another module is shown; what was said last stays
         self._show_preset(node)
-        if not self.busy and problem:
-            self.say(problem)
-        elif not self.busy and self._said in ("", self._last_problem):
-            self.say(_("Ready."))
+        if not self.busy and (problem != self._last_problem or not self._said):
+            self.say(problem or _("Ready."))  # else what was said last stays: it may be the reason of a failure
         self._last_problem = problem
 
     _last_problem = _said = ""

@@ -64,7 +64,7 @@ class SharePanel:
         self.ui.shareButton.text = _("Stop sharing") if self.sharing else _("Start sharing")
         self.ui.shareButton.enabled = self.sharing or not problem
         self.ui.shareButton.toolTip = problem or _("Serve this volume as the fixed image")
-        if not self.sharing and (problem or self._said in ("", self._last_problem)):
+        if not self.sharing and (problem != self._last_problem or not self._said):
             self.say(problem)
         self._last_problem = problem
 

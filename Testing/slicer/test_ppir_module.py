@@ -99,9 +99,10 @@ def test_apply_registers(panel: Panel, world: support.Sites) -> None:
         panel.watch(lambda: panel.status.startswith("Level"))
         assert panel.ui.progressBar.isVisibleTo(panel.widget.parent) and not panel.ui.undoButton.enabled
         panel.wait()
-    assert gaps.longest < 0.1
+    assert gaps.computing < 0.1 and gaps.longest < 1.0  # the second would be a wait for the process
     support.figures.append(
-        f"longest time between two turns of the event loop in a registration: {1e3 * gaps.longest:.0f} ms"
+        "longest time between two turns of the event loop during a registration:"
+        f" {1e3 * gaps.longest:.0f} ms, of these computing {1e3 * gaps.computing:.0f} ms"
     )
     panel.picture("register_done")
     assert panel.ui.applyButton.text == "Apply" and not panel.ui.progressBar.isVisibleTo(panel.widget.parent)
@@ -277,9 +278,9 @@ def test_consent_is_asked_again_when_more_would_be_disclosed(panel: Panel, world
     assert len(shown) == 1 and panel.status.startswith("Done")
     for parameter, value, words in (
         ("evaluations", 60, "at most 1080 sums"),
-        ("loss", "ssd", "at most 1"),
-        ("transform", "translation", "at most"),
-        ("fixedMask", "private", "at most"),
+        ("loss", "ssd", "sums over its voxels"),
+        ("transform", "translation", "sums over its voxels"),
+        ("fixedMask", "private", "sums over its voxels"),
     ):
         former = getattr(panel.node, parameter)
         setattr(panel.node, parameter, value)

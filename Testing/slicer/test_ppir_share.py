@@ -110,7 +110,7 @@ def test_limits_that_make_no_sense(panel: Panel, parameter: str, value: str, wor
 def test_malformed_fingerprints(panel: Panel, wrong: str) -> None:
     panel.add_peer("X", wrong)
     assert panel.failed and "not a fingerprint" in panel.status and panel.ui.fingerprintLineEdit.text == wrong
-    assert panel.ui.peersTable.rowCount == 1
+    assert panel.ui.peersTable.rowCount == 2
 
 
 def test_what_is_missing_is_named(panel: Panel) -> None:

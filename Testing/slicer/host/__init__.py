@@ -44,7 +44,9 @@ from .session import (
     save_scene,
 )
 from .render import grab
-from .views import SliceView, coloured, side_by_side
+from .views import SliceView, coloured, prepare_scene, side_by_side
+
+prepare_scene()
 
 __all__ = [
     "Dialog",

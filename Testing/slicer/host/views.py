@@ -17,7 +17,6 @@ class SliceView:
     """One of the scene's slice views ('Red', 'Green', 'Yellow', …), with its slice and composite node in the scene."""
 
     def __init__(self, name: str = "Red", orientation: str = "Axial") -> None:
-        _prepare(slicer.mrmlScene)
         self._logic = slicer.vtkMRMLSliceLogic()
         self._logic.SetMRMLScene(slicer.mrmlScene)
         self._logic.AddSliceNode(name)
@@ -47,7 +46,6 @@ class SliceView:
 
 def coloured(volume: Any, colour: str, window: tuple[float, float] | None = None) -> None:
     """Give a volume one of Slicer's colour tables ('Grey', 'Green', 'Magenta', …) and the range that it shows."""
-    _prepare(slicer.mrmlScene)
     volume.CreateDefaultDisplayNodes()
     display = volume.GetDisplayNode()
     display.SetAndObserveColorNodeID(f"vtkMRMLColorTableNode{colour}")
@@ -74,12 +72,13 @@ def side_by_side(pictures: Sequence[tuple[str, str | os.PathLike[str]]], path: s
         raise OSError(f"{path} could not be written")
 
 
-def _prepare(scene: Any) -> None:
+def prepare_scene() -> None:
     """What the application has in every scene: the colour tables, and the orientations of slices."""
+    scene = slicer.mrmlScene
     if scene.GetNodeByID("vtkMRMLColorTableNodeGrey") is None:
         logic = slicer.vtkMRMLColorLogic()
         logic.SetMRMLScene(scene)
         logic.AddDefaultColorNodes()
         logic.SetMRMLScene(None)  # or the logic takes the nodes away with it
-    if not scene.GetDefaultNodeByClass("vtkMRMLSliceNode"):
+    if scene.GetDefaultNodeByClass("vtkMRMLSliceNode") is None:
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene)
