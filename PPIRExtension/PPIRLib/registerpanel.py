@@ -215,7 +215,7 @@ class RegisterPanel:
                     spacing=" × ".join(f"{v:g}" for v in grid["spacing"]),
                     mask=_("with a mask") if offer["has_mask"] else _("no mask"),
                 ),
-                _("Permitted: {protocols} | {transforms} | {losses} | mask use {masks}").format(
+                _("Permitted: protocols {protocols}; transforms {transforms}; losses {losses}; mask use {masks}").format(
                     **{name: ", ".join(offer[name]) for name in ("protocols", "transforms", "losses", "masks")}
                 ),
                 _(
@@ -227,7 +227,7 @@ class RegisterPanel:
                 ),
             ]
         self.ui.peerStatusLabel.text = "<br>".join(html.escape(line) for line in lines)
-        self.say(_("The peer answers."))
+        self.say(" ".join(filter(None, (_("The peer answers."), self.problem()))))
 
     def _offer(self) -> Event | None:
         """The image to register to: the one named, or the only one."""
@@ -330,7 +330,7 @@ class RegisterPanel:
 
 def marked(text: str, error: bool) -> str:
     """Text for a label: never taken for HTML, red if it is an error."""
-    colour = ' style="color:#b00020"' if error else ""
+    colour = ' style="color:#d32f2f; font-weight:bold"' if error else ""  # to be read on a dark ground, too
     return f"<span{colour}>{html.escape(text)}</span>"
 
 

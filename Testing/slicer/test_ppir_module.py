@@ -83,6 +83,7 @@ def test_connection_is_tested(panel: Panel, world: support.Sites) -> None:
         assert part in text
     assert panel.host.dialogs.shown == [] and not panel.failed
     assert panel.ui.peerHistoryComboBox.count >= 1
+    assert panel.status == "The peer answers. Select my volume."
     panel.picture("register_peer")
 
 
@@ -368,7 +369,8 @@ def test_volume_deleted_while_the_peer_is_asked(panel: Panel, world: support.Sit
     panel.ui.applyButton.click()
     slicer.mrmlScene.RemoveNode(moving)
     panel.wait()
-    assert panel.host.dialogs.shown == [] and not panel.ui.applyButton.enabled and "Select my volume" in panel.status
+    assert panel.host.dialogs.shown == [] and not panel.ui.applyButton.enabled and not processes()
+    assert panel.failed and panel.status == "The volume was deleted. Nothing was sent."
 
 
 def test_volume_deleted_while_running(panel: Panel, world: support.Sites) -> None:
