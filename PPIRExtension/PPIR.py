@@ -93,7 +93,7 @@ class PPIRParameterNode:
     shareTransforms: str = ""
     shareMpc: bool = False
     shareDealer: str = ""
-    budgetPercent: Annotated[float, WithinRange(0.0, 100.0)] = 5.0
+    budgetPercent: Annotated[float, WithinRange(0.0, 100000.0)] = 5.0
     budgetSession: Annotated[int, WithinRange(0, 100000000)] = 20000
 
 

@@ -16,7 +16,7 @@ TRANSFORMS = {  # with the class of node that holds the result
     "similarity": LINEAR,
     "affine": LINEAR,
 }
-LOSSES = ("ncc", "ssd")
+LOSSES = ("ncc", "ssd", "mi")
 PROTOCOLS = ("fhe", "mpc")  # clear protects nothing and is not offered
 SAMPLINGS = ("full", "urs", "gms")
 FIXED_MASKS = ("none", "fill", "private", "disclosed")

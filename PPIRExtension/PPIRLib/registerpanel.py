@@ -215,9 +215,9 @@ class RegisterPanel:
                     spacing=" × ".join(f"{v:g}" for v in grid["spacing"]),
                     mask=_("with a mask") if offer["has_mask"] else _("no mask"),
                 ),
-                _("Permitted: protocols {protocols}; transforms {transforms}; losses {losses}; mask use {masks}").format(
-                    **{name: ", ".join(offer[name]) for name in ("protocols", "transforms", "losses", "masks")}
-                ),
+                _(
+                    "Permitted: protocols {protocols}; transforms {transforms}; losses {losses}; mask use {masks}"
+                ).format(**{name: ", ".join(offer[name]) for name in ("protocols", "transforms", "losses", "masks")}),
                 _(
                     "Budget: {percent:g} % of each level, {session:,.0f} numbers per session, {left:,.0f} left in all"
                 ).format(

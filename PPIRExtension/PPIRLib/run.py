@@ -266,7 +266,11 @@ def undo(transform: Any) -> bool:
 
 @dataclass
 class ShareSettings:
-    """What the owner of a fixed image permits."""
+    """What the owner of a fixed image permits.
+
+    budget_percent: numbers of each level, per cent of its voxels. Four times as many per cent of its bits (a number has
+    about four times a voxel's) and ten times the numbers of a session per peer and image go with it, as in the engine.
+    """
 
     name: str = "fixed"
     address: str = "0.0.0.0:7443"
@@ -280,7 +284,8 @@ class ShareSettings:
 
     def arguments(self) -> list[str]:
         options = ["--name", self.name, "--listen", self.address, "--protocols", self.protocols]
-        options += ["--budget-percent", repr(self.budget_percent), "--budget-session", str(self.budget_session)]
+        options += ["--budget-percent", repr(self.budget_percent), "--budget-bits", repr(4 * self.budget_percent)]
+        options += ["--budget-session", str(self.budget_session), "--budget-image", str(10 * self.budget_session)]
         for option, names in (("--losses", self.losses), ("--transforms", self.transforms)):
             options += [option, names] if names.strip() else []
         for peer in self.allow:

@@ -70,7 +70,7 @@ class RegisterPanel(Driver):
             setattr(self.node, parameter, value)
         return volume
 
-    def watch(self, condition: Callable[[], bool], timeout: float = 60.0) -> bool:
+    def watch(self, condition: Callable[[], bool], timeout: float = 240.0) -> bool:
         def look() -> bool:
             if self.status != self.said[-1]:
                 self.said.append(self.status)

@@ -183,6 +183,25 @@ def test_cancel_keeps_the_best_so_far(alone: Panel, sites: support.Sites) -> Non
     assert moving.GetTransformNodeID() == alone.node.outputTransform.GetID() and not processes()
 
 
+def test_another_modality(alone: Panel, sites: support.Sites) -> None:
+    """mi on a moving image whose intensities are the fixed one's turned upside down."""
+    import SimpleITK as sitk
+
+    address = sites.serve(
+        FIXED, "--budget-percent", "1e5", "--budget-bits", "4e5", "--budget-session", "10000000",
+        "--budget-image", "10000000",
+    )  # fmt: skip
+    inverted = sitk.Sqrt(sitk.Clamp(sitk.GetArrayViewFromImage(MOVING).max().item() - MOVING, lowerBound=0.0))
+    alone.prepare(address, inverted)
+    alone.host.choose(alone.ui.presetComboBox, "Different modality, affine")
+    alone.node.transform, alone.node.levels, alone.node.evaluations = "rigid", "2", 8
+    alone.apply()
+    assert alone.status.startswith("Done"), alone.said
+    assert support.error_mm(alone.node.outputTransform, FIXED) < 1.0  # half a voxel of the one, coarse level
+    (consent,) = alone.host.dialogs.shown
+    assert "at most 8240 sums" in consent.text  # 8 × (1024 of the joint histogram + 6)
+
+
 def test_mpc_with_a_dealer(alone: Panel, sites: support.Sites) -> None:
     pytest.importorskip("torch", reason="the mpc extra is not installed")
     dealer = sites.deal()
