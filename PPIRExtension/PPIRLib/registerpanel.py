@@ -245,7 +245,12 @@ class RegisterPanel:
             names = ", ".join(o["name"] for o in self._offers) or _("none")
             self.say(_("Name one of the images this peer offers: {names}.").format(names=names), error=True)
             return
-        if not consent.ask(node, self._peer, offer):
+        try:
+            agreed = consent.ask(node, self._peer, offer)
+        except Exception as error:  # the engine refuses these settings
+            self.say(str(error), error=True)
+            return
+        if not agreed:
             self.say(_("Nothing was sent."))
             return
         self._start()

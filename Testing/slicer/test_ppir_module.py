@@ -329,6 +329,13 @@ def test_consent_of_another_release_counts_for_nothing(panel: Panel, world: supp
     assert len(panel.host.dialogs.shown) == 4
 
 
+def test_settings_that_do_not_go_together(panel: Panel, world: support.Sites) -> None:
+    panel.prepare(world.address, loss="mi", sampling="gms", percent=20.0)
+    panel.apply()
+    assert panel.failed and "gms sampling does not go with mi" in panel.status
+    assert panel.host.dialogs.shown == [] and not processes() and not of_class("vtkMRMLPlotChartNode")
+
+
 def test_several_images_need_a_name(alone: Panel, sites: support.Sites) -> None:
     alone.prepare(sites.serve(FIXED, names=("atlas", "template")))
     alone.apply()
