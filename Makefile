@@ -6,16 +6,22 @@ BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 
-.PHONY: demo test test-312 check bench attacks clean
+.PHONY: demo screenshots test test-312 check bench attacks clean
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
+	$(BIN)/python Testing/slicer/demo.py --output demo-output
+
+# The pictures of README.md and Docs/slicer.md.
+screenshots: $(VENV)/ready
+	$(BIN)/python Testing/slicer/screenshots.py --output Resources/Screenshots
 
 # The Slicer tests bring a Qt application of their own, so they get a process of their own.
 ENGINE_TESTS := Testing/unit Testing/attacks Testing/system
 
 test: $(VENV)/ready $(if $(PYTHON312),test-312)
-	$(BIN)/python -m pytest Testing/slicer $(PYTEST_ARGS)
+	$(BIN)/python -m coverage run --source PPIRExtension -m pytest Testing/slicer $(PYTEST_ARGS)
+	@echo "Statements of the module that these tests did not run:" && $(BIN)/python -m coverage report
 	$(BIN)/python -m pytest $(ENGINE_TESTS) $(PYTEST_ARGS)
 
 # Slicer's Python is 3.12: everything but the mpc extra must work there.

@@ -5,7 +5,13 @@ from typing import Annotated
 
 import slicer
 import vtk
-from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLLinearTransformNode, vtkMRMLScalarVolumeNode
+from PPIRLib import choices
+from slicer import (
+    vtkMRMLLabelMapVolumeNode,
+    vtkMRMLLinearTransformNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLTransformNode,
+)
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
@@ -66,25 +72,28 @@ class PPIRParameterNode:
     movingMask: vtkMRMLLabelMapVolumeNode
     initialTransform: vtkMRMLLinearTransformNode
     preset: str = ""
-    transform: Annotated[str, Choice(["translation", "rigid", "similarity", "affine"])] = "affine"
-    loss: Annotated[str, Choice(["ncc", "ssd"])] = "ncc"
-    protocol: Annotated[str, Choice(["fhe", "mpc"])] = "fhe"
-    sampling: Annotated[str, Choice(["full", "urs", "gms"])] = "full"
+    transform: Annotated[str, Choice(list(choices.TRANSFORMS))] = "affine"
+    loss: Annotated[str, Choice(list(choices.LOSSES))] = "ncc"
+    protocol: Annotated[str, Choice(list(choices.PROTOCOLS))] = "fhe"
+    sampling: Annotated[str, Choice(list(choices.SAMPLINGS))] = "full"
     percent: Annotated[float, WithinRange(0.1, 100.0)] = 100.0
-    fixedMask: Annotated[str, Choice(["none", "fill", "private", "disclosed"])] = "none"
+    fixedMask: Annotated[str, Choice(list(choices.FIXED_MASKS))] = "none"
     levels: str = ""
     evaluations: Annotated[int, WithinRange(3, 1000)] = 40
     stepTolerance: Annotated[float, WithinRange(0.0, 1.0)] = 0.0
     lossTolerance: Annotated[float, WithinRange(0.0, 1.0)] = 0.000001
-    outputTransform: vtkMRMLLinearTransformNode
+    outputTransform: vtkMRMLTransformNode
     outputVolume: vtkMRMLScalarVolumeNode
     sharedVolume: vtkMRMLScalarVolumeNode
     sharedMask: vtkMRMLLabelMapVolumeNode
     sharedName: str = "fixed"
     shareAddress: str = "0.0.0.0:7443"
+    sharePeer: str = ""
+    shareLosses: str = ""
+    shareTransforms: str = ""
     shareMpc: bool = False
     shareDealer: str = ""
-    budgetPercent: Annotated[float, WithinRange(0.0, 100.0)] = 5.0
+    budgetPercent: Annotated[float, WithinRange(0.0, 100000.0)] = 5.0
     budgetSession: Annotated[int, WithinRange(0, 100000000)] = 20000
 
 
@@ -236,7 +245,19 @@ class PPIRLogic(ScriptedLoadableModuleLogic):
             loss_tolerance=node.lossTolerance,
         )
 
-    def simulate(self, fixedVolume, movingVolume, *, fixedMask=None, mask=None, onProgress=None, **settings):
+    def simulate(
+        self,
+        fixedVolume,
+        movingVolume,
+        *,
+        fixedMask=None,
+        mask=None,
+        initialTransform=None,
+        outputTransform=None,
+        outputVolume=None,
+        onProgress=None,
+        **settings,
+    ):
         """Both parties as processes on this machine, for one who holds both volumes. Returns the transform node."""
         import shutil
         import tempfile
@@ -252,6 +273,9 @@ class PPIRLogic(ScriptedLoadableModuleLogic):
                 movingVolume,
                 Settings(**settings),
                 mask=mask,
+                initial_transform=initialTransform,
+                output_transform=outputTransform,
+                output_volume=outputVolume,
                 fixed_file=fixed,
                 fixed_mask_file=fixedMaskFile,
                 on_progress=onProgress or (lambda event: None),

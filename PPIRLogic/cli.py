@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import _thread
 import argparse
+import atexit
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -110,14 +112,20 @@ def _dealer(commands: Any) -> None:
 def _service_options(p: Any) -> None:
     p.add_argument("--listen", default=f"0.0.0.0:{DEFAULT_PORT}", help=f"HOST:PORT to listen on (port {DEFAULT_PORT})")
     p.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads to compute with")
+    _parent_options(p)
+
+
+def _parent_options(p: Any) -> None:
+    """For a process that starts `ppir` and must leave nothing behind, however it ends itself."""
     p.add_argument("--with-parent", action="store_true", help="end when standard input is closed")
+    p.add_argument("--scratch", action="append", default=[], type=Path, help=argparse.SUPPRESS)  # see _watch_parent
 
 
 def _check(commands: Any) -> None:
     text = "Call a peer: is it there, does it trust us, which images does it offer, on what terms?"
     p = _command(commands, "check", _run_check, text, "ppir check hospital-b.example:7443")
     p.add_argument("peer", help="HOST:PORT")
-    p.add_argument("--with-parent", action="store_true", help="end when standard input is closed")
+    _parent_options(p)
 
 
 def _register(commands: Any) -> None:
@@ -148,7 +156,7 @@ def _simulate(commands: Any) -> None:
 
 def _registration_options(p: Any) -> None:
     d = Parameters()
-    p.add_argument("--with-parent", action="store_true", help="cancel when standard input is closed")
+    _parent_options(p)
     p.add_argument("--transform", choices=tuple(KINDS), default=d.transform)
     p.add_argument("--loss", choices=tuple(LOSSES), default=d.loss)
     p.add_argument("--protocol", choices=("fhe", "mpc", "clear"), default=d.protocol, help="clear protects nothing")
@@ -344,16 +352,25 @@ def _service_cancel(a: Arguments) -> CancelToken:
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     if a.with_parent:
-        _watch_parent()
+        _watch_parent(a.scratch)
     return token
 
 
-def _watch_parent() -> None:
-    """Cancel when standard input is closed: the parent ended, however it ended."""
+def _watch_parent(scratch: Sequence[Path]) -> None:
+    """Cancel when standard input is closed. A parent that lives says a word before; one that was killed cannot, so the
+    folders it made for this process are removed here: they may hold a copy of an image."""
+
+    def remove() -> None:
+        for folder in scratch:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def watch() -> None:
-        while os.read(sys.stdin.fileno(), 4096):
-            pass
+        said = b""
+        while data := os.read(sys.stdin.fileno(), 4096):
+            said = data
+        if not said:
+            remove()
+            atexit.register(remove)  # what was open, or is written on the way out
         _thread.interrupt_main()  # as Ctrl-C: whatever the main thread waits for, such as a connection
 
     threading.Thread(target=watch, daemon=True).start()
@@ -375,7 +392,7 @@ def _run_check(a: Arguments) -> None:
 
     home = _home(a)
     if a.with_parent:
-        _watch_parent()
+        _watch_parent(a.scratch)
     identity = load_or_create_identity(home)
     with ClientSession(a.peer, identity, TrustStore(home), lambda: None, 1, SessionLedger(None, {})) as session:
         channel = session.channel
@@ -427,7 +444,7 @@ def _run_register(a: Arguments) -> None:
     parameters = _parameters(a, False)
     with _interruptible() as token:
         if a.with_parent:
-            _watch_parent()
+            _watch_parent(a.scratch)
         with RunDisplay(a.json) as display:
             result = register(
                 moving, peer, mask=mask, parameters=parameters, home=_home(a), progress=display, cancel=token
@@ -446,7 +463,7 @@ def _run_simulate(a: Arguments) -> None:
     budget = replace(OPEN_BUDGET, percent_per_level=a.budget_percent, bits_percent_per_level=6 * a.budget_percent)
     with _interruptible() as token:
         if a.with_parent:
-            _watch_parent()
+            _watch_parent(a.scratch)
         with RunDisplay(a.json) as display:
             result = simulate(
                 a.fixed, moving, fixed_mask=a.fixed_mask_file, moving_mask=a.mask, parameters=parameters,
@@ -502,7 +519,8 @@ def _run_ledger(a: Arguments) -> None:
     if not rows and not a.json:
         print("Nothing has been disclosed.")
     for r in rows:
-        text = f"{r['peer']}  image {r['image']}  shrink factor {r['level']}: {r['numbers']} numbers, {r['bits']} bits"
+        image = f"'{r['name']}' ({r['image'][:12]}…)" if r["name"] else r["image"]
+        text = f"{r['peer']}  image {image}  shrink factor {r['level']}: {r['numbers']} numbers, {r['bits']} bits"
         say(a, "account", text, **r)
 
 

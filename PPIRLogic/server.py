@@ -162,7 +162,7 @@ class Server:
             policy = shared.policy
             if policy.peers and peer not in policy.peers:
                 continue
-            account = self.accounts.account(peer, self.image_id(name), policy.budget)
+            account = self.accounts.account(peer, self.image_id(name), policy.budget, name)
             offers.append(
                 {
                     "name": name,
@@ -215,7 +215,8 @@ class ServerSession:
         self.pool_seed = server.pool_seed(request.image)
         self.levels = make_levels(self.geometry, request, self.pool_seed)
         self.touchable = [self.shared.image.touchable(level, request.fixed_mask) for level in self.levels]
-        self.account = server.accounts.account(self.peer, server.image_id(request.image), self.shared.policy.budget)
+        image = server.image_id(request.image)
+        self.account = server.accounts.account(self.peer, image, self.shared.policy.budget, request.image)
         self.grants = grants(request, self.levels, self.touchable, self.account, self.protocol.bits)
         self._grant(own)
 

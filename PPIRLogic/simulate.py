@@ -61,6 +61,7 @@ class Child:
     def stop(self) -> None:
         if self.process.stdin is not None:
             with contextlib.suppress(OSError):
+                self.process.stdin.write("end\n")  # without a word the child takes its parent for killed
                 self.process.stdin.close()
         try:
             self.process.wait(5)
@@ -125,14 +126,22 @@ class World:
 
 @contextlib.contextmanager
 def peers(
-    fixed: Path, *, mask: Path | None = None, protocol: str = "fhe", budget: Budget = OPEN_BUDGET, threads: int = 2
+    fixed: Path,
+    *,
+    mask: Path | None = None,
+    protocol: str = "fhe",
+    budget: Budget = OPEN_BUDGET,
+    threads: int = 2,
+    scratch: Path | None = None,
 ) -> Iterator[World]:
     """Party 2 serving `fixed` (and a dealer under mpc) as processes, for as long as the context lasts.
 
-    The disclosure budget is open by default: whoever simulates holds both images.
+    The disclosure budget is open by default: whoever simulates holds both images. Should the calling process be killed,
+    party 2 removes the sites' folder and `scratch`.
     """
     children: list[Child] = []
     with tempfile.TemporaryDirectory(prefix="ppir-") as folder:
+        left = [option for path in (folder, scratch) if path for option in ("--scratch", str(path))]
         try:
             sites = make_sites(Path(folder), ("party-1", "party-2", "dealer"))
             dealer = ""
@@ -142,7 +151,8 @@ def peers(
             options = _serve_options(mask, protocol, budget, threads)
             if dealer:
                 options += ["--dealer", dealer, "--dealer-fingerprint", sites["dealer"].fingerprint]
-            children.append(start("party 2", sites["party-2"].home, "serve", str(fixed), "--name", "fixed", *options))
+            options += ["--name", "fixed", *left]
+            children.append(start("party 2", sites["party-2"].home, "serve", str(fixed), *options))
             address = children[-1].wait_for("listening")["address"]
             fingerprint = sites["dealer"].fingerprint if dealer else ""
             peer = Peer(address, "fixed", dealer, fingerprint)
@@ -187,7 +197,7 @@ def simulate(
         if fixed_mask is not None:
             mask_file = _mask_file(fixed_mask, fixed_file, folder / "mask.mha")
         world = stack.enter_context(
-            peers(fixed_file, mask=mask_file, protocol=p.protocol, budget=budget, threads=p.threads)
+            peers(fixed_file, mask=mask_file, protocol=p.protocol, budget=budget, threads=p.threads, scratch=folder)
         )
         return register(own, world.peer, mask=mask, parameters=p, home=world.home, progress=progress, cancel=cancel)
 

@@ -422,27 +422,39 @@ def displacement_to_node(transform: sitk.DisplacementFieldTransform, node: Any) 
     node.SetAndObserveTransformFromParent(grid)
 
 
-def transform_to_nodes(transform: sitk.Transform, scene: Any, name: str) -> list[Any]:
-    """New transform nodes in `scene` that together hold a transform (fixed → moving points, LPS mm).
+def transform_to_nodes(transform: sitk.Transform, scene: Any, name: str, into: Any = None) -> list[Any]:
+    """Transform nodes in `scene` that together hold a transform (fixed → moving points, LPS mm).
 
     The moving volume has to observe the first one, which is called `name`; each observes the next. Linear, cubic
     B-spline and displacement field transforms give one node; a composite [T, B], which maps p to T(B(p)), gives one
-    for T and one for B, neighbouring linear parts being joined. InputError: a kind that has no node; the scene is then
-    as it was.
+    for T and one for B, neighbouring linear parts being joined. The nodes are new but for `into`, if given: it keeps
+    its name and takes the part of its own kind, else the first. InputError: a kind that has no node, or `into` cannot
+    hold the part; the scene is then as it was.
     """
-    made: list[Any] = []
+    rows = [(part, *_KINDS.get(part.GetTransformEnum(), _LINEAR)) for part in _parts(transform)]
+    kinds = [kind for _, kind, _, _ in rows]
+    place = -1
+    if into is not None:
+        place = kinds.index(into.GetClassName()) if into.GetClassName() in kinds else 0
+    nodes: list[Any] = []
     try:
-        for part in _parts(transform):
-            kind, suffix, fill = _KINDS[part.GetTransformEnum()] if not part.IsLinear() else _LINEAR
-            made.append(scene.AddNewNodeByClass(kind, name if not made else f"{name} ({suffix})"))
-            fill(part, made[-1])
+        for index, (part, kind, suffix, fill) in enumerate(rows):
+            label = name if index == 0 else f"{name} ({suffix})"
+            nodes.append(into if index == place else scene.AddNewNodeByClass(kind, label))
+            if index != place:
+                fill(part, nodes[-1])
+        if into is not None:  # last, when nothing else can fail any more
+            rows[place][3](rows[place][0], into)
     except Exception:
-        for node in made:
-            scene.RemoveNode(node)
+        for node in nodes:
+            if node is not into:
+                scene.RemoveNode(node)
         raise
-    for node, above in itertools.pairwise(made):
-        node.SetAndObserveTransformNodeID(above.GetID())
-    return made
+    for node, above in itertools.zip_longest(nodes, nodes[1:]):
+        node.SetAndObserveTransformNodeID(
+            above.GetID() if above is not None else None
+        )  # the last counts from the world
+    return nodes
 
 
 _LINEAR: tuple[str, str, Any] = ("vtkMRMLLinearTransformNode", "linear", linear_to_node)

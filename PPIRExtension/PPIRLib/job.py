@@ -1,7 +1,8 @@
 """A `ppir` command in the background: one JSON object per line out, cancelled through its standard input.
 
-The process is a child under Slicer's Python. It ends when its standard input does, so nothing is left behind if
-Slicer ends, however it ends. Secrets are in the site's own folder, never in the arguments.
+The process is a child under Slicer's Python. It ends when its standard input does, and if that came without a word it
+also removes the folder of the run (--scratch), so nothing is left behind if Slicer ends, however it ends. Secrets are
+in the site's own folder, never in the arguments.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class QProcessRunner:
             self._finished(-1)
 
     def ask_to_end(self) -> None:
+        self._process.write(b"cancel\n")  # without a word the process takes this one for killed
         self._process.closeWriteChannel()
 
     def terminate(self) -> None:

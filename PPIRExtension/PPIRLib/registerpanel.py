@@ -9,14 +9,12 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from PPIRLib import engine, presets
-from PPIRLib.consent import consent_text
+from PPIRLib import consent, engine, presets
 from PPIRLib.job import Event, Job
 from PPIRLib.plot import LossPlot
-from PPIRLib.run import Outcome, undo
+from PPIRLib.run import Outcome, undo, unfit
 
 HISTORY_KEY = "PPIR/peers"
-CONSENT_KEY = "PPIR/consent"
 HISTORY_LENGTH = 10
 
 
@@ -62,6 +60,8 @@ class RegisterPanel:
             return _("Enter the address of the other hospital's peer, such as hospital-b.example:7443.")
         if node.movingVolume is None:
             return _("Select my volume.")
+        if problem := unfit(node.movingVolume, node.outputTransform, node.outputVolume, node.transform):
+            return problem
         if node.protocol == "mpc" and not node.dealer.strip():
             return _("The mpc protocol needs the address of a dealer.")
         if not all(v.strip().isdecimal() for v in node.levels.split(",") if node.levels.strip()):
@@ -82,10 +82,9 @@ class RegisterPanel:
         ui.plotButton.enabled = self._plot is not None
         if node is None:
             return  # another module is shown; what was said last stays
-        if not self.busy and problem:
-            self.say(problem)
-        elif not self.busy and self._said in ("", self._last_problem):
-            self.say(_("Ready."))
+        self._show_preset(node)
+        if not self.busy and (problem != self._last_problem or not self._said):
+            self.say(problem or _("Ready."))  # else what was said last stays: it may be the reason of a failure
         self._last_problem = problem
 
     _last_problem = _said = ""
@@ -109,9 +108,21 @@ class RegisterPanel:
 
     def on_preset(self, index: int) -> None:
         node = self._parameters()
-        for name, value in presets.values(self.ui.presetComboBox.currentText).items():
-            if node is not None:
-                setattr(node, name, value)
+        if node is None or self._showing_preset:
+            return
+        node.preset = self.ui.presetComboBox.currentText if index > 0 else ""
+        for name, value in presets.values(node.preset).items():
+            setattr(node, name, value)
+
+    _showing_preset = False
+
+    def _show_preset(self, node: Any) -> None:
+        """The preset that was chosen, for as long as its values are in force; else 'Custom'."""
+        values = presets.values(node.preset)
+        whole = bool(values) and all(getattr(node, name) == value for name, value in values.items())
+        self._showing_preset = True
+        self.ui.presetComboBox.currentIndex = self.ui.presetComboBox.findText(node.preset) if whole else 0
+        self._showing_preset = False
 
     def on_test(self, checked: bool = False) -> None:
         self._ask_peer(self._show_offers)
@@ -194,22 +205,29 @@ class RegisterPanel:
         self.update()
 
     def _show_offers(self) -> None:
-        lines = [_("{name}: trusted, fingerprint {fingerprint}").format(**self._peer)]
+        lines = [_("{name} is trusted.").format(**self._peer), _("Fingerprint {fingerprint}").format(**self._peer)]
         for offer in self._offers:
-            size = " × ".join(str(n) for n in offer["geometry"]["size"])
-            lines.append(
-                _("Image '{name}': {size} voxels; permitted: {protocols}; {losses}; {transforms}").format(
+            grid, budget = offer["geometry"], offer["budget"]
+            lines += [
+                _("Image '{name}': {size} voxels of {spacing} mm, {mask}").format(
                     name=offer["name"],
-                    size=size,
-                    protocols=", ".join(offer["protocols"]),
-                    losses=", ".join(offer["losses"]),
-                    transforms=", ".join(offer["transforms"]),
-                )
-            )
-            left = offer["budget"]["numbers_per_image"] - offer["numbers_opened"]
-            lines.append(_("Budget left: {left:,.0f} numbers").format(left=left))
+                    size=" × ".join(str(n) for n in grid["size"]),
+                    spacing=" × ".join(f"{v:g}" for v in grid["spacing"]),
+                    mask=_("with a mask") if offer["has_mask"] else _("no mask"),
+                ),
+                _(
+                    "Permitted: protocols {protocols}; transforms {transforms}; losses {losses}; mask use {masks}"
+                ).format(**{name: ", ".join(offer[name]) for name in ("protocols", "transforms", "losses", "masks")}),
+                _(
+                    "Budget: {percent:g} % of each level, {session:,.0f} numbers per session, {left:,.0f} left in all"
+                ).format(
+                    percent=budget["percent_per_level"],
+                    session=budget["numbers_per_session"],
+                    left=budget["numbers_per_image"] - offer["numbers_opened"],
+                ),
+            ]
         self.ui.peerStatusLabel.text = "<br>".join(html.escape(line) for line in lines)
-        self.say(_("The peer answers."))
+        self.say(" ".join(filter(None, (_("The peer answers."), self.problem()))))
 
     def _offer(self) -> Event | None:
         """The image to register to: the one named, or the only one."""
@@ -227,14 +245,14 @@ class RegisterPanel:
             names = ", ".join(o["name"] for o in self._offers) or _("none")
             self.say(_("Name one of the images this peer offers: {names}.").format(names=names), error=True)
             return
-        settings = slicer.app.userSettings()
-        key = f"{CONSENT_KEY}/{self._peer['fingerprint']}/{offer['name']}/{node.protocol}"
-        if not settings.value(key):
-            text = consent_text(node, self._peer, offer)
-            if not slicer.util.confirmOkCancelDisplay(text, windowTitle=_("What will be sent and learned")):
-                self.say(_("Nothing was sent."))
-                return
-            settings.setValue(key, "1")
+        try:
+            agreed = consent.ask(node, self._peer, offer)
+        except Exception as error:  # the engine refuses these settings
+            self.say(str(error), error=True)
+            return
+        if not agreed:
+            self.say(_("Nothing was sent."))
+            return
         self._start()
 
     # ------------------------------------------------------------------------------------------- the run
@@ -317,7 +335,7 @@ class RegisterPanel:
 
 def marked(text: str, error: bool) -> str:
     """Text for a label: never taken for HTML, red if it is an error."""
-    colour = ' style="color:#b00020"' if error else ""
+    colour = ' style="color:#d32f2f; font-weight:bold"' if error else ""  # to be read on a dark ground, too
     return f"<span{colour}>{html.escape(text)}</span>"
 
 

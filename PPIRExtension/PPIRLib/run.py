@@ -13,8 +13,9 @@ from typing import Any
 
 import SimpleITK as sitk
 import slicer
+from slicer.i18n import tr as _
 
-from PPIRLib import conversion, engine
+from PPIRLib import choices, conversion, engine
 from PPIRLib.job import Event, Job, QProcessRunner
 
 FORMER_PARENT = "PPIR.FormerParent"  # attribute of a result transform: the moving volume's parent before
@@ -88,7 +89,7 @@ class RegisterRun:
         runner: Any = QProcessRunner,
     ) -> None:
         engine.add_to_path()
-        _check_nodes(moving, output_transform)
+        _require_fit(moving, output_transform, output_volume, settings.transform)
         self.settings, self._on_progress, self._on_finished = settings, on_progress, on_finished
         self._forgotten = False
         self.moving_id = moving.GetID()
@@ -111,7 +112,9 @@ class RegisterRun:
         else:
             command = ["simulate", "--moving", inputs.pop(0), "--fixed", str(fixed_file)]
             command += ["--fixed-mask-file", str(fixed_mask_file)] if fixed_mask_file else []
-        arguments = [*command, *inputs, *settings.arguments(), *outputs]
+            command += ["--scratch", str(fixed_file.parent)]
+        scratch = ["--scratch", str(self.folder)]
+        arguments = [*command, *inputs, *settings.arguments(), *outputs, *scratch]
         self.job = Job(arguments, self._event, self._finished, home=home, runner=runner)
 
     def _write_inputs(self, moving: Any, mask: Any, initial: Any) -> list[str]:
@@ -185,14 +188,12 @@ class RegisterRun:
         scene = slicer.mrmlScene
         moving = scene.GetNodeByID(self.moving_id)
         transform = sitk.ReadTransform(str(self.folder / "T.h5"))
-        node = scene.GetNodeByID(self._transform_id) if self._transform_id else None
-        if node is not None and moving is not None and moving.GetTransformNodeID() == node.GetID():
-            node = None  # overwriting the volume's present parent could not be undone
+        given = scene.GetNodeByID(self._transform_id) if self._transform_id else None
+        if given is not None and moving is not None and moving.GetTransformNodeID() == given.GetID():
+            given = None  # overwriting the volume's present parent could not be undone
         name = moving.GetName() if moving is not None else "volume"
-        if node is None:
-            node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", scene.GenerateUniqueName(f"{name} registered"))
-        node.SetAndObserveTransformNodeID(None)  # the result counts from world coordinates
-        conversion.linear_to_node(transform, node)
+        label = scene.GenerateUniqueName(f"{name} registered") if given is None else given.GetName()
+        node = conversion.transform_to_nodes(transform, scene, label, into=given)[0]
         self.outcome.transform_id = node.GetID()
         self._report(name)
         if self._volume_id and (volume := scene.GetNodeByID(self._volume_id)) is not None:
@@ -227,19 +228,30 @@ class RegisterRun:
         self.outcome.report_id = node.GetID()
 
 
-def _check_nodes(moving: Any, output_transform: Any) -> None:
+def _require_fit(moving: Any, *others: Any) -> None:
     """InputError before anything is sent, not after a long run."""
     from PPIRLogic.errors import InputError
 
+    if problem := unfit(moving, *others):
+        raise InputError(problem)
+
+
+def unfit(moving: Any, output_transform: Any, output_volume: Any, kind: str) -> str:
+    """Why these nodes cannot take part in a run of a kind of transform; empty if they can."""
+    result = choices.TRANSFORMS.get(kind, choices.ANY)
     if moving is None:
-        raise InputError("There is no volume. Choose one.")
-    unfit = ("vtkMRMLBSplineTransformNode", "vtkMRMLGridTransformNode")
-    if output_transform is not None and (
-        not output_transform.IsA("vtkMRMLTransformNode") or any(output_transform.IsA(kind) for kind in unfit)
-    ):
-        raise InputError(
-            f"'{output_transform.GetName()}' cannot hold a linear transform. Choose or create another output transform."
+        return _("There is no volume. Choose one.")
+    if output_transform is not None and output_transform.GetClassName() not in (result, choices.ANY):
+        return _("'{name}' cannot hold a {kind} transform. Choose or create another output transform.").format(
+            name=output_transform.GetName(), kind=choices.RESULTS.get(result, kind)
         )
+    if output_volume is not None and output_volume.GetClassName() != "vtkMRMLScalarVolumeNode":
+        return _("'{name}' cannot hold grey values. Choose or create another output volume.").format(
+            name=output_volume.GetName()
+        )
+    if output_volume is not None and output_volume.GetID() == moving.GetID():
+        return _("The output volume is my volume, which would be lost. Choose or create another output volume.")
+    return ""
 
 
 def undo(transform: Any) -> bool:
@@ -254,11 +266,17 @@ def undo(transform: Any) -> bool:
 
 @dataclass
 class ShareSettings:
-    """What the owner of a fixed image permits."""
+    """What the owner of a fixed image permits.
+
+    budget_percent: numbers of each level, per cent of its voxels. Four times as many per cent of its bits (a number has
+    about four times a voxel's) and ten times the numbers of a session per peer and image go with it, as in the engine.
+    """
 
     name: str = "fixed"
     address: str = "0.0.0.0:7443"
     protocols: str = "fhe"
+    losses: str = ""  # names separated by commas; empty: all
+    transforms: str = ""
     allow: tuple[str, ...] = ()
     budget_percent: float = 5.0
     budget_session: int = 20_000
@@ -266,7 +284,10 @@ class ShareSettings:
 
     def arguments(self) -> list[str]:
         options = ["--name", self.name, "--listen", self.address, "--protocols", self.protocols]
-        options += ["--budget-percent", repr(self.budget_percent), "--budget-session", str(self.budget_session)]
+        options += ["--budget-percent", repr(self.budget_percent), "--budget-bits", repr(4 * self.budget_percent)]
+        options += ["--budget-session", str(self.budget_session), "--budget-image", str(10 * self.budget_session)]
+        for option, names in (("--losses", self.losses), ("--transforms", self.transforms)):
+            options += [option, names] if names.strip() else []
         for peer in self.allow:
             options += ["--allow", peer]
         return options + (["--dealer", self.dealer] if self.dealer else [])
@@ -294,7 +315,7 @@ class ShareRun:
         except BaseException:
             self.clean_up()
             raise
-        arguments = ["serve", str(files[0]), *settings.arguments()]
+        arguments = ["serve", str(files[0]), *settings.arguments(), "--scratch", str(self.folder)]
         arguments += ["--mask", str(files[1])] if files[1] else []
         self.job = Job(arguments, on_event, self._finished, home=home, runner=runner)
 

@@ -29,6 +29,7 @@ class SharePanel:
         ui.shareButton.connect("clicked(bool)", self.on_share)
         ui.addPeerButton.connect("clicked(bool)", self.on_add_peer)
         ui.removePeerButton.connect("clicked(bool)", self.on_remove_peer)
+        ui.ledgerButton.connect("clicked(bool)", self.on_ledger)
         ui.showIdentityButton.connect("clicked(bool)", self.on_show_identity)
         ui.sessionsTable.setColumnCount(len(_COLUMNS))
         ui.sessionsTable.setHorizontalHeaderLabels(list(_COLUMNS))
@@ -63,7 +64,7 @@ class SharePanel:
         self.ui.shareButton.text = _("Stop sharing") if self.sharing else _("Start sharing")
         self.ui.shareButton.enabled = self.sharing or not problem
         self.ui.shareButton.toolTip = problem or _("Serve this volume as the fixed image")
-        if not self.sharing and (problem or self._said in ("", self._last_problem)):
+        if not self.sharing and (problem != self._last_problem or not self._said):
             self.say(problem)
         self._last_problem = problem
 
@@ -91,7 +92,9 @@ class SharePanel:
             self._run = self.logic.share(
                 node.sharedVolume, mask=node.sharedMask, onEvent=self._on_event, onFinished=self._on_finished,
                 name=node.sharedName.strip(), address=node.shareAddress.strip(),
-                protocols="fhe,mpc" if node.shareMpc else "fhe", dealer=node.shareDealer.strip(),
+                protocols="fhe,mpc" if node.shareMpc else "fhe", losses=node.shareLosses,
+                transforms=node.shareTransforms, allow=tuple(v.strip() for v in node.sharePeer.split(",") if v.strip()),
+                dealer=node.shareDealer.strip(),
                 budget_percent=node.budgetPercent, budget_session=node.budgetSession,
             )  # fmt: skip
         except Exception as error:
@@ -146,6 +149,32 @@ class SharePanel:
 
     def _log(self, stamp: str, text: str) -> None:
         self.ui.shareLogTextEdit.append(marked(f"{stamp}  {text}", False))
+
+    def on_ledger(self, checked: bool = False) -> None:
+        """What peers have learned of the images shared here, over all sessions, into the log."""
+        try:
+            store = self._store()
+            from PPIRLogic.peer.identity import default_home, normalise_fingerprint
+            from PPIRLogic.peer.ledger import Accounts
+
+            rows = Accounts(default_home() / "ledger" / "accounts").rows()
+            names = {peer: store.name_of(normalise_fingerprint(peer)) or peer[:8] for peer in {r["peer"] for r in rows}}
+        except Exception as error:
+            self.say(str(error), error=True)
+            return
+        stamp = time.strftime("%H:%M:%S")
+        if not rows:
+            self._log(stamp, _("Ledger: nothing has been disclosed."))
+        for row in rows:
+            text = _("Ledger: {who} has learned {numbers:,} numbers of '{image}' at shrink factor {level}")
+            self._log(
+                stamp,
+                text.format(
+                    who=names[row["peer"]],
+                    image=row["name"] or row["image"][:8],
+                    **{k: row[k] for k in ("numbers", "level")},
+                ),
+            )
 
     def _on_finished(self, code: int) -> None:
         if self._run is None:
@@ -206,16 +235,25 @@ class SharePanel:
     def on_add_peer(self, checked: bool = False) -> None:
         try:
             store = self._store()
-            from PPIRLogic.peer.identity import normalise_fingerprint
+            from PPIRLogic.peer.identity import default_home, load_or_create_identity, normalise_fingerprint
 
             fingerprint = normalise_fingerprint(self.ui.fingerprintLineEdit.text)
-            store.add(fingerprint, self.ui.peerNameLineEdit.text.strip() or fingerprint[:9])
+            if fingerprint == load_or_create_identity(default_home()).fingerprint:
+                self.say(_("This is my own fingerprint. Enter the other hospital's."), error=True)
+                return
+            former = store.name_of(fingerprint)
+            name = self.ui.peerNameLineEdit.text.strip() or former or fingerprint[:9]
+            if name == former:
+                self.say(_("'{name}' is already trusted under this fingerprint.").format(name=name), error=True)
+                return
+            store.add(fingerprint, name)
         except Exception as error:
             self.say(str(error), error=True)
             return
         self.ui.fingerprintLineEdit.text = ""
         self.ui.peerNameLineEdit.text = ""
-        self.say(_("Trusted."))
+        renamed = _("Already trusted as '{former}'; now called '{name}'.").format(former=former, name=name)
+        self.say(renamed if former else _("Trusted."))
         self.refreshPeers()
 
     def on_remove_peer(self, checked: bool = False) -> None:

@@ -7,6 +7,7 @@ of the request: an identical repeat is not counted again. No image content is ev
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -286,29 +287,51 @@ class FolderLock:
 
 
 class Accounts:
-    """All accounts of a site, under one folder: one file per (peer, image)."""
+    """All accounts of a site, under one folder: one file per (peer, image).
+
+    An image is known by a keyed digest. `names.json`, for reading only, says what it was last offered as; nothing
+    depends on it, so a names file that is lost or damaged costs the names and no more.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
         self._open: dict[tuple[str, str], ImageAccount] = {}
 
-    def account(self, peer: str, image: str, budget: Budget) -> ImageAccount:
+    def account(self, peer: str, image: str, budget: Budget, name: str = "") -> ImageAccount:
         with self._lock:
             key = (peer, image)
             if key not in self._open:
                 self._open[key] = ImageAccount(self._folder / f"{peer.replace('-', '')}_{image}.jsonl", budget)
             self._open[key].budget = budget
+            if name:
+                self._remember(image, name)
             return self._open[key]
 
+    def _remember(self, image: str, name: str) -> None:
+        names = self._names()
+        if names.get(image) != name:
+            new = self._folder / "names.json.new"
+            with contextlib.suppress(OSError):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                new.write_text(json.dumps({**names, image: name}), encoding="utf-8")
+                new.replace(self._folder / "names.json")
+
+    def _names(self) -> dict[str, str]:
+        try:
+            found = json.loads((self._folder / "names.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
     def rows(self) -> list[dict[str, Any]]:
-        """For `ppir ledger`: per peer, image and level the numbers and bits on record."""
-        rows = []
+        """For `ppir ledger`: per peer, image (digest, and name if known) and level the numbers and bits on record."""
+        rows, names = [], self._names()
         for path in sorted(self._folder.glob("*.jsonl")):
             peer, _, image = path.stem.partition("_")
-            account = ImageAccount(path, Budget())
+            account, name = ImageAccount(path, Budget()), names.get(image, "")
             rows += [
-                {"peer": peer, "image": image, "level": level, "numbers": n, "bits": account._bits[level]}
+                {"peer": peer, "image": image, "name": name, "level": level, "numbers": n, "bits": account._bits[level]}
                 for level, n in sorted(account._levels.items())
             ]
         return rows

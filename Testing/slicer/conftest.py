@@ -30,3 +30,16 @@ def slicer_host() -> Iterator[ModuleType]:
     left = list(host.uncaught)
     host.reset()
     assert not left, f"Exceptions left slots: {left}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Where the pictures of the panels are, and what was measured."""
+    if "ppir_panels" not in sys.modules:
+        return
+    from ppir_panels import PICTURES
+    from ppir_support import figures
+
+    taken = sorted(PICTURES.glob("*.png"))
+    terminalreporter.write_line(f"pictures of the panels, at 100 % and 150 %: {PICTURES} ({len(taken)} files)")
+    for line in figures:
+        terminalreporter.write_line(line)

@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from PPIRLogic.peer.trust import TrustStore
-from PPIRLogic.simulate import Child, make_sites, start
+from PPIRLogic.simulate import Child, Site, make_sites, start
 
 if sys.version_info < (3, 12):
     # PySide6 6.12 gives back one reference to None too many at each call without a result. From Python 3.12 on None is
@@ -43,6 +43,11 @@ def phantom(size: tuple[int, int, int] = (40, 36, 32)) -> sitk.Image:
 def moved(fixed: sitk.Image) -> sitk.Image:
     """The image that TRUTH (fixed to moving points) registers to `fixed`."""
     return sitk.Resample(fixed, fixed, TRUTH.GetInverse(), sitk.sitkBSpline, 0.0)
+
+
+FIXED = phantom()
+figures: list[str] = []  # what the test run says at its end
+MOVING = moved(FIXED)
 
 
 def add_volume(image: sitk.Image, name: str, node_class: str = "vtkMRMLScalarVolumeNode") -> Any:
@@ -78,8 +83,8 @@ class Sites:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        sites = make_sites(folder, ("Hospital A", "Hospital B"))
-        self.a, self.b = sites["Hospital A"], sites["Hospital B"]
+        names = ("Hospital A", "Hospital B", "Dealer")
+        self.a, self.b, self.dealer = make_sites(folder, names).values()
         self._children: list[Child] = []
 
     def forget(self, home: Path, fingerprint: str) -> None:
@@ -96,8 +101,12 @@ class Sites:
             "listening"
         )["address"]  # fmt: skip
 
-    def start(self, *arguments: str) -> Child:
-        child = start("Hospital B", self.b.home, *arguments)
+    def deal(self) -> str:
+        """A dealer at a third site, whom both hospitals trust; returns its address."""
+        return str(self.start("dealer", "--listen", "127.0.0.1:0", site=self.dealer).wait_for("listening")["address"])
+
+    def start(self, *arguments: str, site: Site | None = None) -> Child:
+        child = start(arguments[0], (site or self.b).home, *arguments)
         self._children.append(child)
         return child
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,10 +11,10 @@ from typing import Any
 import numpy as np
 import ppir_support as support
 import pytest
+from ppir_panels import NAME
+from ppir_panels import RegisterPanel as Panel
+from ppir_support import FIXED, MOVING
 
-NAME = "PPIR"
-FIXED = support.phantom()
-MOVING = support.moved(FIXED)
 LARGE = support.phantom((96, 88, 80))  # a run on it takes long enough to be interrupted
 
 
@@ -33,58 +32,6 @@ def sites(tmp_path: Path) -> Iterator[support.Sites]:
     own = support.Sites(tmp_path)
     yield own
     own.stop()
-
-
-class Panel:
-    """Drives the Register panel as a person does."""
-
-    def __init__(self, host: ModuleType) -> None:
-        self.host = host
-        host.load_module(support.MODULE)
-        self.attach(host.open_widget(NAME))
-
-    def attach(self, widget: Any) -> None:
-        self.widget, self.ui, self.said = widget, widget.ui, [""]
-        self.panel = widget.registerPanel
-
-    @property
-    def node(self) -> Any:
-        return self.widget._parameterNode
-
-    @property
-    def status(self) -> str:
-        return html.unescape(re.sub("<[^>]*>", "", self.ui.statusLabel.text))
-
-    @property
-    def failed(self) -> bool:
-        return "color" in self.ui.statusLabel.text
-
-    def prepare(self, address: str, image: Any = MOVING, name: str = "MR", **parameters: Any) -> Any:
-        volume = support.add_volume(image, name)
-        self.node.movingVolume, self.node.peer = volume, address
-        for parameter, value in {"transform": "rigid", **parameters}.items():
-            setattr(self.node, parameter, value)
-        return volume
-
-    def watch(self, condition: Callable[[], bool], timeout: float = 60.0) -> bool:
-        def look() -> bool:
-            if self.status != self.said[-1]:
-                self.said.append(self.status)
-            return condition()
-
-        return self.host.process_events(until=look, timeout=timeout)
-
-    def wait(self) -> None:
-        assert self.watch(lambda: not self.panel.busy), self.said
-
-    def apply(self) -> None:
-        self.ui.applyButton.click()
-        self.wait()
-
-    def apply_until(self, start: str) -> None:
-        """Apply, and return as soon as the status begins so."""
-        self.ui.applyButton.click()
-        assert self.watch(lambda: self.status.startswith(start)), self.said
 
 
 @pytest.fixture
@@ -120,10 +67,24 @@ def test_connection_is_tested(panel: Panel, world: support.Sites) -> None:
     panel.ui.testButton.click()
     panel.wait()
     text = panel.ui.peerStatusLabel.text
-    for part in ("Hospital B", world.b.fingerprint, "atlas", "40 × 36 × 32", "ncc", "fhe", "Budget left", "numbers"):
+    for part in (
+        "Hospital B",
+        world.b.fingerprint,
+        "atlas",
+        "40 × 36 × 32",
+        "2 × 1.8 × 2.5 mm",
+        "no mask",
+        "ncc",
+        "fhe",
+        "100 % of each level",
+        "numbers per session",
+        "left in all",
+    ):
         assert part in text
     assert panel.host.dialogs.shown == [] and not panel.failed
     assert panel.ui.peerHistoryComboBox.count >= 1
+    assert panel.status == "The peer answers. Select my volume."
+    panel.picture("register_peer")
 
 
 def test_apply_registers(panel: Panel, world: support.Sites) -> None:
@@ -139,7 +100,12 @@ def test_apply_registers(panel: Panel, world: support.Sites) -> None:
         panel.watch(lambda: panel.status.startswith("Level"))
         assert panel.ui.progressBar.isVisibleTo(panel.widget.parent) and not panel.ui.undoButton.enabled
         panel.wait()
-    assert gaps.longest < 0.1
+    assert gaps.computing < 0.1 and gaps.longest < 1.0  # the second would be a wait for the process
+    support.figures.append(
+        "longest time between two turns of the event loop during a registration:"
+        f" {1e3 * gaps.longest:.0f} ms, of these computing {1e3 * gaps.computing:.0f} ms"
+    )
+    panel.picture("register_done")
     assert panel.ui.applyButton.text == "Apply" and not panel.ui.progressBar.isVisibleTo(panel.widget.parent)
     (consent,) = panel.host.dialogs.shown
     assert (
@@ -209,10 +175,48 @@ def test_cancel_keeps_the_best_so_far(alone: Panel, sites: support.Sites) -> Non
     moving = alone.prepare(sites.serve(LARGE), support.moved(LARGE))
     alone.apply_until("Level 1 of")
     assert alone.watch(lambda: "evaluation 2" in alone.status or not alone.panel.busy)
+    alone.picture("register_running")
     alone.ui.applyButton.click()
     alone.wait()
+    alone.picture("register_cancelled")
     assert alone.status.startswith("Ended early; the best transform so far is 'MR registered'") and not alone.failed
     assert moving.GetTransformNodeID() == alone.node.outputTransform.GetID() and not processes()
+
+
+def test_another_modality(alone: Panel, sites: support.Sites) -> None:
+    """mi on a moving image whose intensities are the fixed one's turned upside down."""
+    import SimpleITK as sitk
+
+    address = sites.serve(
+        FIXED, "--budget-percent", "1e5", "--budget-bits", "4e5", "--budget-session", "10000000",
+        "--budget-image", "10000000",
+    )  # fmt: skip
+    inverted = sitk.Sqrt(sitk.Clamp(sitk.GetArrayViewFromImage(MOVING).max().item() - MOVING, lowerBound=0.0))
+    alone.prepare(address, inverted)
+    alone.host.choose(alone.ui.presetComboBox, "Different modality, affine")
+    alone.node.transform, alone.node.levels, alone.node.evaluations = "rigid", "2", 8
+    alone.apply()
+    assert alone.status.startswith("Done"), alone.said
+    before = support.error_mm(support.add("vtkMRMLLinearTransformNode", "identity"), FIXED)
+    assert support.error_mm(alone.node.outputTransform, FIXED) < 2.0 < before / 2  # mm; the level's voxels have 4 mm
+    (consent,) = alone.host.dialogs.shown
+    assert "at most 8240 sums" in consent.text  # 8 × (1024 of the joint histogram + 6)
+
+
+def test_mpc_with_a_dealer(alone: Panel, sites: support.Sites) -> None:
+    pytest.importorskip("torch", reason="the mpc extra is not installed")
+    dealer = sites.deal()
+    address = sites.serve(FIXED, "--dealer", dealer, "--protocols", "fhe,mpc")
+    moving = alone.prepare(address, protocol="mpc", dealer=dealer)
+    alone.apply()
+    assert alone.status.startswith("Done"), alone.said
+    assert support.error_mm(alone.node.outputTransform, FIXED) < 0.05
+    assert moving.GetTransformNodeID() == alone.node.outputTransform.GetID()
+    (consent,) = alone.host.dialogs.shown
+    assert "a dealer at a third site helps" in consent.text
+    (report,) = of_class("vtkMRMLTextNode")
+    totals = json.loads(report.GetText())["totals"]
+    assert totals["numbers"] > 0 and totals["dealer_bytes_received"] > 0
 
 
 # What can go wrong is said
@@ -225,6 +229,8 @@ def test_missing_entries_are_named(panel: Panel, world: support.Sites) -> None:
     panel.node.protocol = "fhe"
     panel.node.levels = "4,x"
     assert "Shrink factors" in panel.status and not panel.ui.applyButton.enabled
+    panel.ui.advancedSection.collapsed = False
+    panel.picture("register_advanced")
     panel.node.levels = "2, 1"
     assert panel.status == "Ready." and panel.ui.applyButton.enabled
     panel.panel.on_apply()
@@ -234,7 +240,9 @@ def test_missing_entries_are_named(panel: Panel, world: support.Sites) -> None:
 
 def test_absent_peer(panel: Panel) -> None:
     panel.prepare("127.0.0.1:1")
+    panel.picture("register_ready")
     panel.apply()
+    panel.picture("register_error")
     assert panel.failed and "cannot be reached" in panel.status and panel.host.dialogs.shown == []
     assert panel.ui.applyButton.text == "Apply" and panel.ui.applyButton.enabled
 
@@ -279,6 +287,53 @@ def test_declined_consent_sends_nothing(panel: Panel, world: support.Sites) -> N
     assert panel.status == "Nothing was sent." and not of_class("vtkMRMLPlotChartNode") and not processes()
     panel.apply()  # asked again
     assert len(panel.host.dialogs.shown) == 2 and panel.status.startswith("Done")
+
+
+def test_consent_is_asked_again_when_more_would_be_disclosed(panel: Panel, world: support.Sites) -> None:
+    shown = panel.host.dialogs.shown
+    panel.prepare(world.address)
+    panel.apply()
+    assert len(shown) == 1 and "agreed to something else" not in shown[0].text
+    panel.node.evaluations = 20  # less than agreed to
+    panel.apply()
+    assert len(shown) == 1 and panel.status.startswith("Done")
+    for parameter, value, words in (
+        ("evaluations", 60, "at most 1080 sums"),
+        ("loss", "ssd", "sums over its voxels"),
+        ("transform", "translation", "sums over its voxels"),
+        ("fixedMask", "private", "sums over its voxels"),
+    ):
+        former = getattr(panel.node, parameter)
+        setattr(panel.node, parameter, value)
+        panel.host.dialogs.answer("confirm", False)
+        panel.apply()
+        assert panel.status == "Nothing was sent.", parameter
+        assert words in shown[-1].text
+        assert "at most 720 numbers with transform rigid, loss ncc, mask use none" in shown[-1].text
+        setattr(panel.node, parameter, former)
+        panel.node.evaluations = 20
+    assert len(shown) == 5
+    panel.apply()  # what was declined did not replace what was agreed to
+    assert len(shown) == 5 and panel.status.startswith("Done")
+
+
+def test_consent_of_another_release_counts_for_nothing(panel: Panel, world: support.Sites) -> None:
+    import slicer
+
+    for former in ("1", "{}", '{"transform": "rigid"}', "x"):
+        slicer.app.userSettings().setValue(f"PPIR/consent/{world.b.fingerprint}/atlas/fhe", former)
+        panel.prepare(world.address)
+        panel.host.dialogs.answer("confirm", False)
+        panel.apply()
+        assert panel.status == "Nothing was sent."
+    assert len(panel.host.dialogs.shown) == 4
+
+
+def test_settings_that_do_not_go_together(panel: Panel, world: support.Sites) -> None:
+    panel.prepare(world.address, loss="mi", sampling="gms", percent=20.0)
+    panel.apply()
+    assert panel.failed and "gms sampling does not go with mi" in panel.status
+    assert panel.host.dialogs.shown == [] and not processes() and not of_class("vtkMRMLPlotChartNode")
 
 
 def test_several_images_need_a_name(alone: Panel, sites: support.Sites) -> None:
@@ -341,7 +396,8 @@ def test_volume_deleted_while_the_peer_is_asked(panel: Panel, world: support.Sit
     panel.ui.applyButton.click()
     slicer.mrmlScene.RemoveNode(moving)
     panel.wait()
-    assert panel.host.dialogs.shown == [] and not panel.ui.applyButton.enabled and "Select my volume" in panel.status
+    assert panel.host.dialogs.shown == [] and not panel.ui.applyButton.enabled and not processes()
+    assert panel.failed and panel.status == "The volume was deleted. Nothing was sent."
 
 
 def test_volume_deleted_while_running(panel: Panel, world: support.Sites) -> None:
@@ -352,7 +408,7 @@ def test_volume_deleted_while_running(panel: Panel, world: support.Sites) -> Non
     slicer.mrmlScene.RemoveNode(moving)
     panel.wait()
     assert support.error_mm(panel.node.outputTransform, FIXED) < 0.05
-    assert "was deleted" in panel.ui.logTextEdit.plainText
+    assert "was deleted" in panel.ui.logTextEdit.plainText and "was deleted" in panel.status
 
 
 def test_unusable_volumes_are_named(panel: Panel, world: support.Sites) -> None:
@@ -360,6 +416,38 @@ def test_unusable_volumes_are_named(panel: Panel, world: support.Sites) -> None:
     panel.node.movingVolume = support.add("vtkMRMLScalarVolumeNode", "empty")
     panel.apply()
     assert panel.failed and "'empty' holds no voxels" in panel.status and not processes()
+
+
+@pytest.mark.parametrize("kind", ["vtkMRMLBSplineTransformNode", "vtkMRMLGridTransformNode"])
+def test_output_transform_of_another_kind(panel: Panel, world: support.Sites, kind: str) -> None:
+    moving = panel.prepare(world.address)
+    wrong = panel.node.outputTransform = support.add(kind, "wrong")
+    assert "'wrong' cannot hold a linear transform" in panel.status and not panel.ui.applyButton.enabled
+    panel.panel.on_apply()  # as a shortcut key would
+    assert panel.failed and not panel.panel.busy and not processes() and panel.host.dialogs.shown == []
+    assert moving.GetTransformNodeID() is None and wrong.GetNodeReferenceID(wrong.GetMovingNodeReferenceRole()) is None
+    panel.picture("register_wrong_node")
+    panel.node.outputTransform = support.add("vtkMRMLTransformNode", "any")
+    assert panel.status == "Ready." and panel.ui.applyButton.enabled
+
+
+def test_my_volume_is_never_the_output(panel: Panel, world: support.Sites) -> None:
+    panel.node.outputVolume = panel.prepare(world.address)
+    assert "which would be lost" in panel.status and not panel.ui.applyButton.enabled
+    panel.panel.on_apply()
+    assert panel.failed and not processes()
+
+
+def test_my_own_site_as_peer(alone: Panel, sites: support.Sites) -> None:
+    path = sites.folder / "mine.mha"
+    support.sitk.WriteImage(FIXED, str(path))
+    own = support.start("mine", sites.a.home, "serve", str(path), "--listen", "127.0.0.1:0")
+    try:
+        moving = alone.prepare(own.wait_for("listening")["address"])
+        alone.apply()
+    finally:
+        own.stop()
+    assert alone.failed and sites.a.fingerprint in alone.status and moving.GetTransformNodeID() is None
 
 
 def test_leaving_the_module_does_not_end_a_run(panel: Panel, world: support.Sites) -> None:
@@ -417,13 +505,20 @@ def test_presets_set_parameters(panel: Panel) -> None:
     panel.host.choose(panel.ui.presetComboBox, "Same modality, affine, fewer voxels")
     assert (panel.node.transform, panel.node.sampling, panel.node.percent) == ("affine", "gms", 20.0)
     assert panel.ui.percentSpinBox.enabled and panel.ui.samplingComboBox.currentText == "gms"
+    assert panel.ui.presetComboBox.currentText == "Same modality, affine, fewer voxels"
+    panel.node.percent = 30.0
+    assert panel.ui.presetComboBox.currentText == "Custom" and panel.node.percent == 30.0
 
 
 def test_peer_history(panel: Panel, world: support.Sites) -> None:
     panel.node.peer = world.address
     panel.ui.testButton.click()
     panel.wait()
+    panel.ui.testButton.click()  # the same peer twice
+    panel.wait()
     panel.attach(panel.host.reload_module(NAME))
+    entries = [panel.ui.peerHistoryComboBox.itemText(i) for i in range(panel.ui.peerHistoryComboBox.count)]
+    assert entries.count(world.address) == 1
     panel.node.peer = ""
     panel.host.choose(panel.ui.peerHistoryComboBox, world.address)
     assert panel.node.peer == world.address == panel.ui.peerLineEdit.text

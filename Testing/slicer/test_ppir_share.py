@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import json
-import os
-import re
-import signal
 import socket
 import subprocess
 import sys
@@ -18,9 +14,9 @@ from typing import Any
 import ppir_support as support
 import pytest
 import SimpleITK as sitk
-
-NAME = "PPIR"
-FIXED = support.phantom()
+from ppir_panels import NAME
+from ppir_panels import SharePanel as Panel
+from ppir_support import FIXED
 
 
 @pytest.fixture
@@ -28,46 +24,6 @@ def sites(tmp_path: Path) -> Iterator[support.Sites]:
     own = support.Sites(tmp_path)
     yield own
     own.stop()
-
-
-class Panel:
-    """Drives the Share panel as a person does."""
-
-    def __init__(self, host: ModuleType) -> None:
-        self.host = host
-        host.load_module(support.MODULE)
-        self.widget = host.open_widget(NAME)
-        self.ui, self.panel = self.widget.ui, self.widget.sharePanel
-
-    @property
-    def node(self) -> Any:
-        return self.widget._parameterNode
-
-    @property
-    def status(self) -> str:
-        return html.unescape(re.sub("<[^>]*>", "", self.ui.shareStatusLabel.text))
-
-    @property
-    def failed(self) -> bool:
-        return "color" in self.ui.shareStatusLabel.text
-
-    def cell(self, table: Any, row: int, column: int) -> str:
-        return str(table.item(row, column).text())
-
-    def share(self) -> str:
-        """Start sharing and return the address."""
-        self.node.sharedVolume, self.node.sharedName = support.add_volume(FIXED, "F"), "atlas"
-        self.node.shareAddress = "127.0.0.1:0"
-        assert self.ui.shareButton.enabled and self.ui.shareButton.text == "Start sharing"
-        self.ui.shareButton.click()
-        assert self.ui.shareButton.text == "Stop sharing"
-        assert self.host.process_events(until=lambda: not self.status.startswith("Starting")), self.status
-        assert self.status.startswith("Sharing at "), self.status
-        return self.status.removeprefix("Sharing at ")
-
-    def add_peer(self, name: str, fingerprint: str) -> None:
-        self.ui.peerNameLineEdit.text, self.ui.fingerprintLineEdit.text = name, fingerprint
-        self.ui.addPeerButton.click()
 
 
 @pytest.fixture
@@ -93,22 +49,73 @@ def test_own_fingerprint(panel: Panel, sites: support.Sites) -> None:
 
 def test_peers_are_added_and_removed(panel: Panel, sites: support.Sites) -> None:
     table, known = panel.ui.peersTable, sites.b.fingerprint
-    assert table.rowCount == 1 and panel.cell(table, 0, 1) == known
+    assert table.rowCount == 2 and panel.cell(table, 0, 1) == known and panel.cell(table, 1, 0) == "Dealer"
     panel.ui.removePeerButton.click()
     assert panel.failed and "Select a peer" in panel.status
     table.setCurrentCell(0, 0)
     panel.ui.removePeerButton.click()
-    assert table.rowCount == 0 and "No longer trusted" in panel.status
+    assert table.rowCount == 1 and "No longer trusted" in panel.status
     panel.add_peer("Hospital B", known.lower().replace("-", " "))
-    assert (panel.cell(table, 0, 0), panel.cell(table, 0, 1)) == ("Hospital B", known)
+    assert (panel.cell(table, 1, 0), panel.cell(table, 1, 1)) == ("Hospital B", known)
     assert panel.status == "Trusted." and panel.ui.fingerprintLineEdit.text == panel.ui.peerNameLineEdit.text == ""
+
+
+def test_the_same_peer_twice(panel: Panel, sites: support.Sites) -> None:
+    table, known = panel.ui.peersTable, sites.b.fingerprint
+    rows = table.rowCount
+    panel.add_peer("Hospital B", known)
+    assert panel.failed and "'Hospital B' is already trusted" in panel.status and table.rowCount == rows
+    panel.add_peer("", known)
+    assert panel.failed and "already trusted" in panel.status
+    panel.add_peer("Dealer", known)  # another peer's name
+    assert panel.failed and "already called 'Dealer'" in panel.status and table.rowCount == rows
+    panel.add_peer("Clinic B", known)
+    assert panel.status == "Already trusted as 'Hospital B'; now called 'Clinic B'." and table.rowCount == rows
+
+
+def test_my_own_fingerprint_is_no_peer(panel: Panel, sites: support.Sites) -> None:
+    panel.add_peer("Me", sites.a.fingerprint)
+    assert panel.failed and "my own fingerprint" in panel.status and panel.ui.peersTable.rowCount == 2
+    panel.picture("share_error")
+
+
+def test_what_peers_may_run(panel: Panel, sites: support.Sites) -> None:
+    panel.node.shareTransforms, panel.node.shareLosses, panel.node.sharePeer = "rigid, affine", "ncc", "Hospital B"
+    offer = next(e for e in ask(panel.host, sites, "check", panel.share()) if e["event"] == "image")
+    assert (offer["transforms"], offer["losses"], offer["protocols"]) == (["affine", "rigid"], ["ncc"], ["fhe"])
+    assert offer["budget"]["numbers_per_image"] == 200_000
+    panel.ui.shareButton.click()
+    panel.node.sharePeer, panel.node.budgetSession, panel.node.budgetPercent = "", 50_000, 400.0
+    offer = next(e for e in ask(panel.host, sites, "check", panel.share()) if e["event"] == "image")
+    assert (offer["budget"]["percent_per_level"], offer["budget"]["numbers_per_image"]) == (400.0, 500_000)
+    panel.ui.shareButton.click()
+    panel.node.sharePeer = "Dealer"
+    assert not [e for e in ask(panel.host, sites, "check", panel.share()) if e["event"] == "image"]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "words"),
+    [
+        ("shareLosses", "nmi", "unknown nmi"),
+        ("shareTransforms", "rigid, spin", "unknown spin"),
+        ("sharePeer", "Nobody", "no trusted peer has this name"),
+        ("shareAddress", "nowhere", "nowhere"),
+    ],
+)
+def test_limits_that_make_no_sense(panel: Panel, parameter: str, value: str, words: str) -> None:
+    panel.node.sharedVolume = support.add_volume(FIXED, "F")
+    panel.node.shareAddress = "127.0.0.1:0"
+    setattr(panel.node, parameter, value)
+    panel.ui.shareButton.click()
+    assert panel.host.process_events(until=lambda: not panel.panel.sharing)
+    assert panel.failed and words in panel.status and panel.ui.shareButton.text == "Start sharing"
 
 
 @pytest.mark.parametrize("wrong", ["", "ABCD", "0" * 32, "A" * 33, "ÄÖÜ"])
 def test_malformed_fingerprints(panel: Panel, wrong: str) -> None:
     panel.add_peer("X", wrong)
     assert panel.failed and "not a fingerprint" in panel.status and panel.ui.fingerprintLineEdit.text == wrong
-    assert panel.ui.peersTable.rowCount == 1
+    assert panel.ui.peersTable.rowCount == 2
 
 
 def test_what_is_missing_is_named(panel: Panel) -> None:
@@ -141,6 +148,11 @@ def test_a_session_shows_up(panel: Panel, sites: support.Sites, tmp_path: Path) 
     assert "session of" in log and "rigid, ncc, fhe" in log
     left = next(e for e in ask(panel.host, sites, "check", address) if e["event"] == "image")
     assert left["numbers_opened"] == result["numbers"] > 0
+    panel.ui.ledgerButton.click()
+    shown = [line for line in panel.ui.shareLogTextEdit.plainText.splitlines() if "has learned" in line]
+    assert shown and all("Hospital B has learned" in line and "of 'atlas' at shrink factor" in line for line in shown)
+    assert sum(int(line.split("learned ")[1].split(" ")[0].replace(",", "")) for line in shown) == result["numbers"]
+    panel.picture("share_session")
     panel.ui.shareButton.click()
     assert panel.status == "Not sharing." and not panel.failed and not support.children("PPIRLogic", " serve ")
 
@@ -180,34 +192,3 @@ def test_sharing_ends_with_scene_and_module(panel: Panel, how: str) -> None:
     else:
         panel.host.close_widget(NAME)
     assert not support.children("PPIRLogic", " serve ")
-
-
-CHILD = """
-import os, sys
-sys.path[:0] = [{tests!r}]
-import host
-host.load_module({module!r})
-import ppir_support as support
-from PPIRLib.run import ShareRun, ShareSettings
-run = ShareRun(support.add_volume(support.phantom(), "F"), ShareSettings(address="127.0.0.1:0"), on_event=print)
-run.start()
-host.process_events(until=lambda: False, timeout=120)
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="POSIX only")
-def test_no_process_outlives_its_parent(sites: support.Sites) -> None:
-    code = CHILD.format(tests=str(Path(__file__).parent), module=str(support.MODULE))
-    environment = {**os.environ, "PPIR_HOME": str(sites.a.home), "PYTHONUNBUFFERED": "1"}
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-    )
-    assert parent.stdout is not None
-    lines = iter(parent.stdout.readline, "")
-    assert any("listening" in line for line in lines)
-    workers = [p for p in support.descendants(parent.pid) if "PPIRLogic" in support.command_line(p)]
-    assert len(workers) == 1
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    assert support.wait_until(lambda: "PPIRLogic" not in support.command_line(workers[0]))

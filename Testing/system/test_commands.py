@@ -212,6 +212,7 @@ def test_two_hospitals_from_identity_to_ledger(tmp_path: Path) -> None:
         assert sum(r["numbers"] for r in rows) == numbers == account_numbers(b)
         assert all(r["bits"] == 46 * r["numbers"] for r in rows)
         assert {r["level"] for r in rows} == {v["factor"] for v in report["levels"]}
+        assert {r["name"] for r in rows} == {"atlas"} and "image 'atlas'" in here(b, "ledger").stdout
         assert here(a, "ledger").stdout.strip() == "Nothing has been disclosed.", "A shares no image"
 
         server.process.send_signal(signal.SIGINT)

@@ -368,7 +368,26 @@ def test_accounts_are_kept_per_peer_and_image(tmp_path: Path) -> None:
     assert accounts.account("aa-bb", "img1", WIDE) is one
     one.spend(entries("x"), "s", 10**6, 0)
     assert accounts.account("aa-bb", "img2", WIDE).total == accounts.account("cc-dd", "img1", WIDE).total == 0
-    assert accounts.rows() == [{"peer": "aabb", "image": "img1", "level": 4, "numbers": 10, "bits": 460}]
+    (row,) = accounts.rows()
+    assert row == {"peer": "aabb", "image": "img1", "name": "", "level": 4, "numbers": 10, "bits": 460}
+
+
+def test_images_are_shown_by_the_name_they_had_last(tmp_path: Path) -> None:
+    accounts = Accounts(tmp_path / "accounts")
+    accounts.account("aa-bb", "img1", WIDE, "atlas").spend(entries("x"), "s", 10**6, 0)
+    accounts.account("aa-bb", "img2", WIDE, "Größe / 2").spend(entries("y"), "s", 10**6, 0)
+    accounts.account("cc-dd", "img1", WIDE, "head").spend(entries("z"), "s", 10**6, 0)
+    read = Accounts(tmp_path / "accounts")  # as another process does
+    assert [(r["peer"], r["name"]) for r in read.rows()] == [("aabb", "head"), ("aabb", "Größe / 2"), ("ccdd", "head")]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"img1": 7}', b"\xff\xfe"])
+def test_a_damaged_names_file_costs_names_only(tmp_path: Path, content: bytes) -> None:
+    Accounts(tmp_path).account("aa", "img1", WIDE, "atlas").spend(entries("x"), "s", 10**6, 0)
+    (tmp_path / "names.json").write_bytes(content)
+    assert [r["numbers"] for r in Accounts(tmp_path).rows()] == [10]
+    account = Accounts(tmp_path).account("aa", "img1", WIDE, "head")
+    assert account.total == 10 and Accounts(tmp_path).rows()[0]["name"] == "head"
 
 
 def test_session_ledger_sums_by_kind_receiver_and_level(tmp_path: Path) -> None:

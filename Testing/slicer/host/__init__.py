@@ -9,7 +9,7 @@ qt, ctk and slicer.*; only one thread may use them.
     scene      clear_scene, save_scene, load_scene
     user       choose, dialogs (what was shown, answers to give), packaging (what was to be installed)
     events     process_events, event_loop_gaps, uncaught (exceptions that left a slot)
-    pictures   grab
+    pictures   grab, SliceView, coloured, side_by_side
     records    slice_layers, selected_modules, translators
     between    reset
 """
@@ -44,14 +44,19 @@ from .session import (
     save_scene,
 )
 from .render import grab
+from .views import SliceView, coloured, prepare_scene, side_by_side
+
+prepare_scene()
 
 __all__ = [
     "Dialog",
     "LoadedModule",
     "Request",
+    "SliceView",
     "choose",
     "clear_scene",
     "close_widget",
+    "coloured",
     "dialogs",
     "event_loop_gaps",
     "grab",
@@ -68,6 +73,7 @@ __all__ = [
     "save_scene",
     "scripted",
     "selected_modules",
+    "side_by_side",
     "slice_layers",
     "translators",
     "uncaught",

@@ -167,6 +167,12 @@ def _set_layers(
     rotateToVolumePlane: bool = False,
 ) -> None:
     slice_layers.append({k: v for k, v in locals().items() if v not in ("keep-current", None, False)})
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        for volume, put in ((background, view.SetBackgroundVolumeID), (foreground, view.SetForegroundVolumeID)):
+            if volume != "keep-current":
+                put(volume.GetID() if hasattr(volume, "GetID") else volume)
+        if foregroundOpacity is not None:
+            view.SetForegroundOpacity(foregroundOpacity)
 
 
 def _inform(kind: str) -> Any:
