@@ -14,11 +14,21 @@ from typing import Any
 import numpy as np
 
 from PPIRLogic.dealer import join_dealer
-from PPIRLogic.errors import OutputError, PeerError, PolicyError, PPIRError, ProtocolError, RefusedError, TrustError
+from PPIRLogic.errors import (
+    OutputError,
+    PeerError,
+    PolicyError,
+    PPIRError,
+    ProtocolError,
+    RefusedError,
+    TrustError,
+    VerificationError,
+)
 from PPIRLogic.fixed import FixedImage
 from PPIRLogic.levels import Level, make_levels
 from PPIRLogic.openings import loss_of, openings
 from PPIRLogic.peer.channel import Channel, Listener, Message
+from PPIRLogic.peer.failures import Failures
 from PPIRLogic.peer.identity import Identity, make_private_directory, write_private_file
 from PPIRLogic.peer.ledger import VOXEL_BITS, Accounts, Entry, FolderLock, SessionLedger, append_record, geometry_entry
 from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from, send_error
@@ -65,6 +75,7 @@ class Server:
         self.shared = {s.image.name: s for s in shared}
         self._ledger_lock = FolderLock(home / "ledger")
         self.accounts = Accounts(home / "ledger" / "accounts")
+        self.failures = Failures(home)
         self.threads = threads
         self._site_key = _site_key(home)
         self._sessions = threading.BoundedSemaphore(max_sessions)
@@ -206,6 +217,7 @@ class ServerSession:
             raise PolicyError(f"No image '{request.image}' is offered here; offered: {offered}.")
         self.shared = server.shared[request.image]
         self.peer = channel.peer_fingerprint
+        server.failures.check(self.peer)
         self.shared.policy.check(request, self.peer, self.shared.image.mask is not None)
         self._check_dealer()
         own = new_key()
@@ -342,7 +354,11 @@ class ServerSession:
                 self.opened += numbers_of(terms)
                 for entry in entries:
                     self.ledger.record(entry)
-        self.side.answer()
+        try:
+            self.side.answer()
+        except VerificationError:
+            self.server.failures.record(self.peer, self.name.hex()[:16])
+            raise
         self.server.tell("evaluation", session=self.name.hex()[:16], level=level.factor, numbers=self.ledger.numbers)
 
     def close(self) -> None:

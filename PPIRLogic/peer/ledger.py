@@ -95,7 +95,7 @@ def _last_byte(file: Any, size: int) -> bytes:
     return bytes(file.read(1))
 
 
-def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def read_records(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """All whole records with their line numbers; OutputError if one is damaged.
 
     A line that a crash tore (begun by us, without an end) was never synced, so nothing it stood for was answered.
@@ -175,7 +175,7 @@ class ImageAccount:
         self._bits: Counter[int] = Counter()
         self._histograms: Counter[int] = Counter()
         self._seen: set[str] = set()
-        for number, record in _read(path):
+        for number, record in read_records(path):
             try:
                 level, numbers, bits = (int(record[k]) for k in ("level", "numbers", "bits"))
                 histograms = int(record.get("histograms", 0))

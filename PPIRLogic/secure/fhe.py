@@ -32,7 +32,7 @@ from PPIRLogic.secure.base import (
     over_groups,
     packing,
 )
-from PPIRLogic.secure.exact import check_exact
+from PPIRLogic.secure.exact import check_exact, check_possible
 from PPIRLogic.secure.ring import LANES
 
 BITS = 46
@@ -101,7 +101,9 @@ class FheProduct(PrivateProduct):
         opened = np.frombuffer(reply, "<u8").astype(np.uint64)
         if (opened >= bfv.PLAIN_MODULUS).any():
             raise ProtocolError("The peer's answer holds a number out of range.")
-        return bfv.Evaluator.unblind(opened, pads)
+        values = bfv.Evaluator.unblind(opened, pads)
+        check_possible(values, source, terms, self._level)
+        return values
 
     def _pad_noise(self, outputs: int) -> float:
         """Bound of the noise that the pads of one answer bring with them."""
