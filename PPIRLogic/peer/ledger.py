@@ -47,6 +47,22 @@ def geometry_entry(dimension: int) -> Entry:
 
 
 HISTOGRAM = "histogram"  # the kind of entry of a joint histogram
+_MINT = object()
+
+
+class Receipt:
+    """The right to send so many numbers, in answer to one request: made by the ledger alone, once they are on record.
+
+    False for a request that had been counted before: it may be answered again, and adds nothing.
+    """
+
+    def __init__(self, mint: object, numbers: int, fresh: bool = True) -> None:
+        if mint is not _MINT:
+            raise TypeError("Receipts are made by the ledger, when it has counted.")
+        self.numbers, self.fresh = numbers, fresh
+
+    def __bool__(self) -> bool:
+        return self.fresh
 
 
 @dataclass(frozen=True)
@@ -138,10 +154,15 @@ class SessionLedger:
         if path is not None:
             append_record(path, {"time": time.time(), **header})
 
-    def record(self, entry: Entry) -> None:
+    def record(self, entry: Entry, sync: bool = False) -> None:
+        """Single numbers are synced by their account; what no account counts (a mask's grid, an image) must be here."""
         if self._path is not None:
-            append_record(self._path, {"time": time.time(), **asdict(entry)}, sync=False)
+            append_record(self._path, {"time": time.time(), **asdict(entry)}, sync=sync)
         self.entries.append(entry)
+
+    def nothing_more(self) -> Receipt:
+        """For an answer without numbers, under a protocol that disclosed (and recorded) all there is before."""
+        return Receipt(_MINT, 0)
 
     @property
     def numbers(self) -> int:
@@ -216,13 +237,13 @@ class ImageAccount:
         )
         return max(0, min(room))
 
-    def spend(self, entries: list[Entry], session: str, voxels: int, session_numbers: int) -> bool:
-        """Count one request's entries, synced, or raise BudgetError. False if the same request was counted before."""
+    def spend(self, entries: list[Entry], session: str, voxels: int, session_numbers: int) -> Receipt:
+        """Count one request's entries, synced, or raise BudgetError. A false receipt if it was counted before."""
         first = entries[0]
         numbers = sum(e.numbers for e in entries)
         with self._lock:
             if first.request in self._seen:
-                return False
+                return Receipt(_MINT, numbers, fresh=False)
             left = self.left(first.level, voxels, max(e.bits for e in entries), session_numbers)
             if numbers > left:
                 raise BudgetError(
@@ -249,7 +270,7 @@ class ImageAccount:
                 record["histograms"] = histograms
             append_record(self._path, record)
             self._take(first.level, numbers, bits, histograms, first.request)
-            return True
+            return Receipt(_MINT, numbers)
 
 
 class FolderLock:
