@@ -50,8 +50,16 @@ class Parties:
         info = OperandInfo("J", int(np.abs(values).max()))
         self.level = LevelInfo(level, values.size, (info,), np.arange(-(-values.size // CHUNK)))
 
-    def open(self) -> Parties:
+    def open_side(self) -> None:
+        """Party 2 sends its protected operands; they stay in `sent` until party 1 takes them."""
         self.two.open_level(self.level, {"J": self.values}, b"1" * 32, b"2" * 32)
+
+    @property
+    def sent(self) -> list[Message]:
+        return list(cast(_Wire, self.two.link.channel).sent)
+
+    def open(self) -> Parties:
+        self.open_side()
         self.one.open_level(self.level, b"1" * 32)
         return self
 
