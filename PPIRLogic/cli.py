@@ -518,9 +518,20 @@ def _run_ledger(a: Arguments) -> None:
         say(a, "account", text, **r)
 
 
+def no_core_files() -> None:
+    """A crash must not put images and keys on disk. Windows and piped dumps: see Docs/it.md."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    except (ImportError, OSError, ValueError):
+        pass
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 2 bad input or usage, 130 cancelled, else the error's own (errors.py)."""
     a = build_parser().parse_args(arguments)
+    no_core_files()
     try:
         a.run(a)
     except PPIRError as error:

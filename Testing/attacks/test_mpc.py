@@ -68,7 +68,7 @@ def test_two_evaluations_share_no_mask_and_one_cannot_be_repeated(
     record(
         "a mask used twice, on a resume or a replay (curious party 2)",
         "E₂ − E₁ = S₂ − S₁ exactly",
-        f"correlation {correlation(second - first, hidden):+.3f} (chance {6 / np.sqrt(hidden.size):.3f}); refused twice",
+        f"correlation {correlation(second - first, hidden):+.3f} (chance {6 / np.sqrt(hidden.size):.3f}); none twice",
     )
     with pytest.raises(ProtocolError, match="never used twice"):
         opened.evaluate(columns(3), TERMS, 1)
