@@ -1,4 +1,4 @@
-"""What is on disk after runs that ended well or were refused: no image, no mask, no key, no opened number, no core file.
+"""What is on disk after runs that ended well or were refused: no image, mask, key or opened number, no core file.
 
 Two sites as real processes; every file that they leave is searched for the other side's image (and for party 2's
 own), in every form in which it exists in memory, for private keys outside the one file for them, and for opened sums.
