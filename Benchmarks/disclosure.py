@@ -14,9 +14,11 @@ bins): the mean of the fixed intensity in every moving bin, which is what a hist
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ from PPIRLogic.errors import BudgetError
 from PPIRLogic.fixed import FixedImage
 from PPIRLogic.images import Volume, read_volume
 from PPIRLogic.levels import make_levels
+from PPIRLogic.losses import LOSSES
 from PPIRLogic.losses.base import FIXED_SCALE
 from PPIRLogic.peer.identity import load_or_create_identity
 from PPIRLogic.peer.ledger import Budget
@@ -47,6 +50,7 @@ Array = NDArray[Any]
 DOCS = Path(__file__).parents[1] / "Docs"
 SHRINK = 2  # the level that is reconstructed
 BINS = 32
+AFFINE = 6  # parameters in 2D
 KNOTS = 8  # voxels of the level between two knots
 BUDGET = "affine SSD, {} sessions, the whole budget"
 
@@ -120,25 +124,31 @@ def starts() -> Iterator[str | sitk.Transform]:
         yield start
 
 
-def spend_the_budget(fixed: Volume, moving: Volume, folder: Path) -> tuple[View, list[tuple[int, int]]]:
-    """Sessions until the owner's default budget refuses: the view, and (rows, numbers) on record after each."""
+def spend_the_budget(fixed: Volume, moving: Volume, folder: Path) -> tuple[View, list[int], Array, Array]:
+    """Sessions until the owner's default budget refuses.
+
+    The view of the level, how many rows it had after each session, and the warped image and overlap of the first.
+    """
     sites = make_sites(folder, ("one", "two"))
     shared = Shared(FixedImage("fixed", fixed), Policy(protocols=frozenset({"fhe"}), budget=Budget()))
     server = Server("127.0.0.1:0", load_or_create_identity(sites["two"].home), sites["two"].home, [shared])
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     views: dict[int, View] = {}
-    after: list[tuple[int, int]] = []
-    ordinary = Parameters(transform="affine", loss="ssd", levels=(SHRINK,), threads=1)
-    endless = dataclasses.replace(ordinary, step_tolerance=1e-6, loss_tolerance=0.0)
-    address, numbers = str(server.listener.address), 0
+    after: list[int] = []
+    warped = overlap = np.empty(0)
+    ordinary = Parameters(transform="affine", loss="ssd", threads=1)
+    endless = dataclasses.replace(ordinary, levels=(SHRINK,), step_tolerance=1e-6, loss_tolerance=0.0)
+    address = str(server.listener.address)
     try:
         with tapped(views), contextlib.suppress(BudgetError):
             for start in starts():
                 p = dataclasses.replace(endless if after else ordinary, initial=start)
-                numbers += register(moving, address, home=sites["one"].home, parameters=p).numbers
-                after.append((len(views[SHRINK].rows), numbers))
-        return views[SHRINK], after
+                register(moving, address, home=sites["one"].home, parameters=p)
+                if not after:
+                    warped, overlap = views[SHRINK].warped, views[SHRINK].overlap
+                after.append(len(views[SHRINK].rows))
+        return views[SHRINK], after, warped, overlap
     finally:
         server.stop()
         thread.join(10)
@@ -218,23 +228,22 @@ class Row:
 def measure(folder: Path) -> tuple[Array, Array, list[Row], str]:
     """The truth, where both images are, every reconstruction, and what they are of."""
     fixed, moving = read_volume(DEMO[0], role="fixed"), read_volume(DEMO[1])
-    view, after = spend_the_budget(fixed, moving, folder)
+    view, after, warped, common = spend_the_budget(fixed, moving, folder)
     truth = level_image(fixed)
-    prior, overlap = view.warped.reshape(truth.shape), view.overlap.reshape(truth.shape) > 0.5
+    prior, overlap = warped.reshape(truth.shape), common.reshape(truth.shape) > 0.5
     fitted = prior * np.linalg.lstsq(prior[overlap][:, None], truth[overlap], rcond=None)[0][0]
     found = [Row("own warped image, no sums", 0, fitted)]
     rows, sums = np.array(view.rows, np.float64), np.array(view.sums) / FIXED_SCALE
-    for (count, numbers), name in (
-        (after[0], "affine SSD, one ordinary session"),
-        (after[-1], BUDGET.format(len(after))),
-    ):
-        found.append(Row(name, numbers, solve(*unit(rows[:count], sums[:count]), fitted)))
-    found.append(
-        Row(
-            f"{BUDGET.format(len(after))}, without the warped image", after[-1][1], solve(*unit(rows, sums), 0 * fitted)
-        )
-    )
+    terms, image_terms = LOSSES["ssd"].terms(AFFINE), [t for t in LOSSES["ssd"].terms(AFFINE) if t.operand == "J"]
     rng = np.random.default_rng(1)
+    for count, name, given, around in (
+        (after[0], "affine SSD, one ordinary session of all levels", sums, fitted),
+        (after[-1], BUDGET.format(len(after)), sums, fitted),
+        (after[-1], f"{BUDGET.format(len(after))}, without the warped image", sums, 0 * fitted),
+        (after[-1], "control: the same rows, the sums in another order", rng.permutation(sums), 0 * fitted),
+    ):
+        image = solve(*unit(rows[:count], given[:count]), around)
+        found.append(Row(name, count * len(terms) // len(image_terms), image))
     own = prior + 0.5
 
     def several(make: Callable[[Array], Array], image: Array, evaluations: int, around: Array) -> Array:
@@ -290,11 +299,11 @@ def page(truth: Array, rows: list[Row], where: Array, head: str) -> str:
 
 TEXT = """# What a session, and a spent budget, really reveal
 
-Written by `make disclosure` on {date} at {commit}: {head}.
-Party 1 keeps its columns and the sums it is entitled to, and solves for the fixed image: the smoothest image, around its
-own warped one, that agrees with all sums. The affine rows are real sessions against a server with the default budget: an
-ordinary one, then others from random starting points until it refuses. The B-spline and histogram rows use the same
-images and the measurements that those methods open.
+Written by `make disclosure` on {date} at {commit}: {head}. Party 1 keeps its columns and the sums it is entitled
+to, and solves for the fixed image: the smoothest image, around its own warped one, that agrees with all sums. The
+affine rows are real sessions against a server with the default budget: an ordinary one, then others from random
+starting points until it refuses. The B-spline and histogram rows use the same images and the measurements that
+those methods open.
 
 | what party 1 has | numbers opened | of the voxels | correlation with the fixed image | gained of what was missing |
 |---|---|---|---|---|
@@ -302,17 +311,18 @@ images and the measurements that those methods open.
 
 ![reconstructions](disclosure.png)
 
-The last column is the correlation between what the sums added to the warped image and what the warped image lacks: 0 is
-nothing, 1 is all of it. (After a registration party 1 has an image that resembles the other one anyway; that is what
-registration means.)
+The last column is the correlation between what the sums added to the warped image and what the warped image lacks:
+0 is nothing, 1 is all of it. (After a registration party 1 has an image that resembles the other one anyway; that
+is what registration means.)
 
-**Read it plainly.** The sums are exact, so a budget of 5 % of a level's voxels, spent, is enough for a recognisable, slightly
-blurred picture of the fixed image, with ordinary sessions and ordinary mathematics. What protects the image is that
-few numbers are opened: an ordinary session uses a small part of the budget. Owners for whom a blurred picture is too much
-set the budget to what one session needs (`ppir serve --budget-session`, `--budget-image`, `--budget-percent`; `ppir ledger`
-shows what was used). A party 1 that chooses its columns for the purpose needs no registration at all: k numbers are worth a
-picture of k boxes ([attacks.md](attacks.md), "a coarse copy"). Deformable methods and joint histograms open more per evaluation
-and reveal more.
+**Read it plainly.** The sums are exact. A budget of 5 % of a level's voxels, once spent, is enough for a recognisable,
+slightly blurred picture of the fixed image, with ordinary sessions and ordinary mathematics, and part of it goes a long
+way already. Encryption keeps everything else back; it does not make these numbers harmless. What limits the picture is how few
+numbers are opened. An owner for whom a blurred picture is too much sets the budget to what one session needs
+(`ppir serve --budget-session`, `--budget-image`, `--budget-percent`; `ppir ledger` shows what was used) and gives
+the image to no peer that should not have such a picture. A party 1 that chooses its columns for the purpose needs no
+registration at all: k numbers are worth a picture of k boxes ([attacks.md](attacks.md), "a coarse copy"). Deformable
+methods and joint histograms open more per evaluation.
 """
 
 
