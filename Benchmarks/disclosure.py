@@ -294,7 +294,7 @@ def page(truth: Array, rows: list[Row], where: Array, head: str) -> str:
         share = 100 * row.numbers / truth.size
         lines.append(f"| {row.name} | {row.numbers} | {share:.1f} % | {whole:.3f} | {gained:.2f} |")
     made = surroundings(False)
-    return TEXT.format(date=made["date"], commit=made["commit"], head=head, table="\n".join(lines))
+    return TEXT.format(date=made["date"][:10], commit=made["commit"][:7], head=head, table="\n".join(lines))
 
 
 TEXT = """# What a session, and a spent budget, really reveal
@@ -303,7 +303,8 @@ Written by `make disclosure` on {date} at {commit}: {head}. Party 1 keeps its co
 to, and solves for the fixed image: the smoothest image, around its own warped one, that agrees with all sums. The
 affine rows are real sessions against a server with the default budget: an ordinary one, then others from random
 starting points until it refuses. The B-spline and histogram rows use the same images and the measurements that
-those methods open.
+those methods open. The pair shows one head in two positions, so party 1's own columns know the anatomy: a hard
+case.
 
 | what party 1 has | numbers opened | of the voxels | correlation with the fixed image | gained of what was missing |
 |---|---|---|---|---|
@@ -315,14 +316,15 @@ The last column is the correlation between what the sums added to the warped ima
 0 is nothing, 1 is all of it. (After a registration party 1 has an image that resembles the other one anyway; that
 is what registration means.)
 
-**Read it plainly.** The sums are exact. A budget of 5 % of a level's voxels, once spent, is enough for a recognisable,
-slightly blurred picture of the fixed image, with ordinary sessions and ordinary mathematics, and part of it goes a long
-way already. Encryption keeps everything else back; it does not make these numbers harmless. What limits the picture is how few
-numbers are opened. An owner for whom a blurred picture is too much sets the budget to what one session needs
-(`ppir serve --budget-session`, `--budget-image`, `--budget-percent`; `ppir ledger` shows what was used) and gives
-the image to no peer that should not have such a picture. A party 1 that chooses its columns for the purpose needs no
-registration at all: k numbers are worth a picture of k boxes ([attacks.md](attacks.md), "a coarse copy"). Deformable
-methods and joint histograms open more per evaluation.
+**Read it plainly.** The sums are exact. A budget of 5 % of a level's voxels, once spent, is enough for a
+recognisable, slightly blurred picture of the fixed image, with ordinary sessions and ordinary mathematics; one
+ordinary session opens a small part of that and adds little. Encryption keeps everything else back; it does not make
+these numbers harmless. What limits the picture is how few numbers are opened. An owner for whom a blurred picture
+is too much sets the budget to what one session needs (`ppir serve --budget-session`, `--budget-image`,
+`--budget-percent`; `ppir ledger` shows what was used) and gives the image to no peer that should not have such a
+picture. A party 1 that chooses its columns for the purpose needs no registration at all: k numbers are worth a
+picture of k boxes ([attacks.md](attacks.md), "a coarse copy"). Deformable methods and joint histograms open more
+per evaluation.
 """
 
 
