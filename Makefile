@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 
-.PHONY: demo screenshots test test-312 check bench attacks clean
+.PHONY: demo screenshots test test-312 check bench attacks disclosure clean
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
@@ -37,8 +37,13 @@ check: $(VENV)/ready
 bench: $(VENV)/ready .venv-bench/ready
 	$(BIN)/python -m Benchmarks.run --peer-python .venv-bench/bin/python --write-docs
 
+# Every attack on the unprotected variant and on ours; the table goes to Docs/attacks.md.
 attacks: $(VENV)/ready
-	$(BIN)/python -m pytest Testing/attacks -rP $(PYTEST_ARGS)
+	$(BIN)/python -m pytest Testing/attacks --attacks-table Docs/attacks.md $(PYTEST_ARGS)
+
+# What party 1 can reconstruct from the numbers it is entitled to; goes to Docs/disclosure.md.
+disclosure: $(VENV)/ready
+	$(BIN)/python -m Benchmarks.disclosure --write-docs
 
 $(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 is needed and was not found; give it with make PYTHON=/path/to/python"; exit 1; }

@@ -21,6 +21,7 @@ from PPIRLogic.errors import Cancelled, InputError, OutputError, PPIRError, Trus
 from PPIRLogic.images import WRITABLE_IMAGES
 from PPIRLogic.losses import LOSSES
 from PPIRLogic.peer.channel import DEFAULT_PORT
+from PPIRLogic.peer.failures import Failures
 from PPIRLogic.peer.identity import default_home, load_or_create_identity, normalise_fingerprint, renew_identity
 from PPIRLogic.peer.ledger import UNLIMITED, Accounts, Budget
 from PPIRLogic.peer.trust import TrustStore
@@ -72,8 +73,9 @@ def _identity(commands: Any) -> None:
 
 def _trust(commands: Any) -> None:
     text = "List, add or remove the peers this site trusts. Compare fingerprints by telephone, not by mail."
+    text += " lift: serve a peer again whose evaluations failed their checks (fhe_verified)."
     p = _command(commands, "trust", _run_trust, text, "ppir trust add 7QHX-2B3M-… --name 'Hospital B'")
-    p.add_argument("action", nargs="?", choices=("list", "add", "remove", "add-authority"), default="list")
+    p.add_argument("action", nargs="?", choices=("list", "add", "remove", "add-authority", "lift"), default="list")
     p.add_argument("what", nargs="?", default="", help="fingerprint, name, or PEM file of an institution's CA")
     p.add_argument("--name", default="", help="what to call this peer")
 
@@ -86,7 +88,9 @@ def _serve(commands: Any) -> None:
     p.add_argument("--name", action="append", default=[], help="name to offer the image under; once per image")
     p.add_argument("--mask", action="append", default=[], type=Path, help="mask file; once per image")
     p.add_argument("--allow", action="append", default=[], help="peer (name or fingerprint) that may use the images")
-    p.add_argument("--protocols", default="fhe,mpc", help="permitted protocols; 'clear' discloses the image itself")
+    p.add_argument(
+        "--protocols", default="fhe,fhe_verified,mpc", help="permitted protocols; 'clear' discloses the image itself"
+    )
     p.add_argument("--losses", default=",".join(LOSSES), help="permitted losses")
     p.add_argument("--transforms", default=",".join(KINDS), help="permitted transforms")
     p.add_argument("--masks", default="none,fill,private", help="permitted uses of the mask; also: disclosed")
@@ -159,7 +163,7 @@ def _registration_options(p: Any) -> None:
     _parent_options(p)
     p.add_argument("--transform", choices=tuple(KINDS), default=d.transform)
     p.add_argument("--loss", choices=tuple(LOSSES), default=d.loss)
-    p.add_argument("--protocol", choices=("fhe", "mpc", "clear"), default=d.protocol, help="clear protects nothing")
+    p.add_argument("--protocol", choices=("fhe", "fhe_verified", "mpc", "clear"), default=d.protocol)
     p.add_argument("--sampling", choices=METHODS, default=d.sampling, help="gms: ∝ gradient magnitude; urs: random")
     p.add_argument("--percent", type=float, default=None, help="of the voxels (urs) or blocks (gms) of each level")
     p.add_argument("--disclose-sampling", action="store_true", help="gms under mpc: let party 2 see the chosen blocks")
@@ -226,7 +230,7 @@ def _run_identity(a: Arguments) -> None:
 
 
 def _run_trust(a: Arguments) -> None:
-    store = TrustStore(_home(a))
+    store, failures = TrustStore(_home(a)), Failures(_home(a))
     if a.action != "list" and not a.what:
         raise InputError(f"ppir trust {a.action}: give a fingerprint, a name or a file.")
     if a.action == "add":
@@ -236,12 +240,20 @@ def _run_trust(a: Arguments) -> None:
     elif a.action == "remove":
         removed = store.remove(a.what)
         say(a, "removed", f"no longer trusted: {removed.name}  {removed.fingerprint}", fingerprint=removed.fingerprint)
+    elif a.action == "lift":
+        known = {peer.name: peer.fingerprint for peer in store.peers()}
+        fingerprint = known.get(a.what) or normalise_fingerprint(a.what)
+        count = failures.lift(fingerprint)
+        say(a, "lifted", f"{count} failed checks of {fingerprint} lifted", fingerprint=fingerprint, failures=count)
     elif a.action == "add-authority":
         authority = store.add_authority(a.what, a.name or Path(a.what).stem)
         say(a, "trusted", f"trusted authority: {authority.name}", name=authority.name)
     else:
         for peer in store.peers():
-            say(a, "peer", f"{peer.fingerprint}  {peer.name}", fingerprint=peer.fingerprint, name=peer.name)
+            count = failures.count(peer.fingerprint)
+            note = f"  ({count} failed checks; `ppir trust lift` forgives them)" if count else ""
+            text = f"{peer.fingerprint}  {peer.name}{note}"
+            say(a, "peer", text, fingerprint=peer.fingerprint, name=peer.name, failures=count)
         for authority in store.authorities():
             say(a, "authority", f"authority: {authority.name}", name=authority.name)
 
@@ -524,9 +536,20 @@ def _run_ledger(a: Arguments) -> None:
         say(a, "account", text, **r)
 
 
+def no_core_files() -> None:
+    """A crash must not put images and keys on disk. Windows and piped dumps: see Docs/it.md."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    except (ImportError, OSError, ValueError):
+        pass
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 2 bad input or usage, 130 cancelled, else the error's own (errors.py)."""
     a = build_parser().parse_args(arguments)
+    no_core_files()
     try:
         a.run(a)
     except PPIRError as error:

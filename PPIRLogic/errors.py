@@ -14,6 +14,7 @@ masks or shares. Anything else that escapes is a bug.
     ├── PeerError           the other side cannot be reached, was lost or does not answer
     │   └── DealerError         the same, of the dealer of the mpc protocol
     ├── ProtocolError       the other side sent something that is not part of the protocol
+    │   └── VerificationError   party 1's answers to fhe_verified did not belong together; says no more than that
     ├── RefusedError        the other side understood and said no
     │   ├── PolicyError         its policy does not permit this image, loss, transform or protocol
     │   ├── BudgetError         its disclosure budget does not permit it
@@ -68,6 +69,15 @@ class DealerError(PeerError):
 
 class ProtocolError(PPIRError):
     exit_code = 9
+
+
+class VerificationError(ProtocolError):
+    """Carries nothing: why or where a check failed must not be told."""
+
+    exit_code = 12
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__("The check of an evaluation failed at the side of the fixed image, which ended the session.")
 
 
 class RefusedError(PPIRError):

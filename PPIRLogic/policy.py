@@ -28,7 +28,7 @@ class Policy:
     answer before each session (peer's name, request, estimate) → yes or no.
     """
 
-    protocols: frozenset[str] = frozenset({"fhe", "mpc"})
+    protocols: frozenset[str] = frozenset({"fhe", "fhe_verified", "mpc"})
     losses: frozenset[str] = frozenset(LOSSES)
     transforms: frozenset[str] = frozenset(KINDS)
     masks: frozenset[str] = frozenset({"none", "fill", "private"})

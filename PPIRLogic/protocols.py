@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from PPIRLogic.secure.base import FixedSide, Link, PrivateProduct
 from PPIRLogic.secure.clear import ClearFixed, ClearProduct
 from PPIRLogic.secure.fhe import FheFixed, FheProduct
+from PPIRLogic.secure.fhe_verified import VerifiedFixed, VerifiedProduct
 from PPIRLogic.secure.mpc import MpcFixed, MpcProduct
 
 
@@ -25,5 +26,6 @@ class Protocol:
 PROTOCOLS = {
     "clear": Protocol(ClearProduct, ClearFixed, ClearFixed.bits_per_number, counted=False),
     "fhe": Protocol(FheProduct, FheFixed, FheFixed.bits_per_number),
+    "fhe_verified": Protocol(VerifiedProduct, VerifiedFixed, VerifiedFixed.bits_per_number),
     "mpc": Protocol(MpcProduct, MpcFixed, MpcFixed.bits_per_number, dealer=True),
 }

@@ -6,27 +6,47 @@ import hashlib
 import hmac
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from PPIRLogic.dealer import join_dealer
-from PPIRLogic.errors import OutputError, PeerError, PolicyError, PPIRError, ProtocolError, RefusedError, TrustError
+from PPIRLogic.errors import (
+    OutputError,
+    PeerError,
+    PolicyError,
+    PPIRError,
+    ProtocolError,
+    RefusedError,
+    TrustError,
+    VerificationError,
+)
 from PPIRLogic.fixed import FixedImage
 from PPIRLogic.levels import Level, make_levels
 from PPIRLogic.openings import loss_of, openings
 from PPIRLogic.peer.channel import Channel, Listener, Message
+from PPIRLogic.peer.failures import Failures
 from PPIRLogic.peer.identity import Identity, make_private_directory, write_private_file
-from PPIRLogic.peer.ledger import VOXEL_BITS, Accounts, Entry, FolderLock, SessionLedger, append_record, geometry_entry
+from PPIRLogic.peer.ledger import (
+    VOXEL_BITS,
+    Accounts,
+    Entry,
+    FolderLock,
+    Receipt,
+    SessionLedger,
+    append_record,
+    geometry_entry,
+)
 from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from, send_error
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.policy import Policy, check_budget, grants
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.sampling import expand_blocks, unit_size
-from PPIRLogic.secure.base import Link, numbers_of
+from PPIRLogic.secure.base import Link, Term
+from PPIRLogic.secure.outlet import Outlet
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.session import NONCE_BYTES, POOL_SEED_BYTES, entries_of, level_info, session_name
 from PPIRLogic.version import SOFTWARE
@@ -65,6 +85,7 @@ class Server:
         self.shared = {s.image.name: s for s in shared}
         self._ledger_lock = FolderLock(home / "ledger")
         self.accounts = Accounts(home / "ledger" / "accounts")
+        self.failures = Failures(home)
         self.threads = threads
         self._site_key = _site_key(home)
         self._sessions = threading.BoundedSemaphore(max_sessions)
@@ -197,7 +218,10 @@ class Server:
 
 
 class ServerSession:
-    """One session on party 2's side. Every number that leaves goes through `_evaluate`, which counts it first."""
+    """One session on party 2's side. Every number that leaves goes through `_evaluate`, which counts it first:
+
+    the protocol gets no channel but an `Outlet`, which lets an answer pass against the ledger's receipt alone.
+    """
 
     def __init__(self, server: Server, channel: Channel, request: Request, nonce: bytes) -> None:
         self.server, self.channel, self.request = server, channel, request
@@ -206,11 +230,13 @@ class ServerSession:
             raise PolicyError(f"No image '{request.image}' is offered here; offered: {offered}.")
         self.shared = server.shared[request.image]
         self.peer = channel.peer_fingerprint
+        server.failures.check(self.peer)
         self.shared.policy.check(request, self.peer, self.shared.image.mask is not None)
         self._check_dealer()
         own = new_key()
         self.name = session_name(request, nonce, own)
-        self.link = Link(channel, self.name, server.threads, self._check, IDLE_TIMEOUT)
+        self.outlet = Outlet(channel)
+        self.link = Link(cast(Channel, self.outlet), self.name, server.threads, self._check, IDLE_TIMEOUT)
         self.protocol = PROTOCOLS[request.protocol]
         self.pool_seed = server.pool_seed(request.image)
         self.levels = make_levels(self.geometry, request, self.pool_seed)
@@ -266,10 +292,11 @@ class ServerSession:
     def run(self) -> None:
         if self.protocol.dealer:
             fingerprint = self.shared.dealer_fingerprint or self.request.dealer
-            self.link.dealer, self.link.dealer_key = join_dealer(
+            dealer, self.link.dealer_key = join_dealer(
                 self.shared.dealer, self.server.identity, self.server.trust, self.name, 2, self.peer, fingerprint,
                 self._check,
             )  # fmt: skip
+            self.link.dealer = cast(Channel, Outlet(dealer))
         self.side = self.protocol.fixed_side(self.link)
         level: Level | None = None
         while True:
@@ -300,13 +327,14 @@ class ServerSession:
         operands = self.shared.image.operands(level, loss.operands, self.request)
         mask = b""
         if self.request.fixed_mask == "disclosed":
-            self.ledger.record(Entry("mask grid", "party 1", len(level.samples), 1, level.factor))
+            self.ledger.record(Entry("mask grid", "party 1", len(level.samples), 1, level.factor), sync=True)
             mask = np.packbits(self.shared.image.mask_at(level)).tobytes()
         if not self.protocol.counted:
             count = len(level.samples) * len(loss.operands)
-            self.ledger.record(Entry("image", "party 1", count, VOXEL_BITS, level.factor))
+            self.ledger.record(Entry("image", "party 1", count, VOXEL_BITS, level.factor), sync=True)
         self.channel.send("level", {"samples": len(level.samples)}, mask)
-        self.side.open_level(level_info(level, loss, len(level.samples)), operands, first, second)
+        with self.outlet.opening():
+            self.side.open_level(level_info(level, loss, len(level.samples)), operands, first, second)
         self.openings = openings(self.request, level)
         return level
 
@@ -331,20 +359,31 @@ class ServerSession:
         number = f.integer("evaluation", 0, 10**6)
         if f.integer("level", 0, 64) != level.index:
             raise ProtocolError("An evaluation for a level that is not open.")
-        terms = self.openings.get(f.text("stage", 16))
+        stage = f.text("stage", 16)
+        terms = self.openings.get(stage)
         if terms is None:
             raise ProtocolError("An evaluation of a stage that this loss does not have.")
         digest = self.side.receive(message.data, terms)
-        name = hashlib.sha256(self.name + bytes([level.index]) + number.to_bytes(4, "big") + digest).hexdigest()
-        if self.protocol.counted:
-            entries = entries_of(terms, self.protocol.bits, level.factor, number, name)
-            voxels = self.touchable[level.index]
-            if self.account.spend(entries, self.name.hex()[:16], voxels, self.opened):
-                self.opened += numbers_of(terms)
-                for entry in entries:
-                    self.ledger.record(entry)
-        self.side.answer()
+        place = bytes([level.index]) + number.to_bytes(4, "big") + stage.encode()
+        name = hashlib.sha256(self.name + place + digest).hexdigest()
+        receipt = self._count(terms, level, number, name) if self.protocol.counted else self.ledger.nothing_more()
+        try:
+            with self.outlet.releasing(receipt):
+                self.side.answer()
+        except VerificationError:
+            self.server.failures.record(self.peer, self.name.hex()[:16])
+            raise
         self.server.tell("evaluation", session=self.name.hex()[:16], level=level.factor, numbers=self.ledger.numbers)
+
+    def _count(self, terms: Sequence[Term], level: Level, number: int, name: str) -> Receipt:
+        """Put the numbers of a request on record, here and in the account that outlives the session."""
+        entries = entries_of(terms, self.protocol.bits, level.factor, number, name)
+        receipt = self.account.spend(entries, self.name.hex()[:16], self.touchable[level.index], self.opened)
+        if receipt:
+            self.opened += receipt.numbers
+            for entry in entries:
+                self.ledger.record(entry)
+        return receipt
 
     def close(self) -> None:
         if self.link.dealer is not None:

@@ -61,6 +61,7 @@ class Exchange:
         operands: Mapping[str, NDArray[np.int32]],
         active: Sequence[int] | None = None,
         threads: int = 2,
+        keys: tuple[bytes, bytes] = (b"K" * 31 + b"0", b"K" * 31 + b"1"),
     ) -> None:
         samples = len(next(iter(operands.values())))
         infos = tuple(OperandInfo(k, int(np.abs(v, dtype=np.int64).max())) for k, v in operands.items())
@@ -74,7 +75,7 @@ class Exchange:
         mine, theirs = self._pair("party 1", "party 2")
         links = [Link(c, SESSION, threads, lambda: None, 30.0) for c in (mine, theirs)]
         if PROTOCOLS[protocol].dealer:
-            self._add_dealer(*links)
+            self._add_dealer(*links, keys)
         self._product: PrivateProduct = PROTOCOLS[protocol].product(links[0])
         self._side = PROTOCOLS[protocol].fixed_side(links[1])
         self._start(self._party_2, theirs, {k: v.copy() for k, v in operands.items()})
@@ -112,8 +113,8 @@ class Exchange:
 
         channel.send = recorded  # type: ignore[method-assign]
 
-    def _add_dealer(self, first: Link, second: Link) -> None:
-        session = _Session((b"K" * 31 + b"0", b"K" * 31 + b"1"))
+    def _add_dealer(self, first: Link, second: Link, keys: tuple[bytes, bytes]) -> None:
+        session = _Session(keys)
         for role, link in enumerate((first, second), 1):
             link.dealer, session.channels[role] = self._pair(f"party {role}", "dealer")
             link.dealer_key = session.keys[role - 1]

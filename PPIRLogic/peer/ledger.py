@@ -48,6 +48,22 @@ def geometry_entry(dimension: int) -> Entry:
 
 
 HISTOGRAM = "histogram"  # the kind of entry of a joint histogram
+_MINT = object()
+
+
+class Receipt:
+    """The right to send so many numbers, in answer to one request: made by the ledger alone, once they are on record.
+
+    False for a request that had been counted before: it may be answered again, and adds nothing.
+    """
+
+    def __init__(self, mint: object, numbers: int, fresh: bool = True) -> None:
+        if mint is not _MINT:
+            raise TypeError("Receipts are made by the ledger, when it has counted.")
+        self.numbers, self.fresh = numbers, fresh
+
+    def __bool__(self) -> bool:
+        return self.fresh
 
 
 @dataclass(frozen=True)
@@ -96,7 +112,7 @@ def _last_byte(file: Any, size: int) -> bytes:
     return bytes(file.read(1))
 
 
-def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def read_records(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """All whole records with their line numbers; OutputError if one is damaged.
 
     A line that a crash tore (begun by us, without an end) was never synced, so nothing it stood for was answered.
@@ -139,10 +155,15 @@ class SessionLedger:
         if path is not None:
             append_record(path, {"time": time.time(), **header})
 
-    def record(self, entry: Entry) -> None:
+    def record(self, entry: Entry, sync: bool = False) -> None:
+        """Single numbers are synced by their account; what no account counts (a mask's grid, an image) must be here."""
         if self._path is not None:
-            append_record(self._path, {"time": time.time(), **asdict(entry)}, sync=False)
+            append_record(self._path, {"time": time.time(), **asdict(entry)}, sync=sync)
         self.entries.append(entry)
+
+    def nothing_more(self) -> Receipt:
+        """For an answer without numbers, under a protocol that disclosed (and recorded) all there is before."""
+        return Receipt(_MINT, 0)
 
     @property
     def numbers(self) -> int:
@@ -176,7 +197,7 @@ class ImageAccount:
         self._bits: Counter[int] = Counter()
         self._histograms: Counter[int] = Counter()
         self._seen: set[str] = set()
-        for number, record in _read(path):
+        for number, record in read_records(path):
             try:
                 level, numbers, bits = (int(record[k]) for k in ("level", "numbers", "bits"))
                 histograms = int(record.get("histograms", 0))
@@ -217,13 +238,13 @@ class ImageAccount:
         )
         return max(0, min(room))
 
-    def spend(self, entries: list[Entry], session: str, voxels: int, session_numbers: int) -> bool:
-        """Count one request's entries, synced, or raise BudgetError. False if the same request was counted before."""
+    def spend(self, entries: list[Entry], session: str, voxels: int, session_numbers: int) -> Receipt:
+        """Count one request's entries, synced, or raise BudgetError. A false receipt if it was counted before."""
         first = entries[0]
         numbers = sum(e.numbers for e in entries)
         with self._lock:
             if first.request in self._seen:
-                return False
+                return Receipt(_MINT, numbers, fresh=False)
             left = self.left(first.level, voxels, max(e.bits for e in entries), session_numbers)
             if numbers > left:
                 raise BudgetError(
@@ -250,7 +271,7 @@ class ImageAccount:
                 record["histograms"] = histograms
             append_record(self._path, record)
             self._take(first.level, numbers, bits, histograms, first.request)
-            return True
+            return Receipt(_MINT, numbers)
 
 
 class FolderLock:

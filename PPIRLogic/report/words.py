@@ -62,11 +62,15 @@ STOPS = {
     "Cancelled": "it was cancelled",
     "OverlapError": "the images no longer overlapped enough",
     "FixedPointError": "a value would have left the exact range",
+    "VerificationError": "the other side's check of an evaluation failed",
     "TrustError": "the trust between the two sides was withdrawn",
 }
 PROTOCOLS = {
     "fhe": "The fixed image reached this site encrypted only, and this site's values reached the other side hidden as"
     " well (protocol fhe, homomorphic encryption, no third party).",
+    "fhe_verified": "The fixed image reached this site encrypted only, and this site's values reached the other side"
+    " hidden as well; every answer was checked by the other side before it was opened (protocol fhe_verified,"
+    " homomorphic encryption, no third party).",
     "mpc": "The two sites worked on random shares of their images (protocol mpc, with a dealer). This holds as long as"
     " the dealer works together with neither side; it learned the sizes and the number of evaluations.",
     "clear": "The unprotected protocol clear was used: the other side sent the fixed image itself. Nothing of it was"

@@ -31,6 +31,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -74,20 +75,25 @@ def positions(outputs: int) -> range:
     return range(part - 1, DEGREE, part)
 
 
-def check_range(largest_sum: int, norm: float, absolute_sum: int) -> None:
+def new_pads(count: int) -> list[int]:
+    """One-time pads, uniform modulo t."""
+    return [secrets.randbelow(PLAIN_MODULUS) for _ in range(count)]
+
+
+def check_range(largest_sum: int, norm: float, absolute_sum: int, pad_noise: float = 0.0) -> None:
     """Refuse S before it is used.
 
     largest_sum: max over the terms of Σ|S|·max|V|. norm: max ‖S‖₂. absolute_sum: max Σ|S|. FixedPointError if a result
     could wrap modulo t, or if the noise could show through the flood. The noise that depends on S is S·e, at most
     26·‖S‖₂ (8σ), plus S times the rounding of Q·v/t, at most ½·Σ|S| (it does not average out where V is constant,
-    such as a background or a mask).
+    such as a background or a mask), plus `pad_noise` where pads are added under encryption.
     """
     if 2 * largest_sum >= PLAIN_MODULUS:
         raise FixedPointError(
             f"A sum could reach {largest_sum:.3g}, beyond the exact range of ±{PLAIN_MODULUS // 2:.3g} of the encrypted"
             " product. Nothing was sent. Use fewer samples (sampling urs or gms) or a coarser finest level."
         )
-    if 26 * norm + absolute_sum / 2 > 2.0**-SECURITY_BITS * 2 * FLOOD:
+    if 26 * norm + absolute_sum / 2 + pad_noise > 2.0**-SECURITY_BITS * 2 * FLOOD:
         raise FixedPointError(
             f"A column (norm {norm:.3g}, sum {absolute_sum:.3g}) is too large for the noise to be hidden to"
             f" 2^-{SECURITY_BITS}. Nothing was sent. Use fewer samples (sampling urs or gms) or a coarser finest level."
@@ -138,14 +144,16 @@ def _uniform(seed: bytes, *label: str | int) -> Residues:
 def _scale_up(values: Any, remainder: int, t: int, errors: Any, out: Any) -> None:
     """The part of round(Q·v/t) + e that is not a multiple of floor(Q/t): floor((remainder·v + t/2) / t) + e.
 
-    Q = floor(Q/t)·t + remainder; |v| < 2^23. Divided in two steps so that 64 bits suffice.
+    Q = floor(Q/t)·t + remainder; |v| ≤ t. Divided sixteen bits of v at a time so that 64 bits suffice.
     """
     for j in range(values.size):
         v = np.int64(values[j])
-        high = v >> 12
-        a = remainder * high
+        a = remainder * (v >> 32)
         q = a // t
-        out[j] = (q << 12) + ((a - q * t) * 4096 + remainder * (v - (high << 12)) + t // 2) // t + np.int64(errors[j])
+        for shift in (16, 0):
+            a = (a % t) * 65536 + remainder * ((v >> shift) & 65535)
+            q = q * 65536 + a // t
+        out[j] = q + (a % t + t // 2) // t + np.int64(errors[j])
 
 
 @_jit
@@ -154,8 +162,26 @@ def _residues(values: Any, small: Any, quotient: int, prime: int, out: Any) -> N
     n = out.size // 8
     for lane in range(8):
         for j in range(n):
-            r = (quotient * np.int64(values[lane * n + j]) + small[lane * n + j]) % prime
+            r = (quotient * (values[lane * n + j] % prime) + small[lane * n + j]) % prime
             out[j * 8 + lane] = uint32(r)
+
+
+@_jit
+def _multiples(values: Any, factor: int, t: int, out: Any) -> None:
+    """out = factor·v mod t; 0 ≤ factor < t < 2^46, sixteen bits of v mod t at a time."""
+    for j in range(values.size):
+        v = np.int64(values[j]) % t
+        a = (factor * (v >> 32)) % t
+        for shift in (16, 0):
+            a = (a * 65536 + factor * ((v >> shift) & 65535)) % t
+        out[j] = a
+
+
+def multiples(values: NDArray[Any], factor: int) -> NDArray[np.int64]:
+    """factor·values modulo t, in [0, t)."""
+    out = np.empty(values.size, np.int64)
+    _multiples(values, factor, PLAIN_MODULUS, out)
+    return out
 
 
 @_jit
@@ -212,10 +238,10 @@ class KeyHolder:
         """pk0 in the transform domain, packed; pk1 is expanded from the seed by both sides."""
         return ring.pack30(self._public)
 
-    def encrypt(self, values: NDArray[np.int32], operand: str, first_chunk: int) -> NDArray[np.uint8]:
-        """Up to eight chunks (int32, padded to a multiple of n with zeros) to their packed c0."""
+    def encrypt(self, values: NDArray[Any], operand: str, first_chunk: int) -> NDArray[np.uint8]:
+        """Up to eight chunks (integers of magnitude below t, padded to a multiple of n with zeros) to packed c0."""
         chunks = -(-values.size // DEGREE)
-        padded = np.zeros(GROUP, np.int32)
+        padded = np.zeros(GROUP, np.int64)
         padded[: values.size] = values
         errors, small = np.empty(GROUP, np.int8), np.empty(GROUP, np.int64)
         ring.centred_binomial(self._random.words(GROUP, np.uint64), errors)
@@ -255,6 +281,11 @@ class KeyHolder:
         residues = [_coefficient_of_product(c1[i], self._ternary, at) % PRIMES[i] for i in range(KEPT)]
         phase = (b + _crt(residues, PRIMES[:KEPT])) % Q_KEPT
         return (phase * PLAIN_MODULUS + Q_KEPT // 2) // Q_KEPT % PLAIN_MODULUS
+
+    def forget(self) -> None:
+        """Overwrite the secret key; nothing can be opened any more. SEAL's own copy is gone since the key was made."""
+        for secret in (self._secret, self._secret_quotient, self._ternary):
+            secret.fill(0)
 
 
 def _read(data: Any, start: int) -> NDArray[np.uint64]:
@@ -299,13 +330,16 @@ def _interleave(part: Any, lane: int, out: Any) -> None:
 
 
 class Operand:
-    """Party 1's copy of one encrypted fixed operand: groups of eight chunks, (groups, 2, primes, n·8)."""
+    """Party 1's copy of one encrypted fixed operand: groups of eight chunks, (groups, 2·copies, primes, n·8).
 
-    def __init__(self, chunks: int) -> None:
+    With two copies every chunk is there twice, under two ciphertexts (`fhe_verified`).
+    """
+
+    def __init__(self, chunks: int, copies: int = 1) -> None:
         self.chunks = chunks
-        self.data = np.zeros((-(-chunks // LANES), 2, len(PRIMES), GROUP), np.uint32)
+        self.data = np.zeros((-(-chunks // LANES), 2 * copies, len(PRIMES), GROUP), np.uint32)
 
-    def fill(self, seed: bytes, operand: str, chunk: int, slot: int, packed: bytes | memoryview) -> None:
+    def fill(self, seed: bytes, operand: str, chunk: int, slot: int, packed: bytes | memoryview, copy: int = 0) -> None:
         """Take one chunk's packed c0 from the wire (checked) into `slot` and expand its c1 from the seed."""
         if len(packed) != CHUNK_BYTES or not 0 <= slot < self.chunks:
             raise ProtocolError("The encrypted fixed image has a length that does not fit its level.")
@@ -313,8 +347,8 @@ class Operand:
         c1 = _uniform(seed, operand, chunk)
         group, lane = divmod(slot, LANES)
         for i in range(len(PRIMES)):
-            _interleave(c0[i], lane, self.data[group, 0, i])
-            _interleave(c1[i], lane, self.data[group, 1, i])
+            _interleave(c0[i], lane, self.data[group, 2 * copy, i])
+            _interleave(c1[i], lane, self.data[group, 2 * copy + 1, i])
 
 
 @_jit
@@ -325,8 +359,8 @@ def _accumulate(block: Any, column: int, group: Any, total: Any, primes: Any, tw
     for i in range(primes.size):
         ring.lift(signed, primes[i], x)
         ring.forward(x, twiddle[i], quotient[i], primes[i])
-        ring.multiply_accumulate(x, group[0, i], total[0, i], primes[i])
-        ring.multiply_accumulate(x, group[1, i], total[1, i], primes[i])
+        for part in range(group.shape[0]):
+            ring.multiply_accumulate(x, group[part, i], total[part, i], primes[i])
 
 
 @_jit
@@ -357,10 +391,13 @@ def _power(base: Any, exponent: Any, modulus: Any) -> Any:
 
 
 class Accumulator:
-    """Sums of products for `count` results, one per worker thread; `add` releases the interpreter lock."""
+    """Sums of products for `count` results, one per worker thread; `add` releases the interpreter lock.
 
-    def __init__(self, count: int) -> None:
-        self.total = np.zeros((count, 2, len(PRIMES), DEGREE), np.uint64)
+    total: (count, 2·copies, primes, n) in the transform domain.
+    """
+
+    def __init__(self, count: int, copies: int = 1) -> None:
+        self.total = np.zeros((count, 2 * copies, len(PRIMES), DEGREE), np.uint64)
 
     def add(self, block: NDArray[np.int32], column: int, group: Residues, result: int) -> None:
         """Add Σ over the group of block[column]·operand to `result`; block int32 (columns, 8·n)."""
@@ -393,17 +430,19 @@ class Evaluator:
 
         Of every total `outputs` coefficients are sent, each with a pad and a flood of its own.
         """
+        pads = new_pads(len(totals) * outputs)
+        return self.hide(totals, pads, outputs), pads
+
+    def hide(self, totals: NDArray[np.uint64], pads: Sequence[int], outputs: int = 1) -> bytes:
+        """`blind` with these pads, in the order of the numbers; zeros only for totals that carry their pads already."""
         parts: list[bytes] = []
-        pads: list[int] = []
+        left = iter(pads)
         for start in range(0, len(totals), LANES):
             lanes = self._rerandomised(totals[start : start + LANES])
             for lane in range(min(LANES, len(totals) - start)):
                 parts.append(self._switched_c1(lanes[1, :, :, lane]))
-                for at in positions(outputs):
-                    pad = secrets.randbelow(PLAIN_MODULUS)
-                    parts.append(_padded_coefficient(lanes[0, :, at, lane], pad))
-                    pads.append(pad)
-        return b"".join(parts), pads
+                parts += [_padded_coefficient(lanes[0, :, at, lane], next(left)) for at in positions(outputs)]
+        return b"".join(parts)
 
     def _rerandomised(self, totals: NDArray[np.uint64]) -> Residues:
         """Add pk·u + e per result, back to coefficients: (2, primes, n, lanes)."""

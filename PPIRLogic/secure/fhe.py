@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.peer.channel import MAX_PAYLOAD
@@ -30,21 +32,28 @@ from PPIRLogic.secure.base import (
     over_groups,
     packing,
 )
-from PPIRLogic.secure.exact import check_exact
+from PPIRLogic.secure.exact import check_exact, check_possible
 from PPIRLogic.secure.ring import LANES
 
 BITS = 46
 
 
+def label(operand: str, copy: int) -> str:
+    """Under which name the public polynomials of an operand's ciphertexts are drawn."""
+    return f"{operand}, copy {copy}" if copy else operand
+
+
 class FheProduct(PrivateProduct):
     name = "fhe"
     bits_per_number = BITS
+    copies = 1  # ciphertexts of every chunk, and answers to every term
 
     def __init__(self, link: Link) -> None:
         super().__init__(link)
         self._operands: dict[str, bfv.Operand] = {}
         self._level: LevelInfo | None = None
         self._evaluator: bfv.Evaluator | None = None
+        self._seed = b""
 
     def open_level(self, level: LevelInfo, first: bytes) -> None:
         self._level = level
@@ -53,17 +62,17 @@ class FheProduct(PrivateProduct):
         second = keys.data.get("second")
         if not isinstance(second, bytes) or len(second) != 32:
             raise ProtocolError("The key of a level came without its seed.")
-        seed = bfv.joint_seed(self.link.session, level.index, first, second)
-        self._evaluator = bfv.Evaluator(seed, keys.payload)
+        self._seed = bfv.joint_seed(self.link.session, level.index, first, second)
+        self._evaluator = bfv.Evaluator(self._seed, keys.payload)
         for info in level.operands:
-            self._operands[info.name] = self._receive_operand(level, info.name, seed)
+            self._operands[info.name] = self._receive_operand(info.name, level.chunks, level.active)
 
-    def _receive_operand(self, level: LevelInfo, name: str, seed: bytes) -> bfv.Operand:
-        operand = bfv.Operand(len(level.active))
-        slot = {int(c): i for i, c in enumerate(level.active)}
-        for first in range(0, level.chunks, LANES):
+    def _receive_operand(self, name: str, chunks: int, active: NDArray[np.int64]) -> bfv.Operand:
+        operand = bfv.Operand(len(active), self.copies)
+        slot = {int(c): i for i, c in enumerate(active)}
+        for first, copy in product(range(0, chunks, LANES), range(self.copies)):
             self.link.check()
-            count = min(LANES, level.chunks - first)
+            count = min(LANES, chunks - first)
             message = self.link.receive("data")
             if len(message.payload) != count * bfv.CHUNK_BYTES:
                 raise ProtocolError("The encrypted fixed image has a length that does not fit its level.")
@@ -72,17 +81,16 @@ class FheProduct(PrivateProduct):
                 at = slot.get(first + lane)
                 if at is not None:
                     part = view[lane * bfv.CHUNK_BYTES : (lane + 1) * bfv.CHUNK_BYTES]
-                    operand.fill(seed, name, first + lane, at, part)
+                    operand.fill(self._seed, label(name, copy), first + lane, at, part, copy)
         return operand
 
     def evaluate(
         self, source: ColumnSource, terms: Sequence[Term], evaluation: int, announce: Callable[[], None]
     ) -> list[int]:
-        assert self._evaluator is not None
         totals = self._accumulate(source, terms)
         assert self._level is not None
-        check_exact(source, terms, self._level)
-        message, pads = self._evaluator.blind(totals, packing(terms))
+        check_exact(source, terms, self._level, self._pad_noise(packing(terms)))
+        message, pads = self._blind(totals, packing(terms))
         announce()
         step = MAX_PAYLOAD // bfv.answer_bytes(packing(terms)) * bfv.answer_bytes(packing(terms))
         for start in range(0, len(message), step):
@@ -93,11 +101,22 @@ class FheProduct(PrivateProduct):
         opened = np.frombuffer(reply, "<u8").astype(np.uint64)
         if (opened >= bfv.PLAIN_MODULUS).any():
             raise ProtocolError("The peer's answer holds a number out of range.")
-        return bfv.Evaluator.unblind(opened, pads)
+        values = bfv.Evaluator.unblind(opened, pads)
+        check_possible(values, source, terms, self._level)
+        return values
+
+    def _pad_noise(self, outputs: int) -> float:
+        """Bound of the noise that the pads of one answer bring with them."""
+        return 0.0
+
+    def _blind(self, totals: NDArray[np.uint64], outputs: int) -> tuple[bytes, list[int]]:
+        """What travels, and the pads kept here; totals (terms, 2·copies, primes, n)."""
+        assert self._evaluator is not None
+        return self._evaluator.blind(totals, outputs)
 
     def _accumulate(self, source: ColumnSource, terms: Sequence[Term]) -> Any:
         workers = max(1, min(self.link.threads, source.groups))
-        accumulators = [bfv.Accumulator(len(terms)) for _ in range(workers)]
+        accumulators = [bfv.Accumulator(len(terms), self.copies) for _ in range(workers)]
 
         def work(group: int, worker: int, block: Columns) -> None:
             for i, term in enumerate(terms):
@@ -113,6 +132,7 @@ class FheProduct(PrivateProduct):
 class FheFixed(FixedSide):
     name = "fhe"
     bits_per_number = BITS
+    copies = FheProduct.copies
 
     def __init__(self, link: Link) -> None:
         super().__init__(link)
@@ -124,15 +144,23 @@ class FheFixed(FixedSide):
         self._keys = bfv.KeyHolder(bfv.joint_seed(self.link.session, level.index, first, second))
         self.link.channel.send("key", {"second": second}, self._keys.public_key().data)
         for info in level.operands:
-            values = operands[info.name]
-            for start in range(0, len(values), GROUP):
-                self.link.check()
-                packed = self._keys.encrypt(values[start : start + GROUP], info.name, start // CHUNK)
-                self.link.channel.send("data", {"operand": info.name, "start": start}, packed.data)
+            self._send_operand(info.name, operands[info.name])
+
+    def _send_operand(self, name: str, values: Columns) -> None:
+        assert self._keys is not None
+        for start, copy in product(range(0, len(values), GROUP), range(self.copies)):
+            self.link.check()
+            part = self._values(values[start : start + GROUP], copy)
+            packed = self._keys.encrypt(part, label(name, copy), start // CHUNK)
+            self.link.channel.send("data", {"operand": name, "start": start}, packed.data)
+
+    def _values(self, values: Columns, copy: int) -> NDArray[Any]:
+        """What this copy of the values holds."""
+        return values
 
     def receive(self, header: Mapping[str, Any], terms: Sequence[Term]) -> bytes:
         self._shape = (len(terms), packing(terms))
-        parts, missing = [], len(terms) * bfv.answer_bytes(packing(terms))
+        parts, missing = [], len(terms) * self.copies * bfv.answer_bytes(packing(terms))
         while missing > 0:
             part = self.link.receive("request").payload
             if not 0 < len(part) <= missing:
@@ -143,6 +171,9 @@ class FheFixed(FixedSide):
         return hashlib.sha256(self._request).digest()
 
     def answer(self) -> None:
+        self.link.channel.send("answer", {}, self._opened().astype("<u8").data)
+
+    def _opened(self) -> NDArray[np.uint64]:
+        """The numbers of the request received last, still padded."""
         assert self._keys is not None
-        opened = self._keys.open(self._request, *self._shape)
-        self.link.channel.send("answer", {}, opened.astype("<u8").data)
+        return self._keys.open(self._request, *self._shape)

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from algebra import backward, correlation, forward, negacyclic, power, undo
 from numpy.typing import NDArray
+from recording import Record
 from scipy import stats
 
 from PPIRLogic.errors import BudgetError
@@ -67,39 +69,11 @@ class Run:
         return accumulator.total
 
 
-def forward(coefficients: Array, prime: int) -> Array:
-    table, x = ring.tables(prime), np.zeros(GROUP, np.uint32)
-    x[::LANES] = coefficients
-    ring.forward(x, table.forward, table.forward_quotient, prime)
-    return x[::LANES].astype(np.uint64)
-
-
-def backward(transformed: Array, prime: int) -> Array:
-    table, x = ring.tables(prime), np.zeros(GROUP, np.uint32)
-    x[::LANES] = transformed
-    ring.inverse(x, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
-    values = x[::LANES].astype(np.int64)
-    return np.where(values > prime // 2, values - prime, values)
-
-
-def power(base: Array, exponent: int, prime: int) -> Array:
-    result, base = np.ones_like(base), base.copy()
-    while exponent:
-        if exponent & 1:
-            result = result * base % np.uint64(prime)
-        base, exponent = base * base % np.uint64(prime), exponent >> 1
-    return result
-
-
 def divided(c1: Array) -> Array:
     """c1 / a modulo the first prime, for the public polynomial a of the chunk; S comes out in reversed order."""
     prime = PRIMES[0]
     a = bfv._uniform(SEED, "J", 0)[0].astype(np.uint64)
     return backward(c1 * power(a, prime - 2, prime) % np.uint64(prime), prime)[::-1]
-
-
-def correlation(one: Array, two: Array) -> float:
-    return float(np.corrcoef(np.asarray(one, float).ravel(), np.asarray(two, float).ravel())[0, 1])
 
 
 def all_coefficients(lanes: Array, lane: int) -> list[int]:
@@ -111,7 +85,7 @@ def all_coefficients(lanes: Array, lane: int) -> list[int]:
 # --------------------------------------------------------------------------- 1. S from the second polynomial
 
 
-def test_s_cannot_be_divided_out_of_c1() -> None:
+def test_s_cannot_be_divided_out_of_c1(record: Record) -> None:
     run = Run(secret_column(), image())
     totals = run.totals()
     bare = divided(totals[0, 1, 0])  # c1 = Σ S·a as the product leaves it
@@ -121,7 +95,13 @@ def test_s_cannot_be_divided_out_of_c1() -> None:
     answer, _ = run.evaluator.blind(totals)
     travels = ring.unpack30(answer[:-8]).reshape(2, DEGREE)[0].astype(np.uint64)
     lifted = travels * np.uint64(PRIMES[2] * PRIMES[3] % PRIMES[0]) % np.uint64(PRIMES[0])
-    assert abs(correlation(divided(forward(lifted, PRIMES[0])), run.columns[0])) < CHANCE
+    ours = correlation(divided(forward(lifted, PRIMES[0])), run.columns[0])
+    assert abs(ours) < CHANCE
+    record(
+        "S from the second polynomial of an answer (curious party 2)",
+        "no fresh encryption of zero: S exactly",
+        f"correlation {ours:+.3f} (chance {CHANCE:.3f})",
+    )
 
 
 def test_c1_of_an_answer_is_uniform_and_new_every_time() -> None:
@@ -154,22 +134,13 @@ def phases_of(c0: Array, c1: Array, secret: Array) -> list[int]:
     return all_coefficients(lanes[..., None], 0)
 
 
-def negacyclic(a: Array) -> Array:
-    """The complex embedding in which products modulo X^n + 1 are element by element."""
-    return np.fft.fft(a * np.exp(1j * np.pi * np.arange(DEGREE) / DEGREE))
-
-
-def undo(transformed: Array) -> Array:
-    return np.real(np.fft.ifft(transformed) / np.exp(1j * np.pi * np.arange(DEGREE) / DEGREE))
-
-
 def known_errors(run: Run) -> Array:
     """What the key holder knows of its own encryption: e, with the rounding of the scaled values."""
     data = run.operand.data[0].reshape(2, len(PRIMES), DEGREE, LANES)[..., 0]
     return noise_of(phases_of(data[0], data[1], run.holder._secret), run.values)
 
 
-def test_s_cannot_be_divided_out_of_the_noise() -> None:
+def test_s_cannot_be_divided_out_of_the_noise(record: Record) -> None:
     """Returning all of c0, padded but not flooded, shows S·e in every coefficient; ours shows one, flooded."""
     run = Run(secret_column(), image())
     lanes = run.evaluator._rerandomised(run.totals())  # c1 is masked, nothing else is done
@@ -177,12 +148,18 @@ def test_s_cannot_be_divided_out_of_the_noise() -> None:
     c0, c1 = (np.stack([forward(lanes[k, i, :, 0], p) for i, p in enumerate(PRIMES)]) for k in range(2))
     noise = noise_of(phases_of(c0, c1, run.holder._secret), product)
     recovered = undo(negacyclic(noise) / negacyclic(known_errors(run)))[::-1]
-    assert correlation(recovered, run.columns[0]) > 0.99
+    bare = correlation(recovered, run.columns[0])
+    assert bare > 0.99
+    record(
+        "S from the noise of all coefficients (curious party 2)",
+        f"whole c0 returned, padded: correlation {bare:.4f}",
+        "one coefficient of 8192 travels",
+    )
     answer, _ = run.evaluator.blind(run.totals())
     assert len(answer) == ANSWER_BYTES == 2 * DEGREE * 15 // 4 + 8  # c1, and 8 bytes of c0
 
 
-def test_the_noise_of_the_one_coefficient_is_drowned() -> None:
+def test_the_noise_of_the_one_coefficient_is_drowned(record: Record) -> None:
     """Over many answers the key holder compares the error it sees with the S·e it would see of a guessed S."""
     count, bare, ours, predicted = 240, [], [], []
     run = Run(secret_column(0, 8), image())
@@ -206,6 +183,11 @@ def test_the_noise_of_the_one_coefficient_is_drowned() -> None:
             shown = phase * PLAIN_MODULUS - Q_KEPT * ((int(exact[k]) + pads[k]) % PLAIN_MODULUS)
             shown %= Q_KEPT * PLAIN_MODULUS
             ours.append(float(shown - Q_KEPT * PLAIN_MODULUS if 2 * shown > Q_KEPT * PLAIN_MODULUS else shown))
+    record(
+        "S·e from the noise of the returned coefficients, 240 answers (curious party 2)",
+        f"no flood: correlation {correlation(bare, predicted):.4f}",
+        f"correlation {correlation(ours, predicted):+.3f} (chance {6 / np.sqrt(count):.3f})",
+    )
     assert correlation(bare, predicted) > 0.999
     assert abs(correlation(ours, predicted)) < 6 / np.sqrt(count)
     assert np.abs(predicted).max() < 2.0**-40 * 2 * bfv.FLOOD
@@ -214,7 +196,7 @@ def test_the_noise_of_the_one_coefficient_is_drowned() -> None:
 # ----------------------------------------------------------------------- 3. a public key that does not mask
 
 
-def test_a_key_holder_cannot_choose_polynomials_that_do_not_mask() -> None:
+def test_a_key_holder_cannot_choose_polynomials_that_do_not_mask(record: Record) -> None:
     """With pk1 = 0 and a c1 of its choice (both taken from the wire) party 2 reads S off the answer."""
     run = Run(secret_column(), image())
     scale = PRIMES[2] * PRIMES[3]
@@ -234,7 +216,13 @@ def test_a_key_holder_cannot_choose_polynomials_that_do_not_mask() -> None:
     assert np.array_equal(read(answer), run.columns[0])
     run.evaluator._public[1] = seeded  # ours, against the same chosen c1
     answer, _ = run.evaluator.blind(run.totals())
-    assert abs(correlation(read(answer), run.columns[0])) < CHANCE
+    ours = correlation(read(answer), run.columns[0])
+    assert abs(ours) < CHANCE
+    record(
+        "a public key with pk1 = 0 (malicious party 2)",
+        "key taken from the wire: S exactly",
+        f"polynomials from the joint seed: correlation {ours:+.3f} (chance {CHANCE:.3f})",
+    )
     assert stats.kstest(read(answer)[::-1] % PRIMES[0] / PRIMES[0], "uniform").pvalue > 1e-6
 
 
@@ -273,7 +261,9 @@ def unpacked(value: int) -> list[int]:
     return [value % 4097 - 2048, value // 4097 % 4097 - 2048, value // 4097**2 - 2048]
 
 
-def test_one_number_can_carry_three_voxels_so_bits_are_counted(exchange: Callable[..., Any], tmp_path: Path) -> None:
+def test_one_number_can_carry_three_voxels_so_bits_are_counted(
+    exchange: Callable[..., Any], tmp_path: Path, record: Record
+) -> None:
     fixed = np.random.default_rng(3).integers(-2048, 2049, 6000).astype(np.int32)
     terms = [Term(k, "J", "gradient") for k in range(8)]
     opened = exchange("fhe", {"J": fixed})
@@ -295,6 +285,11 @@ def test_one_number_can_carry_three_voxels_so_bits_are_counted(exchange: Callabl
 
     by_numbers = steal(ImageAccount(tmp_path / "a", Budget(5.0, 100.0, UNLIMITED, UNLIMITED)))
     by_bits = steal(ImageAccount(tmp_path / "b", Budget(100.0, 5.0, UNLIMITED, UNLIMITED)))
+    record(
+        "S that packs three voxels into a number (party 1 within its budget)",
+        f"a budget of 5 % in numbers alone: {100 * by_numbers / fixed.size:.1f} % of the voxels, exactly",
+        f"5 % in bits as well: {100 * by_bits / fixed.size:.1f} % (known limit: what is counted is what is read)",
+    )
     assert by_numbers == 888 > 0.14 * fixed.size  # 5 % of the numbers, nearly 15 % of the voxels
     assert by_bits == 216 <= 0.05 * fixed.size  # 5 % of the bits
 
@@ -302,7 +297,9 @@ def test_one_number_can_carry_three_voxels_so_bits_are_counted(exchange: Callabl
 # ------------------------------------------------------------------------- 5. a lost answer as an oracle
 
 
-def test_another_request_for_the_same_evaluation_is_a_new_count(exchange: Callable[..., Any], tmp_path: Path) -> None:
+def test_another_request_for_the_same_evaluation_is_a_new_count(
+    exchange: Callable[..., Any], tmp_path: Path, record: Record
+) -> None:
     """Party 1 claims that its answer was lost, and sends another S under the same number."""
     fixed = image()[:500]
     opened = exchange("fhe", {"J": fixed})
@@ -319,6 +316,11 @@ def test_another_request_for_the_same_evaluation_is_a_new_count(exchange: Callab
             account.spend(entries_of(terms, BITS, 1, 0, name(digest)), "s", 500, 0)
         return account.total
 
+    record(
+        "a 'lost' answer asked again with another S (party 1)",
+        "counted by evaluation: six numbers for the price of one",
+        "counted by content: six for six, identical repeats free",
+    )
     assert numbers(lambda digest: "evaluation 0") == 1  # keyed by number: six values for the price of one
     assert numbers(lambda digest: digest.hex()) == 6  # keyed by content: each once, repeats free
 
@@ -372,7 +374,7 @@ def seen_through_the_flood(error: int) -> tuple[list[float], list[int]]:
     return seen, hidden
 
 
-def test_a_malicious_party_2_that_sees_bits_of_s_through_the_flood_is_a_known_limit() -> None:
+def test_a_malicious_party_2_that_sees_bits_of_s_through_the_flood_is_a_known_limit(record: Record) -> None:
     """Docs/privacy.md, fhe, 'Not covered': a large multiple of one power of X shows up to about one bit per answer.
 
     Party 2 adds 2^57·X^5 to its own ciphertext: S_5·2^57 then reaches as far as the flood of ±2^72 that should hide
@@ -385,3 +387,8 @@ def test_a_malicious_party_2_that_sees_bits_of_s_through_the_flood_is_a_known_li
     beyond = np.abs(seen) * 4 > 0.9  # in units of the flood, which covers ±¼
     assert np.count_nonzero(beyond) > 15  # 48 expected
     assert np.mean(np.sign(np.array(seen)[beyond]) == np.sign(np.array(hidden)[beyond])) > 0.8
+    record(
+        "a multiple of X^5 added to the fixed image's ciphertext (malicious party 2)",
+        f"without a flood every answer would show S_5; with it, correlation {correlation(seen, hidden):.2f}",
+        "about one bit of S per number (known limit)",
+    )

@@ -9,7 +9,9 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from algebra import correlation
 from numpy.typing import NDArray
+from recording import Record
 
 from PPIRLogic import dealer
 from PPIRLogic.errors import ProtocolError
@@ -38,10 +40,6 @@ def operands(seed: int) -> dict[str, NDArray[np.int32]]:
     return {"J": j, "J2": j * j}
 
 
-def correlation(one: Any, two: Any) -> float:
-    return float(np.corrcoef(np.asarray(one, float).ravel(), np.asarray(two, float).ravel())[0, 1])
-
-
 def masked_blocks(opened: Any) -> list[NDArray[np.int64]]:
     """E = S − a of every evaluation, as party 2 receives it."""
     sent = [m for _, receiver, m in opened.sent if receiver == "party 2" and m.kind == "request"]
@@ -57,7 +55,9 @@ def test_a_mask_used_twice_shows_the_difference_of_two_columns() -> None:
     assert np.array_equal(second - first, columns(2).astype(np.int64) - columns(1))
 
 
-def test_two_evaluations_share_no_mask_and_one_cannot_be_repeated(exchange: Callable[..., Any], crypten: None) -> None:
+def test_two_evaluations_share_no_mask_and_one_cannot_be_repeated(
+    exchange: Callable[..., Any], crypten: None, record: Record
+) -> None:
     opened = exchange("mpc", operands(0))
     opened.evaluate(columns(1), TERMS, 0)
     opened.evaluate(columns(2), TERMS, 1)
@@ -65,12 +65,17 @@ def test_two_evaluations_share_no_mask_and_one_cannot_be_repeated(exchange: Call
     hidden = columns(2).astype(np.int64) - columns(1)
     assert abs(correlation(second - first, hidden)) < 6 / np.sqrt(hidden.size)
     assert abs(correlation(first, columns(1))) < 6 / np.sqrt(hidden.size)
+    record(
+        "a mask used twice, on a resume or a replay (curious party 2)",
+        "E₂ − E₁ = S₂ − S₁ exactly",
+        f"correlation {correlation(second - first, hidden):+.3f} (chance {6 / np.sqrt(hidden.size):.3f}); none twice",
+    )
     with pytest.raises(ProtocolError, match="never used twice"):
         opened.evaluate(columns(3), TERMS, 1)
     assert len(masked_blocks(opened)) == 2
 
 
-def test_masked_operands_show_nothing_of_the_image(exchange: Callable[..., Any], crypten: None) -> None:
+def test_masked_operands_show_nothing_of_the_image(exchange: Callable[..., Any], crypten: None, record: Record) -> None:
     """Nor of each other: J and J² have masks of their own."""
     values = operands(5)
     opened = exchange("mpc", values)
@@ -80,6 +85,12 @@ def test_masked_operands_show_nothing_of_the_image(exchange: Callable[..., Any],
     limit = 6 / np.sqrt(SAMPLES)
     assert abs(correlation(j, values["J"])) < limit and abs(correlation(j2, values["J2"])) < limit
     assert abs(correlation(j2 - j, values["J2"] - values["J"])) < limit
+    record(
+        "F = V − b of two operands (curious party 1)",
+        "one mask for both: J² − J exactly",
+        f"correlations {correlation(j, values['J']):+.3f}, {correlation(j2 - j, values['J2'] - values['J']):+.3f}"
+        f" (chance {limit:.3f})",
+    )
     shared = mask_of_operand(b"K" * 32, 0, "J", 0, SAMPLES)  # the variant with one mask for both
     assert correlation((values["J2"] - shared) - (values["J"] - shared), values["J2"] - values["J"]) > 0.999
 
@@ -92,7 +103,7 @@ def dealers_view(opened: Any) -> list[tuple[str, str, dict[str, Any], bytes]]:
 
 
 def test_the_dealer_gets_sizes_and_nothing_that_depends_on_an_image(
-    exchange: Callable[..., Any], crypten: None
+    exchange: Callable[..., Any], crypten: None, record: Record
 ) -> None:
     views = []
     for seed in (1, 2):  # other images, other columns
@@ -105,6 +116,11 @@ def test_the_dealer_gets_sizes_and_nothing_that_depends_on_an_image(
     assert [v[:2] for v in views[0]] == [("party 1", "order")] * 2  # party 2 says nothing
     assert [v[2] for v in views[0]] == [{**expected, "evaluation": e} for e in (0, 1)]
     assert all(v[3] == b"" for v in views[0])
+    record(
+        "the dealer's view of two pairs of images",
+        "a dealer on the path, with F and E: both images exactly",
+        "byte for byte the same: sizes, evaluations, names of the operands",
+    )
 
 
 def test_a_dealer_that_saw_masked_data_would_have_everything(exchange: Callable[..., Any], crypten: None) -> None:
@@ -161,12 +177,17 @@ def predicted(words: NDArray[np.uint32], count: int) -> NDArray[np.uint32]:
     return clone.random_raw(count).astype(np.uint32)
 
 
-def test_the_next_masks_can_be_predicted_from_a_mersenne_twister_but_not_from_ours() -> None:
+def test_the_next_masks_can_be_predicted_from_a_mersenne_twister_but_not_from_ours(record: Record) -> None:
     twister = np.random.MT19937(int.from_bytes(hashlib.sha256(b"unknown").digest(), "big"))
     seen = twister.random_raw(624 + 1000).astype(np.uint32)
     assert np.array_equal(predicted(seen, 1000), seen[624:])
     ours = Stream(b"unknown".ljust(32), "a", 0, 0, 0).words(624 + 1000).astype(np.uint32)
     guess = predicted(ours, 1000)
+    record(
+        "the next masks from 624 words of earlier ones",
+        "Mersenne Twister, as CrypTen ships it: 1000 of 1000 predicted",
+        f"AES-256-CTR: {np.count_nonzero(guess == ours[624:])} of 1000",
+    )
     assert np.count_nonzero(guess == ours[624:]) <= 1  # 1000 chances of 2^-32
     assert abs(correlation(guess, ours[624:])) < 6 / np.sqrt(1000)
 

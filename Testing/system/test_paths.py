@@ -61,7 +61,7 @@ def start_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
             return places[with_dealer]
         here = folder / str(with_dealer)
         sites = make_sites(here, ("party-1", "party-2", "dealer"))
-        options: list[object] = ["--protocols", "clear,fhe,mpc", "--masks", "none,fill,private,disclosed"]
+        options: list[object] = ["--protocols", "clear,fhe,fhe_verified,mpc", "--masks", "none,fill,private,disclosed"]
         options += ["--budget-percent", 1e6, "--budget-bits", 1e9, "--budget-image", 10**9, "--budget-session", 10**9]
         options += ["--budget-histograms", 10**9]
         options += ["--allow-disclosed-sampling", "--listen", "127.0.0.1:0", "--threads", 2]
@@ -193,6 +193,17 @@ def test_clear_and_fhe_take_the_same_path_to_the_truth(name: str, start_place: C
     kinds = {r[0] for r in rows}
     assert ("mask grid" in kinds) == (p.fixed_mask == "disclosed")
     assert "sampling" not in kinds, "party 2 must not learn which voxels take part under fhe"
+
+
+@pytest.mark.parametrize("name", ["affine ssd 2D private mask, own mask by rows", "rigid ncc 3D gms"])
+def test_fhe_verified_takes_the_same_path_as_clear(name: str, start_place: Callable[[bool], Place]) -> None:
+    dimension, p = CASES[name]
+    place, own_mask = start_place(False), "own mask" in name
+    clear, _ = run(place, dimension, p, "clear", own_mask)
+    verified, rows = run(place, dimension, p, "fhe_verified", own_mask)
+    assert path_of(clear) == path_of(verified)
+    assert np.array_equal(clear.transform.GetParameters(), verified.transform.GetParameters())
+    check_count(place, dimension, verified, rows)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -442,3 +442,13 @@ def test_any_bytes_as_ciphertext_or_key_are_taken_whole_or_refused(
     residues = ring.unpack30(data).reshape(len(PRIMES), DEGREE)
     assert np.array_equal(operand.data[0, 0].reshape(4, DEGREE, LANES)[..., 1], residues)
     assert np.array_equal(evaluator._public[0], residues)
+
+
+def test_the_modulus_is_below_what_the_standard_s_table_allows_for_192_bits() -> None:
+    """SECURITY.md: 140 bits of modulus in all; SEAL's copy of the homomorphic encryption standard's table."""
+    seal = pytest.importorskip("tenseal.sealapi")
+    total = Q.bit_length() + bfv.SPECIAL_BITS
+    levels = seal.SEC_LEVEL_TYPE
+    allowed = [seal.CoeffModulus.MaxBitCount(DEGREE, level) for level in (levels.TC128, levels.TC192, levels.TC256)]
+    assert allowed == [218, 152, 118]
+    assert Q.bit_length() == 120 and total == 140 < allowed[1]

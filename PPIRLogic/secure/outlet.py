@@ -1,0 +1,62 @@
+"""Party 2's channel as its protocol sees it: nothing leaves through it that was not counted.
+
+A protocol gets this instead of the channel. Protected operands pass while a level opens, an answer passes against
+the ledger's receipt for it, with as many numbers as the receipt says, and all else is stopped. So a protocol or a loss
+that does not declare a number cannot open it: that is a bug, and it ends the session before the number is out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from PPIRLogic.peer.channel import Channel
+from PPIRLogic.peer.ledger import Receipt
+
+NUMBER_BYTES = 8
+
+
+class UncountedError(RuntimeError):
+    """A protocol tried to send what was not counted; a bug, so no PPIRError."""
+
+
+class Outlet:
+    """Everything of the channel but a free `send`."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._operands = False
+        self._room = -1  # bytes of answers that may still leave; negative: no answer at all
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def send(self, kind: str, data: dict[str, Any] | None = None, payload: Any = b"") -> None:
+        """UncountedError unless a level opens, or an answer was counted that has this much room."""
+        size = memoryview(payload).nbytes
+        if self._operands and kind in ("key", "data"):
+            pass
+        elif kind == "answer" and not data and size <= self._room:
+            self._room -= size
+        else:
+            raise UncountedError(f"A protocol tried to send a '{kind}' of {size} bytes that was not counted.")
+        self._channel.send(kind, data, payload)
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Here a level opens: its protected operands may leave."""
+        self._operands = True
+        try:
+            yield
+        finally:
+            self._operands = False
+
+    @contextmanager
+    def releasing(self, receipt: Receipt) -> Iterator[None]:
+        """Here the numbers of one receipt may leave."""
+        self._room = NUMBER_BYTES * receipt.numbers
+        try:
+            yield
+        finally:
+            self._room = -1

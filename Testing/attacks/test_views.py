@@ -1,0 +1,289 @@
+"""What each party receives against a simulator that has the ledger and the sizes only, and against another secret.
+
+Party 1's view is compared for J and J' that differ only where S = 0 (the numbers it is entitled to are the same), party
+2's for S and S', and both with a simulator. Each comparison has a positive control: the same view with one protection
+taken away, which the same battery must tell apart. Sample sizes are in the table of Docs/attacks.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from parties import Parties
+from recording import Record
+from views import Verdict, features, tell_apart
+
+from PPIRLogic.secure import bfv, ring
+from PPIRLogic.secure.base import Columns, Term
+from PPIRLogic.secure.bfv import ANSWER_BYTES, CHUNK_BYTES, PLAIN_MODULUS, PRIMES, Q_KEPT
+from PPIRLogic.secure.mpc import mask_of_columns
+from PPIRLogic.secure.prg import new_key
+from PPIRLogic.secure.ring import DEGREE, LANES
+
+Array = NDArray[Any]
+LIMIT = 5.0  # standard errors
+CHUNKS = 32
+ZEROS = slice(0, DEGREE // 2)  # of every chunk: where S is zero
+PROTOCOLS = ("fhe", "fhe_verified")
+
+
+def images() -> tuple[Columns, Columns]:
+    """J, and J' that differs where S is zero."""
+    rng = np.random.default_rng(1)
+    one = rng.integers(-2048, 2049, (CHUNKS, DEGREE)).astype(np.int32)
+    two = one.copy()
+    two[:, ZEROS] = rng.integers(-2048, 2049, two[:, ZEROS].shape)
+    one[0, -1] = two[0, -1] = 2048  # the largest value is public
+    return one.reshape(-1), two.reshape(-1)
+
+
+def columns(rows: int, seed: int = 2) -> Columns:
+    out = np.random.default_rng(seed).integers(-40, 41, (rows, CHUNKS, DEGREE)).astype(np.int32)
+    out[:, :, ZEROS] = 0
+    return out.reshape(rows, -1)
+
+
+def backward(residues: Array, prime: int) -> Array:
+    """Eight polynomials (8, n) from the transform domain to their coefficients."""
+    x = np.ascontiguousarray(residues.T).reshape(-1).astype(np.uint32)
+    table = ring.tables(prime)
+    ring.inverse(x, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
+    return x.reshape(DEGREE, LANES).T
+
+
+# ---------------------------------------------------------------------------------------- party 1's view
+
+
+class Received:
+    """What party 1 gets of one level of `fhe` or `fhe_verified`, and what it can compute from it."""
+
+    def __init__(self, protocol: str, values: Columns, wanted: list[Array], bare: bool = False) -> None:
+        parties = Parties(protocol, values)
+        if bare:  # the control: a key that hides nothing
+            parties.two.open_level = _without_key(parties)  # type: ignore[method-assign]
+        parties.open_side()
+        self.shape = [(m.kind, len(m.payload)) for m in parties.sent]
+        groups = [m.payload for m in parties.sent if len(m.payload) == LANES * CHUNK_BYTES]  # the pads hold no image
+        copies = parties.one.copies
+        assert len(groups) == copies * CHUNKS // LANES
+        self.rows = rows_of(
+            np.stack([ring.unpack30(g) for g in groups]).reshape(-1, copies, LANES, len(PRIMES), DEGREE), wanted
+        )
+
+
+def _without_key(parties: Parties) -> Callable[..., None]:
+    original = parties.two.open_level
+
+    def open_level(*args: Any) -> None:
+        made = bfv.KeyHolder.__post_init__
+
+        def spoiled(holder: bfv.KeyHolder) -> None:
+            made(holder)
+            holder._secret.fill(0)
+            holder._secret_quotient.fill(0)
+
+        bfv.KeyHolder.__post_init__ = spoiled  # type: ignore[method-assign]
+        try:
+            original(*args)
+        finally:
+            bfv.KeyHolder.__post_init__ = made  # type: ignore[method-assign]
+
+    return open_level
+
+
+def rows_of(polynomials: Array, wanted: list[Array]) -> Array:
+    """Features of every received chunk, its copies side by side, in both domains; wanted: images as (chunks, n).
+
+    polynomials: (groups, copies, lanes, primes, n).
+    """
+    out = []
+    for group, copies in enumerate(polynomials):
+        coefficients = [backward(copy[:, 0], PRIMES[0]) for copy in copies]
+        for lane in range(LANES):
+            looked_for = [w[(group * LANES + lane) % len(w)] for w in wanted]
+            row = [features(c[lane] / PRIMES[0], looked_for) for c in coefficients]
+            out.append(np.concatenate([*row, *(features(copy[lane, 1] / PRIMES[1]) for copy in copies)]))
+    return np.array(out)
+
+
+def encoded(values: Columns) -> Array:
+    """What the curious side looks for: the values as they would stand in a polynomial without key and noise."""
+    scaled = [(bfv.Q * int(v) + PLAIN_MODULUS // 2) // PLAIN_MODULUS % PRIMES[0] for v in range(-2048, 2049)]
+    return np.array(scaled, float)[values + 2048]
+
+
+def simulated_operands(count: int, copies: int, wanted: list[Array], seed: int) -> Array:
+    """The simulator of party 1's view: uniform residues, as many as the sizes say."""
+    rng, shape = np.random.default_rng(seed), (count // LANES, copies, LANES, DEGREE)
+    return rows_of(np.stack([rng.integers(0, p, shape, dtype=np.uint32) for p in PRIMES], axis=3), wanted)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_party_1_cannot_tell_two_images_apart_nor_from_a_simulation(protocol: str, record: Record) -> None:
+    values = images()
+    wanted = [encoded(v).reshape(CHUNKS, DEGREE) for v in values]
+    levels = 8 if protocol == "fhe" else 4
+    views = [[Received(protocol, v, wanted) for _ in range(levels)] for v in values]
+    assert len({tuple(view.shape) for side in views for view in side}) == 1  # same messages, same lengths
+    one, two = (np.concatenate([view.rows for view in side]) for side in views)
+    between = tell_apart(one, two)
+    simulator = tell_apart(
+        np.concatenate([one, two]), simulated_operands(len(one) + len(two), PROTOCOLS.index(protocol) + 1, wanted, 7)
+    )
+    bare = [np.concatenate([Received(protocol, v, wanted, bare=True).rows for _ in range(6)]) for v in values]
+    control = tell_apart(*bare)
+    assert control.accuracy > 0.95, control
+    assert abs(between.excess) < LIMIT and abs(simulator.excess) < LIMIT, (between, simulator)
+    record(
+        f"party 1's view, {protocol}: which of two images? real or simulated?",
+        f"without a key: {control}",
+        f"images: {between}; simulator: {simulator}",
+    )
+
+
+def test_the_numbers_party_1_gets_are_the_same_for_both_images() -> None:
+    hidden, found = columns(3), []
+    for values in images():
+        found.append(Parties("fhe", values).open().product(hidden))
+    assert found[0] == found[1]
+
+
+# ---------------------------------------------------------------------------------------- party 2's view
+
+
+def answers(parties: Parties, hidden: Columns, count: int, flood: bool = True) -> tuple[bytes, int]:
+    """So many requests with the same columns, as party 2 receives them."""
+    saved = bfv.FLOOD
+    try:
+        if not flood:
+            bfv.FLOOD = 1
+        sent = b"".join(parties.request(hidden)[0] for _ in range(count))
+    finally:
+        bfv.FLOOD = saved
+    return sent, len(sent) // ANSWER_BYTES
+
+
+def seen_by_the_key_holder(parties: Parties, sent: bytes, wanted: list[Array]) -> Array:
+    """Of every answer: c1 (and c1 divided by the public polynomial), the opened number, the noise beside it."""
+    assert parties.two._keys is not None
+    secret = parties.two._keys._ternary
+    out = []
+    for k in range(len(sent) // ANSWER_BYTES):
+        part = sent[k * ANSWER_BYTES : (k + 1) * ANSWER_BYTES]
+        c1 = ring.unpack30(part[:-8]).reshape(2, DEGREE)
+        dots = [bfv._coefficient_of_product(c1[i], secret, DEGREE - 1) % PRIMES[i] for i in range(2)]
+        phase = (int.from_bytes(part[-8:], "little") + bfv._crt([int(d) for d in dots], PRIMES[:2])) % Q_KEPT
+        number = (phase * PLAIN_MODULUS + Q_KEPT // 2) // Q_KEPT
+        noise = (phase * PLAIN_MODULUS - Q_KEPT * number) / (Q_KEPT / 2)
+        out.append(row_of_answer(c1, number % PLAIN_MODULUS, noise, wanted))
+    return np.array(out)
+
+
+def row_of_answer(c1: Array, number: int, noise: float, wanted: list[Array]) -> Array:
+    scaled = c1 / np.array(PRIMES[:2])[:, None]
+    known = [number / PLAIN_MODULUS, noise, noise**2, abs(noise) < 0.25, abs(noise) < 0.05]
+    return np.concatenate([features(scaled[0], wanted), features(scaled[1], wanted), known])
+
+
+def simulated_answers(count: int, wanted: list[Array], seed: int) -> Array:
+    """The simulator of party 2's view: c1 uniform, a uniform number, a uniform flood of half the room."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        c1 = np.stack([rng.integers(0, p, DEGREE) for p in PRIMES[:2]])
+        rows.append(row_of_answer(c1, int(rng.integers(PLAIN_MODULUS)), rng.uniform(-0.5, 0.5), wanted))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_party_2_cannot_tell_two_moving_images_apart_nor_from_a_simulation(protocol: str, record: Record) -> None:
+    values = images()[0][: 8 * DEGREE]
+    parties = Parties(protocol, values).open()
+    hidden = [columns(8, seed)[:, : 8 * DEGREE] for seed in (3, 4)]
+    wanted = [h[0, :DEGREE][::-1].astype(float) for h in hidden]
+    rounds = 24 if protocol == "fhe" else 12
+    sent = [answers(parties, h, rounds)[0] for h in hidden]
+    assert len({len(s) for s in sent}) == 1
+    one, two = (seen_by_the_key_holder(parties, s, wanted) for s in sent)
+    between = tell_apart(one, two)
+    simulator = tell_apart(np.concatenate([one, two]), simulated_answers(len(one) + len(two), wanted, 5))
+    assert abs(between.excess) < LIMIT and abs(simulator.excess) < LIMIT, (between, simulator)
+    dry = [seen_by_the_key_holder(parties, answers(parties, h, rounds, flood=False)[0], wanted) for h in hidden]
+    no_flood = tell_apart(np.concatenate(dry), simulated_answers(2 * len(dry[0]), wanted, 6))
+    assert no_flood.accuracy > 0.9, no_flood
+    bare = _bare_second_polynomials(parties, hidden, wanted, rounds)
+    assert bare.accuracy > 0.95, bare
+    record(
+        f"party 2's view, {protocol}: which of two moving images? real or simulated?",
+        f"c1 not re-randomised: {bare}; no flood: {no_flood}",
+        f"moving images: {between}; simulator: {simulator}",
+    )
+
+
+def _bare_second_polynomials(parties: Parties, hidden: list[Columns], wanted: list[Array], rounds: int) -> Verdict:
+    """c1 as the product leaves it, divided by the public polynomial of the first chunk (S there is all there is)."""
+    a = bfv._uniform(parties.one._seed, "J", 0)[0].astype(np.uint64)
+    inverse = np.array([pow(int(v), -1, PRIMES[0]) for v in a], np.uint64)
+    rows = []
+    for h in hidden:
+        alone = np.zeros_like(h)
+        alone[:, :DEGREE] = h[0, :DEGREE] + np.random.default_rng(1).integers(-40, 41, (8, DEGREE))
+        c1 = parties.totals(alone)[:, 1, 0]
+        polynomial = backward(c1 * inverse % np.uint64(PRIMES[0]), PRIMES[0]).astype(np.int64)
+        signed = np.where(polynomial > PRIMES[0] // 2, polynomial - PRIMES[0], polynomial)
+        rows.append(np.array([features(row / 2**12 + 0.5, wanted) for row in signed] * (rounds // 2)))
+    return tell_apart(*rows)
+
+
+# -------------------------------------------------------------------------------------------------- mpc
+
+
+def test_masked_blocks_of_mpc_are_uniform_to_whoever_lacks_the_key(
+    exchange: Callable[..., Any], record: Record
+) -> None:
+    """Party 2's view of two moving images; the control is a mask of 14 bits."""
+    pytest.importorskip("torch")
+    size, rows = 4096, 8
+    hidden = [np.random.default_rng(s).integers(-32767, 32768, (rows, size)).astype(np.int32) for s in (1, 2)]
+    wanted = [h[0].astype(float) for h in hidden]
+    terms = [Term(k, "J", "gradient") for k in range(rows)]
+    found: list[list[Array]] = []
+    for h in hidden:
+        opened = exchange("mpc", {"J": np.full(size, 2048, np.int32)}, keys=(new_key(), new_key()))
+        for evaluation in range(24):
+            opened.evaluate(h, terms, evaluation)
+        sent = [m.payload for _, to, m in opened.sent if to == "party 2" and m.kind == "request"]
+        found.append([pieces(np.frombuffer(p, "<u8").reshape(-1, size), wanted) for p in sent])
+    one, two = (np.concatenate(side) for side in found)
+    between = tell_apart(one, two)
+    noise = np.random.default_rng(3).integers(0, 2**64, (len(one) + len(two), size), np.uint64)
+    simulator = tell_apart(np.concatenate([one, two]), pieces(noise, wanted))
+    key, weak = new_key(), []
+    for h in hidden:
+        masks = [mask_of_columns(key, 0, e, 0, rows, size) & (2**14 - 1) for e in range(20)]
+        weak.append(np.concatenate([pieces((h - m + 2**20).astype(np.uint64) << 43, wanted) for m in masks]))
+    control = tell_apart(*weak)
+    assert control.accuracy > 0.9, control
+    assert abs(between.excess) < LIMIT and abs(simulator.excess) < LIMIT, (between, simulator)
+    record(
+        "party 2's view, mpc: which of two moving images? real or simulated?",
+        f"masks of 14 bits: {control}",
+        f"moving images: {between}; simulator: {simulator}",
+    )
+
+
+def pieces(words: Array, wanted: list[Array]) -> Array:
+    return np.array([features(row / 2.0**64, wanted) for row in words])
+
+
+def test_sizes_are_what_they_are_said_to_be() -> None:
+    """Lengths depend on public sizes only."""
+    for protocol, copies in (("fhe", 1), ("fhe_verified", 2)):
+        parties = Parties(protocol, images()[0])
+        parties.open_side()
+        lengths = [len(m.payload) for m in parties.sent if m.kind == "data"]
+        assert sum(lengths) == copies * CHUNK_BYTES * (CHUNKS + (2 if copies == 2 else 0))

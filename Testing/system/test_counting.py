@@ -1,0 +1,262 @@
+"""No number leaves uncounted: not by a protocol or a loss that forgets, not over restarts, repeats or clocks set back.
+
+And what is counted after a run is what was estimated before it, method by method.
+"""
+
+from __future__ import annotations
+
+import ast
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from system_support import (
+    OPEN,
+    SOON,
+    Owner,
+    Phantom,
+    account_numbers,
+    answer,
+    ball,
+    call,
+    last_words,
+    motion_of,
+    owner,
+    plain_grid,
+    shared,
+    try_to_send,
+    two_sites,
+    wait_until,
+)
+
+from PPIRLogic import server
+from PPIRLogic.errors import BudgetError
+from PPIRLogic.losses import LOSSES, SSD
+from PPIRLogic.peer.ledger import Receipt
+from PPIRLogic.peer.messages import Request
+from PPIRLogic.policy import most_numbers
+from PPIRLogic.protocols import PROTOCOLS, Protocol
+from PPIRLogic.registration import Parameters, register
+from PPIRLogic.secure.base import Term
+from PPIRLogic.secure.bfv import ANSWER_BYTES
+from PPIRLogic.secure.fhe import FheFixed
+from PPIRLogic.simulate import Site
+from PPIRLogic.transforms import KINDS
+
+GEOMETRY = plain_grid(2)
+PHANTOM = Phantom.make(GEOMETRY)
+REQUEST = Request("fixed", "fhe", "translation", "ssd", (4,))
+EACH = 4  # numbers of an evaluation: two of the gradient, the value, the overlap
+RICH = replace(OPEN, percent_per_level=1e6, bits_percent_per_level=1e9)
+
+
+# ------------------------------------------------------------------------- a protocol that does not wait to be counted
+
+
+class TooEarly(FheFixed):
+    """Answers while it takes the request in."""
+
+    def receive(self, header: Mapping[str, Any], terms: Sequence[Term]) -> bytes:
+        digest = super().receive(header, terms)
+        self.answer()
+        return digest
+
+
+class OneMore(FheFixed):
+    """Answers one number more than the loss declared."""
+
+    def answer(self) -> None:
+        self.link.channel.send("answer", {}, self._opened().astype("<u8").tobytes() + bytes(8))
+
+
+class Twice(FheFixed):
+    """Answers a second time under the same receipt."""
+
+    def answer(self) -> None:
+        super().answer()
+        super().answer()
+
+
+class InTheHeader(FheFixed):
+    """Puts the numbers where nobody counts bytes."""
+
+    def answer(self) -> None:
+        self.link.channel.send("answer", {"numbers": self._opened().tolist()})
+
+
+class ByAnotherName(FheFixed):
+    """Sends the numbers as if they were protected operands."""
+
+    def answer(self) -> None:
+        self.link.channel.send("data", {}, self._opened().astype("<u8").data)
+
+
+def forbidden(side: type[FheFixed], folder: Path, patch: pytest.MonkeyPatch) -> tuple[list[bytes], int]:
+    """The answers that come from a server with this protocol, and the numbers it has on record."""
+    patch.setitem(PROTOCOLS, "fhe", Protocol(PROTOCOLS["fhe"].product, side, side.bits_per_number))
+    mine, theirs = two_sites(folder)
+    got: list[bytes] = []
+    with owner(theirs, shared(PHANTOM.on(GEOMETRY))) as one, call(mine, one.address) as channel:
+        open_level(channel)
+        channel.send("evaluate", {"level": 0, "evaluation": 0, "stage": "value"})
+        try_to_send(channel, "request", {}, bytes(EACH * ANSWER_BYTES))
+        message = channel.receive(SOON)
+        while message.kind not in ("error", "bye"):
+            got.append(bytes(message.payload))
+            message = channel.receive(SOON)
+        assert "internal error" in str(last_words(channel))
+        assert wait_until(lambda: [e["reason"] for e in one.told("session failed")] == ["UncountedError"])
+        return got, account_numbers(one.home)
+
+
+def open_level(channel: Any) -> None:
+    channel.send("open", {**REQUEST.to_dict(), "nonce": bytes(32)})
+    answer(channel, "opened")
+    channel.send("level", {"index": 0, "seed": bytes(32)})
+    for kind in ("level", "key", "data", "data"):
+        answer(channel, kind)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    ("side", "counted", "answered"),
+    [(TooEarly, 0, 0), (OneMore, EACH, 0), (Twice, EACH, EACH), (InTheHeader, EACH, 0), (ByAnotherName, EACH, 0)],
+)
+def test_a_protocol_cannot_send_what_was_not_counted(
+    side: type[FheFixed], counted: int, answered: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got, on_record = forbidden(side, tmp_path, monkeypatch)
+    assert on_record == counted
+    assert sum(len(payload) for payload in got) == 8 * answered <= 8 * counted
+
+
+def test_only_the_ledger_makes_receipts() -> None:
+    with pytest.raises(TypeError, match="when it has counted"):
+        Receipt(object(), 10**6)
+
+
+def test_the_server_itself_sends_nothing_but_these() -> None:
+    """Its own messages carry no numbers; everything a protocol sends passes the outlet."""
+    calls = [
+        node
+        for node in ast.walk(ast.parse(Path(server.__file__).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "send"
+    ]
+    kinds = {c.args[0].value for c in calls if isinstance(c.args[0], ast.Constant)}
+    assert len(kinds) == len(calls) and kinds <= {"info", "opened", "level", "finished", "resumed"}
+
+
+# -------------------------------------------------------------------------------------- a loss that forgets
+
+
+class Forgetful(SSD):
+    """Uses the value Σ I·J, and does not declare it."""
+
+    def terms(self, parameters: int) -> Sequence[Term]:
+        return [t for t in super().terms(parameters) if t.kind != "value"]
+
+
+def test_a_loss_cannot_use_what_it_did_not_declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number it forgot is not there; what it declared is counted."""
+    monkeypatch.setitem(LOSSES, "ssd", Forgetful())
+    mine, theirs = two_sites(tmp_path)
+    moving, p = PHANTOM.on(GEOMETRY, motion_of("translation", GEOMETRY)), Parameters("translation", levels=(4,))
+    with owner(theirs, shared(PHANTOM.on(GEOMETRY))) as one:
+        with pytest.raises(KeyError):
+            register(moving, one.address, home=mine.home, parameters=replace(p, loss="ssd"))
+        assert account_numbers(one.home) == EACH - 1
+
+
+def test_a_request_for_more_than_the_loss_declares_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Party 1 asks for the value, too; party 2 knows nothing of it."""
+    monkeypatch.setitem(LOSSES, "ssd", Forgetful())
+    mine, theirs = two_sites(tmp_path)
+    with owner(theirs, shared(PHANTOM.on(GEOMETRY))) as one, call(mine, one.address) as channel:
+        open_level(channel)
+        channel.send("evaluate", {"level": 0, "evaluation": 0, "stage": "value"})
+        channel.send("request", {}, bytes(EACH * ANSWER_BYTES))
+        assert "length" in str(last_words(channel))
+        assert account_numbers(one.home) == 0
+
+
+def test_the_stage_is_part_of_what_was_asked(tmp_path: Path) -> None:
+    """The same bytes for another stage are another question; for one that the loss does not have, none."""
+    mine, theirs = two_sites(tmp_path)
+    with owner(theirs, shared(PHANTOM.on(GEOMETRY))) as one, call(mine, one.address) as channel:
+        open_level(channel)
+        channel.send("evaluate", {"level": 0, "evaluation": 0, "stage": "gradient"})
+        assert "stage" in str(last_words(channel))
+        assert account_numbers(one.home) == 0
+
+
+# ------------------------------------------------------------------------------------- estimate and count
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Owner, Site]]:
+    mine, theirs = two_sites(tmp_path_factory.mktemp("counting"))
+    image = shared(
+        PHANTOM.on(GEOMETRY), mask=ball(GEOMETRY), budget=RICH, masks=frozenset({"none", "fill", "private"}),
+        protocols=frozenset({"fhe", "fhe_verified"}),
+    )  # fmt: skip
+    with owner(theirs, image) as one:
+        yield one, mine
+
+
+def methods() -> list[tuple[str, str, str]]:
+    """Every loss with every transform, and with a private mask."""
+    masked = [(loss, "affine", "private") for loss in LOSSES]
+    return [(loss, kind, "none") for loss in LOSSES for kind in KINDS] + masked
+
+
+@pytest.mark.parametrize(("loss", "transform", "mask"), methods())
+def test_what_was_estimated_is_what_is_counted(loss: str, transform: str, mask: str, place: tuple[Owner, Site]) -> None:
+    """Exactly, if no level ends early; never more, if one does."""
+    one, site = place
+    moving = PHANTOM.on(GEOMETRY, motion_of("translation", GEOMETRY))
+    levels = (1,) if loss == "mi" else (4, 2)  # a joint histogram needs a pool
+    endless = Parameters(
+        transform=transform, loss=loss, levels=levels, evaluations=3, step_tolerance=1e-12, loss_tolerance=0.0,
+        fixed_mask=mask,
+    )  # fmt: skip
+    early = replace(endless, evaluations=25, step_tolerance=0.5, loss_tolerance=0.2)
+    for p, exact in ((endless, True), (early, False)):
+        before = account_numbers(one.home)
+        result = register(moving, one.address, home=site.home, parameters=p)
+        assert result.complete
+        counted = account_numbers(one.home) - before
+        granted = most_numbers(result.request, GEOMETRY)
+        assert result.numbers == result.peer_numbers == counted <= sum(grant.most for grant in granted)
+        values = [n.evaluations * g.numbers_per_evaluation for n, g in zip(result.levels, granted, strict=True)]
+        if not any(grant.numbers_per_gradient for grant in granted):
+            assert counted == sum(values)
+        else:
+            assert counted > sum(values)
+            assert (counted - sum(values)) % granted[0].numbers_per_gradient == 0
+        if exact:
+            assert [level.evaluations for level in result.levels] == [3] * len(granted)
+
+
+# ------------------------------------------------------------------------------------------ restarts and clocks
+
+
+def test_a_clock_set_back_and_a_restart_give_no_new_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, theirs = two_sites(tmp_path)
+    tight = replace(OPEN, numbers_per_image=3 * EACH)
+    moving = PHANTOM.on(GEOMETRY, motion_of("translation", GEOMETRY))
+    p = Parameters(transform="translation", loss="ssd", levels=(4,), evaluations=3, step_tolerance=1e-12)
+    now: Callable[[], float] = time.time
+    for shift in (0.0, -4e8, 4e8):  # today, years ago, in years to come
+        monkeypatch.setattr(time, "time", lambda s=shift: now() + s)
+        with owner(theirs, shared(PHANTOM.on(GEOMETRY), budget=tight)) as one:
+            if shift == 0.0:
+                assert register(moving, one.address, home=mine.home, parameters=p).numbers == 3 * EACH
+            else:
+                with pytest.raises(BudgetError):
+                    register(moving, one.address, home=mine.home, parameters=p)
+            assert account_numbers(one.home) == 3 * EACH

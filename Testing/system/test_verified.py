@@ -1,0 +1,69 @@
+"""A peer whose answers do not belong together, over real TLS: counted, told nothing but that, blocked, and lifted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from system_support import (
+    SOON,
+    Owner,
+    Phantom,
+    account_numbers,
+    answer,
+    call,
+    here,
+    last_words,
+    motion_of,
+    owner,
+    plain_grid,
+    rows_of,
+    shared,
+    two_sites,
+)
+
+from PPIRLogic.errors import PolicyError, VerificationError
+from PPIRLogic.peer.messages import Request
+from PPIRLogic.registration import Parameters, register
+from PPIRLogic.secure.bfv import ANSWER_BYTES
+from PPIRLogic.simulate import Site
+
+GEOMETRY = plain_grid(2)
+PHANTOM = Phantom.make(GEOMETRY)
+REQUEST = Request("fixed", "fhe_verified", "translation", "ssd", (4,))
+NUMBERS = 4  # of a translation in 2D with ssd: gradient 2, value, overlap
+
+
+def forge(one: Owner, site: Site) -> Exception:
+    """One session that asks with random ciphertexts; what it is told."""
+    with call(site, one.address) as channel:
+        channel.send("open", {**REQUEST.to_dict(), "nonce": bytes(32)})
+        reply = channel.receive(SOON)
+        if reply.kind != "opened":
+            return last_words(channel)
+        channel.send("level", {"index": 0, "seed": bytes(32)})
+        for kind in ("level", "key", *["data"] * 6):  # two operands and the pads, two copies each
+            answer(channel, kind)
+        channel.send("evaluate", {"level": 0, "evaluation": 0, "stage": "value"})
+        channel.send("request", {}, np.ones(2 * NUMBERS * ANSWER_BYTES // 8, "<u8").tobytes())
+        return last_words(channel)
+
+
+def test_three_forged_requests_block_a_peer_until_a_person_lifts_it(tmp_path: Path) -> None:
+    mine, theirs = two_sites(tmp_path)
+    image = shared(PHANTOM.on(GEOMETRY), protocols=frozenset({"fhe_verified"}))
+    for count in range(3):  # the owner restarts in between: failures are durable
+        with owner(theirs, image) as one:
+            told = forge(one, mine)
+            assert isinstance(told, VerificationError) and str(told) == str(VerificationError())
+            assert account_numbers(one.home) == (count + 1) * NUMBERS, "a failed check is counted like any other"
+            failures = [r for r in rows_of(one.home / "ledger" / "failures.jsonl") if r["event"] == "failed"]
+            assert len(failures) == count + 1
+    moving = PHANTOM.on(GEOMETRY, motion_of("translation", GEOMETRY))
+    p = Parameters(transform="translation", loss="ssd", levels=(4,), protocol="fhe_verified")
+    with owner(theirs, image) as one:
+        assert isinstance(forge(one, mine), PolicyError)
+        assert isinstance(forge(one, mine), PolicyError)
+        done = here(theirs.home, "trust", "lift", mine.fingerprint)
+        assert done.returncode == 0 and "3 failed checks" in done.stdout
+        assert register(moving, one.address, home=mine.home, parameters=p).complete
