@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import threading
@@ -72,22 +73,22 @@ class Server:
         self._on_event = on_event
         self._channels: set[Channel] = set()
         self._lock = threading.Lock()
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._ledger_lock.release)
             self.listener = Listener(address, identity, self.trust, on_refused=self._refused)
-        except BaseException:
-            self._ledger_lock.release()
-            raise
-        self.log("listening", address=self.listener.address, images=sorted(self.shared))
+            undo.callback(self.listener.close)
+            self.log("listening", address=self.listener.address, images=sorted(self.shared))
+            undo.pop_all()
 
     def log(self, event: str, **details: Any) -> None:
-        """Append to the audit log and tell the owner."""
-        append_record(self.home / "audit.jsonl", self.tell(event, **details))
-
-    def tell(self, event: str, **details: Any) -> dict[str, Any]:
-        """Tell the owner only: single evaluations are in the ledger already."""
+        """Append to the audit log, then tell the owner: what was told is on record."""
         record = {"time": round(time.time(), 3), "event": event, **details}
+        append_record(self.home / "audit.jsonl", record)
         self._on_event(record)
-        return record
+
+    def tell(self, event: str, **details: Any) -> None:
+        """Tell the owner only: single evaluations are in the ledger already."""
+        self._on_event({"time": round(time.time(), 3), "event": event, **details})
 
     def _refused(self, address: str, reason: str) -> None:
         self.log("refused connection", address=address, reason=reason)
