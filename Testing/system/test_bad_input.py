@@ -43,9 +43,9 @@ from PPIRLogic.errors import (
     BudgetError,
     FixedPointError,
     InputError,
+    OutputError,
     OverlapError,
     PolicyError,
-    OutputError,
     PPIRError,
     VersionError,
 )
