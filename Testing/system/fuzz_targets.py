@@ -25,6 +25,8 @@ from system_support import Phantom, call, grid, motion_of, owner, shared
 from PPIRLogic.dealer import Dealer, Order, _Session
 from PPIRLogic.errors import InputError, PeerError
 from PPIRLogic.images import Geometry
+from PPIRLogic.levels import make_levels
+from PPIRLogic.openings import numbers_by_stage
 from PPIRLogic.peer.channel import Channel, FrameReader, Message, encode_head
 from PPIRLogic.peer.channel.doorkeeper import Doorkeeper
 from PPIRLogic.peer.channel.handshake import make_engine
@@ -34,7 +36,6 @@ from PPIRLogic.peer.identity import load_or_create_identity
 from PPIRLogic.peer.ledger import Budget
 from PPIRLogic.peer.messages import LevelGrant, Request, error_from
 from PPIRLogic.peer.trust import TrustStore
-from PPIRLogic.policy import numbers_per_evaluation
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.registration import Parameters, Peer, register
 from PPIRLogic.server import Server
@@ -253,7 +254,8 @@ class Party2(Target):
         self._dealt = recorded.get((protocol, "dealer to 2"), [])
         self._site, self._peer, self._cases = site, peer, 0
         self._counted = PROTOCOLS[protocol].counted
-        self._each = numbers_per_evaluation(parameters(protocol).request("fixed", GEOMETRY, "", ""), 2)
+        request = parameters(protocol).request("fixed", GEOMETRY, "", "")
+        self._each, _ = numbers_by_stage(request, make_levels(GEOMETRY, request)[0])
         self._server = self._start()
 
     def _start(self) -> Server:
