@@ -15,6 +15,7 @@ masks or shares. Anything else that escapes is a bug.
     │   └── DealerError         the same, of the dealer of the mpc protocol
     ├── ProtocolError       the other side sent something that is not part of the protocol
     ├── RefusedError        the other side understood and said no
+    │   ├── BusyError           it serves as many sessions as it can
     │   ├── PolicyError         its policy does not permit this image, loss, transform or protocol
     │   ├── BudgetError         its disclosure budget does not permit it
     │   └── VersionError        the two sides run versions that do not fit together
@@ -72,6 +73,10 @@ class ProtocolError(PPIRError):
 
 class RefusedError(PPIRError):
     exit_code = 10
+
+
+class BusyError(RefusedError):
+    pass
 
 
 class PolicyError(RefusedError):

@@ -16,7 +16,7 @@ EDGES: tuple[Any, ...] = (
 )  # fmt: skip
 KINDS = (
     "info", "open", "opened", "level", "key", "data", "evaluate", "request", "answer", "finish", "finished", "bye",
-    "error", "join", "joined", "order", "correlation", "hello", "nonsense",
+    "error", "join", "joined", "order", "correlation", "waiting", "resumes", "hello", "nonsense",
 )  # fmt: skip
 
 
