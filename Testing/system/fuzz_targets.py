@@ -260,7 +260,7 @@ class Party2(Target):
 
     def __init__(self, protocol: str, recorded: Conversations, site: Site, peer: str) -> None:
         self.name = f"party 2, {protocol}: sessions of party 1" + (" and the dealer" if protocol == "mpc" else "")
-        self.share = {"clear": 0.03, "fhe": 0.004, "mpc": 0.01}[protocol]
+        self.share = {"clear": 0.03, "fhe": 0.002, "mpc": 0.006}[protocol]
         self._said = more_of(protocol, "1 to 2", recorded)
         self._foreign = [c for (_, way), cs in recorded.items() for c in cs if way in ("1 to 2", "2 to 1")]
         self._dealt = recorded.get((protocol, "dealer to 2"), [])
@@ -309,7 +309,7 @@ class Party1(Target):
 
     def __init__(self, protocol: str, recorded: Conversations, site: Site) -> None:
         self.name = f"party 1, {protocol}: answers of party 2" + (" and the dealer" if protocol == "mpc" else "")
-        self.share = {"clear": 0.004, "fhe": 0.002, "mpc": 0.003}[protocol]
+        self.share = {"clear": 0.004, "fhe": 0.001, "mpc": 0.002}[protocol]
         self._said = more_of(protocol, "2 to 1", recorded)
         self._foreign = [c for (_, way), cs in recorded.items() for c in cs if way in ("1 to 2", "2 to 1")]
         self._dealt = recorded.get((protocol, "dealer to 1"), [])
