@@ -215,9 +215,7 @@ class Server:
         ended = threading.Event()
         try:
             self._replace(session, ended)
-            self._places.take(
-                lambda before: channel.send("waiting", {"before": before}), session.link.check, session.resumed
-            )
+            self._places.take(session.wait, session.link.check, session.resumed)
             try:
                 session.begin()
                 session.run()
@@ -267,6 +265,14 @@ class ServerSession:
         self.first = former if self.resumed else self.name.hex()[:16]
         self.link = Link(channel, self.name, server.threads, self._check, IDLE_TIMEOUT)
         self.protocol = PROTOCOLS[request.protocol]
+        self._waits = False
+
+    def wait(self, before: int) -> None:
+        """Tell both sides that this session waits for a place, and how many are before it."""
+        if not self._waits:
+            self._waits = True
+            self.server.tell("waiting", peer=self.peer, before=before)
+        self.channel.send("waiting", {"before": before})
 
     def begin(self) -> None:
         """Grant the session, now that there is a place."""

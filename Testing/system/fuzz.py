@@ -57,7 +57,8 @@ def run(target: Target, cases: int, seed: int) -> Row:
     row, began, at_first = Row(target.name), time.monotonic(), 0.0
     for number in range(cases):
         name = f"{seed}/{target.name}/{number}"
-        faulthandler.dump_traceback_later(10 * DEADLINE, exit=True)  # a hang inside native code
+        if number % 100 == 0:
+            faulthandler.dump_traceback_later(100 * DEADLINE, exit=True)  # a hang inside native code
         before = time.monotonic()
         try:
             row.outcomes[target.case(random.Random(name))] += 1
