@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 
-.PHONY: demo screenshots test test-312 check bench attacks disclosure clean
+.PHONY: demo screenshots test test-312 check bench attacks disclosure fuzz network faults load clean
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
@@ -44,6 +44,20 @@ attacks: $(VENV)/ready
 # What party 1 can reconstruct from the numbers it is entitled to; goes to Docs/disclosure.md.
 disclosure: $(VENV)/ready
 	$(BIN)/python -m Benchmarks.disclosure --write-docs
+
+# What the short forms among the tests stand for, at length; each writes its table into Docs/robustness.md.
+fuzz: $(VENV)/ready
+	$(BIN)/python Testing/system/fuzz.py --write-docs
+
+network: $(VENV)/ready
+	$(BIN)/python Testing/system/network.py --write-docs
+
+faults: $(VENV)/ready
+	$(BIN)/python Testing/system/kills.py --kills 200 --write-docs
+
+MINUTES ?= 30
+load: $(VENV)/ready
+	$(BIN)/python Testing/system/load.py --minutes $(MINUTES) --write-docs
 
 $(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 is needed and was not found; give it with make PYTHON=/path/to/python"; exit 1; }

@@ -21,6 +21,7 @@ def serve(
     *,
     home: Path | None = None,
     max_sessions: int = 2,
+    queue: int = 8,
     threads: int = 2,
     on_event: Event = lambda event: None,
     cancel: CancelToken | None = None,
@@ -29,15 +30,16 @@ def serve(
     """Serve fixed images until `cancel` is set; blocks.
 
     images: each a `FixedImage` with its owner's `Policy`. address: 'host:port' to listen on (port 0: any free one; the
-    first event, 'listening', has it). fixed_pools: random pools follow from party 1's seed alone, so that runs with
-    different owners compare. home: identity, trust, ledger and audit log (default: the user's).
+    first event, 'listening', has it). max_sessions: at once; queue: how many more may wait for a place. fixed_pools:
+    random pools follow from party 1's seed alone, so that runs with different owners compare. home: identity, trust,
+    ledger and audit log (default: the user's).
     Errors: InputError, IdentityError, TrustError, PeerError (port in use), OutputError (ledger not writable).
     """
     place = home if home is not None else default_home()
     identity = load_or_create_identity(place)
     server = Server(
-        address, identity, place, list(images), max_sessions=max_sessions, threads=threads, on_event=on_event,
-        fixed_pools=fixed_pools,
+        address, identity, place, list(images), max_sessions=max_sessions, queue=queue, threads=threads,
+        on_event=on_event, fixed_pools=fixed_pools,
     )  # fmt: skip
     _run_until(server, cancel or CancelToken())
 

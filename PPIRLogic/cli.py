@@ -25,7 +25,7 @@ from PPIRLogic.peer.failures import Failures
 from PPIRLogic.peer.identity import default_home, load_or_create_identity, normalise_fingerprint, renew_identity
 from PPIRLogic.peer.ledger import UNLIMITED, Accounts, Budget
 from PPIRLogic.peer.trust import TrustStore
-from PPIRLogic.registration import CancelToken, Parameters, Peer
+from PPIRLogic.registration import RECONNECT, CancelToken, Parameters, Peer
 from PPIRLogic.sampling import METHODS
 from PPIRLogic.transforms import KINDS, TRANSFORM_FILES
 from PPIRLogic.version import SOFTWARE
@@ -105,6 +105,7 @@ def _serve(commands: Any) -> None:
     p.add_argument("--ask", action="store_true", help="ask on the terminal before each session")
     p.add_argument("--fixed-pools", action="store_true", help=argparse.SUPPRESS)  # simulations must compare
     p.add_argument("--max-sessions", type=int, default=2, help="sessions at once (2)")
+    p.add_argument("--queue", type=int, default=8, help="peers that may wait for a session to end (8)")
     _service_options(p)
 
 
@@ -142,6 +143,10 @@ def _register(commands: Any) -> None:
     p.add_argument("--mask", type=Path, help="mask of the moving image")
     p.add_argument("--dealer", default="", help="HOST:PORT of the dealer, for mpc")
     p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
+    p.add_argument(
+        "--reconnect", type=float, default=RECONNECT,
+        help=f"seconds to try to reach a lost peer again and go on ({RECONNECT:g}; 0: never)",
+    )  # fmt: skip
     p.add_argument("--show-fixed", type=Path, help=argparse.SUPPRESS)  # the demonstration's pictures show both images
     _registration_options(p)
 
@@ -261,15 +266,15 @@ def _run_trust(a: Arguments) -> None:
 def _run_serve(a: Arguments) -> None:
     from PPIRLogic.api import serve
 
-    if a.threads < 1 or a.max_sessions < 1:
-        raise InputError("--threads and --max-sessions must be at least 1.")
+    if a.threads < 1 or a.max_sessions < 1 or a.queue < 0:
+        raise InputError("--threads and --max-sessions must be at least 1, --queue at least 0.")
     if a.ask and a.with_parent:
         raise InputError("--ask reads answers from standard input; it does not go with --with-parent.")
     shared = _shared_images(a)
     if not TrustStore(_home(a)).peers() and not TrustStore(_home(a)).authorities():
         _note(a, "No peer is trusted yet, so nobody can connect: ppir trust add FINGERPRINT --name 'Hospital A'.")
     cancel = _service_cancel(a)
-    serve(shared, a.listen, home=_home(a), max_sessions=a.max_sessions, threads=a.threads,
+    serve(shared, a.listen, home=_home(a), max_sessions=a.max_sessions, queue=a.queue, threads=a.threads,
           on_event=lambda e: _show_event(a, e), cancel=cancel, fixed_pools=a.fixed_pools)  # fmt: skip
 
 
@@ -453,13 +458,22 @@ def _run_register(a: Arguments) -> None:
     mask = read_mask(a.mask, moving) if a.mask else None
     fingerprint = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
     peer = Peer(a.peer, a.image, a.dealer, fingerprint)
+    if not 0 <= a.reconnect < float("inf"):
+        raise InputError("--reconnect must be a number of seconds of at least 0.")
     parameters = _parameters(a, False)
     with _interruptible() as token:
         if a.with_parent:
             _watch_parent(a.scratch)
         with RunDisplay(a.json) as display:
             result = register(
-                moving, peer, mask=mask, parameters=parameters, home=_home(a), progress=display, cancel=token
+                moving,
+                peer,
+                mask=mask,
+                parameters=parameters,
+                home=_home(a),
+                progress=display,
+                cancel=token,
+                reconnect=a.reconnect,
             )
         write_results(a, result, moving, fixed)
 

@@ -32,6 +32,7 @@ MAX_COLUMNS = 256
 MAX_OUTPUTS = 64
 JOIN_TIMEOUT = 60.0
 IDLE_TIMEOUT = 3600.0
+ORDER_TIMEOUT = 300.0  # seconds for one order; nobody waits longer for its answer
 Event = Callable[[dict[str, Any]], None]
 
 
@@ -90,6 +91,9 @@ class Dealer:
         except PPIRError as error:
             self._tell("session ended", session=session_id.hex()[:16], reason=f"{type(error).__name__}: {error}")
             send_error(channel, error)
+        except Exception as error:  # a bug must not take other sessions down, nor tell the peer more than that
+            self._tell("session failed", session=session_id.hex()[:16], reason=type(error).__name__)
+            send_error(channel, DealerError("The dealer failed on an internal error; its log has the time of it."))
         finally:
             self._leave(session_id)
             channel.close()
@@ -135,6 +139,17 @@ class Dealer:
         if self._stopping.is_set():
             raise DealerError("The dealer was stopped.")
 
+    def _while_wanted(self, channel: Channel) -> Callable[[], None]:
+        """A check that ends the work on an order nobody waits for any more."""
+        deadline = time.monotonic() + ORDER_TIMEOUT
+
+        def check() -> None:
+            self._check()
+            if channel.interrupted or time.monotonic() > deadline:
+                raise DealerError("The party that gave an order is gone, or the order is too large.")
+
+        return check
+
     def _deal(self, channel: Channel, session: _Session) -> None:
         """Answer party 1's orders with correlations to party 2; every (level, evaluation) once."""
         used: set[tuple[int, int]] = set()
@@ -146,7 +161,7 @@ class Dealer:
             if (order.level, order.evaluation) in used:
                 raise ProtocolError("This evaluation's randomness was dealt already; it is never dealt twice.")
             used.add((order.level, order.evaluation))
-            correlation = order.correlation(*session.keys, self._check)
+            correlation = order.correlation(*session.keys, self._while_wanted(channel))
             where = {"level": order.level, "evaluation": order.evaluation}
             session.channels[2].send("correlation", where, correlation.astype("<i8").data)
 

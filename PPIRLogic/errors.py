@@ -16,6 +16,7 @@ masks or shares. Anything else that escapes is a bug.
     ├── ProtocolError       the other side sent something that is not part of the protocol
     │   └── VerificationError   party 1's answers to fhe_verified did not belong together; says no more than that
     ├── RefusedError        the other side understood and said no
+    │   ├── BusyError           it serves as many sessions as it can
     │   ├── PolicyError         its policy does not permit this image, loss, transform or protocol
     │   ├── BudgetError         its disclosure budget does not permit it
     │   └── VersionError        the two sides run versions that do not fit together
@@ -82,6 +83,10 @@ class VerificationError(ProtocolError):
 
 class RefusedError(PPIRError):
     exit_code = 10
+
+
+class BusyError(RefusedError):
+    pass
 
 
 class PolicyError(RefusedError):

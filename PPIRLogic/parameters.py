@@ -144,7 +144,7 @@ class CancelToken:
 class Progress:
     """What a progress callback gets. Times in seconds, bytes on the wire, numbers opened so far."""
 
-    stage: str  # connecting | opened | level | evaluation | finished
+    stage: str  # connecting | waiting | opened | level | evaluation | reconnecting | finished
     level: int = 0
     levels: int = 0
     factor: int = 0
@@ -198,6 +198,7 @@ class RegistrationResult:
     complete: bool
     stop_reason: str
     error: PPIRError | None = None
+    reconnections: int = 0
     peer: dict[str, str] = field(default_factory=dict)
 
     def warp(self, moving: Volume) -> Volume:

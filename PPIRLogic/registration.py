@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from PPIRLogic.errors import InputError, PolicyError, PPIRError, ProtocolError
 from PPIRLogic.images import Geometry, Volume, fill_outside, normalise, robust_range
+from PPIRLogic.lasting import LastingSession
 from PPIRLogic.levels import Level
 from PPIRLogic.parameters import CancelToken, LevelRecord, Parameters, Progress, RegistrationResult
 from PPIRLogic.peer.identity import default_home, load_or_create_identity
@@ -32,6 +33,8 @@ from PPIRLogic.version import SOFTWARE
 from PPIRLogic.warp import MovingImage
 
 __all__ = ["CancelToken", "LevelRecord", "Parameters", "Peer", "Progress", "RegistrationResult", "register"]
+
+RECONNECT = 120.0  # seconds
 
 
 class Registration:
@@ -91,7 +94,7 @@ class Registration:
 
     def report_progress(self, session: ClientSession | None, stage: str, **details: Any) -> None:
         numbers = session.ledger.numbers if session else 0
-        sent, received = (session.channel.bytes_sent, session.channel.bytes_received) if session else (0, 0)
+        sent, received, _, _ = session.traffic() if session else (0, 0, 0, 0)
         seconds = time.perf_counter() - self.start
         self.progress(
             Progress(stage, seconds=seconds, bytes_sent=sent, bytes_received=received, numbers=numbers, **details)
@@ -125,14 +128,17 @@ def register(
     home: Path | None = None,
     progress: Callable[[Progress], None] = lambda p: None,
     cancel: CancelToken | None = None,
+    reconnect: float = RECONNECT,
 ) -> RegistrationResult:
     """Align `moving` with a fixed image that a peer serves. Returns when the run is over.
 
     moving: 2D or 3D volume of this site. mask: bool, same array shape (z, y, x). home: where this site's identity,
-    trust and ledger live (default: the user's). progress is called from this thread. The result maps fixed to moving
-    points (LPS, mm). If the run ends early after its first evaluation (peer lost, budget spent, cancelled), the best
-    transform so far is returned with `complete` False and the error in `error`; before that, the error is raised:
-    InputError, OverlapError, TrustError, PeerError, PolicyError, BudgetError, VersionError, FixedPointError, Cancelled.
+    trust and ledger live (default: the user's). progress is called from this thread. reconnect: seconds to try to reach
+    a peer or dealer again that was lost during the run, which then goes on where it was (0: never). The result maps
+    fixed to moving points (LPS, mm). If the run ends early after its first evaluation (peer lost, budget spent,
+    cancelled), the best transform so far is returned with `complete` False and the error in `error`; before that, the
+    error is raised: InputError, OverlapError, TrustError, PeerError, PolicyError, BudgetError, BusyError, VersionError,
+    FixedPointError, Cancelled.
     """
     place = home if home is not None else default_home()
     peer = Peer(peer) if isinstance(peer, str) else peer
@@ -143,7 +149,13 @@ def register(
     path = place / "ledger" / "sessions" / f"{stamp}_party1_{new_key().hex()[:8]}.jsonl"
     ledger = SessionLedger(path, {"peer": peer.address})
     run.report_progress(None, "connecting", detail=peer.address)
-    with ClientSession(peer.address, identity, trust, token.check, p.threads, ledger) as session:
+
+    def tell(stage: str, detail: str) -> None:
+        run.report_progress(session, stage, detail=detail)
+
+    with LastingSession(
+        peer.address, identity, trust, token.check, p.threads, ledger, tell, patience=reconnect
+    ) as session:
         try:
             offer = _choose_offer(session.offers(), peer)
             first = run.first_transform(offer.geometry)
@@ -181,10 +193,10 @@ def _choose_offer(offers: list[Offer], peer: Peer) -> Offer:
 
 
 def _result(
-    run: Registration, session: ClientSession, peer_numbers: int | None, error: PPIRError | None
+    run: Registration, session: LastingSession, peer_numbers: int | None, error: PPIRError | None
 ) -> RegistrationResult:
     assert run.best is not None and run.first is not None
-    dealer_sent, dealer_received = session.dealer_bytes()
+    sent, received, dealer_sent, dealer_received = session.traffic()
     result = RegistrationResult(
         transform=run.best.to_sitk(),
         linear=run.best,
@@ -196,8 +208,8 @@ def _result(
         request=session.request,
         normalisation=asdict(run.normalisation),
         seconds=time.perf_counter() - run.start,
-        bytes_sent=session.channel.bytes_sent,
-        bytes_received=session.channel.bytes_received,
+        bytes_sent=sent,
+        bytes_received=received,
         dealer_bytes_sent=dealer_sent,
         dealer_bytes_received=dealer_received,
         numbers=session.ledger.numbers,
@@ -205,6 +217,7 @@ def _result(
         complete=error is None,
         stop_reason="finished" if error is None else type(error).__name__,
         error=error,
+        reconnections=session.reconnections,
         peer={
             "address": session.channel.address,
             "fingerprint": session.channel.peer_fingerprint,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import threading
@@ -15,6 +16,7 @@ import numpy as np
 
 from PPIRLogic.dealer import join_dealer
 from PPIRLogic.errors import (
+    BusyError,
     OutputError,
     PeerError,
     PolicyError,
@@ -39,9 +41,11 @@ from PPIRLogic.peer.ledger import (
     SessionLedger,
     append_record,
     geometry_entry,
+    recorded_numbers,
 )
 from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from, send_error
 from PPIRLogic.peer.trust import TrustStore
+from PPIRLogic.places import Places
 from PPIRLogic.policy import Policy, check_budget, grants
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.sampling import expand_blocks, unit_size
@@ -49,9 +53,12 @@ from PPIRLogic.secure.base import Link, Term
 from PPIRLogic.secure.outlet import Outlet
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.session import NONCE_BYTES, POOL_SEED_BYTES, entries_of, level_info, session_name
+from PPIRLogic.unfinished import Unfinished
 from PPIRLogic.version import SOFTWARE
 
 IDLE_TIMEOUT = 600.0
+REQUEST_TIMEOUT = 3600.0  # for all parts of one request
+TAKE_OVER = 20.0  # seconds for a former connection of the same session to end
 Event = Callable[[dict[str, Any]], None]
 
 
@@ -76,6 +83,7 @@ class Server:
         shared: list[Shared],
         *,
         max_sessions: int = 2,
+        queue: int = 8,
         threads: int = 2,
         on_event: Event = lambda event: None,
         fixed_pools: bool = False,
@@ -88,27 +96,29 @@ class Server:
         self.failures = Failures(home)
         self.threads = threads
         self._site_key = _site_key(home)
-        self._sessions = threading.BoundedSemaphore(max_sessions)
+        self._places = Places(max_sessions, queue)
+        self.unfinished = Unfinished(home / "ledger" / "unfinished")
+        self._running: dict[str, tuple[Channel, threading.Event]] = {}  # by the first session's name
         self._stopping = threading.Event()
         self._on_event = on_event
         self._channels: set[Channel] = set()
         self._lock = threading.Lock()
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._ledger_lock.release)
             self.listener = Listener(address, identity, self.trust, on_refused=self._refused)
-        except BaseException:
-            self._ledger_lock.release()
-            raise
-        self.log("listening", address=self.listener.address, images=sorted(self.shared))
+            undo.callback(self.listener.close)
+            self.log("listening", address=self.listener.address, images=sorted(self.shared))
+            undo.pop_all()
 
     def log(self, event: str, **details: Any) -> None:
-        """Append to the audit log and tell the owner."""
-        append_record(self.home / "audit.jsonl", self.tell(event, **details))
-
-    def tell(self, event: str, **details: Any) -> dict[str, Any]:
-        """Tell the owner only: single evaluations are in the ledger already."""
+        """Append to the audit log, then tell the owner: what was told is on record."""
         record = {"time": round(time.time(), 3), "event": event, **details}
+        append_record(self.home / "audit.jsonl", record)
         self._on_event(record)
-        return record
+
+    def tell(self, event: str, **details: Any) -> None:
+        """Tell the owner only: single evaluations are in the ledger already."""
+        self._on_event({"time": round(time.time(), 3), "event": event, **details})
 
     def _refused(self, address: str, reason: str) -> None:
         self.log("refused connection", address=address, reason=reason)
@@ -204,17 +214,34 @@ class Server:
         return offers
 
     def _session(self, channel: Channel, message: Message) -> None:
-        request = Request.from_dict(message.data)
-        if not self._sessions.acquire(blocking=False):
-            raise RefusedError("This peer serves as many sessions as it can; try again when one has ended.")
+        request, f = Request.from_dict(message.data), Fields(message.data, "open")
+        resumes = f.raw("resumes", NONCE_BYTES) if "resumes" in message.data else b""
+        session = ServerSession(self, channel, request, f.raw("nonce", NONCE_BYTES), resumes)
+        ended = threading.Event()
         try:
-            session = ServerSession(self, channel, request, Fields(message.data, "open").raw("nonce", NONCE_BYTES))
+            self._replace(session, ended)
+            self._places.take(session.wait, session.link.check, session.resumed)
             try:
+                session.begin()
                 session.run()
             finally:
                 session.close()
+                self._places.give_back()
         finally:
-            self._sessions.release()
+            ended.set()
+            with self._lock:
+                if self._running.get(session.first, (None, ended))[1] is ended:
+                    self._running.pop(session.first, None)
+
+    def _replace(self, session: ServerSession, ended: threading.Event) -> None:
+        """Note what runs; the former connection of a session that goes on is ended first, with all that it counts."""
+        with self._lock:
+            former = self._running.get(session.first)
+            self._running[session.first] = (session.channel, ended)
+        if former is not None:
+            former[0].close()
+            if not former[1].wait(TAKE_OVER):
+                raise BusyError("The former connection of this session is still at work; try again soon.")
 
 
 class ServerSession:
@@ -223,7 +250,8 @@ class ServerSession:
     the protocol gets no channel but an `Outlet`, which lets an answer pass against the ledger's receipt alone.
     """
 
-    def __init__(self, server: Server, channel: Channel, request: Request, nonce: bytes) -> None:
+    def __init__(self, server: Server, channel: Channel, request: Request, nonce: bytes, resumes: bytes) -> None:
+        """Check what can be checked before there is a place. `resumes`: the first of the sessions it goes on for."""
         self.server, self.channel, self.request = server, channel, request
         if request.image not in server.shared:
             offered = ", ".join(sorted(server.shared)) or "none"
@@ -233,18 +261,38 @@ class ServerSession:
         server.failures.check(self.peer)
         self.shared.policy.check(request, self.peer, self.shared.image.mask is not None)
         self._check_dealer()
-        own = new_key()
-        self.name = session_name(request, nonce, own)
+        self.nonce = new_key()
+        self.name = session_name(request, nonce, self.nonce)
+        self.image_id = server.image_id(request.image)
+        former = resumes.hex()[:16]
+        self.resumed = bool(former)
+        if former and not server.unfinished.permits(former, self.peer, self.image_id, request):
+            raise RefusedError(
+                "There is no unfinished session of that name here for this peer, image and request: the image was"
+                " changed, or the record of the session is gone. Start a new run."
+            )
+        self.first = former if self.resumed else self.name.hex()[:16]
         self.outlet = Outlet(channel)
         self.link = Link(cast(Channel, self.outlet), self.name, server.threads, self._check, IDLE_TIMEOUT)
         self.protocol = PROTOCOLS[request.protocol]
+        self._waits = False
+
+    def wait(self, before: int) -> None:
+        """Tell both sides that this session waits for a place, and how many are before it."""
+        if not self._waits:
+            self._waits = True
+            self.server.tell("waiting", peer=self.peer, before=before)
+        self.channel.send("waiting", {"before": before})
+
+    def begin(self) -> None:
+        """Grant the session, now that there is a place."""
+        server, request = self.server, self.request
         self.pool_seed = server.pool_seed(request.image)
         self.levels = make_levels(self.geometry, request, self.pool_seed)
         self.touchable = [self.shared.image.touchable(level, request.fixed_mask) for level in self.levels]
-        image = server.image_id(request.image)
-        self.account = server.accounts.account(self.peer, image, self.shared.policy.budget, request.image)
+        self.account = server.accounts.account(self.peer, self.image_id, self.shared.policy.budget, request.image)
         self.grants = grants(request, self.levels, self.touchable, self.account, self.protocol.bits)
-        self._grant(own)
+        self._grant()
 
     @property
     def geometry(self) -> Any:
@@ -262,32 +310,51 @@ class ServerSession:
         if known and self.request.dealer and known != self.request.dealer:
             raise PolicyError(f"The two sides name different dealers: here {known}, there {self.request.dealer}.")
 
-    def _grant(self, own: bytes) -> None:
-        """Refuse what cannot fit, ask the person if there is one to ask, then say what is granted."""
-        if self.protocol.counted:
-            check_budget(self.grants, self.account)
-        ask = self.shared.policy.ask
-        if ask is not None and not ask(self.channel.peer_name, self.request, self.grants):
-            raise RefusedError("The owner of the fixed image declined this session.")
-        where = (
-            self.server.home / "ledger" / "sessions" / f"{time.strftime('%Y%m%d-%H%M%S')}_{self.name.hex()[:16]}.jsonl"
-        )
-        header = {"session": self.name.hex(), "peer": self.peer, **self.request.to_dict()}
-        self.ledger = SessionLedger(where, header)
-        self.ledger.record(geometry_entry(self.geometry.dimension))
-        self.opened = 0
-        self.server.log("session", session=self.name.hex()[:16], peer=self.peer, **self.request.to_dict())
+    def _grant(self) -> None:
+        """Refuse what cannot fit, ask the person if there is one to ask, then say what is granted.
+
+        A session that goes on for one whose connection was lost was granted already; every evaluation is still held
+        to what is left, and to the first session's count.
+        """
+        own, first = self.name.hex()[:16], self.first
+        if not self.resumed:
+            if self.protocol.counted:
+                check_budget(self.grants, self.account)
+            ask = self.shared.policy.ask
+            if ask is not None and not ask(self.channel.peer_name, self.request, self.grants):
+                raise RefusedError("The owner of the fixed image declined this session.")
+            self.server.unfinished.begin(first, self.peer, self.image_id, self.request)
+        self.opened = self.account.opened_by(first)
+        self._open_ledger(self.server.home / "ledger" / "sessions")
+        more = {"resumes": first} if self.resumed else {}
+        event = "session resumed" if self.resumed else "session"
+        self.server.log(event, session=own, peer=self.peer, **more, **self.request.to_dict())
         self.channel.send(
             "opened",
             {
-                "nonce": own,
+                "nonce": self.nonce,
                 "pool_seed": self.pool_seed,
+                "numbers": self.ledger.numbers,
                 "geometry": self.geometry.to_dict(),
                 "has_mask": self.shared.image.mask is not None,
                 "levels": [g.to_dict() for g in self.grants],
                 "software": SOFTWARE,
             },
         )
+
+    def _open_ledger(self, folder: Path) -> None:
+        """A file per connection; one that goes on says for which session, and counts on from its files."""
+        stamp, own = time.strftime("%Y%m%d-%H%M%S"), self.name.hex()[:16]
+        header = {"session": self.name.hex(), "peer": self.peer, **self.request.to_dict()}
+        if not self.resumed:
+            self.ledger = SessionLedger(folder / f"{stamp}_{own}.jsonl", header)
+        else:
+            former, evaluated = recorded_numbers(sorted(folder.glob(f"*_{self.first}*.jsonl")))
+            path = folder / f"{stamp}_{self.first}_{own}.jsonl"
+            self.ledger = SessionLedger(path, {**header, "resumes": self.first}, former)
+            if self.protocol.counted and self.opened > evaluated:  # ended between the account and its own ledger
+                self.ledger.record(Entry("lost", "party 1", self.opened - evaluated, self.protocol.bits, 0))
+        self.ledger.record(geometry_entry(self.geometry.dimension))
 
     def run(self) -> None:
         if self.protocol.dealer:
@@ -309,6 +376,7 @@ class ServerSession:
                 self._evaluate(message, level)
             elif message.kind == "finish":
                 self.server.log("session finished", session=self.name.hex()[:16], numbers=self.ledger.numbers)
+                self.server.unfinished.end(self.first)
                 self.channel.send("finished", {"numbers": self.ledger.numbers})
                 return
             elif message.kind in ("bye", "error"):
@@ -363,7 +431,9 @@ class ServerSession:
         terms = self.openings.get(stage)
         if terms is None:
             raise ProtocolError("An evaluation of a stage that this loss does not have.")
+        self.link.until = time.monotonic() + REQUEST_TIMEOUT
         digest = self.side.receive(message.data, terms)
+        self.link.until = None
         place = bytes([level.index]) + number.to_bytes(4, "big") + stage.encode()
         name = hashlib.sha256(self.name + place + digest).hexdigest()
         receipt = self._count(terms, level, number, name) if self.protocol.counted else self.ledger.nothing_more()
@@ -378,7 +448,7 @@ class ServerSession:
     def _count(self, terms: Sequence[Term], level: Level, number: int, name: str) -> Receipt:
         """Put the numbers of a request on record, here and in the account that outlives the session."""
         entries = entries_of(terms, self.protocol.bits, level.factor, number, name)
-        receipt = self.account.spend(entries, self.name.hex()[:16], self.touchable[level.index], self.opened)
+        receipt = self.account.spend(entries, self.first, self.touchable[level.index], self.opened)
         if receipt:
             self.opened += receipt.numbers
             for entry in entries:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 import numpy as np
@@ -19,16 +19,18 @@ from PPIRLogic.losses import Loss
 from PPIRLogic.peer.channel import Channel, connect
 from PPIRLogic.peer.identity import Identity
 from PPIRLogic.peer.ledger import VOXEL_BITS, Entry, SessionLedger, geometry_entry
-from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from
+from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from, wait_for_message
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.sampling import expand_blocks, unit_size
-from PPIRLogic.secure.base import CHUNK, ColumnSource, LevelInfo, Link, Term
+from PPIRLogic.secure.base import CHUNK, ColumnSource, LevelInfo, Link, Term, raise_if_error
 from PPIRLogic.secure.prg import new_key
 
 NONCE_BYTES = 32
 POOL_SEED_BYTES = 16
 ANSWER_TIMEOUT = 300.0
+CALL_TIMEOUT = 10.0
+_Self = TypeVar("_Self", bound="ClientSession")
 
 
 def session_name(request: Request, first: bytes, second: bytes) -> bytes:
@@ -93,16 +95,21 @@ class ClientSession:
         check: Callable[[], None],
         threads: int,
         ledger: SessionLedger,
+        tell: Callable[[str, str], None] = lambda stage, detail: None,
     ) -> None:
-        self.channel: Channel = connect(address, identity, trust)
+        """`tell` hears of waiting: a stage of the progress and what a person should read."""
         self.ledger = ledger
-        self._identity, self._trust, self._threads = identity, trust, threads
-        self._user_check = check
+        self._address, self._identity, self._trust, self._threads = address, identity, trust, threads
+        self._user_check, self._tell = check, tell
         self._evaluation = 0
+        self._connect(CALL_TIMEOUT)
+
+    def _connect(self, timeout: float) -> None:
+        self.channel: Channel = connect(self._address, self._identity, self._trust, timeout=timeout)
         self._dealer: Channel | None = None
         self.link = self._link(b"")
 
-    def __enter__(self) -> ClientSession:
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -126,9 +133,10 @@ class ClientSession:
             return error_from(self.channel.farewell)
         return problem
 
-    def dealer_bytes(self) -> tuple[int, int]:
-        """Bytes sent to and received from the dealer."""
-        return (self._dealer.bytes_sent, self._dealer.bytes_received) if self._dealer is not None else (0, 0)
+    def traffic(self) -> tuple[int, int, int, int]:
+        """Bytes sent to and received from the peer, sent to and received from the dealer."""
+        dealer = (self._dealer.bytes_sent, self._dealer.bytes_received) if self._dealer is not None else (0, 0)
+        return (self.channel.bytes_sent, self.channel.bytes_received, *dealer)
 
     def offers(self) -> list[Offer]:
         """The images this peer offers to this site."""
@@ -139,17 +147,25 @@ class ClientSession:
     def _link(self, session: bytes) -> Link:
         return Link(self.channel, session, self._threads, self._check, ANSWER_TIMEOUT)
 
-    def open(self, request: Request, dealer: str = "") -> None:
-        """Agree on the request. Sets geometry, levels, grants; PolicyError, BudgetError, VersionError if refused."""
+    def open(self, request: Request, dealer: str = "", resumes: bytes = b"") -> None:
+        """Agree on the request, after waiting in the peer's queue if it has one.
+
+        `resumes`: `first_name` of the session whose connection was lost. Sets geometry, levels, grants, `first_name`
+        and `counted_there` (numbers on the peer's record); PolicyError, BudgetError, BusyError, VersionError if
+        refused.
+        """
         if PROTOCOLS[request.protocol].dealer and not dealer:
             raise PolicyError(
                 "The mpc protocol needs a dealer, a third process that neither hospital runs: give its address"
                 " (--dealer HOST:PORT), or use the protocol fhe, which needs none."
             )
         nonce = new_key()
-        self.channel.send("open", {**request.to_dict(), "nonce": nonce})
-        reply = Fields(self._link(b"").receive("opened").data, "opened")
+        wanted = {**request.to_dict(), "nonce": nonce}
+        self.channel.send("open", {**wanted, "resumes": resumes} if resumes else wanted)
+        reply = self._receive_opened()
         name = session_name(request, nonce, reply.raw("nonce", NONCE_BYTES))
+        self.first_name = resumes or name
+        self.counted_there = reply.integer("numbers", 0, 2**62)
         self.request, self.link = request, self._link(name)
         self.geometry = _geometry(reply.map("geometry"))
         self.ledger.record(geometry_entry(self.geometry.dimension))
@@ -167,6 +183,18 @@ class ClientSession:
             )
             self.link.dealer = self._dealer
         self._product = PROTOCOLS[request.protocol].product(self.link)
+
+    def _receive_opened(self) -> Fields:
+        """The answer to 'open', after the news of the place in the queue."""
+        while True:
+            message = wait_for_message(self.channel, ANSWER_TIMEOUT, self._check)
+            if message.kind == "opened":
+                return Fields(message.data, "opened")
+            raise_if_error(message)
+            if message.kind != "waiting":
+                raise ProtocolError(f"Expected 'opened' or 'waiting' from the peer, got '{message.kind}'.")
+            before = Fields(message.data, "waiting").integer("before", 0, 10_000)
+            self._tell("waiting", f"the peer is busy: waiting, {before} before you")
 
     def open_level(
         self, level: Level, loss: Loss, blocks: NDArray[np.int64] | None

@@ -42,7 +42,7 @@ class RunDisplay:
             values = {k: (None if isinstance(v, float) and math.isnan(v) else v) for k, v in step.__dict__.items()}
             print(json.dumps({"event": "progress", **values}), flush=True)
             return
-        if step.stage == "opened":
+        if step.stage in ("opened", "waiting", "reconnecting"):
             self._console.print(step.detail, highlight=False)
         if step.stage == "level":
             self._bars.update(
@@ -88,6 +88,7 @@ def _summary(a: argparse.Namespace, result: RegistrationResult) -> None:
         "bytes_sent": result.bytes_sent,
         "bytes_received": result.bytes_received,
         "numbers": result.numbers,
+        "reconnections": result.reconnections,
         "value": result.levels[-1].values[-1] if result.levels and result.levels[-1].values else None,
         "transform": str(a.output),
         "warped": str(a.warped) if a.warped else None,
@@ -99,7 +100,9 @@ def _summary(a: argparse.Namespace, result: RegistrationResult) -> None:
     state = "done" if result.complete else "ended early; the best transform so far was kept"
     print(
         f"{state}: {result.seconds:.1f} s, {human_bytes(result.bytes_sent)} sent, {human_bytes(result.bytes_received)}"
-        f" received, {result.numbers} numbers of the fixed image disclosed\ntransform  {a.output}"
+        f" received, {result.numbers} numbers of the fixed image disclosed"
+        + (f", reconnected {result.reconnections} times" if result.reconnections else "")
+        + f"\ntransform  {a.output}"
         + (f"\nwarped     {a.warped}" if a.warped else "")
         + (f"\nreport     {a.report.with_suffix('.html')}" if a.report else "")
     )

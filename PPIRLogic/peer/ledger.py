@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -149,8 +150,9 @@ class SessionLedger:
     For reading; what bounds a peer is its `ImageAccount`, which is synced before every answer.
     """
 
-    def __init__(self, path: Path | None, header: dict[str, Any]) -> None:
-        self._path = path
+    def __init__(self, path: Path | None, header: dict[str, Any], former: int = 0) -> None:
+        """`former`: numbers on record in the files of the connections before, if this one goes on for a lost one."""
+        self._path, self._former = path, former
         self.entries: list[Entry] = []
         if path is not None:
             append_record(path, {"time": time.time(), **header})
@@ -168,7 +170,7 @@ class SessionLedger:
     @property
     def numbers(self) -> int:
         """All numbers on record that depend on what an image holds; its geometry is listed but not summed."""
-        return sum(e.numbers for e in self.entries if e.kind != "geometry")
+        return self._former + sum(e.numbers for e in self.entries if e.kind != "geometry")
 
     def summary(self) -> list[dict[str, Any]]:
         """Totals by (kind, to, level): numbers and bits."""
@@ -181,6 +183,13 @@ class SessionLedger:
             {"kind": kind, "to": to, "level": level, "numbers": numbers[kind, to, level], "bits": bits[kind, to, level]}
             for kind, to, level in numbers
         ]
+
+
+def recorded_numbers(files: Iterable[Path]) -> tuple[int, int]:
+    """Numbers in these session ledgers but for the geometry: all of them, and those of evaluations."""
+    rows = [record for path in files for _, record in read_records(path)[1:] if record.get("kind") != "geometry"]
+    numbers = [(int(r.get("numbers", 0)), int(r.get("evaluation", -1)) >= 0) for r in rows]
+    return sum(n for n, _ in numbers), sum(n for n, evaluated in numbers if evaluated)
 
 
 class ImageAccount:
@@ -197,17 +206,19 @@ class ImageAccount:
         self._bits: Counter[int] = Counter()
         self._histograms: Counter[int] = Counter()
         self._seen: set[str] = set()
+        self._sessions: Counter[str] = Counter()
         for number, record in read_records(path):
             try:
                 level, numbers, bits = (int(record[k]) for k in ("level", "numbers", "bits"))
                 histograms = int(record.get("histograms", 0))
                 if min(level, numbers, bits, histograms) < 0:
                     raise ValueError
-                self._take(level, numbers, bits, histograms, str(record["request"]))
+                self._take(level, numbers, bits, histograms, str(record["request"]), str(record.get("session", "")))
             except (KeyError, TypeError, ValueError, OverflowError):
                 raise _damaged(path, number) from None
 
-    def _take(self, level: int, numbers: int, bits: int, histograms: int, request: str) -> None:
+    def _take(self, level: int, numbers: int, bits: int, histograms: int, request: str, session: str) -> None:
+        self._sessions[session] += numbers
         self._levels[level] += numbers
         self._bits[level] += bits
         self._histograms[level] += histograms
@@ -217,6 +228,10 @@ class ImageAccount:
     @property
     def total(self) -> int:
         return sum(self._levels.values())
+
+    def opened_by(self, session: str) -> int:
+        """Numbers opened so far by this session, over all of its connections."""
+        return self._sessions[session]
 
     def opened(self, level: int) -> int:
         """Numbers opened so far at the level with this shrink factor."""
@@ -270,7 +285,7 @@ class ImageAccount:
             if histograms:
                 record["histograms"] = histograms
             append_record(self._path, record)
-            self._take(first.level, numbers, bits, histograms, first.request)
+            self._take(first.level, numbers, bits, histograms, first.request, session)
             return Receipt(_MINT, numbers)
 
 

@@ -78,6 +78,7 @@ def build_report(
             "dealer_bytes_sent": result.dealer_bytes_sent,
             "dealer_bytes_received": result.dealer_bytes_received,
             "numbers": result.numbers,
+            "reconnections": result.reconnections,
         },
         "disclosed": _disclosed(result.ledger, {r.factor: r.samples for r in result.levels}),
         "peer_numbers": result.peer_numbers,

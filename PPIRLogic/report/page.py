@@ -197,6 +197,8 @@ def _details_section(report: Report) -> str:
     if totals["dealer_bytes_sent"] or totals["dealer_bytes_received"]:
         wire.append(("sent to the dealer", human_bytes(totals["dealer_bytes_sent"])))
         wire.append(("received from the dealer", human_bytes(totals["dealer_bytes_received"])))
+    if totals["reconnections"]:
+        wire.append(("connection lost and made again", f"{totals['reconnections']} times"))
     versions = [(name, version or "not installed") for name, version in report["software"].items()]
     parts = {"Parameters": asked, "The other side": other, "Grids and intensities": grids}
     parts |= {"Network": wire, "Versions": versions}

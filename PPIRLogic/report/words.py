@@ -15,6 +15,7 @@ KINDS = {
         "for each parameter of the transform, the sum over the voxels of the fixed intensity times how much the moving"
         " image would change there: which way to move, and by how much",
     ),
+    "lost": ("counted, not delivered", "numbers the owner counted whose answer was lost with the connection"),
     "value": ("product of both images", "the sum of fixed times moving intensity: how similar the two images are"),
     "overlap": (
         "brightness and contrast",

@@ -12,6 +12,7 @@ All values are exact integers, so every protocol gives the same numbers and the 
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -124,6 +125,7 @@ class Link:
     timeout: float = 120.0
     dealer: Channel | None = None
     dealer_key: bytes = b""
+    until: float | None = None  # time.monotonic() by which what is being received must be whole
 
     def check_channel(self) -> None:
         """Raise if the peer or the dealer said goodbye or is gone."""
@@ -140,7 +142,8 @@ class Link:
 
     def receive(self, kind: str) -> Message:
         """The next message, which must be of this kind; notices a cancel while it waits."""
-        message = wait_for_message(self.channel, self.timeout, self.check)
+        left = self.timeout if self.until is None else min(self.timeout, max(0.0, self.until - time.monotonic()))
+        message = wait_for_message(self.channel, left, self.check)
         if message.kind != kind:
             raise_if_error(message)
             raise ProtocolError(f"Expected a message '{kind}' from {self.channel.peer_name}, got '{message.kind}'.")

@@ -203,10 +203,13 @@ def events_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 class Program:
     """A `ppir … --json` process that goes on: its events as they come, its standard error in a file."""
 
-    def __init__(self, home: Path, *arguments: object, with_parent: bool = False, **options: Any) -> None:
+    def __init__(
+        self, home: Path, *arguments: object, with_parent: bool = False, within: Sequence[str] = (), **options: Any
+    ) -> None:
+        """`within`: words before the command, such as those that put it into another network."""
         home.mkdir(parents=True, exist_ok=True)
         self.log = home / f"stderr-{time.monotonic_ns()}.txt"
-        words = command(*arguments, "--json", *(["--with-parent"] if with_parent else []))
+        words = [*within, *command(*arguments, "--json", *(["--with-parent"] if with_parent else []))]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 words, env=environment(home), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,

@@ -441,8 +441,9 @@ def test_handshakes_and_connections_are_limited(sites: tuple[Site, Site, Site]) 
     with b.listen(max_pending=2, max_connections=3) as listener:
         with contextlib.ExitStack() as stack:
             for _ in range(2):
-                stack.enter_context(socket.create_connection(("127.0.0.1", listener.port)))
-            assert wait_for(lambda: len(listener._pending) == 2)
+                sock = stack.enter_context(socket.create_connection(("127.0.0.1", listener.port)))
+                sock.sendall(b"\x16")  # it has begun to speak
+            assert wait_for(lambda: [w.received for w in listener._pending.values()] == [1, 1])
             with pytest.raises(PeerError, match="hung up"):
                 a.call(listener.address)
         assert wait_for(lambda: not listener._pending)
@@ -454,6 +455,31 @@ def test_handshakes_and_connections_are_limited(sites: tuple[Site, Site, Site]) 
             channel.close()
         assert wait_for(lambda: listener._open == 0)
         a.call(listener.address).close()
+
+
+def test_places_held_in_silence_go_to_those_who_speak(sites: tuple[Site, Site, Site]) -> None:
+    a, b, _ = sites
+    with b.listen(max_pending=2) as listener, contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(socket.create_connection(("127.0.0.1", listener.port)))
+        assert wait_for(lambda: len(listener._pending) == 2)
+        a.call(listener.address).close()
+        assert listener.turned_away == 1
+        assert wait_for(lambda: b.refused == ["it held a place without using it while others waited"])
+    assert wait_for(lambda: listener._open == 0)
+
+
+def test_a_crowd_does_not_fill_the_log(sites: tuple[Site, Site, Site]) -> None:
+    _, b, _ = sites
+    with b.listen(max_pending=2, handshake_timeout=1.0) as listener:
+        for _ in range(100):
+            socket.create_connection(("127.0.0.1", listener.port)).close()
+        assert wait_for(lambda: not listener._pending)
+        assert len(b.refused) == 30
+        listener._window -= 11  # seconds later
+        socket.create_connection(("127.0.0.1", listener.port)).close()
+        assert wait_for(lambda: len(b.refused) == 31)
+        assert "and 70 more callers" in b.refused[30]
 
 
 def test_closing_the_listener_keeps_accepted_channels(sites: tuple[Site, Site, Site]) -> None:

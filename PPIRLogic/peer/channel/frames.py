@@ -17,6 +17,7 @@ FRAME_VERSION = 1
 MAX_HEADER = 64 * 1024  # bytes
 MAX_PAYLOAD = 16 * 1024 * 1024  # bytes
 MAX_DEPTH = 16  # levels of maps and lists in a header
+MAX_ITEMS = 8192  # in one of them: room is taken for as many as it claims to have
 
 _MAGIC = b"PPIR"
 _PREFIX = struct.Struct("!4sBII")
@@ -71,8 +72,8 @@ def parse_header(header: bytes | bytearray, expected_sequence: int) -> tuple[str
             strict_map_key=True,
             max_str_len=MAX_HEADER,
             max_bin_len=MAX_HEADER,
-            max_array_len=MAX_HEADER,
-            max_map_len=MAX_HEADER // 2,
+            max_array_len=MAX_ITEMS,
+            max_map_len=MAX_ITEMS,
             max_ext_len=0,
         )
     except (ValueError, TypeError, RecursionError, OverflowError, MemoryError, msgpack.UnpackException):

@@ -20,14 +20,19 @@ from PPIRLogic.peer.channel.wire import TICK, Gone, Wire
 from PPIRLogic.peer.identity import Identity
 from PPIRLogic.peer.trust import TrustStore
 
+_SLOW = 2.0  # seconds after which a handshake may lose its place to another caller
+_REPORTS, _REPORT_SECONDS = 30, 10.0
+
 
 class Listener:
     """Waits for callers at an address and hands over those that are trusted.
 
     Handshakes run in threads of their own, at most `max_pending` at a time and each within `handshake_timeout`
-    seconds; together with the open channels there are at most `max_connections`. Callers beyond either are hung
-    up on and counted in `turned_away`. `on_refused(remote address, reason)` hears of everybody who did not get in;
-    it is called from several threads.
+    seconds; together with the open channels there are at most `max_connections`. A caller beyond the first takes the
+    place of the one that has said nothing for longest, or has been at it for seconds; if there is none, or beyond the
+    second, it is hung up on. Both are counted in `turned_away`. `on_refused(remote address, reason)` hears of those
+    who did not get in, but not of more than 30 in 10 seconds (then of how many there were); it is called from several
+    threads.
     """
 
     def __init__(
@@ -37,8 +42,8 @@ class Listener:
         trust: TrustStore,
         *,
         on_refused: Callable[[str, str], None] | None = None,
-        max_pending: int = 16,
-        max_connections: int = 64,
+        max_pending: int = 64,
+        max_connections: int = 128,
         handshake_timeout: float = 10.0,
         heartbeat: float = 1.0,
         dead_after: float = 10.0,
@@ -61,6 +66,7 @@ class Listener:
         self._pending: dict[threading.Thread, Wire] = {}
         self._open = 0  # sockets that are not closed yet, pending ones included
         self._ready: deque[Channel] = deque()
+        self._window, self._told, self._untold = 0.0, 0, 0  # of reports
         self._thread = threading.Thread(target=self._listen, name="ppir-listener", daemon=True)
         self._thread.start()
 
@@ -117,7 +123,7 @@ class Listener:
         with self._state:
             if self._closed:
                 return "this site is being stopped"
-            if len(self._pending) >= self._max_pending:
+            if len(self._pending) >= self._max_pending and not self._make_room():
                 return f"{self._max_pending} callers are already in their handshakes"
             if self._open >= self._max_connections:
                 return f"{self._max_connections} connections are already open"
@@ -125,6 +131,22 @@ class Listener:
             self._open += 1
             thread.start()
         return ""
+
+    def _make_room(self) -> bool:
+        """Give up the silent caller that came first, or one that has been shaking hands for seconds.
+
+        Whoever means it speaks at once, so a crowd that only holds places keeps nobody out. Called with the lock.
+        """
+        latest = time.monotonic() + self._handshake_timeout - _SLOW
+        silent = (t for t, wire in self._pending.items() if wire.received == 0)
+        slow = (t for t, wire in self._pending.items() if wire.deadline is not None and wire.deadline < latest)
+        thread = next(silent, None) or next(slow, None)
+        if thread is None:
+            return False
+        self._pending.pop(thread).stop()
+        self._open -= 1
+        self.turned_away += 1
+        return True
 
     def _receive_caller(self, wire: Wire, where: str) -> None:
         channel, reason = None, ""
@@ -135,9 +157,9 @@ class Listener:
         if channel is None:
             wire.close()
         with self._state:
-            self._pending.pop(threading.current_thread(), None)
+            crowded_out = self._pending.pop(threading.current_thread(), None) is None
             if channel is None:
-                self._open -= 1
+                self._open -= 0 if crowded_out else 1
             elif not self._closed:
                 self._ready.append(channel)
                 channel = None
@@ -145,7 +167,8 @@ class Listener:
         if channel is not None:
             channel.close()  # the listener was closed meanwhile
         if reason:
-            self._report(where, reason)
+            crowded = crowded_out and not self._closed
+            self._report(where, "it held a place without using it while others waited" if crowded else reason)
 
     def _shake_hands(self, wire: Wire, where: str) -> tuple[Channel | None, str]:
         """A channel, or None and why not."""
@@ -175,6 +198,17 @@ class Listener:
             self._open -= 1
 
     def _report(self, where: str, reason: str) -> None:
+        with self._state:
+            now = time.monotonic()
+            if now - self._window > _REPORT_SECONDS:
+                self._window, self._told = now, 0
+            self._told += 1
+            if self._told > _REPORTS:  # a crowd must not fill the owner's disk with log lines
+                self._untold += 1
+                return
+            if self._untold:
+                reason += f" (and {self._untold} more callers since the line before)"
+                self._untold = 0
         if self._on_refused is not None:
             with contextlib.suppress(Exception):  # a log that cannot be written must not end the service
                 self._on_refused(where, reason)

@@ -1,0 +1,493 @@
+"""What is fuzzed: every place where a message of another site is taken in, each as a target with seeded cases.
+
+A case ends with a word for its outcome ('accepted' or the name of a PPIRError); every other exception is a finding.
+The handlers are the real ones, fed by a scripted channel in place of a socket; `Sockets` uses real ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from fuzz_mutation import bomb, changed_bytes, changed_conversation, changed_map
+from system_support import Phantom, call, grid, motion_of, owner, shared
+
+from PPIRLogic.dealer import Dealer, Order, _Session
+from PPIRLogic.errors import InputError, PeerError
+from PPIRLogic.images import Geometry
+from PPIRLogic.levels import make_levels
+from PPIRLogic.openings import numbers_by_stage
+from PPIRLogic.peer.channel import Channel, FrameReader, Message, encode_head
+from PPIRLogic.peer.channel.doorkeeper import Doorkeeper
+from PPIRLogic.peer.channel.handshake import make_engine
+from PPIRLogic.peer.channel.tls import Tls
+from PPIRLogic.peer.channel.wire import Gone
+from PPIRLogic.peer.identity import load_or_create_identity
+from PPIRLogic.peer.ledger import Budget
+from PPIRLogic.peer.messages import LevelGrant, Request, error_from
+from PPIRLogic.peer.trust import TrustStore
+from PPIRLogic.protocols import PROTOCOLS
+from PPIRLogic.registration import Parameters, Peer, register
+from PPIRLogic.server import Server
+from PPIRLogic.session import Offer
+from PPIRLogic.simulate import Site
+
+GEOMETRY = grid((28, 24), (1.0, 1.2), (-10.0, 5.0))
+PHANTOM = Phantom.make(GEOMETRY)
+FIXED, MOVING = PHANTOM.on(GEOMETRY), PHANTOM.on(GEOMETRY, motion_of("translation", GEOMETRY))
+Conversations = dict[tuple[str, str], list[list[Message]]]  # (protocol, who to whom) → what was said, per session
+ENDLESS = Budget(1e9, 1e12, 10**12, 10**12)
+SWEEP = 500  # cases after which a target's files are thrown away
+
+
+def parameters(protocol: str, seed: int = 1) -> Parameters:
+    return Parameters(
+        transform="translation", loss="ssd", levels=(2, 1), protocol=protocol, evaluations=4, threads=1, seed=seed
+    )
+
+
+class Scripted:
+    """A channel whose other side says what is written down, whatever it hears, and is gone after that."""
+
+    peer_name, address, claimed_name, bytes_sent, bytes_received = "peer", "scripted:1", "peer", 0, 0
+
+    def __init__(self, messages: list[Message], fingerprint: str) -> None:
+        self._waiting, self.peer_fingerprint = deque(messages), fingerprint
+        self.sent: list[tuple[str, bytes]] = []
+        self.farewell: Message | None = None
+        self._over = False
+
+    @property
+    def interrupted(self) -> bool:
+        return self._over or self.farewell is not None
+
+    def still_trusted(self) -> bool:
+        return True
+
+    def check(self) -> None:
+        if self.interrupted:
+            raise PeerError("the script is over")
+
+    def send(self, kind: str, data: dict[str, Any] | None = None, payload: Any = b"") -> None:
+        encode_head(kind, len(self.sent), data or {}, memoryview(payload).nbytes)
+        self.sent.append((kind, bytes(payload)))
+
+    def receive(self, timeout: float) -> Message:
+        if not self._waiting or self._over:
+            self._over = True
+            raise PeerError("the script is over")
+        message = self._waiting.popleft()
+        if message.kind in ("bye", "error"):
+            self.farewell, self._over = message, True
+        return message
+
+    def close(self, kind: str = "bye", data: dict[str, Any] | None = None) -> None:
+        encode_head(kind, len(self.sent), data or {}, 0)
+        self._over = True
+
+
+class Target:
+    """`case` runs one case and says how it ended; `close` gives everything back. `share`: of all cases."""
+
+    name = ""
+    share = 0.0
+
+    def case(self, draw: random.Random) -> str:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
+
+
+# ------------------------------------------------------------------------------------------------- recording
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[list[tuple[Channel, Message]]]:
+    """Everything that any channel of this process sends."""
+    log: list[tuple[Channel, Message]] = []
+    send = Channel.send
+
+    def recorded(self: Channel, kind: str, data: dict[str, Any] | None = None, payload: Any = b"") -> None:
+        log.append((self, Message(kind, dict(data or {}), bytes(payload))))
+        send(self, kind, data, payload)
+
+    with mock.patch.object(Channel, "send", recorded):
+        yield log
+
+
+def record(sites: dict[str, Site], repeats: int = 2) -> Conversations:
+    """Valid sessions of every protocol over real sockets, as said by each to each."""
+    import threading
+
+    out: Conversations = {}
+    third = Dealer("127.0.0.1:0", load_or_create_identity(sites["third"].home), sites["third"].home)
+    threading.Thread(target=third.run, daemon=True).start()
+    address = third.listener.address
+    image = shared(FIXED, protocols=frozenset(PROTOCOLS))
+    image = type(image)(image.image, image.policy, address, sites["third"].fingerprint)
+    try:
+        with owner(sites["B"], image, threads=1) as one:
+            for protocol in PROTOCOLS:
+                for seed in range(1, repeats + 1):
+                    dealer = (address, sites["third"].fingerprint) if PROTOCOLS[protocol].dealer else ("", "")
+                    with heard() as log:
+                        peer = Peer(one.address, "fixed", *dealer)
+                        result = register(MOVING, peer, home=sites["A"].home, parameters=parameters(protocol, seed))
+                        assert result.complete
+                        time.sleep(0.2)  # the last words of the others
+                    for way, said in _by_way(log).items():
+                        out.setdefault((protocol, way), []).append(said)
+    finally:
+        third.stop()
+    return out
+
+
+def _by_way(log: list[tuple[Channel, Message]]) -> dict[str, list[Message]]:
+    by_channel: dict[int, list[Message]] = {}
+    for channel, message in log:
+        by_channel.setdefault(id(channel), []).append(message)
+    out = {}
+    for said in by_channel.values():
+        first, kinds = said[0], {m.kind for m in said}
+        if first.kind == "info":
+            way = "2 to 1" if "images" in first.data else "1 to 2"
+        elif first.kind == "join":
+            way = f"{first.data['role']} to dealer"
+        else:
+            way = "dealer to 2" if "correlation" in kinds else "dealer to 1"
+        out[way] = [*said, Message("bye")]
+    return out
+
+
+def more_of(protocol: str, way: str, recorded: Conversations) -> list[list[Message]]:
+    """The recorded conversations, and the same as a queue and a resumed session would have them."""
+    out = list(recorded[protocol, way])
+    for said in recorded[protocol, way]:
+        at = next(i for i, m in enumerate(said) if m.kind in ("open", "opened"))
+        if said[at].kind == "opened":
+            out.append([*said[:at], Message("waiting", {"before": 2}), Message("waiting", {"before": 0}), *said[at:]])
+        else:
+            out.append([*said[:at], Message("open", {**said[at].data, "resumes": bytes(32)}), *said[at + 1 :]])
+    return out
+
+
+# ---------------------------------------------------------------------------------------------- bytes and maps
+
+
+class Frames(Target):
+    """Bytes on an open connection: valid streams of frames, damaged; bombs; noise."""
+
+    name = "frames (prefix, msgpack header, payload)"
+    share = 0.47
+
+    def __init__(self, recorded: Conversations) -> None:
+        self._streams = []
+        for conversations in recorded.values():
+            small = [Message(m.kind, m.data, bytes(m.payload[:64])) for m in conversations[0]]
+            encoded = [encode_head(m.kind, i, m.data, len(m.payload)) + bytes(m.payload) for i, m in enumerate(small)]
+            self._streams += [encoded[i : i + 3] for i in range(0, len(encoded), 3)]
+
+    def case(self, draw: random.Random) -> str:
+        if draw.random() < 0.3:
+            header = bomb(draw)
+            stream = b"PPIR\x01" + len(header).to_bytes(4, "big") + bytes(4) + header
+            stream = changed_bytes(draw, stream) if draw.random() < 0.2 else stream
+        else:
+            parts = list(draw.choice(self._streams))
+            if draw.random() < 0.2:
+                draw.shuffle(parts)
+            stream = changed_bytes(draw, b"".join(parts))
+        at = 0
+
+        def read_into(view: memoryview) -> int:
+            nonlocal at
+            part = stream[at : at + min(len(view), 4096)]
+            view[: len(part)] = part
+            at += len(part)
+            return len(part)
+
+        reader = FrameReader(read_into)
+        while reader.next() is not None:
+            pass
+        return "accepted"
+
+
+class Maps(Target):
+    """The checked values made of a message's map."""
+
+    name = "messages (Request, LevelGrant, Offer, Geometry, Order, error)"
+    share = 0.36
+
+    def __init__(self, recorded: Conversations) -> None:
+        to_1 = [m for c in recorded["fhe", "2 to 1"] for m in c]
+        order = next(m.data for m in recorded["mpc", "1 to dealer"][0] if m.kind == "order")
+        images = next(m.data["images"] for m in to_1 if m.kind == "info")
+        grants = next(m.data["levels"] for m in to_1 if m.kind == "opened")
+        opening = next(m.data for m in recorded["fhe", "1 to 2"][0] if m.kind == "open")
+
+        def geometry(data: Any) -> None:
+            with contextlib.suppress(InputError):
+                Geometry.from_dict(data)
+
+        self._makers: tuple[tuple[Callable[[Any], Any], Any], ...] = (
+            (Request.from_dict, opening), (LevelGrant.from_dict, grants[0]), (Offer.from_dict, images[0]),
+            (geometry, images[0]["geometry"]), (Order.from_dict, order),
+            (lambda d: error_from(Message("error", d)), {"error": "PeerError", "text": "why"}),
+        )  # fmt: skip
+
+    def case(self, draw: random.Random) -> str:
+        make, valid = draw.choice(self._makers)
+        make(changed_map(draw, valid))
+        return "accepted"
+
+
+# --------------------------------------------------------------------------------------------------- handlers
+
+
+class Party2(Target):
+    """`Server` with whole sessions of party 1 (and of the dealer), damaged. No number may leave uncounted."""
+
+    def __init__(self, protocol: str, recorded: Conversations, site: Site, peer: str) -> None:
+        self.name = f"party 2, {protocol}: sessions of party 1" + (" and the dealer" if protocol == "mpc" else "")
+        self.share = {"clear": 0.03, "fhe": 0.002, "mpc": 0.006}[protocol]
+        self._said = more_of(protocol, "1 to 2", recorded)
+        self._foreign = [c for (_, way), cs in recorded.items() for c in cs if way in ("1 to 2", "2 to 1")]
+        self._dealt = recorded.get((protocol, "dealer to 2"), [])
+        self._site, self._peer, self._cases = site, peer, 0
+        self._counted = PROTOCOLS[protocol].counted
+        request = parameters(protocol).request("fixed", GEOMETRY, "", "")
+        self._each, _ = numbers_by_stage(request, make_levels(GEOMETRY, request)[0])
+        self._server = self._start()
+
+    def _start(self) -> Server:
+        shutil.rmtree(self._site.home / "ledger", ignore_errors=True)
+        (self._site.home / "audit.jsonl").unlink(missing_ok=True)
+        image = shared(FIXED, protocols=frozenset(PROTOCOLS), budget=ENDLESS)
+        image = type(image)(image.image, image.policy, "dealer:1", "")
+        self.events: list[dict[str, Any]] = []
+        identity = load_or_create_identity(self._site.home)
+        return Server("127.0.0.1:0", identity, self._site.home, [image], threads=1, on_event=self.events.append)
+
+    def _spent(self) -> int:
+        image = self._server.image_id("fixed")
+        return self._server.accounts.account(self._peer, image, ENDLESS).total
+
+    def case(self, draw: random.Random) -> str:
+        self._cases += 1
+        if self._cases % SWEEP == 0:
+            self._server.stop()
+            self._server = self._start()
+        channel = Scripted(changed_conversation(draw, draw.choice(self._said), self._foreign), self._peer)
+        dealt = draw.choice(self._dealt) if self._dealt else []
+        if dealt and draw.random() < 0.5:
+            dealt = changed_conversation(draw, dealt, self._dealt)
+        before, told = self._spent(), len(self.events)
+        with mock.patch("PPIRLogic.dealer.connect", lambda *_, **__: Scripted(list(dealt), "D")):
+            self._server._serve(channel)  # type: ignore[arg-type]
+        answers = {payload for kind, payload in channel.sent if kind == "answer"}
+        assert not self._counted or self._spent() - before >= self._each * len(answers), "answered, not counted"
+        ended = [e for e in self.events[told:] if e["event"] == "session ended"]
+        return str(ended[-1]["reason"]).split(":")[0] if ended else "accepted"
+
+    def close(self) -> None:
+        self._server.stop()
+
+
+class Party1(Target):
+    """`register` against a party 2 (and a dealer) that says what it should not."""
+
+    def __init__(self, protocol: str, recorded: Conversations, site: Site) -> None:
+        self.name = f"party 1, {protocol}: answers of party 2" + (" and the dealer" if protocol == "mpc" else "")
+        self.share = {"clear": 0.004, "fhe": 0.001, "mpc": 0.002}[protocol]
+        self._said = more_of(protocol, "2 to 1", recorded)
+        self._foreign = [c for (_, way), cs in recorded.items() for c in cs if way in ("1 to 2", "2 to 1")]
+        self._dealt = recorded.get((protocol, "dealer to 1"), [])
+        self._site, self._cases = site, 0
+        self._peer = Peer("scripted:1", "", "dealer:1" if self._dealt else "", "")
+        self._parameters = parameters(protocol)
+
+    @staticmethod
+    def _reconnect(draw: random.Random) -> float:
+        """Mostly none; sometimes so little that one more call is made, to hear the same story again."""
+        return 1e-9 if draw.random() < 0.2 else 0.0
+
+    def case(self, draw: random.Random) -> str:
+        self._cases += 1
+        if self._cases % SWEEP == 0:
+            shutil.rmtree(self._site.home / "ledger", ignore_errors=True)
+        said = changed_conversation(draw, draw.choice(self._said), self._foreign)
+        dealt = draw.choice(self._dealt) if self._dealt else []
+        if dealt and draw.random() < 0.3:
+            dealt = changed_conversation(draw, dealt, self._dealt)
+        with (
+            mock.patch("PPIRLogic.session.connect", lambda *_, **__: Scripted(list(said), "B")),
+            mock.patch("PPIRLogic.dealer.connect", lambda *_, **__: Scripted(list(dealt), "D")),
+        ):
+            result = register(
+                MOVING, self._peer, home=self._site.home, parameters=self._parameters, reconnect=self._reconnect(draw)
+            )
+        assert np.isfinite(result.linear.matrix).all() and np.isfinite(result.linear.translation).all()
+        return "accepted" if result.complete else type(result.error).__name__
+
+
+class Dealing(Target):
+    """The dealer with damaged orders of party 1, and damaged joins of either party."""
+
+    name = "dealer: joins and orders"
+    share = 0.05
+
+    def __init__(self, recorded: Conversations, site: Site) -> None:
+        self._orders = [c[1:] for c in recorded["mpc", "1 to dealer"]]
+        self._joins = [c[0] for way in ("1 to dealer", "2 to dealer") for c in recorded["mpc", way]]
+        self._foreign = [*self._orders, *recorded["fhe", "1 to 2"]]
+        self._dealer = Dealer("127.0.0.1:0", load_or_create_identity(site.home), site.home)
+
+    def case(self, draw: random.Random) -> str:
+        if draw.random() < 0.3:
+            join = draw.choice(self._joins)
+            channel = Scripted([Message(join.kind, changed_map(draw, join.data)), Message("bye")], "A")
+            name, _, _ = self._dealer._join(channel)  # type: ignore[arg-type]
+            self._dealer._leave(name)
+            return "accepted"
+        session = _Session((bytes(32), bytes(32)))
+        channel = Scripted(changed_conversation(draw, draw.choice(self._orders), self._foreign), "A")
+        session.channels = {1: channel, 2: Scripted([], "B")}  # type: ignore[dict-item]
+        with mock.patch("PPIRLogic.dealer.ORDER_TIMEOUT", 0.5):
+            self._dealer._deal(channel, session)  # type: ignore[arg-type]
+        return "accepted"
+
+    def close(self) -> None:
+        self._dealer.stop()
+
+
+# -------------------------------------------------------------------------------------------------------- TLS
+
+
+class _Tape:
+    """A wire that plays bytes and keeps what is written."""
+
+    deadline: float | None = None
+    sent = 0
+
+    def __init__(self, content: bytes) -> None:
+        self._content, self.received, self.written = content, 0, b""
+
+    def read_into(self, view: memoryview) -> int:
+        part = self._content[: len(view)]
+        view[: len(part)] = part
+        self._content = self._content[len(part) :]
+        self.received += len(part)
+        return len(part)
+
+    def write(self, *parts: memoryview) -> None:
+        self.written += b"".join(parts)
+
+    def finish(self) -> None: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Handshake(Target):
+    """The TLS port: damaged greetings of a TLS client, and noise."""
+
+    name = "TLS handshake of the listener"
+    share = 0.02
+
+    def __init__(self, site: Site, other: Site) -> None:
+        self._identity, self._trust = load_or_create_identity(site.home), TrustStore(site.home)
+        client = make_engine(load_or_create_identity(other.home), TrustStore(other.home), Doorkeeper(
+            TrustStore(other.home), None, None))  # fmt: skip
+        client.set_connect_state()
+        tape = _Tape(b"")
+        with contextlib.suppress(Gone):
+            Tls(tape, client).handshake()  # type: ignore[arg-type]
+        self.greeting = tape.written
+
+    def case(self, draw: random.Random) -> str:
+        noise = draw.random() < 0.2
+        content = draw.randbytes(draw.randrange(400)) if noise else changed_bytes(draw, self.greeting)
+        doorkeeper = Doorkeeper(self._trust, None, None)
+        engine = make_engine(self._identity, self._trust, doorkeeper)
+        engine.set_accept_state()
+        link = Tls(_Tape(content), engine)  # type: ignore[arg-type]
+        try:
+            link.handshake()
+        except Gone as gone:
+            assert not doorkeeper.accepted
+            return f"hung up on ({gone.why})"
+        raise AssertionError("a handshake without a key")
+
+
+class Certificates(Target):
+    """The doorkeeper with damaged certificates of a trusted and of an unknown peer."""
+
+    name = "doorkeeper: certificates"
+    share = 0.05
+
+    def __init__(self, site: Site, other: Site, stranger: Site) -> None:
+        self._trust, self._good = TrustStore(site.home), other.fingerprint
+        homes = (other.home, stranger.home)
+        pems = [x509.load_pem_x509_certificate((h / "identity" / "certificate.pem").read_bytes()) for h in homes]
+        self._shown = [p.public_bytes(Encoding.DER) for p in pems]
+
+    def case(self, draw: random.Random) -> str:
+        shown = changed_bytes(draw, draw.choice(self._shown))
+
+        class Shown:
+            def to_cryptography(self) -> x509.Certificate:
+                return x509.load_der_x509_certificate(shown)
+
+        doorkeeper = Doorkeeper(self._trust, None, None)
+        accepted = doorkeeper.judge(None, Shown(), draw.choice((0, 9, 10, 18, 20)), 0, int(draw.random() < 0.5))
+        assert not accepted or doorkeeper.fingerprint == self._good, "a stranger is accepted"
+        assert doorkeeper.refusal.isprintable()
+        return "accepted" if accepted else "refused"
+
+
+class Sockets(Target):
+    """A real server over real sockets: noise and damaged TLS from strangers, damaged frames from a trusted peer."""
+
+    name = "real sockets: noise at the TLS port, damaged frames of a trusted peer"
+    share = 0.003
+
+    def __init__(self, recorded: Conversations, site: Site, other: Site, greeting: bytes) -> None:
+        self._stack = contextlib.ExitStack()
+        self._served = self._stack.enter_context(owner(site, shared(FIXED, protocols=frozenset(PROTOCOLS)), threads=1))
+        self._other, self._greeting = other, greeting
+        self._said = [c for (_, way), cs in recorded.items() for c in cs if way == "1 to 2"]
+
+    def case(self, draw: random.Random) -> str:
+        if draw.random() < 0.5:
+            host, port = self._served.address.split(":")
+            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=20) as sock:
+                noise = draw.random() < 0.5
+                sock.sendall(draw.randbytes(draw.randrange(1, 300)) if noise else changed_bytes(draw, self._greeting))
+                sock.shutdown(socket.SHUT_WR)
+                while sock.recv(4096):
+                    pass
+            return "hung up on"
+        said = changed_conversation(draw, draw.choice(self._said), self._said)
+        with call(self._other, self._served.address) as channel:
+            for message in said[: draw.randrange(1, len(said) + 1)]:
+                if draw.random() < 0.2:
+                    content = encode_head(message.kind, channel._next_number, message.data, len(message.payload))
+                    channel._link.write(memoryview(changed_bytes(draw, content + bytes(message.payload[:100]))))
+                    break
+                channel.send(message.kind, message.data, message.payload)
+                channel.receive(0.01) if draw.random() < 0.3 else None
+        assert not self._served.told("session failed")
+        return "accepted"
+
+    def close(self) -> None:
+        self._stack.close()

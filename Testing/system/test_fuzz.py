@@ -1,0 +1,30 @@
+"""A short seeded run of `make fuzz`: every handler of a message, on both sides and at the dealer."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def test_no_case_is_a_finding() -> None:
+    pytest.importorskip("torch", reason="conversations of every protocol are recorded, mpc's among them")
+    from fuzz import fuzz
+
+    rows = fuzz(cases=2000, seed=20)
+    assert [finding for row in rows for finding in row.findings] == []
+    assert len(rows) == 12 and sum(row.cases for row in rows) >= 2000
+    for row in rows:
+        assert len(row.outcomes) > 1, f"{row.name}: the cases all end alike: {row.outcomes}"
+        assert row.grown_mb < 150, f"{row.name}: memory grew by {row.grown_mb:.0f} MB"
+
+
+def test_a_handler_that_lets_errors_through_is_found() -> None:
+    from fuzz import run
+    from fuzz_targets import Target
+
+    class Faulty(Target):
+        name = "faulty"
+
+        def case(self, draw: object) -> str:
+            raise KeyError("levels")
+
+    assert len(run(Faulty(), 3, 1).findings) == 3

@@ -1,0 +1,89 @@
+"""More callers than sessions: they wait in order, hear of it, may leave, and every result is right."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from system_support import SOON, Phantom, motion_of, owner, plain_grid, shared, wait_until
+
+from PPIRLogic.peer.messages import Request
+from PPIRLogic.registration import CancelToken, Parameters, Progress, register
+from PPIRLogic.simulate import Site, make_sites
+
+GEOMETRY = plain_grid(2)
+PHANTOM = Phantom.make(GEOMETRY)
+MOVING = PHANTOM.on(GEOMETRY, motion_of("rigid", GEOMETRY))
+RUN = Parameters(transform="rigid", loss="ssd", levels=(4, 2), threads=1)
+
+
+def hold(site: Site, address: str) -> Any:
+    """A session that goes on until its channel is closed."""
+    from system_support import call
+
+    channel = call(site, address)
+    channel.send("open", {**Request("fixed", "fhe", "rigid", "ncc", (4,)).to_dict(), "nonce": bytes(32)})
+    assert channel.receive(SOON).kind == "opened"
+    return channel
+
+
+class Caller(threading.Thread):
+    def __init__(self, site: Site, address: str) -> None:
+        super().__init__(daemon=True)
+        self.site, self.address, self.token = site, address, CancelToken()
+        self.steps: list[Progress] = []
+        self.result: Any = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.result = register(
+                MOVING, self.address, home=self.site.home, parameters=RUN, progress=self.steps.append, cancel=self.token
+            )
+        except Exception as error:
+            self.result = error
+
+    def waits(self, before: int) -> bool:
+        words = f"waiting, {before} before you"
+        return wait_until(lambda: any(s.stage == "waiting" and words in s.detail for s in list(self.steps)))
+
+
+def test_callers_wait_their_turn(tmp_path: Path) -> None:
+    names = ("A", "B", "C", "D")
+    sites = make_sites(tmp_path, names)
+    with owner(sites["B"], shared(PHANTOM.on(GEOMETRY)), max_sessions=1, queue=2, threads=1) as one:
+        held = hold(sites["A"], one.address)
+        first = Caller(sites["C"], one.address)
+        assert first.waits(0)
+        second = Caller(sites["D"], one.address)
+        assert second.waits(1)
+        third = Caller(sites["A"], one.address)
+        third.join(SOON)
+        assert "as many sessions as it can, and 2 wait already" in str(third.result)
+        held.close()
+        for caller in (first, second):
+            caller.join(60)
+            assert caller.result.complete and caller.result.numbers == caller.result.peer_numbers
+        opened = [e["peer"] for e in one.told("session")]
+        assert opened == [sites[n].fingerprint for n in ("A", "C", "D")]
+        assert first.result.levels[-1].transforms == second.result.levels[-1].transforms
+
+
+def test_one_that_waits_may_leave(tmp_path: Path) -> None:
+    """By a cancel, or because it is lost: its place in the queue is free, nothing was opened for it."""
+    sites = make_sites(tmp_path, ("A", "B", "C", "D"))
+    with owner(sites["B"], shared(PHANTOM.on(GEOMETRY)), max_sessions=1, queue=1, threads=1) as one:
+        held = hold(sites["A"], one.address)
+        first = Caller(sites["C"], one.address)
+        assert first.waits(0)
+        first.token.cancel()
+        first.join(SOON)
+        assert not first.is_alive() and "cancelled" in str(first.result)
+        assert wait_until(lambda: len(one.told("session ended")) == 1)
+        second = Caller(sites["D"], one.address)
+        assert second.waits(0)
+        held.close()
+        second.join(60)
+        assert second.result.complete
+        assert len(one.told("session")) == 2

@@ -1,0 +1,379 @@
+"""A connection lost during a run: the run goes on where it was, with the undisturbed run's result bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from proxy import Proxy
+from system_support import (
+    OPEN,
+    PATIENCE,
+    SOON,
+    Phantom,
+    Program,
+    account_numbers,
+    call,
+    last_words,
+    ledger_rows,
+    motion_of,
+    opened_numbers,
+    owner,
+    plain_grid,
+    rows_of,
+    save,
+    session_files,
+    shared,
+    wait_until,
+)
+
+from PPIRLogic.errors import BudgetError, PeerError, RefusedError
+from PPIRLogic.registration import CancelToken, Parameters, Peer, Progress, RegistrationResult, register
+from PPIRLogic.simulate import Site, make_sites
+
+GEOMETRY = plain_grid(2)
+PHANTOM = Phantom.make(GEOMETRY)
+MOVING = PHANTOM.on(GEOMETRY, motion_of("affine", GEOMETRY))
+RUN = Parameters(levels=(4, 2, 1), step_tolerance=1e-6, loss_tolerance=0.0, evaluations=8, threads=1)
+BUDGET = ("--budget-percent", 1e6, "--budget-bits", 1e9, "--budget-image", 10**9, "--budget-session", 10**9)
+PROTOCOLS = ("clear", "fhe", "mpc")
+Event = Callable[[Progress], None]
+
+
+@dataclass
+class Place:
+    """Three sites with their programs, and a line to party 2 that can be cut."""
+
+    sites: dict[str, Site]
+    fixed: Path
+    stack: contextlib.ExitStack
+    dealer: str = ""
+    address: str = ""
+    second: Program | None = None
+    third: Program | None = None
+
+    def deal(self) -> None:
+        listen = self.dealer or "127.0.0.1:0"
+        self.third = self.stack.enter_context(Program(self.sites["third"].home, "dealer", "--listen", listen))
+        self.dealer = self.third.wait_for("listening")["address"]
+
+    def serve(self, *options: object, fixed: Path | None = None) -> None:
+        """Start party 2, again at the same address."""
+        dealer = ("--dealer", self.dealer, "--dealer-fingerprint", self.sites["third"].fingerprint)
+        words = ("serve", fixed or self.fixed, "--name", "fixed", "--listen", self.address or "127.0.0.1:0")
+        words += ("--protocols", ",".join(PROTOCOLS), "--threads", 1, *BUDGET, *(dealer if self.dealer else ()))
+        self.second = self.stack.enter_context(Program(self.sites["B"].home, *words, *options))
+        self.address = self.second.wait_for("listening")["address"]
+
+    def line(self) -> Proxy:
+        return self.stack.enter_context(Proxy(self.address))
+
+    def run(self, address: str = "", protocol: str = "fhe", **options: Any) -> RegistrationResult:
+        dealer = (self.dealer, self.sites["third"].fingerprint) if protocol == "mpc" else ("", "")
+        peer = Peer(address or self.address, "fixed", *dealer)
+        p = replace(options.pop("parameters", RUN), protocol=protocol)
+        return register(MOVING, peer, home=self.sites["A"].home, parameters=p, **options)
+
+    def both_sides_agree(self, result: RegistrationResult) -> None:
+        """Nothing is missing, nothing counted twice: both ledgers and the account say the same."""
+        assert result.numbers == result.peer_numbers
+        files = session_files(self.sites["B"].home)
+        assert sum(map(opened_numbers, files)) == result.numbers
+        if result.request.protocol != "clear":
+            assert account_numbers(self.sites["B"].home) == result.numbers
+        mine = ledger_rows(session_files(self.sites["A"].home)[-1])
+        assert mine == sorted(row for f in files for row in ledger_rows(f))
+        assert list((self.sites["B"].home / "ledger" / "unfinished").iterdir()) == []
+
+
+def path_of(result: RegistrationResult) -> list[Any]:
+    assert result.complete, result.error
+    return [(r.values, r.transforms, r.evaluations, r.reason) for r in result.levels]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The path of a run that nothing happened to; every protocol takes it."""
+    sites = make_sites(tmp_path_factory.mktemp("calm"), ("A", "B"))
+    image = shared(PHANTOM.on(GEOMETRY), protocols=frozenset({"clear"}))
+    with owner(sites["B"], image) as one:
+        p = replace(RUN, protocol="clear")
+        return path_of(register(MOVING, one.address, home=sites["A"].home, parameters=p))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    fixed = save(PHANTOM.on(GEOMETRY), tmp_path / "fixed.mha")
+    with contextlib.ExitStack() as stack:
+        one = Place(make_sites(tmp_path, ("A", "B", "third")), fixed, stack)
+        yield one
+        for program in (one.second, one.third):
+            assert program is None or "Traceback" not in program.log.read_text()
+
+
+def at(*moments: tuple[str, int, Callable[[], Any]]) -> Event:
+    """A progress callback: the action of (stage, level and evaluation as 10·level + evaluation), once each."""
+    left = list(moments)
+
+    def progress(step: Progress) -> None:
+        for moment in left:
+            if step.stage == moment[0] and 10 * step.level + step.evaluation == moment[1]:
+                left.remove(moment)
+                moment[2]()
+                return
+
+    return progress
+
+
+# ------------------------------------------------------------------------------------------------- the line
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_line_that_is_cut_twice(protocol: str, place: Place, undisturbed: list[Any]) -> None:
+    """Once within a level, once before the next one is opened."""
+    if protocol == "mpc":
+        pytest.importorskip("torch")
+        place.deal()
+    place.serve()
+    line = place.line()
+    seen: list[str] = []
+    cuts = at(("evaluation", 12, line.cut), ("level", 20, line.cut))
+
+    def progress(step: Progress) -> None:
+        seen.append(step.stage)
+        cuts(step)
+
+    result = place.run(line.address, protocol, progress=progress)
+    assert path_of(result) == undisturbed
+    assert result.reconnections == 2 and seen.count("reconnecting") == 2
+    place.both_sides_agree(result)
+    events = [r["event"] for r in rows_of(place.sites["B"].home / "audit.jsonl")]
+    assert events.count("session resumed") == 2 and events.count("session finished") == 1
+
+
+def test_bytes_that_are_damaged_on_the_way(place: Place, undisturbed: list[Any]) -> None:
+    """TLS notices a single flipped bit in either direction; nothing of it is used."""
+    place.serve()
+    line = place.line()
+
+    def damage() -> None:
+        line.damage = 1
+
+    result = place.run(line.address, progress=at(("evaluation", 12, damage), ("evaluation", 22, damage)))
+    assert path_of(result) == undisturbed
+    assert result.reconnections >= 2
+    place.both_sides_agree(result)
+
+
+def test_a_slow_line_is_not_a_lost_one(place: Place, undisturbed: list[Any]) -> None:
+    place.serve()
+    line = place.line()
+
+    def slow() -> None:
+        line.delay = 0.2
+
+    def fast() -> None:
+        line.delay = 0.0
+
+    result = place.run(line.address, progress=at(("evaluation", 12, slow), ("evaluation", 13, fast)))
+    assert path_of(result) == undisturbed and result.reconnections == 0
+
+
+def test_an_answer_that_was_counted_and_lost(place: Place, undisturbed: list[Any]) -> None:
+    """Party 2 counts, the answer does not arrive: it is asked and counted again, and party 1's ledger has both."""
+    place.serve()
+    line = place.line()
+    before: list[int] = []
+
+    def hold_answers() -> None:
+        before.append(account_numbers(place.sites["B"].home))
+
+        def cut_when_counted() -> None:
+            assert wait_until(lambda: account_numbers(place.sites["B"].home) > before[0], PATIENCE)
+            line.cut()
+
+        threading.Thread(target=cut_when_counted, daemon=True).start()
+        line.delay = 0.5  # the answer is still on its way when the account has it
+
+    def go() -> None:
+        line.delay = 0.0
+
+    result = place.run(
+        line.address, progress=at(("evaluation", 12, hold_answers), ("reconnecting", 0, go))
+    )  # fmt: skip
+    assert path_of(result) == undisturbed and result.reconnections == 1
+    evaluations = sum(record.evaluations for record in result.levels)
+    each = before[0] // 2
+    assert result.numbers == (evaluations + 1) * each, "the lost answer is counted as well"
+    place.both_sides_agree(result)
+
+
+# ----------------------------------------------------------------------------------------------- the programs
+
+
+@pytest.mark.parametrize("protocol", ["fhe", "mpc"])
+def test_party_2_is_killed_and_started_again(protocol: str, place: Place, undisturbed: list[Any]) -> None:
+    if protocol == "mpc":
+        pytest.importorskip("torch")
+        place.deal()
+    place.serve()
+
+    def kill() -> None:
+        assert place.second is not None
+        place.second.process.kill()
+        place.second.process.wait()
+        place.serve()
+
+    result = place.run(protocol=protocol, progress=at(("evaluation", 22, kill)))
+    assert path_of(result) == undisturbed and result.reconnections == 1
+    place.both_sides_agree(result)
+
+
+def test_the_dealer_is_killed_and_started_again(place: Place, undisturbed: list[Any]) -> None:
+    pytest.importorskip("torch")
+    place.deal()
+    place.serve()
+
+    def kill() -> None:
+        assert place.third is not None
+        place.third.process.kill()
+        place.third.process.wait()
+        place.deal()
+
+    result = place.run(protocol="mpc", progress=at(("evaluation", 22, kill)))
+    assert path_of(result) == undisturbed and result.reconnections >= 1
+    place.both_sides_agree(result)
+
+
+def test_party_2_is_suspended_for_longer_than_the_deadline(place: Place, undisturbed: list[Any]) -> None:
+    """Signs of life stop for 10 seconds: the connection counts as lost. Afterwards it is called again and goes on."""
+    place.serve()
+
+    def suspend() -> None:
+        assert place.second is not None
+        process = place.second.process
+        process.send_signal(signal.SIGSTOP)
+        threading.Timer(14.0, lambda: process.send_signal(signal.SIGCONT)).start()
+
+    result = place.run(progress=at(("evaluation", 12, suspend)))
+    assert path_of(result) == undisturbed and result.reconnections >= 1
+    place.both_sides_agree(result)
+
+
+# -------------------------------------------------------------------------------------------- where it must end
+
+
+def test_the_patience_ends(place: Place) -> None:
+    """Nobody comes back: the run ends with the best so far, and with the reason of the loss."""
+    place.serve()
+    assert place.second is not None
+    result = place.run(progress=at(("evaluation", 22, place.second.process.kill)), reconnect=1.0)
+    assert not result.complete and isinstance(result.error, PeerError) and "lost" in str(result.error)
+    assert result.levels[-1].transforms and result.reconnections == 0
+
+
+def test_a_cancel_while_reconnecting(place: Place) -> None:
+    place.serve()
+    token = CancelToken()
+    results: list[RegistrationResult] = []
+
+    def gone() -> None:
+        assert place.second is not None
+        place.second.process.kill()
+
+    progress = at(("evaluation", 12, gone), ("reconnecting", 0, lambda: threading.Timer(0.5, token.cancel).start()))
+    thread = threading.Thread(target=lambda: results.append(place.run(progress=progress, cancel=token)))
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive() and results[0].stop_reason == "Cancelled" and results[0].levels[0].transforms
+
+
+def test_an_owner_that_stops_is_not_called_again(place: Place) -> None:
+    place.serve()
+    assert place.second is not None
+    began = time.monotonic()
+    result = place.run(progress=at(("evaluation", 12, place.second.process.terminate)), reconnect=1000.0)
+    assert not result.complete and time.monotonic() - began < 500
+    assert "stopped sharing" in str(result.error)
+
+
+def test_another_image_under_the_same_name_is_not_gone_on_with(place: Place, tmp_path: Path) -> None:
+    place.serve()
+    other = Phantom.make(GEOMETRY, seed=9).on(GEOMETRY)
+
+    def exchange() -> None:
+        assert place.second is not None
+        place.second.process.kill()
+        place.second.process.wait()
+        place.serve(fixed=save(other, tmp_path / "other.mha"))
+
+    result = place.run(progress=at(("evaluation", 12, exchange)))
+    assert not result.complete and isinstance(result.error, RefusedError)
+    assert "image was changed" in str(result.error)
+
+
+def test_the_limit_of_a_session_is_not_escaped_by_reconnecting(tmp_path: Path) -> None:
+    """Cut after every evaluation: what party 2 gives out in all stays within one session's limit."""
+    sites = make_sites(tmp_path, ("A", "B"))
+    limit = 60
+    image = shared(PHANTOM.on(GEOMETRY), budget=replace(OPEN, numbers_per_session=limit))
+    p = replace(RUN, transform="translation", loss="ssd", levels=(1,), evaluations=30, step_tolerance=1e-12)
+    with owner(sites["B"], image) as one, Proxy(one.address) as line:
+
+        def progress(step: Progress) -> None:
+            if step.stage == "evaluation":
+                line.cut()
+
+        result = register(MOVING, line.address, home=sites["A"].home, parameters=p, progress=progress)
+        assert result.reconnections > 1
+        assert result.complete or isinstance(result.error, BudgetError)
+        assert account_numbers(one.home) <= limit
+
+
+def test_a_session_is_gone_on_with_by_its_own_peer_only(tmp_path: Path) -> None:
+    """Another trusted peer, another request, or a name that never was: refused, nothing disclosed."""
+    from PPIRLogic.peer.messages import Request
+
+    sites = make_sites(tmp_path, ("A", "B", "C"))
+    request = Request("fixed", "fhe", "translation", "ssd", (4, 2))
+    with owner(sites["B"], shared(PHANTOM.on(GEOMETRY))) as one:
+        with call(sites["A"], one.address) as channel:
+            channel.send("open", {**request.to_dict(), "nonce": bytes(32)})
+            assert channel.receive(SOON).kind == "opened"
+        name = bytes.fromhex(rows_of(session_files(one.home)[0])[0]["session"])
+        for who, wanted, resumes in (
+            ("C", request, name), ("A", replace(request, seed=2), name), ("A", request, bytes(32)),
+        ):  # fmt: skip
+            with call(sites[who], one.address) as channel:
+                channel.send("open", {**wanted.to_dict(), "nonce": bytes(32), "resumes": resumes})
+                assert "no unfinished session" in str(last_words(channel))
+        with call(sites["A"], one.address) as channel:
+            channel.send("open", {**request.to_dict(), "nonce": bytes(32), "resumes": name})
+            assert channel.receive(SOON).kind == "opened"
+            channel.send("finish", {})
+            assert channel.receive(SOON).kind == "finished"
+        with call(sites["A"], one.address) as channel:
+            channel.send("open", {**request.to_dict(), "nonce": bytes(32), "resumes": name})
+            assert "no unfinished session" in str(last_words(channel)), "it has ended in order"
+
+
+def test_the_person_is_asked_once(tmp_path: Path) -> None:
+    sites = make_sites(tmp_path, ("A", "B"))
+    asked: list[str] = []
+
+    def ask(peer: str, *_: Any) -> bool:
+        asked.append(peer)
+        return True
+
+    with owner(sites["B"], shared(PHANTOM.on(GEOMETRY), ask=ask)) as one, Proxy(one.address) as line:
+        result = register(
+            MOVING, line.address, home=sites["A"].home, parameters=RUN, progress=at(("evaluation", 12, line.cut))
+        )
+        assert result.complete and result.reconnections == 1 and asked == ["A"]

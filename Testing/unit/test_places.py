@@ -1,0 +1,94 @@
+"""Places for sessions and the queue for them, without any network."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from PPIRLogic.errors import BusyError, Cancelled
+from PPIRLogic.places import Places
+
+
+class Waiter(threading.Thread):
+    """One that wants a place; `got` is set when it has one, `news` is what it heard."""
+
+    def __init__(self, places: Places, **options: Any) -> None:
+        super().__init__(daemon=True)
+        self.places, self.options = places, options
+        self.got, self.leave, self.news = threading.Event(), threading.Event(), []
+        self.problem: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.places.take(self.news.append, self._check, **self.options)
+            self.got.set()
+        except Exception as error:
+            self.problem = error
+
+    def _check(self) -> None:
+        if self.leave.is_set():
+            raise Cancelled("it left")
+
+    def waits(self) -> Waiter:
+        end = time.monotonic() + 10
+        while not self.news and time.monotonic() < end:
+            time.sleep(0.01)
+        assert self.news and not self.got.is_set()
+        return self
+
+
+def nothing(*_: Any) -> None:
+    pass
+
+
+def test_those_who_wait_come_in_the_order_in_which_they_came() -> None:
+    places = Places(1, 3)
+    places.take(nothing, nothing)
+    waiters = [Waiter(places).waits() for _ in range(3)]
+    assert [w.news[0] for w in waiters] == [0, 1, 2]
+    for i, waiter in enumerate(waiters):
+        places.give_back()
+        assert waiter.got.wait(10)
+        assert not any(later.got.is_set() for later in waiters[i + 1 :])
+    assert waiters[2].news == [2, 1, 0]
+
+
+def test_the_queue_is_bounded_and_may_be_empty() -> None:
+    places = Places(1, 1)
+    places.take(nothing, nothing)
+    waiter = Waiter(places).waits()
+    with pytest.raises(BusyError, match="1 wait already"):
+        places.take(nothing, nothing)
+    places.give_back()
+    assert waiter.got.wait(10)
+    none = Places(1, 0)
+    none.take(nothing, nothing)
+    with pytest.raises(BusyError, match="as many sessions as it can; try again"):
+        none.take(nothing, nothing)
+
+
+def test_who_leaves_frees_its_place_in_the_queue() -> None:
+    places = Places(1, 2)
+    places.take(nothing, nothing)
+    first, second = Waiter(places).waits(), Waiter(places).waits()
+    first.leave.set()
+    first.join(10)
+    assert isinstance(first.problem, Cancelled)
+    third = Waiter(places).waits()
+    places.give_back()
+    assert second.got.wait(10) and not third.got.is_set()
+
+
+def test_nobody_overtakes_but_one_that_returns() -> None:
+    places = Places(1, 1)
+    places.take(nothing, nothing)
+    waiter = Waiter(places).waits()
+    returning = Waiter(places, returns=True).waits()
+    places.give_back()
+    assert returning.got.wait(10) and not waiter.got.is_set()
+    places.give_back()
+    assert waiter.got.wait(10)
