@@ -25,7 +25,7 @@ def plain(marked: str) -> str:
 class Driver:
     """What both panels have in common."""
 
-    tab = 0
+    tab, label = 0, "statusLabel"
 
     def __init__(self, host: ModuleType) -> None:
         self.host = host
@@ -39,6 +39,14 @@ class Driver:
     @property
     def node(self) -> Any:
         return self.widget._parameterNode
+
+    @property
+    def status(self) -> str:
+        return plain(getattr(self.ui, self.label).text)
+
+    @property
+    def failed(self) -> bool:
+        return "color" in getattr(self.ui, self.label).text
 
     def picture(self, name: str) -> None:
         """The panel as it is now, at both scales, into the folder that the test run names at its end."""
@@ -54,14 +62,6 @@ class RegisterPanel(Driver):
     def attach(self, widget: Any) -> None:
         super().attach(widget)
         self.said, self.panel = [""], widget.registerPanel
-
-    @property
-    def status(self) -> str:
-        return plain(self.ui.statusLabel.text)
-
-    @property
-    def failed(self) -> bool:
-        return "color" in self.ui.statusLabel.text
 
     def prepare(self, address: str, image: Any = support.MOVING, name: str = "MR", **parameters: Any) -> Any:
         volume = support.add_volume(image, name)
@@ -94,19 +94,11 @@ class RegisterPanel(Driver):
 class SharePanel(Driver):
     """Hospital B's side."""
 
-    tab = 1
+    tab, label = 1, "shareStatusLabel"
 
     def attach(self, widget: Any) -> None:
         super().attach(widget)
         self.panel = widget.sharePanel
-
-    @property
-    def status(self) -> str:
-        return plain(self.ui.shareStatusLabel.text)
-
-    @property
-    def failed(self) -> bool:
-        return "color" in self.ui.shareStatusLabel.text
 
     def cell(self, table: Any, row: int, column: int) -> str:
         return str(table.item(row, column).text())
