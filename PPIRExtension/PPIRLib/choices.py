@@ -17,7 +17,7 @@ TRANSFORMS = {  # with the class of node that holds the result
     "affine": LINEAR,
 }
 LOSSES = ("ncc", "ssd", "mi")
-PROTOCOLS = ("fhe", "mpc")  # clear protects nothing and is not offered
+PROTOCOLS = ("fhe", "fhe_verified", "mpc")  # clear protects nothing and is not offered
 SAMPLINGS = ("full", "urs", "gms")
 FIXED_MASKS = ("none", "fill", "private", "disclosed")
 RESULTS = {LINEAR: "linear", BSPLINE: "B-spline", GRID: "displacement field"}

@@ -100,7 +100,7 @@ def consent_text(
     lines += [
         _("What is sent: values computed from my volume, {how}. My volume itself is not sent.").format(
             how=_("masked and mixed into encrypted data")
-            if node.protocol == "fhe"
+            if node.protocol != "mpc"
             else _("masked; a dealer at a third site helps, and must not work with either hospital")
         ),
         "",
