@@ -381,7 +381,8 @@ def test_a_malicious_party_2_that_sees_bits_of_s_through_the_flood_is_a_known_li
     it. What party 2 sees at the edge of the flood or beyond has the sign of S_5 in 99 of 100 cases.
     """
     seen, hidden = seen_through_the_flood(0)  # an honest party 2
-    assert abs(correlation(seen, hidden)) < 6 / np.sqrt(len(seen))
+    honest = correlation(seen, hidden)
+    assert abs(honest) < 6 / np.sqrt(len(seen))
     seen, hidden = seen_through_the_flood(2**57)
     assert correlation(seen, hidden) > 0.4  # 0.7 expected
     beyond = np.abs(seen) * 4 > 0.9  # in units of the flood, which covers ±¼
@@ -389,6 +390,6 @@ def test_a_malicious_party_2_that_sees_bits_of_s_through_the_flood_is_a_known_li
     assert np.mean(np.sign(np.array(seen)[beyond]) == np.sign(np.array(hidden)[beyond])) > 0.8
     record(
         "a multiple of X^5 added to the fixed image's ciphertext (malicious party 2)",
-        f"without a flood every answer would show S_5; with it, correlation {correlation(seen, hidden):.2f}",
-        "about one bit of S per number (known limit)",
+        f"honest ciphertexts: correlation with S_5 {honest:+.2f} (chance {6 / np.sqrt(len(seen)):.2f})",
+        f"correlation {correlation(seen, hidden):.2f}: about one bit of S per number (known limit)",
     )

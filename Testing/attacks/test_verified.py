@@ -203,7 +203,7 @@ def test_selective_failure_is_a_known_limit_that_three_failures_end(tmp_path: An
     assert failures.count("peer") == MOST_FAILURES and tried <= MOST_FAILURES + 1 and learned <= 1
     record(
         "selective failure (guess a voxel)",
-        "without the record of failures: one voxel per 2049 sessions on average, for ever",
+        "failures not recorded: a right guess passes, a wrong one costs a session, for ever",
         f"fhe_verified: blocked after {tried} guesses of 12 bits, {learned} right",
     )
 
