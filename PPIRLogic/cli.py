@@ -27,7 +27,7 @@ from PPIRLogic.peer.ledger import UNLIMITED, Accounts, Budget
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.registration import RECONNECT, CancelToken, Parameters, Peer
 from PPIRLogic.sampling import METHODS
-from PPIRLogic.transforms import KINDS, TRANSFORM_FILES
+from PPIRLogic.transforms import TRANSFORM_FILES, TRANSFORMS
 from PPIRLogic.version import SOFTWARE
 
 Arguments = argparse.Namespace
@@ -92,7 +92,7 @@ def _serve(commands: Any) -> None:
         "--protocols", default="fhe,fhe_verified,mpc", help="permitted protocols; 'clear' discloses the image itself"
     )
     p.add_argument("--losses", default=",".join(LOSSES), help="permitted losses")
-    p.add_argument("--transforms", default=",".join(KINDS), help="permitted transforms")
+    p.add_argument("--transforms", default=",".join(TRANSFORMS), help="permitted transforms")
     p.add_argument("--masks", default="none,fill,private", help="permitted uses of the mask; also: disclosed")
     p.add_argument("--allow-disclosed-sampling", action="store_true", help="accept gms under mpc")
     p.add_argument("--budget-percent", type=float, default=5.0, help="most numbers per level, %% of its voxels (5)")
@@ -166,7 +166,7 @@ def _simulate(commands: Any) -> None:
 def _registration_options(p: Any) -> None:
     d = Parameters()
     _parent_options(p)
-    p.add_argument("--transform", choices=tuple(KINDS), default=d.transform)
+    p.add_argument("--transform", choices=tuple(TRANSFORMS), default=d.transform)
     p.add_argument("--loss", choices=tuple(LOSSES), default=d.loss)
     p.add_argument("--protocol", choices=("fhe", "fhe_verified", "mpc", "clear"), default=d.protocol)
     p.add_argument("--sampling", choices=METHODS, default=d.sampling, help="gms: ∝ gradient magnitude; urs: random")
@@ -174,6 +174,12 @@ def _registration_options(p: Any) -> None:
     p.add_argument("--disclose-sampling", action="store_true", help="gms under mpc: let party 2 see the chosen blocks")
     p.add_argument("--levels", default="", help="shrink factors coarse to fine, such as 4,2,1 (default: by size)")
     p.add_argument("--evaluations", type=int, default=d.evaluations, help="most per level")
+    p.add_argument("--grid-spacing", type=float, default=d.grid_spacing, help="bspline: mm at the finest level (10)")
+    p.add_argument(
+        "--iterations", default="", help="bspline: most per level, coarse to fine (default: 6 each, 4 and 1 last)"
+    )
+    p.add_argument("--bending", type=float, default=d.bending, help="bspline: weight of the bending energy, mm²")
+    p.add_argument("--radius", type=float, default=d.radius_mm, help="lncc: window in mm, times the shrink factor")
     p.add_argument("--step-tolerance", type=float, default=d.step_tolerance, help="mm per mm of voxel size")
     p.add_argument("--loss-tolerance", type=float, default=d.loss_tolerance, help="relative")
     p.add_argument("--initial", default="centres", help="identity, centres, or a transform file (fixed to moving)")
@@ -313,7 +319,7 @@ def _policy(a: Arguments) -> Any:
     return Policy(
         protocols=names("protocols", tuple(PROTOCOLS)),
         losses=names("losses", tuple(LOSSES)),
-        transforms=names("transforms", tuple(KINDS)),
+        transforms=names("transforms", tuple(TRANSFORMS)),
         masks=names("masks", MASK_MODES),
         peers=frozenset(_peer_fingerprint(a, p) for p in a.allow),
         disclosed_sampling=a.allow_disclosed_sampling,
@@ -432,10 +438,8 @@ def _parameters(a: Arguments, has_fixed_mask: bool) -> Parameters:
     from PPIRLogic.transforms import read_transform
 
     initial: Any = a.initial if a.initial in ("identity", "centres") else read_transform(a.initial)
-    try:
-        levels = tuple(int(v) for v in a.levels.split(",")) if a.levels else None
-    except ValueError:
-        raise InputError(f"--levels {a.levels}: give shrink factors such as 4,2,1.") from None
+    levels = _counts("--levels", a.levels, "shrink factors such as 4,2,1")
+    iterations = _counts("--iterations", a.iterations, "one count per level, such as 6,6,2")
     if a.sampling != "full" and a.percent is None:
         raise InputError(f"--sampling {a.sampling} needs --percent, such as --percent 20.")
     return Parameters(
@@ -443,8 +447,17 @@ def _parameters(a: Arguments, has_fixed_mask: bool) -> Parameters:
         percent=a.percent if a.sampling != "full" else 100.0, disclose_sampling=a.disclose_sampling, levels=levels,
         evaluations=a.evaluations, step_tolerance=a.step_tolerance, loss_tolerance=a.loss_tolerance, initial=initial,
         bins=a.bins, pool=a.pool, mask=a.mask_use, fixed_mask=a.fixed_mask or ("fill" if has_fixed_mask else "none"),
-        seed=a.seed, threads=a.threads,
+        seed=a.seed, threads=a.threads, grid_spacing=a.grid_spacing, iterations=iterations, bending=a.bending,
+        radius_mm=a.radius,
     )  # fmt: skip
+
+
+def _counts(option: str, text: str, what: str) -> tuple[int, ...] | None:
+    """Whole numbers with commas between them; None for nothing."""
+    try:
+        return tuple(int(v) for v in text.split(",")) if text else None
+    except ValueError:
+        raise InputError(f"{option} {text}: give {what}.") from None
 
 
 def _run_register(a: Arguments) -> None:

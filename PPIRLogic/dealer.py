@@ -22,8 +22,9 @@ from PPIRLogic.peer.channel import Channel, Listener, connect
 from PPIRLogic.peer.identity import Identity
 from PPIRLogic.peer.messages import Fields, error_from, send_error, wait_for_message
 from PPIRLogic.peer.trust import TrustStore
-from PPIRLogic.secure.base import CHUNK, GROUP, Term, numbers_of
-from PPIRLogic.secure.mpc import group_size, mask_of_columns, mask_of_operand, share_of_product
+from PPIRLogic.secure.base import CHUNK, GROUP, Term, group_size, numbers_of
+from PPIRLogic.secure.knots import KnotMap
+from PPIRLogic.secure.mpc import mask_of_columns, mask_of_operand, share_of_product
 from PPIRLogic.secure.prg import KEY_BYTES, new_key
 from PPIRLogic.secure.sums import products
 
@@ -176,6 +177,7 @@ class Order:
     columns: int
     terms: tuple[tuple[int, str], ...]
     outputs: int = 1
+    knots: KnotMap | None = None
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Order:
@@ -187,16 +189,24 @@ class Order:
                 raise ProtocolError("Field 'terms' of 'order' must hold pairs.")
             pair = Fields({"column": item[0], "operand": item[1]}, "order")
             terms.append((pair.integer("column", 0, columns - 1), pair.text("operand", 16)))
-        samples, outputs = f.integer("samples", 1, 2**31), f.integer("outputs", 1, MAX_OUTPUTS)
+        where = f.integer("level", 0, 64), f.integer("evaluation", 0, 10**6)
+        samples = f.integer("samples", 1, 2**31)
+        if rows := data.get("knots"):
+            knots = _knot_map(rows, samples)
+            if len(terms) > len(knots.axes):
+                raise ProtocolError("An order by knot has one term per axis at most.")
+            return cls(*where, samples, columns, tuple(terms), knots=knots)
+        outputs = f.integer("outputs", 1, MAX_OUTPUTS)
         if outputs & (outputs - 1) or (outputs > 1 and samples % CHUNK):
             raise ProtocolError("Field 'outputs' of 'order' must be a power of two, over whole chunks.")
-        where = f.integer("level", 0, 64), f.integer("evaluation", 0, 10**6)
         return cls(*where, samples, columns, tuple(terms), outputs)
 
     def correlation(
         self, first_key: bytes, second_key: bytes, check: Callable[[], None] = lambda: None
     ) -> NDArray[np.int64]:
         """c2 = a·b − c1 for every number, (numbers,) int64 modulo 2^64. `check` may raise between blocks."""
+        if self.knots is not None:
+            return self._by_knot(self.knots, first_key, second_key, check)
         terms = [Term(column, operand, "", self.outputs) for column, operand in self.terms]
         total = -share_of_product(first_key, self.level, self.evaluation, numbers_of(terms))
         for group in range(-(-self.samples // GROUP)):
@@ -206,6 +216,28 @@ class Order:
             b = {o: mask_of_operand(second_key, self.level, o, group, count) for o in {t[1] for t in self.terms}}
             total += products(a, b, terms)
         return total
+
+    def _by_knot(
+        self, knots: KnotMap, first_key: bytes, second_key: bytes, check: Callable[[], None]
+    ) -> NDArray[np.int64]:
+        """The same where a and b meet voxel by voxel, and a public map makes the numbers."""
+        values = np.zeros((len(self.terms), self.samples), np.int64)
+        for group in range(-(-self.samples // GROUP)):
+            check()
+            count = group_size(self.samples, group)
+            a = mask_of_columns(first_key, self.level, self.evaluation, group, self.columns, count)
+            for i, (column, operand) in enumerate(self.terms):
+                b = mask_of_operand(second_key, self.level, operand, group, count)
+                np.multiply(a[column], b, out=values[i, group * GROUP : group * GROUP + count])
+        total = np.concatenate([knots.sums(v) for v in values])
+        return total - share_of_product(first_key, self.level, self.evaluation, len(total))
+
+
+def _knot_map(rows: Any, samples: int) -> KnotMap:
+    knots = KnotMap.from_wire(rows)
+    if len(knots.samples) != samples:
+        raise ProtocolError("The grid of a B-spline does not fit the samples of an order.")
+    return knots
 
 
 def join_dealer(

@@ -16,6 +16,7 @@ from PPIRLogic.levels import FIXED_BOUND, Level, square_shift
 from PPIRLogic.losses import LOSSES
 from PPIRLogic.losses.base import FIXED_SCALE
 from PPIRLogic.losses.mattes import fixed_bins, one_hot
+from PPIRLogic.openings import loss_of
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.pyramid import axis_factors, build_level, shrink
 from PPIRLogic.secure.base import Columns
@@ -75,6 +76,7 @@ class FixedImage:
         """
         loss = LOSSES[request.loss].configured(request)
         volume = build_level(self._normalised(request.fixed_mask), level.factor, level.sigma_mm)
+        volume = loss_of(request).prepared(volume, level.factor)
         values = (volume.array.reshape(-1)[level.samples].astype(np.float64) - INTENSITY_CENTRE) * FIXED_SCALE
         j = np.clip(np.rint(values), -FIXED_BOUND, FIXED_BOUND).astype(np.int32)
         out: dict[str, Columns] = {}

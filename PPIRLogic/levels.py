@@ -13,7 +13,9 @@ from PPIRLogic.pyramid import axis_factors, border_margin_mm, default_sigma_mm, 
 from PPIRLogic.sampling import SMALLEST_POOL, Indices, Sampling, block_order, level_samples, random_pool
 from PPIRLogic.secure.base import CHUNK, OperandInfo
 from PPIRLogic.secure.bfv import PLAIN_MODULUS
+from PPIRLogic.secure.knots import KnotMap, knot_map_of
 from PPIRLogic.secure.prg import derive_key
+from PPIRLogic.transforms.spline import BSPLINE, cells_of, knot_spacing
 
 FACTORS = (16, 8, 4, 2, 1)
 FIXED_BOUND = 2048  # of J, 12 bits signed
@@ -30,6 +32,7 @@ class Level:
     margin_mm: float
     geometry: Geometry
     samples: Indices
+    knots: KnotMap | None = None  # of B-splines
 
     def describe(self) -> str:
         return f"level {self.index + 1} (shrink factor {self.factor}, {self.geometry.describe()})"
@@ -80,6 +83,54 @@ def check_factors(factors: tuple[int, ...]) -> None:
         raise PolicyError(problem)
 
 
+def request_problem(request: Request) -> str:
+    """What is wrong with the settings of a request that go together; empty if nothing is."""
+    if request.transform != BSPLINE:
+        return "Only B-splines have --iterations." if request.iterations else ""
+    if request.protocol == "fhe_verified":
+        return "B-splines are not offered under fhe_verified: fhe or mpc."
+    if LOSSES[request.loss].pooled:
+        return f"B-splines need a least-squares loss, such as ncc; not {request.loss}."
+    if request.sampling != "full":
+        return "B-splines use every voxel of a level: sampling 'full'."
+    if request.fixed_mask == "private":
+        return "B-splines cannot use a private fixed mask: none, fill or disclosed."
+    if len(request.iterations) != len(request.levels):
+        return (
+            f"B-splines need one count of iterations per level, {len(request.levels)}, not {len(request.iterations)}."
+        )
+    return ""
+
+
+def grid_problem(request: Request, geometry: Geometry) -> str:
+    """Why a B-spline grid or an lncc window does not fit the fixed image; empty if it does."""
+    extent = [n * s for n, s in zip(geometry.size, geometry.spacing, strict=True)]
+    window = 2 * request.radius_mm * max(request.levels)
+    if window > min(extent):
+        return (
+            f"The window of lncc, {window:g} mm wide at shrink factor {max(request.levels)}, is larger than the fixed"
+            f" image ({min(extent):.4g} mm on its shortest axis). Give a smaller --radius, or no coarse level."
+        )
+    if request.transform != BSPLINE:
+        return ""
+    spacing = request.grid_spacing
+    if spacing > min(extent):
+        return (
+            f"A B-spline grid of {spacing:g} mm is coarser than the fixed image ({min(extent):.4g} mm on its shortest"
+            " axis). Give a smaller --grid-spacing."
+        )
+    cells = cells_of(geometry, spacing, len(request.levels) - 1)
+    for index, factor in enumerate(request.levels):
+        here = [h * 2 ** (len(request.levels) - 1 - index) for h in knot_spacing(geometry, cells)]
+        voxels = level_geometry(geometry, factor).spacing
+        if any(h < 2 * s * (1 - 1e-9) for h, s in zip(here, voxels, strict=True)):
+            return (
+                f"The B-spline grid at shrink factor {factor} ({min(here):.3g} mm) is finer than 2 voxels"
+                f" ({'×'.join(f'{s:.3g}' for s in voxels)} mm). Give a larger --grid-spacing."
+            )
+    return ""
+
+
 def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) -> Level:
     """Level `index` of the request on the fixed geometry; `seed` draws the urs pool."""
     factor = request.levels[index]
@@ -87,6 +138,10 @@ def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) ->
     sigma, margin = _sigma(geometry, factor, loss), _margin(geometry, factor, loss)
     grid = level_geometry(geometry, factor)
     order = block_order(grid.array_shape, margin_voxels(grid, margin))
+    if request.transform == BSPLINE:
+        spacing, levels = request.grid_spacing, len(request.levels)
+        knots = knot_map_of(geometry, grid, factor, margin, spacing, index, levels)
+        return Level(index, factor, sigma, margin, grid, knots.samples, knots)
     sampling = Sampling(request.sampling, request.percent, request.disclose_sampling)
     if loss.pooled:
         samples = random_pool(order, request.percent, request.pool, CHUNK // loss.width, seed, index)
@@ -105,11 +160,11 @@ def make_levels(geometry: Geometry, request: Request, owner_seed: bytes = b"") -
     return [make_level(geometry, request, index, seed) for index in range(len(request.levels))]
 
 
-def operand_infos(names: tuple[str, ...], samples: int) -> tuple[OperandInfo, ...]:
-    """The fixed operands by name with their bounds at a level of so many samples."""
+def operand_infos(names: tuple[str, ...], samples: int, by_knot: bool = False) -> tuple[OperandInfo, ...]:
+    """The fixed operands by name with their bounds at a level of so many samples; of B-splines, J goes by knot."""
     bounds = {"B": 1, "J": FIXED_BOUND, "J2": FIXED_BOUND**2 >> square_shift(samples), "M": 1}
     bounds |= {"MJ": bounds["J"], "MJ2": bounds["J2"]}
-    return tuple(OperandInfo(name, bounds[name]) for name in names)
+    return tuple(OperandInfo(name, bounds[name], by_knot and name == "J") for name in names)
 
 
 def square_shift(samples: int) -> int:

@@ -12,12 +12,14 @@ from PPIRLogic.errors import Cancelled, InputError, PPIRError
 from PPIRLogic.images import Geometry, Volume
 from PPIRLogic.levels import default_factors, factors_problem
 from PPIRLogic.losses import LOSSES
+from PPIRLogic.losses.lncc import default_radius_mm
 from PPIRLogic.losses.mattes import BINS
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.sampling import SMALLEST_POOL, Sampling
-from PPIRLogic.transforms import KINDS, LinearTransform
+from PPIRLogic.transforms import BSPLINE, TRANSFORMS, LinearTransform, SplineTransform
 
+_BENDING = {"ssd": 0.2, "ncc": 3.0, "lncc": 10.0}  # mm²
 _POOL_PERCENT = 10.0
 _POOLED_STEP_TOLERANCE = 0.005
 _STEP_TOLERANCE = {2: 0.0005, 3: 0.002}
@@ -27,13 +29,19 @@ _STEP_TOLERANCE = {2: 0.0005, 3: 0.002}
 class Parameters:
     """How to register. Lengths in mm.
 
-    transform: translation, rigid, similarity, affine. loss: ssd, ncc, mi. protocol: fhe, fhe_verified, mpc, clear.
+    transform: translation, rigid, similarity, affine, bspline (after an affine, which comes first unless an initial
+    transform is given). loss: ssd, ncc, lncc, mi. protocol: fhe, fhe_verified, mpc, clear.
     levels: shrink factors coarse to fine; None chooses by size. step_tolerance: a level ends when a step moves no
     corner of the fixed grid further than this times shrink factor times the smallest spacing (None: 0.0005 in 2D, 0.002
     in 3D, 0.005 for mi). loss_tolerance: … when an accepted step lowers the loss by a smaller fraction. initial:
     identity, centres, or an sitk.Transform fixed → moving. mask: 'fill' puts the in-mask mean outside of my mask,
     'rows' leaves those voxels out. fixed_mask: none, fill, private, disclosed: how the peer's mask is used, if its
     owner permits. bins, pool: of mi, the bins of the joint histogram and the most samples per level.
+
+    Of bspline: grid_spacing: mm between control points at the finest level, twice that at each coarser one.
+    iterations: most per level, each opens one gradient (None: 6 each, 4 and 1 on the two finest). bending: weight of
+    the bending energy in mm² (None: by loss). Of lncc: radius_mm of the window, times the shrink factor of a level
+    (None: five voxels of the fixed image).
     """
 
     transform: str = "affine"
@@ -53,10 +61,14 @@ class Parameters:
     pool: int = 32_768
     seed: int = 1
     threads: int = 2
+    grid_spacing: float = 10.0
+    iterations: tuple[int, ...] | None = None
+    bending: float | None = None
+    radius_mm: float | None = None
 
     def __post_init__(self) -> None:
         for what, value, known in (
-            ("transform", self.transform, tuple(KINDS)),
+            ("transform", self.transform, tuple(TRANSFORMS)),
             ("loss", self.loss, tuple(LOSSES)),
             ("protocol", self.protocol, tuple(PROTOCOLS)),
             ("use of the moving mask", self.mask, ("fill", "rows")),
@@ -81,18 +93,24 @@ class Parameters:
             (f"the number of bins must be one of {', '.join(map(str, BINS))}", self.bins in BINS),
             (f"a pool must have at least {SMALLEST_POOL} samples", self.pool >= SMALLEST_POOL),
             ("gms sampling does not go with mi, which has a random pool", (self.loss, self.sampling) != ("mi", "gms")),
+            ("the grid spacing must be a number of mm above 0", 0 < self.grid_spacing < 1e4),
+            ("iterations must be whole numbers from 1 to 1000", all(1 <= v <= 1000 for v in self.iterations or ())),
+            ("the bending weight must be a number of at least 0", 0 <= (self.bending or 0) < float("inf")),
+            ("the radius must be a number of mm above 0", 0 < (1 if self.radius_mm is None else self.radius_mm) < 1e4),
             ("the seed must lie between 0 and 2^62", 0 <= self.seed <= 2**62),
         ):
             if not good:
                 raise InputError(f"Unusable parameter: {what}.")
 
     def request(self, image: str, geometry: Geometry, dealer_fingerprint: str, software: str) -> Request:
+        levels = self.levels or default_factors(geometry, LOSSES[self.loss])
+        spline = self.transform == BSPLINE
         return Request(
             image=image,
             protocol=self.protocol,
             transform=self.transform,
             loss=self.loss,
-            levels=self.levels or default_factors(geometry, LOSSES[self.loss]),
+            levels=levels,
             sampling=self.sampling,
             percent=_POOL_PERCENT if LOSSES[self.loss].pooled and self.sampling == "full" else float(self.percent),
             disclose_sampling=self.disclose_sampling,
@@ -100,10 +118,17 @@ class Parameters:
             evaluations=self.evaluations,
             bins=self.bins,
             pool=self.pool,
+            iterations=(self.iterations or default_iterations(levels)) if spline else (),
+            grid_spacing=float(self.grid_spacing) if spline else 0.0,
+            radius_mm=float(self.radius_mm or default_radius_mm(geometry.spacing)) if self.loss == "lncc" else 0.0,
             seed=self.seed,
             dealer=dealer_fingerprint,
             software=software,
         )
+
+    def bending_weight(self) -> float:
+        """Of the bending energy per mm², beside the loss's value."""
+        return _BENDING[self.loss] if self.bending is None else self.bending
 
     def step_mm(self, fixed: Geometry, factor: int) -> float:
         """The step in mm below which a level with this shrink factor ends."""
@@ -116,6 +141,11 @@ class Parameters:
         out = {k: v for k, v in self.__dict__.items() if k != "initial"}
         out["initial"] = self.initial if isinstance(self.initial, str) else self.initial.GetName()
         return out
+
+
+def default_iterations(levels: tuple[int, ...]) -> tuple[int, ...]:
+    """Of a B-spline: many where they disclose little, few on the finest levels."""
+    return (*(6 for _ in levels[:-2]), 4, 1)[-len(levels) :]
 
 
 class CancelToken:
@@ -173,6 +203,8 @@ class LevelRecord:
     steps_mm: list[float] = field(default_factory=list)
     overlap: float = 0.0
     transforms: list[list[float]] = field(default_factory=list)
+    kind: str = ""  # of the transform that the level moves
+    smallest_jacobian: float | None = None  # of a B-spline, at the level's voxels
 
 
 @dataclass
@@ -180,7 +212,7 @@ class RegistrationResult:
     """The outcome. `transform` maps fixed to moving points (LPS, mm). `complete` is False if the run ended early."""
 
     transform: sitk.Transform
-    linear: LinearTransform
+    linear: LinearTransform  # of a B-spline, the affine part
     first: LinearTransform
     fixed_geometry: Geometry
     levels: list[LevelRecord]
@@ -200,6 +232,7 @@ class RegistrationResult:
     error: PPIRError | None = None
     reconnections: int = 0
     peer: dict[str, str] = field(default_factory=dict)
+    spline: SplineTransform | None = None
 
     def warp(self, moving: Volume) -> Volume:
         """The moving image resampled (linear, 0 outside) on the fixed grid; of that party 1 knows the geometry."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from PPIRLogic.errors import BudgetError, PolicyError
 from PPIRLogic.images import Geometry
-from PPIRLogic.levels import Level, check_factors, make_levels
+from PPIRLogic.levels import Level, check_factors, make_levels, request_problem
 from PPIRLogic.losses import LOSSES
 from PPIRLogic.losses.mattes import BINS
 from PPIRLogic.openings import VALUE, numbers_by_stage, openings
 from PPIRLogic.peer.ledger import HISTOGRAM, Budget, ImageAccount
 from PPIRLogic.peer.messages import LevelGrant, Request
-from PPIRLogic.transforms import KINDS
+from PPIRLogic.protocols import Protocol
+from PPIRLogic.transforms import TRANSFORMS
 
 FEWEST_EVALUATIONS = 3  # a level that cannot afford these is refused before the run starts
 MASK_MODES = ("none", "fill", "private", "disclosed")
@@ -30,7 +31,7 @@ class Policy:
 
     protocols: frozenset[str] = frozenset({"fhe", "fhe_verified", "mpc"})
     losses: frozenset[str] = frozenset(LOSSES)
-    transforms: frozenset[str] = frozenset(KINDS)
+    transforms: frozenset[str] = frozenset(TRANSFORMS)
     masks: frozenset[str] = frozenset({"none", "fill", "private"})
     peers: frozenset[str] = frozenset()
     disclosed_sampling: bool = False
@@ -60,6 +61,8 @@ class Policy:
         check_factors(request.levels)
         if request.bins not in BINS:
             raise PolicyError(f"A joint histogram of {request.bins} bins is not offered: {', '.join(map(str, BINS))}.")
+        if problem := request_problem(request):
+            raise PolicyError(problem)
         if request.sampling == "gms" and request.protocol == "mpc":
             self._check_disclosed_sampling(request)
 
@@ -76,13 +79,18 @@ def most_numbers(request: Request, geometry: Geometry) -> list[LevelGrant]:
     out = []
     for level in make_levels(geometry, request):
         each, gradient = numbers_by_stage(request, level)
-        steps = request.evaluations if gradient else 0
+        steps = steps_asked(request, level.index) if gradient else 0
         out.append(LevelGrant(level.factor, len(level.samples), each, request.evaluations, 0, gradient, steps))
     return out
 
 
+def steps_asked(request: Request, index: int) -> int:
+    """How often a level may open a gradient apart from the value."""
+    return request.iterations[index] if request.iterations else request.evaluations
+
+
 def grants(
-    request: Request, levels: list[Level], touchable: list[int], account: ImageAccount, bits: int
+    request: Request, levels: list[Level], touchable: list[int], account: ImageAccount, protocol: Protocol
 ) -> list[LevelGrant]:
     """What each level may open, given what is on record. `touchable`: voxels of each level that can be measured.
 
@@ -90,22 +98,47 @@ def grants(
     """
     budget = account.budget
     shared = max(0, min(budget.numbers_per_session, budget.numbers_per_image - account.total))
-    costs = [sum(numbers_by_stage(request, level)) for level in levels]
+    fewest = [_fewest(request, level) for level in levels]
     out = []
     for index, (level, voxels) in enumerate(zip(levels, touchable, strict=True)):
-        reserved = FEWEST_EVALUATIONS * sum(costs[index + 1 :])  # the levels to come get something, too
+        reserved = sum(fewest[index + 1 :])  # the levels to come get something, too
+        bits = max(protocol.bits_of(terms) for terms in openings(request, level).values())
         left = min(account.left(level.factor, voxels, bits), max(0, shared - reserved))
-        fits = request.evaluations if request.protocol == "clear" else min(request.evaluations, left // costs[index])
+        fits, steps = _fitting(request, level, left)
         if any(t.kind == HISTOGRAM for t in openings(request, level)[VALUE]):
             fits = min(fits, account.histograms_left(level.factor))
+            steps = min(fits, steps)
         each, gradient = numbers_by_stage(request, level)
-        out.append(LevelGrant(level.factor, len(level.samples), each, fits, left, gradient, fits if gradient else 0))
+        out.append(LevelGrant(level.factor, len(level.samples), each, fits, left, gradient, steps))
         shared -= out[-1].most
     return out
 
 
-def check_budget(levels: list[LevelGrant], account: ImageAccount) -> None:
+def _fewest(request: Request, level: Level) -> int:
+    """Numbers without which a level is of no use; B-splines need all the iterations that were asked for."""
+    each, gradient = numbers_by_stage(request, level)
+    steps = steps_asked(request, level.index) if request.iterations else FEWEST_EVALUATIONS
+    return FEWEST_EVALUATIONS * each + (steps * gradient)
+
+
+def _fitting(request: Request, level: Level, left: int) -> tuple[int, int]:
+    """Evaluations and gradients that so many numbers allow."""
+    each, gradient = numbers_by_stage(request, level)
+    asked, steps = request.evaluations, steps_asked(request, level.index) if gradient else 0
+    if request.protocol == "clear":
+        return asked, steps
+    if request.iterations and gradient:
+        steps = min(steps, max(0, left - FEWEST_EVALUATIONS * each) // gradient)
+        return min(asked, (left - steps * gradient) // each), steps
+    fits = min(asked, left // (each + gradient))
+    return fits, fits if gradient else 0
+
+
+def check_budget(request: Request, levels: list[LevelGrant], account: ImageAccount) -> None:
     """BudgetError before the run starts if a level cannot afford the fewest useful evaluations."""
+    if request.iterations:
+        _check_steps(request, levels, account.budget, account.total)
+        return
     poor = [g for g in levels if g.evaluations < FEWEST_EVALUATIONS]
     if not poor:
         return
@@ -127,3 +160,44 @@ def check_budget(levels: list[LevelGrant], account: ImageAccount) -> None:
         f" numbers per session (--budget-session), {b.numbers_per_image} per peer and image (--budget-image), of which"
         f" {account.total} are used, {b.histograms_per_level} joint histograms per level (--budget-histograms)."
     )
+
+
+def _check_steps(request: Request, levels: list[LevelGrant], budget: Budget, used: int) -> None:
+    """BudgetError unless every level of a B-spline run can open all the gradients that were asked for."""
+    poor = [
+        (g, steps)
+        for g, steps in zip(levels, request.iterations, strict=True)
+        if g.gradients < steps or g.evaluations < FEWEST_EVALUATIONS
+    ]
+    if not poor:
+        return
+    lines = []
+    for g, steps in poor:
+        need = FEWEST_EVALUATIONS * g.numbers_per_evaluation + steps * g.numbers_per_gradient
+        lines.append(
+            f"shrink factor {g.factor}: {steps} iterations of {g.numbers_per_gradient} numbers are"
+            f" {100 * need / g.samples:.3g} % of its {g.samples} voxels; {g.numbers_left} numbers are left, enough for"
+            f" {g.gradients} iterations"
+        )
+    raise BudgetError(
+        "The disclosure budget does not allow this B-spline run: " + "; ".join(lines) + ". Fewer --iterations, a larger"
+        " --grid-spacing or fewer --levels need less. The owner of the fixed image can raise the budget by name: now"
+        f" {budget.percent_per_level:g} % of each level (ppir serve --budget-percent) and"
+        f" {budget.bits_percent_per_level:g} % of its bits (--budget-bits), {budget.numbers_per_session} numbers per"
+        f" session (--budget-session), {budget.numbers_per_image} per peer and image (--budget-image), of which {used}"
+        " are used."
+    )
+
+
+def check_offered(request: Request, geometry: Geometry, limits: Mapping[str, float], used: int) -> None:
+    """The same at party 1, from what the peer offers, before it begins with the affine part."""
+    budget = Budget(
+        limits["percent_per_level"], 100.0, int(limits["numbers_per_session"]), int(limits["numbers_per_image"])
+    )
+    shared, out = min(budget.numbers_per_session, budget.numbers_per_image - used), []
+    for g in most_numbers(request, geometry):
+        left = max(0, min(int(g.samples * budget.percent_per_level / 100), shared))
+        room = max(0, left - FEWEST_EVALUATIONS * g.numbers_per_evaluation) // g.numbers_per_gradient
+        out.append(replace(g, gradients=min(g.gradients, room), numbers_left=left))
+        shared -= out[-1].gradients * g.numbers_per_gradient
+    _check_steps(request, out, budget, used)

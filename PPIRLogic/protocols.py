@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from PPIRLogic.secure.base import FixedSide, Link, PrivateProduct
+from PPIRLogic.secure.base import FixedSide, Link, PrivateProduct, Term, are_by_knot
 from PPIRLogic.secure.clear import ClearFixed, ClearProduct
 from PPIRLogic.secure.fhe import FheFixed, FheProduct
 from PPIRLogic.secure.fhe_verified import VerifiedFixed, VerifiedProduct
 from PPIRLogic.secure.mpc import MpcFixed, MpcProduct
+from PPIRLogic.secure.slots import SLOT_BITS
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,17 @@ class Protocol:
     fixed_side: Callable[[Link], FixedSide]
     bits: int
     dealer: bool = False
+    knot_bits: int = 64  # of one number of a term by knot
     counted: bool = True  # False: the image itself is disclosed, single numbers are not counted
+
+    def bits_of(self, terms: Sequence[Term]) -> int:
+        """Bits that one number of these terms can carry."""
+        return self.knot_bits if are_by_knot(terms) else self.bits
 
 
 PROTOCOLS = {
     "clear": Protocol(ClearProduct, ClearFixed, ClearFixed.bits_per_number, counted=False),
-    "fhe": Protocol(FheProduct, FheFixed, FheFixed.bits_per_number),
+    "fhe": Protocol(FheProduct, FheFixed, FheFixed.bits_per_number, knot_bits=SLOT_BITS),
     "fhe_verified": Protocol(VerifiedProduct, VerifiedFixed, VerifiedFixed.bits_per_number),
     "mpc": Protocol(MpcProduct, MpcFixed, MpcFixed.bits_per_number, dealer=True),
 }

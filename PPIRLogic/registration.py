@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,25 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from PPIRLogic.errors import InputError, PolicyError, PPIRError, ProtocolError
+from PPIRLogic.errors import Cancelled, InputError, PolicyError, PPIRError, ProtocolError
 from PPIRLogic.images import Geometry, Volume, fill_outside, normalise, robust_range
 from PPIRLogic.lasting import LastingSession
-from PPIRLogic.levels import Level
+from PPIRLogic.levels import Level, grid_problem, request_problem
+from PPIRLogic.openings import loss_of
 from PPIRLogic.parameters import CancelToken, LevelRecord, Parameters, Progress, RegistrationResult
 from PPIRLogic.peer.identity import default_home, load_or_create_identity
 from PPIRLogic.peer.ledger import SessionLedger
+from PPIRLogic.peer.messages import Request
 from PPIRLogic.peer.trust import TrustStore
+from PPIRLogic.policy import check_offered
 from PPIRLogic.pyramid import margin_voxels, smooth
 from PPIRLogic.runs.linear import LinearRun
 from PPIRLogic.runs.mattes import MattesRun
+from PPIRLogic.runs.spline import SplineRun
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.session import ClientSession, Offer
-from PPIRLogic.transforms import LinearTransform
+from PPIRLogic.transforms import BSPLINE, LinearTransform, SplineTransform
+from PPIRLogic.transforms.spline import cells_of
 from PPIRLogic.version import SOFTWARE
 from PPIRLogic.warp import MovingImage
 
@@ -55,7 +60,7 @@ class Registration:
         self._scaled = fill_outside(scaled, mask) if mask is not None and parameters.mask == "fill" else scaled
         self.records: list[LevelRecord] = []
         self.first: LinearTransform | None = None
-        self.best: LinearTransform | None = None
+        self.best: LinearTransform | SplineTransform | None = None
         self.start = time.perf_counter()
 
     # ------------------------------------------------------------------------------------- before the run
@@ -69,6 +74,7 @@ class Registration:
                 " dimension."
             )
         kind, initial = self.parameters.transform, self.parameters.initial
+        kind = "affine" if kind == BSPLINE else kind
         if isinstance(initial, sitk.Transform):
             return LinearTransform.from_sitk(initial, kind, fixed.centre(), fixed.dimension)
         start = LinearTransform.identity(kind, fixed.centre())
@@ -81,6 +87,13 @@ class Registration:
 
     def run_levels(self, session: ClientSession, transform: LinearTransform) -> None:
         self.first = self.best = transform
+        spline = session.request.transform == BSPLINE
+        if spline:
+            request = session.request
+            cells = cells_of(session.geometry, request.grid_spacing, len(request.levels) - 1)
+            coarsest = tuple(m >> (len(request.levels) - 1) for m in cells)
+            self.best = SplineTransform.zero(transform, session.geometry, coarsest)
+        loss = loss_of(session.request)
         smoothed: tuple[float, Volume] | None = None
         for level, grant in zip(session.levels, session.grants, strict=True):
             self.cancel.check()
@@ -88,9 +101,15 @@ class Registration:
             if smoothed is None or smoothed[0] != sigma:
                 smoothed = (sigma, smooth(self._scaled, sigma))
             rows = self.mask if self.parameters.mask == "rows" else None
-            moving = MovingImage(smoothed[1], margin_voxels(self.moving.geometry, level.margin_mm), rows)
-            kind = MattesRun if self.parameters.loss == "mi" else LinearRun
-            kind(self, session, level, moving).run(min(grant.evaluations, self.parameters.evaluations))
+            image = loss.prepared(smoothed[1], level.factor)
+            moving = MovingImage(image, margin_voxels(self.moving.geometry, level.margin_mm), rows)
+            evaluations = min(grant.evaluations, self.parameters.evaluations)
+            if spline:
+                SplineRun(self, session, level, moving).run(evaluations, grant.gradients)
+            else:
+                kind = MattesRun if self.parameters.loss == "mi" else LinearRun
+                kind(self, session, level, moving).run(evaluations)
+            self.records[-1].kind = session.request.transform
 
     def report_progress(self, session: ClientSession | None, stage: str, **details: Any) -> None:
         numbers = session.ledger.numbers if session else 0
@@ -143,6 +162,63 @@ def register(
     place = home if home is not None else default_home()
     peer = Peer(peer) if isinstance(peer, str) else peer
     p, token = parameters or Parameters(), cancel or CancelToken()
+    if p.transform == BSPLINE and not isinstance(p.initial, sitk.Transform):
+        return _after_affine(moving, peer, mask, p, place, progress, token)
+    return _register(moving, peer, mask, p, place, progress, token)
+
+
+def _after_affine(
+    moving: Volume,
+    peer: Peer,
+    mask: NDArray[np.bool_] | None,
+    p: Parameters,
+    place: Path,
+    progress: Callable[[Progress], None],
+    token: CancelToken,
+) -> RegistrationResult:
+    """An affine session, then a B-spline session that starts from its result; the totals are of both."""
+    loss = "ncc" if p.loss == "lncc" else p.loss  # a window's statistics lead nowhere from afar
+    affine = replace(p, transform="affine", loss=loss, iterations=None)
+    first = _register(moving, peer, mask, affine, place, progress, token, follow=p)
+    if not first.complete:
+        return first
+    try:
+        second = _register(moving, peer, mask, replace(p, initial=first.transform), place, progress, token)
+    except (PPIRError, KeyboardInterrupt) as problem:
+        error = problem if isinstance(problem, PPIRError) else Cancelled("The registration was cancelled.")
+        return replace(first, complete=False, stop_reason=type(error).__name__, error=error)
+    return joined(first, second)
+
+
+def joined(first: RegistrationResult, second: RegistrationResult) -> RegistrationResult:
+    """The second result with the levels, ledger and totals of both."""
+    numbers = None if None in (a := (first.peer_numbers, second.peer_numbers)) else sum(v or 0 for v in a)
+    totals = {
+        name: getattr(first, name) + getattr(second, name)
+        for name in (
+            "levels", "seconds", "bytes_sent", "bytes_received", "dealer_bytes_sent",
+            "dealer_bytes_received", "numbers",
+        )
+    }  # fmt: skip
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in (*first.ledger, *second.ledger):
+        key = row["kind"], row["to"], row["level"]
+        known = rows.get(key, {**row, "numbers": 0, "bits": 0})
+        rows[key] = {**known, **{n: known[n] + row[n] for n in ("numbers", "bits")}}
+    return replace(second, first=first.first, peer_numbers=numbers, ledger=list(rows.values()), **totals)
+
+
+def _register(
+    moving: Volume,
+    peer: Peer,
+    mask: NDArray[np.bool_] | None,
+    p: Parameters,
+    place: Path,
+    progress: Callable[[Progress], None],
+    token: CancelToken,
+    follow: Parameters | None = None,
+) -> RegistrationResult:
+    """One session. `follow`: what is to come after it, refused beforehand where it cannot fit."""
     run = Registration(moving, mask, p, progress, token)
     identity, trust = load_or_create_identity(place), TrustStore(place)
     stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -160,6 +236,9 @@ def register(
             offer = _choose_offer(session.offers(), peer)
             first = run.first_transform(offer.geometry)
             request = p.request(offer.name, offer.geometry, peer.dealer_fingerprint, SOFTWARE)
+            check_request(request, offer)
+            if follow is not None:
+                check_request(follow.request(offer.name, offer.geometry, "", SOFTWARE), offer)
             session.open(request, peer.dealer)
             run.report_progress(session, "opened", detail=_estimate(session, p))
             if session.geometry != offer.geometry:
@@ -183,6 +262,14 @@ def _estimate(session: ClientSession, parameters: Parameters) -> str:
     return f"at most {most} numbers of the fixed image are disclosed to this site ({', '.join(shares)} of the voxels)"
 
 
+def check_request(request: Request, offer: Offer) -> None:
+    """InputError or BudgetError for a B-spline or a window that the offered image or its budget cannot hold."""
+    if problem := request_problem(request) or grid_problem(request, offer.geometry):
+        raise InputError(problem)
+    if request.iterations and request.protocol != "clear":
+        check_offered(request, offer.geometry, offer.budget, offer.numbers_opened)
+
+
 def _choose_offer(offers: list[Offer], peer: Peer) -> Offer:
     named = [o for o in offers if not peer.image or o.name == peer.image]
     if len(named) == 1:
@@ -199,7 +286,8 @@ def _result(
     sent, received, dealer_sent, dealer_received = session.traffic()
     result = RegistrationResult(
         transform=run.best.to_sitk(),
-        linear=run.best,
+        linear=run.best.affine if isinstance(run.best, SplineTransform) else run.best,
+        spline=run.best if isinstance(run.best, SplineTransform) else None,
         first=run.first,
         fixed_geometry=session.geometry,
         levels=run.records,

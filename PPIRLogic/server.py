@@ -27,7 +27,7 @@ from PPIRLogic.errors import (
     VerificationError,
 )
 from PPIRLogic.fixed import FixedImage
-from PPIRLogic.levels import Level, make_levels
+from PPIRLogic.levels import Level, grid_problem, make_levels
 from PPIRLogic.openings import loss_of, openings
 from PPIRLogic.peer.channel import Channel, Listener, Message
 from PPIRLogic.peer.failures import Failures
@@ -260,6 +260,8 @@ class ServerSession:
         self.peer = channel.peer_fingerprint
         server.failures.check(self.peer)
         self.shared.policy.check(request, self.peer, self.shared.image.mask is not None)
+        if problem := grid_problem(request, self.geometry):
+            raise PolicyError(problem)
         self._check_dealer()
         self.nonce = new_key()
         self.name = session_name(request, nonce, self.nonce)
@@ -291,7 +293,7 @@ class ServerSession:
         self.levels = make_levels(self.geometry, request, self.pool_seed)
         self.touchable = [self.shared.image.touchable(level, request.fixed_mask) for level in self.levels]
         self.account = server.accounts.account(self.peer, self.image_id, self.shared.policy.budget, request.image)
-        self.grants = grants(request, self.levels, self.touchable, self.account, self.protocol.bits)
+        self.grants = grants(request, self.levels, self.touchable, self.account, self.protocol)
         self._grant()
 
     @property
@@ -319,7 +321,7 @@ class ServerSession:
         own, first = self.name.hex()[:16], self.first
         if not self.resumed:
             if self.protocol.counted:
-                check_budget(self.grants, self.account)
+                check_budget(self.request, self.grants, self.account)
             ask = self.shared.policy.ask
             if ask is not None and not ask(self.channel.peer_name, self.request, self.grants):
                 raise RefusedError("The owner of the fixed image declined this session.")
@@ -400,7 +402,8 @@ class ServerSession:
         if not self.protocol.counted:
             count = len(level.samples) * len(loss.operands)
             self.ledger.record(Entry("image", "party 1", count, VOXEL_BITS, level.factor), sync=True)
-        self.channel.send("level", {"samples": len(level.samples)}, mask)
+        grid = level.knots.digest() if level.knots is not None else b""
+        self.channel.send("level", {"samples": len(level.samples), "knots": grid}, mask)
         with self.outlet.opening():
             self.side.open_level(level_info(level, loss, len(level.samples)), operands, first, second)
         self.openings = openings(self.request, level)
@@ -447,7 +450,7 @@ class ServerSession:
 
     def _count(self, terms: Sequence[Term], level: Level, number: int, name: str) -> Receipt:
         """Put the numbers of a request on record, here and in the account that outlives the session."""
-        entries = entries_of(terms, self.protocol.bits, level.factor, number, name)
+        entries = entries_of(terms, self.protocol.bits_of(terms), level.factor, number, name)
         receipt = self.account.spend(entries, self.first, self.touchable[level.index], self.opened)
         if receipt:
             self.opened += receipt.numbers

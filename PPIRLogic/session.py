@@ -42,7 +42,8 @@ def level_info(level: Level, loss: Loss, samples: int, active: NDArray[np.int64]
     """The protocol's view of a level; without `active`, every chunk takes part."""
     entries = samples * loss.width
     chunks = np.arange(-(-entries // CHUNK)) if active is None else active
-    return LevelInfo(level.index, entries, operand_infos(loss.operands, samples), chunks)
+    infos = operand_infos(loss.operands, samples, level.knots is not None)
+    return LevelInfo(level.index, entries, infos, chunks, level.knots)
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,9 @@ class ClientSession:
         first = new_key()
         self.channel.send("level", {"index": level.index, "seed": first}, payload)
         reply = self.link.receive("level")
-        if Fields(reply.data, "level").integer("samples", 1, 2**31) != len(samples):
+        known = level.knots.digest() if level.knots is not None else b""
+        same_grid = not known or Fields(reply.data, "level").raw("knots", len(known)) == known
+        if Fields(reply.data, "level").integer("samples", 1, 2**31) != len(samples) or not same_grid:
             raise ProtocolError("The two sides disagree about the samples of a level: install the same release.")
         if self.request.fixed_mask == "disclosed":
             use &= self._disclosed_mask(reply.payload, level, len(samples))
@@ -245,8 +248,9 @@ class ClientSession:
             self.channel.send("evaluate", {"level": level.index, "evaluation": number, "stage": stage})
 
         values = self._product.evaluate(source, terms, number, announce)
-        if PROTOCOLS[self.request.protocol].counted:
-            for entry in entries_of(terms, self._product.bits_per_number, level.factor, number):
+        protocol = PROTOCOLS[self.request.protocol]
+        if protocol.counted:
+            for entry in entries_of(terms, protocol.bits_of(terms), level.factor, number):
                 self.ledger.record(entry)
         return values
 

@@ -39,6 +39,29 @@ def _clip(value: Any) -> Any:
 
 
 @_jit
+def trilinear(data: Any, x: float, y: float, z: float) -> Any:
+    """Value at a fractional index inside the image, and its exact derivatives per index step."""
+    nz, ny, nx = data.shape
+    x0, y0 = min(int(x), nx - 2), min(int(y), ny - 2)
+    z0 = min(int(z), max(nz - 2, 0))
+    z1 = min(z0 + 1, nz - 1)
+    fx, fy, fz = x - x0, y - y0, z - z0
+    if nz == 1:
+        fz = 0.0
+    a00, a01 = data[z0, y0, x0], data[z0, y0, x0 + 1]
+    a10, a11 = data[z0, y0 + 1, x0], data[z0, y0 + 1, x0 + 1]
+    b00, b01 = data[z1, y0, x0], data[z1, y0, x0 + 1]
+    b10, b11 = data[z1, y0 + 1, x0], data[z1, y0 + 1, x0 + 1]
+    a0, a1 = a00 + fx * (a01 - a00), a10 + fx * (a11 - a10)
+    b0, b1 = b00 + fx * (b01 - b00), b10 + fx * (b11 - b10)
+    a, b = a0 + fy * (a1 - a0), b0 + fy * (b1 - b0)
+    da = (a01 - a00) + fy * ((a11 - a10) - (a01 - a00))
+    db = (b01 - b00) + fy * ((b11 - b10) - (b01 - b00))
+    gy = (a1 - a0) + fz * ((b1 - b0) - (a1 - a0))
+    return a + fz * (b - a), da + fz * (db - da), gy, b - a
+
+
+@_jit
 def _fill(
     samples: Any, use: Any, grid: Any, to_index: Any, to_mm: Any, data: Any, rows: Any, low: Any, high: Any,
     gradient: Any, terms: Any, term_row: Any, term_base: Any, scale: Any, intensity_scale: float,
@@ -50,7 +73,6 @@ def _fill(
     fixed index (x, y, z, 1) → moving index, → x − c in mm. gradient (3, 3): index gradient → mm gradient.
     S_row += terms·g[base // 4]·p[base % 4] with p = (x − c, 1).
     """
-    nz, ny, nx = data.shape
     d = out.shape[0] - 2
     plane = grid[1] * grid[2]
     p = np.ones(4)
@@ -73,22 +95,7 @@ def _fill(
             continue
         if rows.size > 1 and not rows[int(z + 0.5), int(y + 0.5), int(x + 0.5)]:
             continue
-        x0, y0 = min(int(x), nx - 2), min(int(y), ny - 2)
-        z0 = min(int(z), max(nz - 2, 0))
-        z1 = min(z0 + 1, nz - 1)
-        fx, fy, fz = x - x0, y - y0, z - z0
-        if nz == 1:
-            fz = 0.0
-        a00, a01 = data[z0, y0, x0], data[z0, y0, x0 + 1]
-        a10, a11 = data[z0, y0 + 1, x0], data[z0, y0 + 1, x0 + 1]
-        b00, b01 = data[z1, y0, x0], data[z1, y0, x0 + 1]
-        b10, b11 = data[z1, y0 + 1, x0], data[z1, y0 + 1, x0 + 1]
-        a0, a1 = a00 + fx * (a01 - a00), a10 + fx * (a11 - a10)
-        b0, b1 = b00 + fx * (b01 - b00), b10 + fx * (b11 - b10)
-        a, b = a0 + fy * (a1 - a0), b0 + fy * (b1 - b0)
-        da = (a01 - a00) + fy * ((a11 - a10) - (a01 - a00))
-        db = (b01 - b00) + fy * ((b11 - b10) - (b01 - b00))
-        gx, gy, gz = da + fz * (db - da), (a1 - a0) + fz * ((b1 - b0) - (a1 - a0)), b - a
+        value, gx, gy, gz = trilinear(data, x, y, z)
         for i in range(3):
             g[i] = gradient[i, 0] * gx + gradient[i, 1] * gy + gradient[i, 2] * gz
             p[i] = to_mm[i, 0] * ix + to_mm[i, 1] * iy + to_mm[i, 2] * iz + to_mm[i, 3]
@@ -98,7 +105,7 @@ def _fill(
             row[term_row[j]] += terms[j] * g[term_base[j] >> 2] * p[term_base[j] & 3]
         for k in range(d):
             out[k, o] = np.int32(_clip(np.rint(row[k] * scale[k])))
-        out[d, o] = np.int32(np.rint((a + fz * (b - a) - INTENSITY_CENTRE) * intensity_scale))
+        out[d, o] = np.int32(np.rint((value - INTENSITY_CENTRE) * intensity_scale))
         out[d + 1, o] = 1
 
 
@@ -145,7 +152,7 @@ class MovingImage:
         self.low[:dim] = margin
         self.high[:dim] = np.array(volume.geometry.size) - 1.0 - np.array(margin)
         self.low[dim:], self.high[dim:] = -1.0, 1.0
-        self.to_index = _embed(volume.geometry.physical_to_index())
+        self.to_index = embed(volume.geometry.physical_to_index())
 
     def narrowed(self, margin_mm: float) -> MovingImage:
         """The same image, sampled only where it is so far from its border."""
@@ -163,7 +170,7 @@ class MovingImage:
         return float(np.linalg.norm(steps))
 
 
-def _embed(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+def embed(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """A (dim, dim+1) affine map as (3, 4), identity on the third axis of a 2D one."""
     dim = affine.shape[0]
     out = np.eye(3, 4)
@@ -171,7 +178,7 @@ def _embed(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
-def _compose(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def compose(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """a∘b for (3, 4) affine maps."""
     out = a[:, :3] @ b
     out[:, 3] += a[:, 3]
@@ -197,8 +204,8 @@ class LinearColumns:
         self.groups = -(-len(active) // LANES)
         self._moving, self._samples, self._use, self._active = moving, samples, use, active
         self._grid = np.array([1, 1, *fixed.array_shape][-3:], np.int64)
-        to_mm = _embed(fixed.index_to_physical())
-        self._to_index = _compose(moving.to_index, _compose(_embed(transform.affine()), to_mm))
+        to_mm = embed(fixed.index_to_physical())
+        self._to_index = compose(moving.to_index, compose(embed(transform.affine()), to_mm))
         self._to_mm = to_mm.copy()
         self._to_mm[: fixed.dimension, 3] -= transform.centre
         self._gradient = np.ascontiguousarray(moving.to_index[:, :3].T)

@@ -15,6 +15,7 @@ from PPIRLogic.dealer import Dealer, _Session
 from PPIRLogic.peer.channel import Channel, Message, memory_pair
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.secure.base import CHUNK, LANES, LevelInfo, Link, OperandInfo, PrivateProduct, Term
+from PPIRLogic.secure.knots import KnotMap
 
 SESSION = bytes(range(32))
 
@@ -62,11 +63,14 @@ class Exchange:
         active: Sequence[int] | None = None,
         threads: int = 2,
         keys: tuple[bytes, bytes] = (b"K" * 31 + b"0", b"K" * 31 + b"1"),
+        knots: KnotMap | None = None,
     ) -> None:
         samples = len(next(iter(operands.values())))
-        infos = tuple(OperandInfo(k, int(np.abs(v, dtype=np.int64).max())) for k, v in operands.items())
+        infos = tuple(
+            OperandInfo(k, int(np.abs(v, dtype=np.int64).max()), knots is not None) for k, v in operands.items()
+        )
         chunks = np.arange(-(-samples // CHUNK)) if active is None else np.array(active, np.int64)
-        self.level = LevelInfo(0, samples, infos, chunks)
+        self.level = LevelInfo(0, samples, infos, chunks, knots)
         self.sent: list[tuple[str, str, Message]] = []
         self.problems: list[BaseException] = []
         self._channels: list[Channel] = []

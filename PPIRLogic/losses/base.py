@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import OverlapError
+from PPIRLogic.images import Volume
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.secure.base import Term
 
@@ -53,6 +54,21 @@ class Evaluation:
     overlap: float
 
 
+@dataclass(frozen=True)
+class Fit:
+    """min Σ_Ω (J − gain·I∘T − offset)², divided by `scale`, is `value`.
+
+    free: gain and offset are those that fit best, not 1 and 0.
+    """
+
+    value: float
+    gain: float
+    offset: float
+    scale: float
+    overlap: float
+    free: bool
+
+
 class Loss(ABC):
     """One loss. `operands` are the fixed operands it needs, in the order in which they are sent."""
 
@@ -78,6 +94,14 @@ class Loss(ABC):
     @abstractmethod
     def evaluate(self, sums: Sums) -> Evaluation:
         """OverlapError if nothing is left of the overlap."""
+
+    def fit(self, sums: Sums) -> Fit:
+        """The least-squares fit behind the value; only of losses that are one. OverlapError as `evaluate`."""
+        raise NotImplementedError
+
+    def prepared(self, volume: Volume, factor: int) -> Volume:
+        """A normalised, smoothed image as this loss compares it, at a level; each owner does it to its own."""
+        return volume
 
 
 def check_overlap(sums: Sums) -> None:

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from PPIRLogic.images import Volume
 from PPIRLogic.losses.base import Evaluation, Loss, Sums
 from PPIRLogic.secure.base import Term
 
@@ -30,6 +31,9 @@ class PrivateMask(Loss):
         self.name = loss.name
         self.operands = (*(_MASKED[o] for o in loss.operands), "M")
         self._loss = loss
+
+    def prepared(self, volume: Volume, factor: int) -> Volume:
+        return self._loss.prepared(volume, factor)
 
     def terms(self, parameters: int) -> Sequence[Term]:
         columns = parameters + 2

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from PPIRLogic.errors import OverlapError
-from PPIRLogic.losses.base import Evaluation, Loss, Sums, check_overlap, image_terms
+from PPIRLogic.losses.base import Evaluation, Fit, Loss, Sums, check_overlap, image_terms
 from PPIRLogic.secure.base import Term
 
 
@@ -25,10 +25,9 @@ class NCC(Loss):
         overlap = parameters + 1
         return [*image_terms(parameters), Term(overlap, "J", "overlap"), Term(overlap, "J2", "overlap")]
 
-    def evaluate(self, sums: Sums) -> Evaluation:
+    def fit(self, sums: Sums) -> Fit:
         check_overlap(sums)
         d, n = sums.parameters, sums.overlap
-        s_j = np.array([sums.joint[k, "J"] for k in range(d)])
         sum_i, sum_j = sums.gram[d, d + 1], sums.joint[d + 1, "J"]
         var_i = sums.gram[d, d] - sum_i**2 / n
         var_j = sums.joint[d + 1, "J2"] - sum_j**2 / n
@@ -37,11 +36,16 @@ class NCC(Loss):
             raise OverlapError("An image is constant within the overlap of the two: nothing can be aligned there.")
         gain = covariance / var_i
         offset = (sum_j - gain * sum_i) / n
+        return Fit(1 - covariance**2 / (var_i * var_j), gain, offset, scale=var_j, overlap=n, free=True)
+
+    def evaluate(self, sums: Sums) -> Evaluation:
+        fit, d = self.fit(sums), sums.parameters
+        s_j = np.array([sums.joint[k, "J"] for k in range(d)])
         own = sums.gram[:d, d:]  # Sᵀ[I, 1]
         projected = sums.gram[:d, :d] - own @ np.linalg.solve(sums.gram[d:, d:], own.T)
         return Evaluation(
-            value=1 - covariance**2 / (var_i * var_j),
-            gradient=-gain * (s_j - gain * own[:, 0] - offset * own[:, 1]),
-            hessian=gain**2 * projected,
-            overlap=n,
+            value=fit.value,
+            gradient=-fit.gain * (s_j - fit.gain * own[:, 0] - fit.offset * own[:, 1]),
+            hessian=fit.gain**2 * projected,
+            overlap=fit.overlap,
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from PPIRLogic.losses.base import Evaluation, Loss, Sums, check_overlap, image_terms
+from PPIRLogic.losses.base import Evaluation, Fit, Loss, Sums, check_overlap, image_terms
 from PPIRLogic.secure.base import Term
 
 
@@ -22,13 +22,17 @@ class SSD(Loss):
     def terms(self, parameters: int) -> Sequence[Term]:
         return [*image_terms(parameters), Term(parameters + 1, "J2", "overlap")]
 
-    def evaluate(self, sums: Sums) -> Evaluation:
+    def fit(self, sums: Sums) -> Fit:
         check_overlap(sums)
-        d = sums.parameters
-        s_j = np.array([sums.joint[k, "J"] for k in range(d)])
+        d, n = sums.parameters, sums.overlap
         squares = sums.gram[d, d] - 2 * sums.joint[d, "J"] + sums.joint[d + 1, "J2"]
+        return Fit(squares / n, gain=1.0, offset=0.0, scale=n, overlap=n, free=False)
+
+    def evaluate(self, sums: Sums) -> Evaluation:
+        fit, d = self.fit(sums), sums.parameters
+        s_j = np.array([sums.joint[k, "J"] for k in range(d)])
         return Evaluation(
-            value=squares / sums.overlap,
+            value=fit.value,
             gradient=sums.gram[:d, d] - s_j,
             hessian=sums.gram[:d, :d],
             overlap=sums.overlap,

@@ -138,9 +138,12 @@ class Request:
     version: int = PROTOCOL_VERSION
     dealer: str = ""  # fingerprint of the dealer, under mpc
     software: str = field(default="", compare=False)
+    iterations: tuple[int, ...] = ()  # B-splines: most per level, one gradient opened for each
+    grid_spacing: float = 0.0  # B-splines: mm between control points at the last level, twice that at each before
+    radius_mm: float = 0.0  # lncc: of the window, times the shrink factor of a level
 
     def to_dict(self) -> dict[str, Any]:
-        return {**self.__dict__, "levels": list(self.levels)}
+        return {**self.__dict__, "levels": list(self.levels), "iterations": list(self.iterations)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Request:
@@ -168,11 +171,21 @@ class Request:
             evaluations=f.integer("evaluations", 1, 10_000),
             bins=f.integer("bins", 1, 1024),
             pool=f.integer("pool", 1, 2**31),
+            iterations=_counts(f),
+            grid_spacing=f.number("grid_spacing", 0, 1e4),
+            radius_mm=f.number("radius_mm", 0, 1e4),
             seed=f.integer("seed", 0, 2**62),
             version=version,
             dealer=f.text("dealer", 64),
             software=f.text("software", 64),
         )
+
+
+def _counts(f: Fields) -> tuple[int, ...]:
+    values = f.items("iterations", 8)
+    if any(not isinstance(v, int) or isinstance(v, bool) or not 1 <= v <= 1000 for v in values):
+        raise ProtocolError("Field 'iterations' of 'open' must hold counts from 1 to 1000.")
+    return tuple(values)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from PPIRLogic.images import Geometry, Volume
 from PPIRLogic.peer.ledger import VOXEL_BITS
 from PPIRLogic.registration import LevelRecord, RegistrationResult
 from PPIRLogic.report.words import GEOMETRY
-from PPIRLogic.transforms import LinearTransform
+from PPIRLogic.transforms import BSPLINE
 from PPIRLogic.version import __version__
 
 SCHEMA_VERSION = 1
@@ -27,6 +27,9 @@ CONVENTION = (
     "Maps points of the fixed image to points of the moving image, as resampling the moving image on the fixed grid"
     " needs it: y = A(x - c) + c + t, with A the matrix (row by row), t the translation and c the centre, in mm in the"
     " LPS coordinates of DICOM and ITK."
+)
+SPLINE_CONVENTION = (
+    "With a B-spline, x + u(x) takes the place of x: the B-spline is applied first, the affine part after it."
 )
 LIBRARIES = ("numpy", "SimpleITK", "numba", "tenseal", "torch", "crypten")
 
@@ -83,7 +86,7 @@ def build_report(
         "disclosed": _disclosed(result.ledger, {r.factor: r.samples for r in result.levels}),
         "peer_numbers": result.peer_numbers,
         "counts_agree": agree,
-        "transform": _transform(result.linear, transform_file),
+        "transform": _transform(result, transform_file),
         "warped": {"file": warped_file},
     }
     plain: Report = _plain(report)
@@ -106,18 +109,23 @@ def _geometry(grid: Geometry) -> dict[str, Any]:
 
 
 def _level(record: LevelRecord) -> dict[str, Any]:
-    names = ("factor", "shape", "samples", "evaluations", "iterations", "reason", "seconds", "values", "steps_mm")
-    return {**{n: getattr(record, n) for n in names}, "spacing_mm": record.spacing, "overlap": record.overlap}
+    names = (
+        "factor", "shape", "samples", "evaluations", "iterations", "reason", "seconds", "values", "steps_mm", "overlap",
+        "kind", "smallest_jacobian",
+    )  # fmt: skip
+    return {**{n: getattr(record, n) for n in names}, "spacing_mm": record.spacing}
 
 
-def _transform(linear: LinearTransform, file: str | None) -> dict[str, Any]:
+def _transform(result: RegistrationResult, file: str | None) -> dict[str, Any]:
+    linear = result.linear
     return {
         "file": file,
-        "kind": linear.kind,
+        "kind": linear.kind if result.spline is None else BSPLINE,
         "matrix": linear.matrix.tolist(),
         "translation_mm": linear.translation.tolist(),
         "centre_mm": linear.centre.tolist(),
-        "convention": CONVENTION,
+        "convention": CONVENTION if result.spline is None else f"{CONVENTION} {SPLINE_CONVENTION}",
+        "spline": None if result.spline is None else result.spline.statistics(),
     }
 
 

@@ -14,7 +14,7 @@ from PPIRLogic.report.disclosure import disclosed_line, disclosure_section, mean
 from PPIRLogic.report.figures import convergence
 from PPIRLogic.report.markup import PAGE, STYLE, escape, image, pairs, table
 from PPIRLogic.report.pictures import Pictures, figures_of
-from PPIRLogic.report.words import LOSSES, REASONS, STOPS, human_bytes, human_seconds, number, times
+from PPIRLogic.report.words import LOSSES, REASONS, STOPS, human_bytes, human_seconds, number, share, times
 
 
 def render(report: Report, pictures: Pictures | None) -> str:
@@ -166,7 +166,22 @@ def _transform_section(report: Report) -> str:
         f"Kind {found['kind']}: it turns by {_turn_degrees(matrix):.2f}° and changes the"
         f" {'volume' if dim == 3 else 'area'} by a factor of {float(np.linalg.det(matrix)):.4f}. {words}"
     )
-    return f"<section><h2>The transform</h2><p>{escape(text)}</p>{shown}</section>"
+    bent = f"<p>{escape(_bending(found['spline']))}</p>" if found["spline"] else ""
+    return f"<section><h2>The transform</h2><p>{escape(text)}</p>{shown}{bent}</section>"
+
+
+def _bending(spline: Mapping[str, Any]) -> str:
+    """The B-spline part in words."""
+    j = spline["jacobian"]
+    folds = (
+        "it folds nowhere" if j["folded_percent"] == 0 else f"it folds at {share(j['folded_percent'])} of the voxels"
+    )
+    return (
+        f"The B-spline before it has control points every {times(spline['spacing_mm'])} mm and moves fixed points by"
+        f" {number(spline['mean_mm'], '.3g')} mm on average, at most {number(spline['largest_mm'], '.3g')} mm. It"
+        f" changes small volumes by factors from {number(j['smallest'], '.3g')} to {number(j['largest'], '.3g')} (1 to"
+        f" 99 % of the voxels: {number(j['percentile_1'], '.3g')} to {number(j['percentile_99'], '.3g')}): {folds}."
+    )
 
 
 def _turn_degrees(matrix: NDArray[np.float64]) -> float:

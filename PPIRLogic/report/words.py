@@ -52,6 +52,7 @@ REASONS = {
     "loss": "the loss stopped falling",
     "evaluations": "the permitted evaluations were used up",
     "damping": "no further step lowered the loss",
+    "iterations": "the permitted iterations were used up",
     "": "not finished",
 }
 STOPS = {
@@ -82,6 +83,8 @@ LOSSES = {
     " more negative the better one image tells the other",
     "ncc": "1 − NCC², with NCC the correlation of the two images where they overlap: 0 for images that differ in"
     " brightness and contrast only, 1 for unrelated ones",
+    "lncc": "1 − NCC² of two images that were each normalised by the mean and contrast of a window around every voxel:"
+    " a stand-in for local correlation, blind to slow changes of brightness and contrast",
     "ssd": "the mean squared difference of the normalised intensities where the images overlap: 0 for equal images",
 }
 

@@ -45,7 +45,7 @@ class LinearRun:
         self.run_, self.session, self.level, self.moving = run, session, level, moving
         self.loss = loss_of(session.request)
         self.terms = openings(session.request, level)
-        assert run.best is not None
+        assert isinstance(run.best, LinearTransform)
         self.start = run.best
         geometry = session.geometry
         self.scale_mm = float(np.linalg.norm(geometry.extent_mm())) / 4

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
 from PPIRLogic.peer.channel import Channel, Message
 from PPIRLogic.peer.messages import error_from, wait_for_message
 from PPIRLogic.secure.ring import DEGREE, LANES
+
+if TYPE_CHECKING:
+    from PPIRLogic.secure.knots import KnotMap
 
 CHUNK = DEGREE
 GROUP = CHUNK * LANES
@@ -39,12 +42,15 @@ class Term:
     With outputs = T > 1 (a power of two) the operand holds T fixed vectors, laid out chunk by chunk: CHUNK / T
     samples of the first, of the second, …; one column over the samples is multiplied with each of them: T numbers.
     With outputs = 1 over such an operand, the column runs over its flattened entries.
+
+    A term by knot opens Σ_x B_k(x)·column(x)·operand(x) for the `outputs` control points k of the level's `KnotMap`.
     """
 
     column: int
     operand: str
     kind: str
     outputs: int = 1
+    by_knot: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class OperandInfo:
 
     name: str
     bound: int
+    by_knot: bool = False  # terms by knot may name it
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,7 @@ class LevelInfo:
     samples: int
     operands: tuple[OperandInfo, ...]
     active: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    knots: KnotMap | None = None
 
     @property
     def chunks(self) -> int:
@@ -78,6 +86,19 @@ class LevelInfo:
 def numbers_of(terms: Sequence[Term]) -> int:
     """How many numbers a request for these terms opens."""
     return sum(t.outputs for t in terms)
+
+
+def are_by_knot(terms: Sequence[Term]) -> bool:
+    """Whether these are terms by knot; ProtocolError unless all are or none is."""
+    kinds = {t.by_knot for t in terms}
+    if len(kinds) != 1:
+        raise ProtocolError("The terms of one request must be all by knot, or none.")
+    return kinds.pop()
+
+
+def group_size(samples: int, group: int) -> int:
+    """How many of the samples lie in a group."""
+    return min(GROUP, samples - group * GROUP)
 
 
 def packing(terms: Sequence[Term]) -> int:

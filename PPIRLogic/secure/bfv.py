@@ -234,18 +234,28 @@ class KeyHolder:
         a = _uniform(self.seed, "public").astype(np.uint64)
         return ((pk0 + (pk1 + p - a) % p * self._secret) % p).astype(np.uint32)
 
+    @property
+    def secret_hat(self) -> Residues:
+        """The secret modulo the first prime, in the transform domain; never leaves this party."""
+        return self._secret[0]
+
     def public_key(self) -> NDArray[np.uint8]:
         """pk0 in the transform domain, packed; pk1 is expanded from the seed by both sides."""
         return ring.pack30(self._public)
 
     def encrypt(self, values: NDArray[Any], operand: str, first_chunk: int) -> NDArray[np.uint8]:
         """Up to eight chunks (integers of magnitude below t, padded to a multiple of n with zeros) to packed c0."""
-        chunks = -(-values.size // DEGREE)
         padded = np.zeros(GROUP, np.int64)
         padded[: values.size] = values
+        return self.encrypt_polynomials(padded, PLAIN_MODULUS, operand, first_chunk, -(-values.size // DEGREE))
+
+    def encrypt_polynomials(
+        self, padded: NDArray[Any], modulus: int, operand: str, first_chunk: int, chunks: int
+    ) -> NDArray[np.uint8]:
+        """The first `chunks` of eight plaintext polynomials modulo t = `modulus`, chunk after chunk, to packed c0."""
         errors, small = np.empty(GROUP, np.int8), np.empty(GROUP, np.int64)
         ring.centred_binomial(self._random.words(GROUP, np.uint64), errors)
-        _scale_up(padded, Q % PLAIN_MODULUS, PLAIN_MODULUS, errors, small)
+        _scale_up(padded, Q % modulus, modulus, errors, small)
         a = np.zeros((LANES, len(PRIMES), DEGREE), np.uint32)
         for lane in range(chunks):
             a[lane] = _uniform(self.seed, operand, first_chunk + lane)
@@ -253,7 +263,7 @@ class KeyHolder:
         x = np.empty(GROUP, np.uint32)
         for i, prime in enumerate(PRIMES):
             table = ring.tables(prime)
-            _residues(padded, small, (Q // PLAIN_MODULUS) % prime, prime, x)
+            _residues(padded, small, (Q // modulus) % prime, prime, x)
             ring.forward(x, table.forward, table.forward_quotient, prime)
             _hide(x, a[:, i], self._secret[i], self._secret_quotient[i], prime, out[:, i])
         return ring.pack30(out[:chunks])
@@ -424,6 +434,11 @@ class Evaluator:
         pk0 = checked_residues(ring.unpack30(public_key).reshape(len(PRIMES), DEGREE), PRIMES)
         self._public = np.stack([pk0, _uniform(seed, "public")]).astype(np.uint64)
         self._random = secret_stream()
+
+    @property
+    def public(self) -> NDArray[np.uint64]:
+        """Party 2's public key, (2, primes, n) in the transform domain."""
+        return self._public
 
     def blind(self, totals: NDArray[np.uint64], outputs: int = 1) -> tuple[bytes, list[int]]:
         """Totals (count, 2, primes, n) in the transform domain to what travels, and the one-time pads kept here.

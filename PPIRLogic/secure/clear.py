@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.secure.base import (
@@ -23,6 +24,8 @@ from PPIRLogic.secure.base import (
     Link,
     PrivateProduct,
     Term,
+    are_by_knot,
+    group_size,
     numbers_of,
     over_groups,
     packing,
@@ -65,6 +68,8 @@ class ClearProduct(PrivateProduct):
     def evaluate(
         self, source: ColumnSource, terms: Sequence[Term], evaluation: int, announce: Callable[[], None]
     ) -> list[int]:
+        if are_by_knot(terms):
+            return self._by_knot(source, terms, announce)
         sums = np.zeros((source.groups, numbers_of(terms)), np.int64)
         outputs = packing(terms)
 
@@ -75,10 +80,28 @@ class ClearProduct(PrivateProduct):
         over_groups(source, self.link, work)
         assert self._level is not None
         check_exact(source, terms, self._level)
+        return self._reported(sums.sum(axis=0), announce)
+
+    def _by_knot(self, source: ColumnSource, terms: Sequence[Term], announce: Callable[[], None]) -> list[int]:
+        level = self._level
+        assert level is not None and level.knots is not None
+        values = np.zeros((len(terms), level.samples), np.int64)
+
+        def work(group: int, worker: int, block: Columns) -> None:
+            at = slice(group * GROUP, group * GROUP + group_size(level.samples, group))
+            for i, term in enumerate(terms):
+                part = self._operands[term.operand][at]
+                np.multiply(block[term.column, : len(part)], part, out=values[i, at], dtype=np.int64)
+
+        over_groups(source, self.link, work)
+        return self._reported(np.concatenate([level.knots.sums(v) for v in values]), announce)
+
+    def _reported(self, sums: NDArray[np.int64], announce: Callable[[], None]) -> list[int]:
+        """The sums, after party 2 was told of them."""
         announce()
         self.link.channel.send("request", {"hash": hashlib.sha256(sums.tobytes()).digest()})
         self.link.receive("answer")  # party 2 has counted
-        return [int(v) for v in sums.sum(axis=0)]
+        return [int(v) for v in sums]
 
 
 class ClearFixed(FixedSide):

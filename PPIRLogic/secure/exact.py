@@ -8,6 +8,8 @@ from PPIRLogic.errors import ProtocolError
 from PPIRLogic.secure.base import ColumnSource, LevelInfo, Term
 from PPIRLogic.secure.bfv import check_range
 
+IMPOSSIBLE = "The peer's answer is larger than any image could make it: it does not follow the protocol."
+
 
 def check_exact(source: ColumnSource, terms: Sequence[Term], level: LevelInfo, pad_noise: float = 0.0) -> None:
     """FixedPointError if a sum of these terms could leave the range of fhe.
@@ -28,6 +30,4 @@ def check_possible(values: Sequence[int], source: ColumnSource, terms: Sequence[
     sums = source.absolute_sums()
     bounds = [int(sums[t.column]) * level.bound(t.operand) for t in terms for _ in range(t.outputs)]
     if any(abs(value) > bound for value, bound in zip(values, bounds, strict=True)):
-        raise ProtocolError(
-            "The peer's answer is larger than any image could make it: it does not follow the protocol."
-        )
+        raise ProtocolError(IMPOSSIBLE)

@@ -28,11 +28,13 @@ from PPIRLogic.secure.base import (
     Link,
     PrivateProduct,
     Term,
+    are_by_knot,
     numbers_of,
     over_groups,
     packing,
 )
 from PPIRLogic.secure.exact import check_exact, check_possible
+from PPIRLogic.secure.fhe_knots import KnotFixed, KnotProduct
 from PPIRLogic.secure.ring import LANES
 
 BITS = 46
@@ -54,6 +56,7 @@ class FheProduct(PrivateProduct):
         self._level: LevelInfo | None = None
         self._evaluator: bfv.Evaluator | None = None
         self._seed = b""
+        self._knots: KnotProduct | None = None
 
     def open_level(self, level: LevelInfo, first: bytes) -> None:
         self._level = level
@@ -66,6 +69,11 @@ class FheProduct(PrivateProduct):
         self._evaluator = bfv.Evaluator(self._seed, keys.payload)
         for info in level.operands:
             self._operands[info.name] = self._receive_operand(info.name, level.chunks, level.active)
+        self._knots = None
+        if level.knots is not None:
+            self._knots = KnotProduct(
+                self.link, level, self._evaluator, lambda name: self._receive_operand(name, level.chunks, level.active)
+            )
 
     def _receive_operand(self, name: str, chunks: int, active: NDArray[np.int64]) -> bfv.Operand:
         operand = bfv.Operand(len(active), self.copies)
@@ -87,6 +95,9 @@ class FheProduct(PrivateProduct):
     def evaluate(
         self, source: ColumnSource, terms: Sequence[Term], evaluation: int, announce: Callable[[], None]
     ) -> list[int]:
+        if are_by_knot(terms):
+            assert self._knots is not None
+            return self._knots.evaluate(source, terms, announce)
         totals = self._accumulate(source, terms)
         assert self._level is not None
         check_exact(source, terms, self._level, self._pad_noise(packing(terms)))
@@ -139,12 +150,18 @@ class FheFixed(FixedSide):
         self._keys: bfv.KeyHolder | None = None
         self._request = b""
         self._shape = (0, 1)
+        self._knots: KnotFixed | None = None
+        self._sums: NDArray[np.uint64] | None = None  # by knot, of the request received last
 
     def open_level(self, level: LevelInfo, operands: Mapping[str, Columns], first: bytes, second: bytes) -> None:
         self._keys = bfv.KeyHolder(bfv.joint_seed(self.link.session, level.index, first, second))
         self.link.channel.send("key", {"second": second}, self._keys.public_key().data)
         for info in level.operands:
             self._send_operand(info.name, operands[info.name])
+        self._knots = KnotFixed(self.link, level, self._keys) if level.knots is not None else None
+        for info in level.operands:
+            if info.by_knot and self._knots is not None:
+                self._knots.send(info.name, operands[info.name])
 
     def _send_operand(self, name: str, values: Columns) -> None:
         assert self._keys is not None
@@ -159,6 +176,11 @@ class FheFixed(FixedSide):
         return values
 
     def receive(self, header: Mapping[str, Any], terms: Sequence[Term]) -> bytes:
+        self._sums = None
+        if are_by_knot(terms):
+            assert self._knots is not None
+            digest, self._sums = self._knots.receive(terms)
+            return digest
         self._shape = (len(terms), packing(terms))
         parts, missing = [], len(terms) * self.copies * bfv.answer_bytes(packing(terms))
         while missing > 0:
@@ -176,4 +198,6 @@ class FheFixed(FixedSide):
     def _opened(self) -> NDArray[np.uint64]:
         """The numbers of the request received last, still padded."""
         assert self._keys is not None
+        if self._sums is not None:
+            return self._sums
         return self._keys.open(self._request, *self._shape)

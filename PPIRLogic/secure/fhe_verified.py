@@ -26,7 +26,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.errors import VerificationError
+from PPIRLogic.errors import PolicyError, VerificationError
 from PPIRLogic.secure import bfv
 from PPIRLogic.secure.base import CHUNK, GROUP, Columns, LevelInfo, Link
 from PPIRLogic.secure.fhe import FheFixed, FheProduct
@@ -84,6 +84,8 @@ class VerifiedFixed(FheFixed):
         self._factor = 0  # α
 
     def open_level(self, level: LevelInfo, operands: Mapping[str, Columns], first: bytes, second: bytes) -> None:
+        if level.knots is not None:
+            raise PolicyError("B-splines are not offered under fhe_verified.")
         self._factor = 1 + secrets.randbelow(bfv.PLAIN_MODULUS - 1)
         super().open_level(level, operands, first, second)
         self._send_operand(PAD, pad_values())

@@ -30,6 +30,8 @@ from PPIRLogic.secure.base import (
     Link,
     PrivateProduct,
     Term,
+    are_by_knot,
+    group_size,
     numbers_of,
     over_groups,
     packing,
@@ -56,13 +58,14 @@ def share_of_product(key: bytes, level: int, evaluation: int, numbers: int) -> R
     return Stream(key, "c", level, evaluation).int64(numbers)
 
 
-def group_size(samples: int, group: int) -> int:
-    return min(GROUP, samples - group * GROUP)
-
-
 def _columns(terms: Sequence[Term]) -> int:
     """How many columns a request for these terms needs."""
     return max(t.column for t in terms) + 1
+
+
+def sent_columns(terms: Sequence[Term]) -> int:
+    """How many masked columns a request sends: all up to the last one needed, or one per term by knot."""
+    return len(terms) if are_by_knot(terms) else _columns(terms)
 
 
 def _take_part(message: Message, known: list[Ring], columns: int, samples: int) -> bool:
@@ -116,38 +119,65 @@ class MpcProduct(PrivateProduct):
         self._used.add((level.index, evaluation))
         announce()
         self._order(level, terms, evaluation)
+        if are_by_knot(terms):
+            share = self._by_knot(level, source, terms, evaluation)
+        else:
+            share = self._summed(level, source, terms, evaluation)
+        total = share + share_of_product(self.link.dealer_key, level.index, evaluation, len(share))
+        opened = open_to_party_1(total, self.link, rank=0)
+        assert opened is not None
+        return [int(v) for v in opened]
+
+    def _summed(self, level: LevelInfo, source: ColumnSource, terms: Sequence[Term], evaluation: int) -> Ring:
         outputs, numbers = packing(terms), numbers_of(terms)
         share = np.zeros((source.groups, numbers), np.int64)
 
         def work(group: int, worker: int, block: Columns) -> None:
             count = group_size(level.samples, group)
             own = sample_part(block[: _columns(terms), :count], outputs)
-            mask = mask_of_columns(self.link.dealer_key, level.index, evaluation, group, *own.shape)
-            step = columns_per_message(own.shape[1])
-            for first in range(0, len(own), step):
-                masked = own[first : first + step] - mask[first : first + step]
-                self.link.channel.send("request", {"group": group, "first": first}, masked.data)
+            self._send_masked(own, level, evaluation, group)
             fixed = {n: v[group * GROUP : group * GROUP + count] for n, v in self._masked.items()}
             share[group] = products(own, fixed, terms)
 
         over_groups(source, self.link, work)
-        total = share.sum(axis=0) + share_of_product(self.link.dealer_key, level.index, evaluation, numbers)
-        opened = open_to_party_1(total, self.link, rank=0)
-        assert opened is not None
-        return [int(v) for v in opened]
+        return share.sum(axis=0)
+
+    def _by_knot(self, level: LevelInfo, source: ColumnSource, terms: Sequence[Term], evaluation: int) -> Ring:
+        assert level.knots is not None
+        values = np.zeros((len(terms), level.samples), np.int64)
+
+        def work(group: int, worker: int, block: Columns) -> None:
+            at = slice(group * GROUP, group * GROUP + group_size(level.samples, group))
+            own = np.stack([block[t.column, : at.stop - at.start] for t in terms])
+            self._send_masked(own, level, evaluation, group)
+            for i, term in enumerate(terms):
+                np.multiply(own[i], self._masked[term.operand][at], out=values[i, at], dtype=np.int64)
+
+        over_groups(source, self.link, work)
+        return np.concatenate([level.knots.sums(v) for v in values])
+
+    def _send_masked(self, own: Columns, level: LevelInfo, evaluation: int, group: int) -> None:
+        """E = own − a for one group of samples."""
+        mask = mask_of_columns(self.link.dealer_key, level.index, evaluation, group, *own.shape)
+        step = columns_per_message(own.shape[1])
+        for first in range(0, len(own), step):
+            masked = own[first : first + step] - mask[first : first + step]
+            self.link.channel.send("request", {"group": group, "first": first}, masked.data)
 
     def _order(self, level: LevelInfo, terms: Sequence[Term], evaluation: int) -> None:
         """Ask the dealer for this evaluation's correlation; it knows sizes only, and computes while we do."""
         if self.link.dealer is None:
             raise DealerError("The mpc protocol needs a dealer. Give its address with --dealer HOST:PORT.")
-        order = {
+        order: dict[str, Any] = {
             "level": level.index,
             "evaluation": evaluation,
             "samples": level.samples,
-            "columns": _columns(terms),
-            "terms": [[t.column, t.operand] for t in terms],
+            "columns": sent_columns(terms),
+            "terms": [[i if are_by_knot(terms) else t.column, t.operand] for i, t in enumerate(terms)],
             "outputs": packing(terms),
         }
+        if are_by_knot(terms) and level.knots is not None:
+            order["knots"] = level.knots.to_wire()
         try:
             self.link.dealer.send("order", order)
         except PPIRError as error:
@@ -186,10 +216,11 @@ class MpcFixed(FixedSide):
     def receive(self, header: Mapping[str, Any], terms: Sequence[Term]) -> bytes:
         level = self._level
         assert level is not None
-        groups, outputs = -(-level.samples // GROUP), packing(terms)
+        groups, outputs = -(-level.samples // GROUP), 1 if are_by_knot(terms) else packing(terms)
         parts: dict[int, list[Ring]] = {}
         digests: dict[int, bytes] = {}
         share = np.zeros(numbers_of(terms), np.int64)
+        values = np.zeros((len(terms), level.samples if are_by_knot(terms) else 0), np.int64)
         while len(digests) < groups:
             message = self.link.receive("request")
             group = message.data.get("group")
@@ -197,12 +228,20 @@ class MpcFixed(FixedSide):
                 raise ProtocolError("A masked block with a wrong number.")
             count = group_size(level.samples, group)
             known = parts.setdefault(group, [])
-            if not _take_part(message, known, _columns(terms), count // outputs):
+            if not _take_part(message, known, sent_columns(terms), count // outputs):
                 continue
             block = np.concatenate(parts.pop(group))
             masks = {t.operand: self._mask(t.operand, group, count) for t in terms}
-            share += products(block, masks, terms)
+            if are_by_knot(terms):
+                at = slice(group * GROUP, group * GROUP + count)
+                for i, term in enumerate(terms):
+                    np.multiply(block[i], masks[term.operand], out=values[i, at])
+            else:
+                share += products(block, masks, terms)
             digests[group] = hashlib.sha256(block.tobytes()).digest()
+        if are_by_knot(terms):
+            assert level.knots is not None
+            share = np.concatenate([level.knots.sums(v) for v in values])
         self._share = share + self._correlation(header, len(share))
         return hashlib.sha256(b"".join(digests[g] for g in sorted(digests))).digest()
 

@@ -8,5 +8,18 @@ from PPIRLogic.transforms.linear import (
     read_transform,
     write_transform,
 )
+from PPIRLogic.transforms.spline import BSPLINE, SplineTransform
 
-__all__ = ["KINDS", "TRANSFORM_FILES", "LinearTransform", "parameter_count", "read_transform", "write_transform"]
+TRANSFORMS = (*KINDS, BSPLINE)
+
+__all__ = [
+    "BSPLINE",
+    "KINDS",
+    "TRANSFORMS",
+    "TRANSFORM_FILES",
+    "LinearTransform",
+    "SplineTransform",
+    "parameter_count",
+    "read_transform",
+    "write_transform",
+]

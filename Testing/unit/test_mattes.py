@@ -33,6 +33,7 @@ from PPIRLogic.parameters import Parameters
 from PPIRLogic.peer.ledger import Budget, Entry, ImageAccount
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.policy import Policy, check_budget, grants
+from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.sampling import SMALLEST_POOL
 from PPIRLogic.secure.base import CHUNK, numbers_of
 from PPIRLogic.secure.sums import sample_part
@@ -197,7 +198,9 @@ def test_the_default_budget_does_not_allow_it_and_says_what_would(tmp_path) -> N
     levels = make_levels(grid((90, 90, 60)), request())
     account = ImageAccount(tmp_path / "a.jsonl", Budget())
     with pytest.raises(BudgetError, match=r"1030 needed per evaluation.*--budget-percent.*--budget-histograms"):
-        check_budget(grants(request(), levels, [len(v.samples) for v in levels], account, 46), account)
+        check_budget(
+            request(), grants(request(), levels, [len(v.samples) for v in levels], account, PROTOCOLS["fhe"]), account
+        )
 
 
 def test_the_number_of_histograms_is_bounded_over_restarts(tmp_path) -> None:  # type: ignore[no-untyped-def]

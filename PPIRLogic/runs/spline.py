@@ -1,0 +1,192 @@
+"""One level of a B-spline registration by least squares: value first, its gradient only where a step is taken."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from PPIRLogic.errors import OverlapError
+from PPIRLogic.levels import Level, square_shift
+from PPIRLogic.losses.base import FIXED_SCALE, Fit, Sums
+from PPIRLogic.openings import GRADIENT, VALUE, loss_of, openings
+from PPIRLogic.parameters import LevelRecord
+from PPIRLogic.secure.bfv import PLAIN_MODULUS
+from PPIRLogic.session import ClientSession
+from PPIRLogic.splinestep import SplineStep
+from PPIRLogic.transforms.basis import spread
+from PPIRLogic.transforms.bending import BendingEnergy, jacobian
+from PPIRLogic.transforms.spline import SplineTransform, knot_spacing
+from PPIRLogic.warp import LIMIT, MovingImage
+from PPIRLogic.warp_spline import HeldColumns, SplineScales, SplineWarp, choose_spline_scales
+
+if TYPE_CHECKING:
+    from PPIRLogic.registration import Registration
+
+SMALLEST_OVERLAP = 0.05  # of the fixed samples, at the start
+SHRINKING_LIMIT = 0.6
+SMALLEST_JACOBIAN = 0.1  # a step that leaves less anywhere in the fixed image is shortened or refused
+STEP_LENGTHS = (1.0, 0.5, 0.25)
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A transform with its columns (party 1's own), its fit from the opened numbers, and E = value + bending."""
+
+    transform: SplineTransform
+    columns: NDArray[np.int16]
+    fit: Fit
+    energy: float
+    jacobian: float
+
+
+class SplineRun:
+    """One level: opens it, then takes Gauss-Newton steps, at most as many as gradients may be opened."""
+
+    def __init__(self, run: Registration, session: ClientSession, level: Level, moving: MovingImage) -> None:
+        self.run_, self.session, self.level = run, session, level
+        self.loss, self.terms = loss_of(session.request), openings(session.request, level)
+        assert level.knots is not None and isinstance(run.best, SplineTransform)
+        self.knots, self.start, self.moving = level.knots, run.best, moving
+        cells = tuple(a.cells for a in level.knots.axes)
+        while self.start.cells != cells:
+            self.start = self.start.refined()
+        self.spacing = knot_spacing(session.geometry, cells)
+        self.bending = BendingEnergy(cells, self.spacing)
+        self.weights = [a.weights for a in level.knots.axes]
+        self.weight = run.parameters.bending_weight()
+        self.shift = 2.0 ** square_shift(len(level.samples))
+        self.first_overlap = 0.0
+        self.evaluations = 0
+        self.began = time.perf_counter()
+
+    def run(self, evaluations: int, gradients: int) -> None:
+        run, level, session = self.run_, self.level, self.session
+        run.report_progress(
+            session, "level", level=level.index + 1, levels=len(session.levels), factor=level.factor,
+            detail=f"{level.describe()}, control points every {min(self.spacing):.3g} mm",
+        )  # fmt: skip
+        self.info, use, _ = session.open_level(level, self.loss, None)
+        grid = self.knots.on_grid(use)
+        self.warp = SplineWarp(self.moving, level.geometry, self.start.affine, grid, run.parameters.threads)
+        self.scales = self._choose_scales()
+        self.record = LevelRecord(
+            level.factor, list(level.geometry.size), list(level.geometry.spacing), int(np.count_nonzero(use))
+        )
+        run.records.append(self.record)
+        point = self._evaluate(self.start, 0.0)
+        if point is None:
+            raise OverlapError("The transform of the level before folds on this level's grid.")
+        self._accepted(point, float("nan"))
+        self.record.reason = self._minimise(point, evaluations, gradients)
+        self.record.seconds = time.perf_counter() - self.began
+
+    def _minimise(self, point: Point, evaluations: int, gradients: int) -> str:
+        tolerance = self.run_.parameters.step_mm(self.session.geometry, self.level.factor)
+        for _ in range(gradients):
+            step, expected = self._step(point)
+            if self._longest(step) < tolerance or expected < self.run_.parameters.loss_tolerance * point.energy:
+                return "step"
+            found = None
+            for length in STEP_LENGTHS:
+                if self.evaluations >= evaluations:
+                    return "evaluations"
+                trial = replace(point.transform, coefficients=point.transform.coefficients + length * step)
+                found = self._evaluate(trial, min(SMALLEST_JACOBIAN, point.jacobian))
+                if found is not None and found.energy < point.energy:
+                    break
+                found = None
+            if found is None:
+                return "damping"
+            decrease = (point.energy - found.energy) / point.energy
+            point = found
+            self._accepted(point, self._longest(length * step))
+            if decrease < self.run_.parameters.loss_tolerance:
+                return "loss"
+        return "iterations"
+
+    def _choose_scales(self) -> SplineScales:
+        """From a look at party 1's own columns at the start; nothing is opened."""
+        widest = SplineScales(LIMIT / 2, 1.0)
+        columns, peak = self.warp.columns(self._displacement(self.start), widest)
+        share = int(columns[1].sum(dtype=np.int64)) / len(self.level.samples)
+        if share < SMALLEST_OVERLAP:
+            raise OverlapError(
+                f"Only {100 * share:.1f} % of the fixed image's voxels ({self.level.describe()}) fall inside the moving"
+                f" image under the initial transform; at least {100 * SMALLEST_OVERLAP:g} % are needed. Give a better"
+                " initial transform."
+            )
+        return choose_spline_scales(columns, peak, widest.intensity, PLAIN_MODULUS / 2 / self.info.bound("J"))
+
+    def _displacement(self, transform: SplineTransform) -> Array:
+        """u in mm at every voxel of the level, (dim, …grid)."""
+        return np.stack([spread(c, self.knots.axes, self.weights) for c in transform.coefficients])
+
+    def _longest(self, step: Array) -> float:
+        """Largest displacement of a step anywhere on the grid, mm; the control points bound it from above."""
+        return float(np.sqrt(np.square(step).sum(axis=0)).max())
+
+    def _evaluate(self, transform: SplineTransform, least: float) -> Point | None:
+        """None where the transform folds (nothing is opened) or the overlap became too small."""
+        run = self.run_
+        run.cancel.check()
+        geometry = self.session.geometry
+        smallest = float(jacobian(transform.coefficients, self.knots.axes, self.spacing, geometry.direction).min())
+        if smallest < least or smallest <= 0:
+            return None
+        columns, _ = self.warp.columns(self._displacement(transform), self.scales)
+        self.evaluations += 1
+        real = np.array([self.scales.intensity, 1.0])
+        source = HeldColumns(columns[:2], self.level.samples, real)
+        terms = self.terms[VALUE]
+        opened = self.session.evaluate(self.level, source, VALUE, terms)
+        joint = {
+            (t.column, t.operand): value / real[t.column] / self._operand_scale(t.operand)
+            for t, value in zip(terms, opened, strict=True)
+        }
+        own = columns[:2].reshape(2, -1).astype(np.int64)
+        try:
+            fit = self.loss.fit(Sums((own @ own.T) / np.outer(real, real), joint))
+        except OverlapError:
+            if not self.first_overlap:
+                raise
+            return None
+        self.first_overlap = self.first_overlap or fit.overlap
+        if fit.overlap < SHRINKING_LIMIT * self.first_overlap:
+            return None
+        energy = fit.value + self.weight * self.bending.value(transform.coefficients)
+        return Point(transform, columns, fit, energy, smallest)
+
+    def _operand_scale(self, operand: str) -> float:
+        return FIXED_SCALE**2 / self.shift if operand.endswith("2") else float(FIXED_SCALE)
+
+    def _step(self, point: Point) -> tuple[Array, float]:
+        """Opens SᵀJ at the point, then solves on party 1's own."""
+        real = np.array([self.scales.intensity, 1.0, *[self.scales.gradient] * (len(point.columns) - 2)])
+        source = HeldColumns(point.columns, self.level.samples, real)
+        numbers = self.session.evaluate(self.level, source, GRADIENT, self.terms[GRADIENT])
+        unit = 1 / (self.knots.scale * self.scales.gradient * FIXED_SCALE)
+        opened = np.array(numbers, np.float64).reshape(-1, self.knots.count) * unit
+        model = SplineStep(
+            point.columns, self.scales, self.knots, point.fit, opened, self.bending, self.weight,
+            self.run_.parameters.threads,
+        )  # fmt: skip
+        return model.solve(point.transform.coefficients)
+
+    def _accepted(self, point: Point, step: float) -> None:
+        run, record = self.run_, self.record
+        run.best = point.transform
+        record.values.append(point.fit.value)
+        record.evaluations, record.iterations = self.evaluations, len(record.values) - 1
+        record.overlap = point.fit.overlap / max(1, record.samples)
+        record.smallest_jacobian = point.jacobian
+        if len(record.values) > 1:
+            record.steps_mm.append(step)
+        run.report_progress(
+            self.session, "evaluation", level=self.level.index + 1, levels=len(self.session.levels),
+            factor=self.level.factor, evaluation=self.evaluations, value=point.fit.value,
+        )  # fmt: skip

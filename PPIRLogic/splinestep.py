@@ -1,0 +1,117 @@
+"""One Gauss-Newton step of a B-spline, matrix-free: sparse SᵀS by separable sums, solved by conjugate gradients.
+
+S_ka(x) = B_k(x)·g_a(x), with the same integers B and g as in the private product, so that quantisation multiplies only
+the residual. Knows nothing of images or of the peer.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from PPIRLogic.losses.base import Fit
+from PPIRLogic.secure.knots import KnotMap
+from PPIRLogic.transforms.basis import gather, spread
+from PPIRLogic.transforms.bending import BendingEnergy
+from PPIRLogic.warp_spline import SplineScales
+
+Array = NDArray[np.float64]
+CG_STEPS = 15
+_RIDGE = 1e-4  # of the diagonal
+
+
+class SplineStep:
+    """The model E(c + δ) ≈ E + Gδ + ½δᵀHδ of value + weight·bending at one transform.
+
+    columns: I, Ω, g (2 + dim, …grid) int16. opened: SᵀJ in real units, (dim, kept).
+    """
+
+    def __init__(
+        self,
+        columns: NDArray[np.int16],
+        scales: SplineScales,
+        knots: KnotMap,
+        fit: Fit,
+        opened: Array,
+        bending: BendingEnergy,
+        weight: float,
+        threads: int,
+    ) -> None:
+        self._knots, self._bending, self._weight, self._fit = knots, bending, weight, fit
+        self._g, self._weights = columns[2:], [w.astype(np.float64) for w in knots.weights]
+        self._threads = min(threads, len(self._g))
+        self._unit = 1 / (knots.scale * scales.gradient)
+        self._real = 2 * (fit.gain * self._unit) ** 2 / fit.scale
+        own = np.stack([self._own(columns[0]) / scales.intensity, self._own(columns[1])])
+        self._own_sums = own
+        moments = columns[:2].reshape(2, -1).astype(np.int64)
+        self._moments = (moments @ moments.T) / np.outer([scales.intensity, 1], [scales.intensity, 1])
+        residual = self._full(opened) - fit.gain * own[0] - fit.offset * own[1]
+        self.data_gradient = -2 * fit.gain / fit.scale * residual
+
+    def _own(self, column: NDArray[np.int16]) -> Array:
+        """Sᵀ·column over the samples, exact sums in real units, (dim, …knots); 0 where nothing is opened."""
+        inside = self._knots.samples
+        flat = column.reshape(-1)[inside].astype(np.int64)
+        return self._full(np.stack([self._knots.sums(g.reshape(-1)[inside] * flat) * self._unit for g in self._g]))
+
+    def _full(self, kept: Array) -> Array:
+        """Values of the opened control points on the whole grid, 0 elsewhere."""
+        out = np.zeros((len(kept), int(np.prod(self._knots.counts))))
+        out[:, self._knots.kept] = kept
+        return out.reshape(len(kept), *self._knots.counts)
+
+    def _restricted(self, knots: Array) -> Array:
+        return self._full(knots.reshape(len(knots), -1)[:, self._knots.kept])
+
+    def _hessian(self, v: Array, pool: ThreadPoolExecutor) -> Array:
+        """H·v."""
+        axes = self._knots.axes
+        v_in = self._restricted(v)
+        fields = pool.map(lambda ga: ga[0] * spread(ga[1], axes, self._weights), zip(self._g, v_in, strict=True))
+        along = sum(fields)
+        data = np.stack(list(pool.map(lambda g: gather(g * along, axes, self._weights), self._g)))
+        out = self._real * data
+        if self._fit.free:
+            own = self._own_sums.reshape(2, -1)
+            inner = np.linalg.solve(self._moments, own @ v_in.reshape(-1))
+            out -= 2 * self._fit.gain**2 / self._fit.scale * (own.T @ inner).reshape(v.shape)
+        return self._restricted(out) + 2 * self._weight * self._bending.apply(v)
+
+    def _diagonal(self) -> Array:
+        axes, squares = self._knots.axes, [w * w for w in self._weights]
+        data = np.stack([gather(np.square(g.astype(np.float64)), axes, squares) for g in self._g])
+        return self._restricted(self._real * data) + 2 * self._weight * self._bending.diagonal()
+
+    def solve(self, coefficients: Array) -> tuple[Array, float]:
+        """The step δ (dim, …knots) in mm, and the decrease of E that the model expects of it."""
+        gradient = self.data_gradient + 2 * self._weight * self._bending.apply(coefficients)
+        diagonal = self._diagonal()
+        ridge = _RIDGE * diagonal + 1e-12 * diagonal.max()
+        with ThreadPoolExecutor(self._threads) as pool:
+            step = _conjugate_gradients(
+                lambda v: self._hessian(v, pool) + ridge * v, -gradient, 1 / (diagonal + ridge), CG_STEPS
+            )
+            decrease = -float(np.sum(gradient * step)) - 0.5 * float(np.sum(step * self._hessian(step, pool)))
+        return step, decrease
+
+
+def _conjugate_gradients(apply, right, preconditioner, steps: int) -> Array:  # type: ignore[no-untyped-def]
+    """x ≈ A⁻¹·right after so many preconditioned steps from 0."""
+    x = np.zeros_like(right)
+    residual = right.copy()
+    z = preconditioner * residual
+    direction, product = z, float(np.sum(residual * z))
+    for _ in range(steps):
+        if product <= 0:
+            break
+        image = apply(direction)
+        length = product / float(np.sum(direction * image))
+        x += length * direction
+        residual -= length * image
+        z = preconditioner * residual
+        former, product = product, float(np.sum(residual * z))
+        direction = z + product / former * direction
+    return x

@@ -1,0 +1,235 @@
+"""Slot products: exact against numpy under every protocol, hidden from the key holder, bounded as stated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from PPIRLogic.errors import ProtocolError
+from PPIRLogic.images import Geometry
+from PPIRLogic.pyramid import level_geometry
+from PPIRLogic.secure import ring, slots
+from PPIRLogic.secure.base import Term
+from PPIRLogic.secure.bfv import GROUP, PRIMES, Evaluator, KeyHolder, Operand, Q, _uniform
+from PPIRLogic.secure.knots import SUM_BITS, VALUE_BITS, KnotMap, knot_map_of
+from PPIRLogic.secure.slots import RANGE, SLOT_MODULI, SlotMultiplier, combine_moduli, encrypt_slots, open_slots
+
+SEED = bytes(range(32))
+
+
+def knots(size: tuple[int, ...] = (40, 36, 14), factor: int = 1, spacing: float = 9.0) -> KnotMap:
+    g = Geometry(size, (1.0, 1.2, 2.0)[: len(size)], (0.0,) * len(size), np.eye(len(size)).ravel())
+    return knot_map_of(g, level_geometry(g, factor), factor, 2.0, spacing, 1, 2)
+
+
+def brute_force(p: KnotMap, values: NDArray[np.int64]) -> list[int]:
+    """R of the kept control points in Python's integers, one control point at a time."""
+    grid = p.on_grid(values).astype(object)
+    for axis, weights in zip(reversed(p.axes), reversed(p.weights), strict=True):
+        dense = np.zeros((axis.knots, axis.size), object)
+        for i in range(axis.size):
+            for t in range(4):
+                dense[axis.start[i] + t, i] += int(weights[i, t])
+        grid = np.moveaxis(np.tensordot(dense, grid, (1, 0)), 0, -1)  # the axes come round once
+    return [int(v) for v in grid.reshape(-1)[p.kept]]
+
+
+@pytest.mark.parametrize("size", [(40, 36, 14), (61, 47)])
+def test_pooling_is_the_sum_over_b_splines(size: tuple[int, ...]) -> None:
+    p = knots(size)
+    values = np.random.default_rng(0).integers(-(2**23), 2**23, len(p.samples))
+    assert p.sums(values).tolist() == brute_force(p, values)
+    assert 0 < p.count < math.prod(p.counts)  # control points beyond the margin are not opened
+
+
+@pytest.mark.parametrize("spacing", [4.0, 9.0, 18.0])
+def test_sums_stay_within_the_exact_range_whatever_the_images(spacing: float) -> None:
+    p = knots((40, 36, 28), spacing=spacing)
+    largest = int(np.abs(p.sums(np.full(len(p.samples), 2**VALUE_BITS))).max())
+    assert largest < 2**SUM_BITS <= RANGE // 2
+    assert largest * max(SLOT_MODULI) // 2**VALUE_BITS < 2**63  # knots pads modulo t does not wrap either
+
+
+def test_a_pooling_survives_the_wire_and_junk_does_not() -> None:
+    p = knots()
+    assert KnotMap.from_wire(p.to_wire()) == p and KnotMap.from_wire(p.to_wire()).digest() == p.digest()
+    assert knots(spacing=5.0).digest() != p.digest()
+    good = p.to_wire()
+    bad: list[Any] = [None, [], "x", good[:1], [good[0], [1, 2]], [[*good[0][:5], 1.5], good[1]]]
+    for at, value in ((0, 5000), (1, 0), (1, 2000), (2, -1), (3, 0), (4, 0), (4, 41), (5, 39), (5, -1)):
+        row = list(good[0])
+        row[at] = value
+        bad.append([row, *good[1:]])
+    for rows in bad:
+        with pytest.raises(ProtocolError):
+            KnotMap.from_wire(rows)
+
+
+@pytest.mark.parametrize("protocol", ["clear", "fhe", "mpc"])
+def test_pooled_products_are_exact(protocol: str, exchange: Callable[..., Any]) -> None:
+    """The largest magnitudes that may occur, and noise; two evaluations, as masks are fresh for each."""
+    p = knots((64, 56, 24), spacing=8.0)  # more than one group of samples
+    random = np.random.default_rng(1)
+    n = len(p.samples)
+    assert n > GROUP
+    fixed = random.choice([-2048, -3, 0, 1, 2048], n).astype(np.int32)
+    columns = random.choice([-4095, 0, 7, 4095], (5, n)).astype(np.int32)
+    opened = exchange(protocol, {"J": fixed}, knots=p)
+    terms = [Term(c, "J", "gradient", p.count, by_knot=True) for c in (4, 2, 3)]
+    for evaluation in range(2):
+        found = opened.evaluate(columns, terms, evaluation)
+        wanted = [v for c in (4, 2, 3) for v in p.sums(columns[c].astype(np.int64) * fixed).tolist()]
+        assert found == wanted
+        columns = -columns[::-1]
+    one = opened.evaluate(columns, [Term(1, "J", "value")], 2)  # the same level still opens single sums
+    assert one == [int(columns[1].astype(np.int64) @ fixed)]
+
+
+def test_the_dealer_and_the_peer_learn_no_value_under_mpc(exchange: Callable[..., Any]) -> None:
+    p = knots((40, 36, 14))
+    column = np.full((1, len(p.samples)), 4095, np.int32)
+    opened = exchange("mpc", {"J": np.full(len(p.samples), 7, np.int32)}, knots=p)
+    opened.evaluate(column, [Term(0, "J", "gradient", p.count, by_knot=True)])
+    sent = [m for a, b, m in opened.sent if (a, b) == ("party 1", "party 2") and m.kind == "request"]
+    masked = np.concatenate([np.frombuffer(m.payload, "<u8") for m in sent])
+    assert len(np.unique(masked)) == len(masked)  # a constant column looks like 64 random bits
+    assert abs(float(np.mean(masked / 2.0**64)) - 0.5) < 6 * math.sqrt(1 / 12 / len(masked))
+    orders = [m for a, b, m in opened.sent if b == "dealer"]
+    assert all(not len(m.payload) for m in orders)
+
+
+# ----------------------------------------------------------------------------------------------- the scheme
+
+
+class Level:
+    """One encrypted group of values, and a multiplier for it."""
+
+    def __init__(self, channel: int, values: NDArray[np.int32]) -> None:
+        self.keys, self.channel = KeyHolder(SEED), channel
+        self.operand = Operand(8)
+        packed = encrypt_slots(self.keys, values, "J", channel, 0).reshape(8, -1)
+        for lane in range(8):
+            self.operand.fill(SEED, slots.slot_name("J", channel), lane, lane, packed[lane].tobytes())
+        self.multiplier = SlotMultiplier(Evaluator(SEED, self.keys.public_key().tobytes()))
+
+    def multiply(self, column: NDArray[np.int32]) -> tuple[bytes, NDArray[np.int64]]:
+        message, pads = self.multiplier.multiply(column, self.operand.data[0], self.channel, 8)
+        return message.tobytes(), pads
+
+
+@pytest.fixture(scope="module")
+def level() -> Level:
+    return Level(0, np.random.default_rng(5).integers(-2048, 2049, GROUP).astype(np.int32))
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_every_slot_opens_to_product_plus_pad(channel: int) -> None:
+    values = np.random.default_rng(2).integers(-2048, 2049, GROUP).astype(np.int32)
+    column = np.random.default_rng(3).integers(-4095, 4096, GROUP).astype(np.int32)
+    here = Level(channel, values)
+    message, pads = here.multiply(column)
+    opened = open_slots(here.keys, message, channel, 8)
+    product = column.astype(np.int64) * values
+    assert np.array_equal((opened - pads - product) % SLOT_MODULI[channel], np.zeros(GROUP))
+
+
+def test_moduli_suit_the_ring_and_the_bounds_in_the_text() -> None:
+    for t in SLOT_MODULI:
+        assert t % (2 * ring.DEGREE) == 1 and all(t % k for k in range(2, math.isqrt(t) + 1))
+        p0, d = PRIMES[0], Q // PRIMES[0]
+        noise = 21 * ring.DEGREE * t // 2 + ring.DEGREE * t // 4 + 21 * (2 * ring.DEGREE + 1) + 1
+        assert noise < 2**37
+        flood = 2 * slots._FLOOD * d
+        assert noise / flood < 2.0**-61.9
+        margin = p0 / (2 * t) - (slots._FLOOD + 1) - 1
+        assert margin > 255
+        variance, most = ring.DEGREE / 12, 0.5  # of Σ rounding·secret with a ternary secret, every term bounded
+        assert 2 * math.exp(-(255**2) / 2 / (variance + most * 255 / 3)) < 2.0**-50
+    assert math.prod(SLOT_MODULI) > 2**59 and math.prod(SLOT_MODULI) < 2**slots.SLOT_BITS
+
+
+def test_what_the_key_holder_opens_is_uniform_and_unrelated(level: Level) -> None:
+    """The opened slots of a constant column: flat, and not correlated with the products; the pads are what hides."""
+    column = np.full(GROUP, 1000, np.int32)
+    message, pads = level.multiply(column)
+    opened = open_slots(level.keys, message, 0, 8)
+    t = SLOT_MODULI[0]
+    counts, _ = np.histogram(opened, 64, (0, t))
+    expected = GROUP / 64
+    assert float(np.sum((counts - expected) ** 2) / expected) < 63 + 6 * math.sqrt(2 * 63)
+    bare = (opened - pads) % t  # positive control: without the pads the products lie open
+    bare = np.where(bare > t // 2, bare - t, bare)
+    fixed = np.random.default_rng(5).integers(-2048, 2049, GROUP)
+    wrapped = (1000 * fixed + t // 2) % t - t // 2
+    assert np.array_equal(bare, wrapped)
+    assert abs(np.corrcoef(opened, wrapped)[0, 1]) < 6 / math.sqrt(GROUP)
+
+
+def test_c1_does_not_confirm_a_guess_of_the_column(level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key holder who guesses the column can compute c1 of the product; the encryption of zero must hide it."""
+    column = np.random.default_rng(8).integers(-50, 50, GROUP).astype(np.int32)
+
+    def second_part() -> NDArray[np.uint32]:
+        received = ring.unpack30(level.multiply(column)[0]).reshape(2, 8, ring.DEGREE)
+        return received[1]
+
+    guess = _c1_of(column)
+    assert (second_part() == guess).mean() < 0.001
+    with monkeypatch.context() as patch:  # positive control: no encryption of zero
+        patch.setattr(ring, "ternary", lambda random, out: out.fill(0) or 1)
+        patch.setattr(ring, "centred_binomial", lambda words, out: out.fill(0))
+        assert (second_part() == guess).all()
+
+
+def _c1_of(column: NDArray[np.int32]) -> NDArray[np.uint32]:
+    """round(column·a / D) mod p0, from public polynomials, (8, n)."""
+    m = slots.slots_to_polynomials(slots._by_lane(column), SLOT_MODULI[0])
+    a = np.stack([_uniform(SEED, slots.slot_name("J", 0), lane) for lane in range(8)])
+    product = np.empty((4, GROUP), np.uint32)
+    for i, prime in enumerate(PRIMES):
+        table, x = ring.tables(prime), np.empty(GROUP, np.uint32)
+        ring.lift(m, prime, x)
+        ring.forward(x, table.forward, table.forward_quotient, prime)
+        y = (x.reshape(-1, 8).astype(np.uint64) * a[:, i].T % prime).astype(np.uint32).reshape(-1)
+        ring.inverse(y, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
+        product[i] = y
+    out = np.empty(GROUP, np.uint32)
+    slots._divide(product, slots._half_digits(), np.zeros(GROUP, np.int16), slots._P, slots._INVERSES, out)
+    return slots._by_chunk(out).reshape(8, -1)
+
+
+def test_division_is_exact() -> None:
+    """floor((c + l) / D) + shift mod p0 against Python's integers."""
+    random = np.random.default_rng(4)
+    c = np.stack([random.integers(0, p, 200).astype(np.uint32) for p in PRIMES])
+    digits = np.stack([random.integers(0, p, 200).astype(np.uint32) for p in PRIMES[1:]])
+    shift = random.integers(-256, 256, 200).astype(np.int16)
+    out = np.empty(200, np.uint32)
+    slots._divide(c, digits, shift, slots._P, slots._INVERSES, out)
+    d = Q // PRIMES[0]
+    for j in range(200):
+        whole = sum(int(c[i, j]) * (Q // p) * pow(Q // p, -1, p) for i, p in enumerate(PRIMES)) % Q
+        low = int(digits[0, j]) + PRIMES[1] * (int(digits[1, j]) + PRIMES[2] * int(digits[2, j]))
+        assert int(out[j]) == ((whole + low) // d + int(shift[j])) % PRIMES[0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(-(RANGE // 2) + 1, RANGE // 2), min_size=1, max_size=20))
+def test_residues_determine_a_sum(values: list[int]) -> None:
+    residues = np.array([[v % t for v in values] for t in SLOT_MODULI], np.int64)
+    assert combine_moduli(residues) == values
+
+
+def test_malformed_products_are_refused(level: Level) -> None:
+    message, _ = level.multiply(np.ones(GROUP, np.int32))
+    with pytest.raises(ProtocolError, match="bytes"):
+        open_slots(level.keys, message[:-1], 0, 8)
+    with pytest.raises(ProtocolError, match="out of range"):
+        open_slots(level.keys, b"\xff" * len(message), 0, 8)
