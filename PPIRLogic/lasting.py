@@ -61,8 +61,9 @@ class LastingSession(ClientSession):
         return out
 
     def evaluate(self, level: Level, source: ColumnSource, stage: str, terms: Sequence[Term]) -> list[int]:
-        if PROTOCOLS[self.request.protocol].counted:
-            self._asked = entries_of(terms, self._product.bits_per_number, level.factor, self._evaluation)
+        protocol = PROTOCOLS[self.request.protocol]
+        if protocol.counted:
+            self._asked = entries_of(terms, protocol.bits_of(terms), level.factor, self._evaluation)
         values = self._lasting(lambda: super(LastingSession, self).evaluate(level, source, stage, terms), level)
         self._asked = []
         return values

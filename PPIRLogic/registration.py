@@ -162,32 +162,10 @@ def register(
     place = home if home is not None else default_home()
     peer = Peer(peer) if isinstance(peer, str) else peer
     p, token = parameters or Parameters(), cancel or CancelToken()
+    caller = _Caller(moving, peer, mask, place, progress, token, reconnect)
     if p.transform == BSPLINE and not isinstance(p.initial, sitk.Transform):
-        return _after_affine(moving, peer, mask, p, place, progress, token)
-    return _register(moving, peer, mask, p, place, progress, token)
-
-
-def _after_affine(
-    moving: Volume,
-    peer: Peer,
-    mask: NDArray[np.bool_] | None,
-    p: Parameters,
-    place: Path,
-    progress: Callable[[Progress], None],
-    token: CancelToken,
-) -> RegistrationResult:
-    """An affine session, then a B-spline session that starts from its result; the totals are of both."""
-    loss = "ncc" if p.loss == "lncc" else p.loss  # a window's statistics lead nowhere from afar
-    affine = replace(p, transform="affine", loss=loss, iterations=None)
-    first = _register(moving, peer, mask, affine, place, progress, token, follow=p)
-    if not first.complete:
-        return first
-    try:
-        second = _register(moving, peer, mask, replace(p, initial=first.transform), place, progress, token)
-    except (PPIRError, KeyboardInterrupt) as problem:
-        error = problem if isinstance(problem, PPIRError) else Cancelled("The registration was cancelled.")
-        return replace(first, complete=False, stop_reason=type(error).__name__, error=error)
-    return joined(first, second)
+        return caller.after_affine(p)
+    return caller.register(p)
 
 
 def joined(first: RegistrationResult, second: RegistrationResult) -> RegistrationResult:
@@ -196,7 +174,7 @@ def joined(first: RegistrationResult, second: RegistrationResult) -> Registratio
     totals = {
         name: getattr(first, name) + getattr(second, name)
         for name in (
-            "levels", "seconds", "bytes_sent", "bytes_received", "dealer_bytes_sent",
+            "levels", "reconnections", "seconds", "bytes_sent", "bytes_received", "dealer_bytes_sent",
             "dealer_bytes_received", "numbers",
         )
     }  # fmt: skip
@@ -208,49 +186,65 @@ def joined(first: RegistrationResult, second: RegistrationResult) -> Registratio
     return replace(second, first=first.first, peer_numbers=numbers, ledger=list(rows.values()), **totals)
 
 
-def _register(
-    moving: Volume,
-    peer: Peer,
-    mask: NDArray[np.bool_] | None,
-    p: Parameters,
-    place: Path,
-    progress: Callable[[Progress], None],
-    token: CancelToken,
-    follow: Parameters | None = None,
-) -> RegistrationResult:
-    """One session. `follow`: what is to come after it, refused beforehand where it cannot fit."""
-    run = Registration(moving, mask, p, progress, token)
-    identity, trust = load_or_create_identity(place), TrustStore(place)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    path = place / "ledger" / "sessions" / f"{stamp}_party1_{new_key().hex()[:8]}.jsonl"
-    ledger = SessionLedger(path, {"peer": peer.address})
-    run.report_progress(None, "connecting", detail=peer.address)
+@dataclass(frozen=True)
+class _Caller:
+    """What all sessions of one call of `register` share."""
 
-    def tell(stage: str, detail: str) -> None:
-        run.report_progress(session, stage, detail=detail)
+    moving: Volume
+    peer: Peer
+    mask: NDArray[np.bool_] | None
+    place: Path
+    progress: Callable[[Progress], None]
+    token: CancelToken
+    reconnect: float
 
-    with LastingSession(
-        peer.address, identity, trust, token.check, p.threads, ledger, tell, patience=reconnect
-    ) as session:
+    def after_affine(self, p: Parameters) -> RegistrationResult:
+        """An affine session, then a B-spline session that starts from its result; the totals are of both."""
+        loss = "ncc" if p.loss == "lncc" else p.loss  # a window's statistics lead nowhere from afar
+        first = self.register(replace(p, transform="affine", loss=loss, iterations=None), follow=p)
+        if not first.complete:
+            return first
         try:
-            offer = _choose_offer(session.offers(), peer)
-            first = run.first_transform(offer.geometry)
-            request = p.request(offer.name, offer.geometry, peer.dealer_fingerprint, SOFTWARE)
-            check_request(request, offer)
-            if follow is not None:
-                check_request(follow.request(offer.name, offer.geometry, "", SOFTWARE), offer)
-            session.open(request, peer.dealer)
-            run.report_progress(session, "opened", detail=_estimate(session, p))
-            if session.geometry != offer.geometry:
-                raise ProtocolError("The peer changed the geometry of its image between the offer and the session.")
-            run.run_levels(session, first)
-            closing = session.finish()
-            return _result(run, session, closing["numbers"], None)
+            second = self.register(replace(p, initial=first.transform))
         except (PPIRError, KeyboardInterrupt) as problem:
-            error = session.explain(problem)
-            if not any(record.values for record in run.records):
-                raise error from None
-            return _result(run, session, None, error)
+            error = problem if isinstance(problem, PPIRError) else Cancelled("The registration was cancelled.")
+            return replace(first, complete=False, stop_reason=type(error).__name__, error=error)
+        return joined(first, second)
+
+    def register(self, p: Parameters, follow: Parameters | None = None) -> RegistrationResult:
+        """One session. `follow`: what is to come after it, refused beforehand where it cannot fit."""
+        run = Registration(self.moving, self.mask, p, self.progress, self.token)
+        identity, trust = load_or_create_identity(self.place), TrustStore(self.place)
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        path = self.place / "ledger" / "sessions" / f"{stamp}_party1_{new_key().hex()[:8]}.jsonl"
+        ledger = SessionLedger(path, {"peer": self.peer.address})
+        run.report_progress(None, "connecting", detail=self.peer.address)
+
+        def tell(stage: str, detail: str) -> None:
+            run.report_progress(session, stage, detail=detail)
+
+        with LastingSession(
+            self.peer.address, identity, trust, self.token.check, p.threads, ledger, tell, patience=self.reconnect
+        ) as session:
+            try:
+                offer = _choose_offer(session.offers(), self.peer)
+                first = run.first_transform(offer.geometry)
+                request = p.request(offer.name, offer.geometry, self.peer.dealer_fingerprint, SOFTWARE)
+                check_request(request, offer)
+                if follow is not None:
+                    check_request(follow.request(offer.name, offer.geometry, "", SOFTWARE), offer)
+                session.open(request, self.peer.dealer)
+                run.report_progress(session, "opened", detail=_estimate(session, p))
+                if session.geometry != offer.geometry:
+                    raise ProtocolError("The peer changed the geometry of its image between the offer and the session.")
+                run.run_levels(session, first)
+                closing = session.finish()
+                return _result(run, session, closing["numbers"], None)
+            except (PPIRError, KeyboardInterrupt) as problem:
+                error = session.explain(problem)
+                if not any(record.values for record in run.records):
+                    raise error from None
+                return _result(run, session, None, error)
 
 
 def _estimate(session: ClientSession, parameters: Parameters) -> str:

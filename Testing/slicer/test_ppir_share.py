@@ -82,7 +82,11 @@ def test_my_own_fingerprint_is_no_peer(panel: Panel, sites: support.Sites) -> No
 def test_what_peers_may_run(panel: Panel, sites: support.Sites) -> None:
     panel.node.shareTransforms, panel.node.shareLosses, panel.node.sharePeer = "rigid, affine", "ncc", "Hospital B"
     offer = next(e for e in ask(panel.host, sites, "check", panel.share()) if e["event"] == "image")
-    assert (offer["transforms"], offer["losses"], offer["protocols"]) == (["affine", "rigid"], ["ncc"], ["fhe", "fhe_verified"])
+    assert (offer["transforms"], offer["losses"], offer["protocols"]) == (
+        ["affine", "rigid"],
+        ["ncc"],
+        ["fhe", "fhe_verified"],
+    )
     assert offer["budget"]["numbers_per_image"] == 200_000
     panel.ui.shareButton.click()
     panel.node.sharePeer, panel.node.budgetSession, panel.node.budgetPercent = "", 50_000, 400.0
