@@ -19,7 +19,7 @@ from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.sampling import SMALLEST_POOL, Sampling
 from PPIRLogic.transforms import BSPLINE, TRANSFORMS, LinearTransform, SplineTransform
 
-_BENDING = {"ssd": 0.2, "ncc": 3.0, "lncc": 10.0}  # mm²
+_BENDING = {"ssd": 0.2, "ncc": 3.0, "lncc": 30.0}  # mm²
 _POOL_PERCENT = 10.0
 _POOLED_STEP_TOLERANCE = 0.005
 _STEP_TOLERANCE = {2: 0.0005, 3: 0.002}

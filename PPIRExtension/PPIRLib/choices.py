@@ -15,8 +15,9 @@ TRANSFORMS = {  # with the class of node that holds the result
     "rigid": LINEAR,
     "similarity": LINEAR,
     "affine": LINEAR,
+    "bspline": ANY,  # a composite: an affine transform after a B-spline
 }
-LOSSES = ("ncc", "ssd", "mi")
+LOSSES = ("ncc", "ssd", "lncc", "mi")
 PROTOCOLS = ("fhe", "fhe_verified", "mpc")  # clear protects nothing and is not offered
 SAMPLINGS = ("full", "urs", "gms")
 FIXED_MASKS = ("none", "fill", "private", "disclosed")

@@ -180,9 +180,9 @@ def test_choices_are_the_engines(slicer_host: ModuleType) -> None:
     from PPIRLogic.policy import MASK_MODES
     from PPIRLogic.protocols import PROTOCOLS
     from PPIRLogic.sampling import METHODS
-    from PPIRLogic.transforms import KINDS
+    from PPIRLogic.transforms import TRANSFORMS
 
-    assert set(choices.TRANSFORMS) == set(KINDS) and set(choices.LOSSES) == set(LOSSES)
+    assert set(choices.TRANSFORMS) == set(TRANSFORMS) and set(choices.LOSSES) == set(LOSSES)
     assert set(choices.PROTOCOLS) <= set(PROTOCOLS) and "clear" not in choices.PROTOCOLS
     assert choices.SAMPLINGS == METHODS and choices.FIXED_MASKS == MASK_MODES
     node = slicer_host.open_widget("PPIR")._parameterNode
