@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import BusyError, DealerError, PeerError, PPIRError, ProtocolError
@@ -135,11 +136,12 @@ class LastingSession(ClientSession):
         """A new connection and a new session that goes on for the first one, with its current level open."""
         self._before = list(self.traffic())
         self.close()
-        geometry, grants, number = self.geometry, self.grants, self._evaluation
+        geometry, levels, grants, number = self.geometry, self.levels, self.grants, self._evaluation
         self._connect(CALL_TIMEOUT)
         self.open(self.request, self._dealer_address, self.first_name)
-        if self.geometry != geometry:
-            raise ProtocolError("The peer changed its image while the connection was lost.")
+        same = all(np.array_equal(a.samples, b.samples) for a, b in zip(levels, self.levels, strict=True))
+        if self.geometry != geometry or not same:
+            raise ProtocolError("The peer changed its image or its samples while the connection was lost.")
         self.grants = grants
         self._settle(level)
         if self._level is not None:

@@ -151,6 +151,7 @@ def one_kill(place: Stage, victim: str, draw: random.Random, duration: float, wa
     """Kill at a moment of the run; returns how it ended. Raises Broken."""
     run = place.register(out)
     try:
+        run.wait_for("progress")
         time.sleep(draw.uniform(0.0, 1.05 * duration))
         done = not run.running
         if victim == "party 1":
@@ -187,8 +188,10 @@ def kill_often(kills: int, seed: int, protocols: tuple[str, ...] = ("fhe", "mpc"
         victims = [v for p, v in pairs if p == protocol]
         share = [kills // len(pairs) + (pairs.index((protocol, v)) < kills % len(pairs)) for v in victims]
         with stage(protocol) as place:
+            calm = place.register(place.folder / "calm")
+            calm.wait_for("progress")
             began = time.monotonic()
-            check(place.register(place.folder / "calm").ends(LONGEST) == 0, "the undisturbed run failed")
+            check(calm.ends(LONGEST) == 0, "the undisturbed run failed")
             duration, wanted = time.monotonic() - began, path_of(place.folder / "calm")
             for victim, count in zip(victims, share, strict=True):
                 row: dict[str, Any] = {"protocol": protocol, "victim": victim, "kills": count, "broken": []}
@@ -201,20 +204,19 @@ def kill_often(kills: int, seed: int, protocols: tuple[str, ...] = ("fhe", "mpc"
                     except Broken as broken:
                         row["broken"].append(f"kill {number}: {broken}")
                     shutil.rmtree(out, ignore_errors=True)
-                last = place.folder / f"last-{victim.replace(' ', '')}"
-                if place.register(last).ends(LONGEST) or path_of(last) != wanted:
-                    row["broken"].append("the next run does not work")
                 rows.append(row | {"outcomes": outcomes})
                 print(protocol, victim, dict(outcomes), *row["broken"], sep="\n  ", flush=True)
+            if place.register(place.folder / "last").ends(LONGEST) or path_of(place.folder / "last") != wanted:
+                rows[-1]["broken"].append("the next run does not work")
     return rows
 
 
 def table(rows: list[dict[str, Any]], seed: int) -> list[str]:
     lines = [
         f"{sum(r['kills'] for r in rows)} kills (SIGKILL) of real processes, seed {seed}, at uniformly drawn moments"
-        " from a run's start to just after its end; party 2 and the dealer are started again at once. After each:"
+        " from a run's first call to just after its end; party 2 and the dealer are started again at once. After each:"
         " every file whole or absent, every ledger record whole, party 2's account = its session ledgers and no less"
-        " than party 1's, no request counted twice; after each row the next run works. 'Gone on with' means to the"
+        " than party 1's, no request counted twice; after all of a protocol the next run works. 'Gone on with' means to the"
         " undisturbed run's result, value by value.",
         "",
         "| protocol | killed | kills | how it ended | broken |",
