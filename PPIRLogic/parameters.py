@@ -27,7 +27,8 @@ _STEP_TOLERANCE = {2: 0.0005, 3: 0.002}
 class Parameters:
     """How to register. Lengths in mm.
 
-    transform: translation, rigid, similarity, affine. loss: ssd, ncc, mi. protocol: fhe, fhe_verified, mpc, clear.
+    transform: translation, rigid, similarity, affine. loss: ssd, ncc, mi. protocol: fhe, fhe_verified, mpc, clear,
+    fhe_v1, fhe_v2.
     levels: shrink factors coarse to fine; None chooses by size. step_tolerance: a level ends when a step moves no
     corner of the fixed grid further than this times shrink factor times the smallest spacing (None: 0.0005 in 2D, 0.002
     in 3D, 0.005 for mi). loss_tolerance: … when an accepted step lowers the loss by a smaller fraction. initial:
