@@ -6,13 +6,14 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.errors import InputError
-from PPIRLogic.images import Volume, fill_outside, normalise, robust_range
-from PPIRLogic.levels import FIXED_BOUND, Level, square_shift
+from PPIRLogic.errors import InputError, PolicyError
+from PPIRLogic.images import Geometry, Volume, fill_outside, normalise, robust_range
+from PPIRLogic.levels import FIXED_BOUND, Level, make_levels, square_shift
 from PPIRLogic.losses import LOSSES
 from PPIRLogic.losses.base import FIXED_SCALE
 from PPIRLogic.losses.mattes import fixed_bins, one_hot
@@ -32,11 +33,24 @@ class FixedImage:
     mask: NDArray[np.bool_] | None = None
     _prepared: dict[str, Volume] = field(default_factory=dict, repr=False)
 
+    kind: ClassVar[str] = "images"
+    losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
+
     def __post_init__(self) -> None:
         if self.mask is not None and self.mask.shape != self.volume.array.shape:
             raise InputError(
                 f"The mask of '{self.name}' has array shape {self.mask.shape}, its image {self.volume.array.shape}."
             )
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.volume.geometry
+
+    def levels(self, request: Request, seed: bytes) -> list[Level]:
+        """All levels; `seed` draws random pools. PolicyError for a request that asks for points."""
+        if request.loss not in self.losses:
+            raise PolicyError(f"'{request.image}' is an image: register an image to it (ppir register).")
+        return make_levels(self.geometry, request, seed)
 
     def identifier(self, key: bytes) -> str:
         """A short keyed digest by which budgets recognise the image under any name; useless without the key."""

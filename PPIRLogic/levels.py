@@ -9,6 +9,7 @@ from PPIRLogic.errors import PolicyError
 from PPIRLogic.images import Geometry
 from PPIRLogic.losses import LOSSES, Loss
 from PPIRLogic.peer.messages import Request
+from PPIRLogic.points.pointset import coordinate_bits
 from PPIRLogic.pyramid import axis_factors, border_margin_mm, default_sigma_mm, level_geometry, margin_voxels
 from PPIRLogic.sampling import SMALLEST_POOL, Indices, Sampling, block_order, level_samples, random_pool
 from PPIRLogic.secure.base import CHUNK, OperandInfo
@@ -33,6 +34,12 @@ class Level:
     geometry: Geometry
     samples: Indices
     knots: KnotMap | None = None  # of B-splines
+    values: int = 1  # numbers that a sample holds: of a point, its coordinates
+
+    @property
+    def numbers(self) -> int:
+        """What party 2 holds at this level: the denominator of the budget, without a mask."""
+        return len(self.samples) * self.values
 
     def describe(self) -> str:
         return f"level {self.index + 1} (shrink factor {self.factor}, {self.geometry.describe()})"
@@ -164,6 +171,7 @@ def operand_infos(names: tuple[str, ...], samples: int, by_knot: bool = False) -
     """The fixed operands by name with their bounds at a level of so many samples; of B-splines, J goes by knot."""
     bounds = {"B": 1, "J": FIXED_BOUND, "J2": FIXED_BOUND**2 >> square_shift(samples), "M": 1}
     bounds |= {"MJ": bounds["J"], "MJ2": bounds["J2"]}
+    bounds |= dict.fromkeys(("X", "Y", "Z", "R2"), 2 ** coordinate_bits(samples))
     return tuple(OperandInfo(name, bounds[name], by_knot and name == "J") for name in names)
 
 

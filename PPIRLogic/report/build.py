@@ -19,7 +19,8 @@ from PPIRLogic.images import Geometry, Volume
 from PPIRLogic.peer.ledger import VOXEL_BITS
 from PPIRLogic.registration import LevelRecord, RegistrationResult
 from PPIRLogic.report.words import GEOMETRY
-from PPIRLogic.transforms import BSPLINE
+from PPIRLogic.transforms import BSPLINE, LinearTransform
+from PPIRLogic.transforms.spline import SplineTransform
 from PPIRLogic.version import __version__
 
 SCHEMA_VERSION = 1
@@ -86,7 +87,7 @@ def build_report(
         "disclosed": _disclosed(result.ledger, {r.factor: r.samples for r in result.levels}),
         "peer_numbers": result.peer_numbers,
         "counts_agree": agree,
-        "transform": _transform(result, transform_file),
+        "transform": _transform(result.linear, transform_file, result.spline),
         "warped": {"file": warped_file},
     }
     plain: Report = _plain(report)
@@ -116,16 +117,15 @@ def _level(record: LevelRecord) -> dict[str, Any]:
     return {**{n: getattr(record, n) for n in names}, "spacing_mm": record.spacing}
 
 
-def _transform(result: RegistrationResult, file: str | None) -> dict[str, Any]:
-    linear = result.linear
+def _transform(linear: LinearTransform, file: str | None, spline: SplineTransform | None = None) -> dict[str, Any]:
     return {
         "file": file,
-        "kind": linear.kind if result.spline is None else BSPLINE,
+        "kind": linear.kind if spline is None else BSPLINE,
         "matrix": linear.matrix.tolist(),
         "translation_mm": linear.translation.tolist(),
         "centre_mm": linear.centre.tolist(),
-        "convention": CONVENTION if result.spline is None else f"{CONVENTION} {SPLINE_CONVENTION}",
-        "spline": None if result.spline is None else result.spline.statistics(),
+        "convention": CONVENTION if spline is None else f"{CONVENTION} {SPLINE_CONVENTION}",
+        "spline": None if spline is None else spline.statistics(),
     }
 
 
