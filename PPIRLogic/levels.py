@@ -94,8 +94,8 @@ def request_problem(request: Request) -> str:
     """What is wrong with the settings of a request that go together; empty if nothing is."""
     if request.transform != BSPLINE:
         return "Only B-splines have --iterations." if request.iterations else ""
-    if request.protocol == "fhe_verified":
-        return "B-splines are not offered under fhe_verified: fhe or mpc."
+    if request.protocol not in ("clear", "fhe", "mpc"):
+        return f"B-splines are not offered under {request.protocol}: fhe or mpc."
     if LOSSES[request.loss].pooled:
         return f"B-splines need a least-squares loss, such as ncc; not {request.loss}."
     if request.sampling != "full":

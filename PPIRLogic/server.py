@@ -262,7 +262,7 @@ class ServerSession:
         self.peer = channel.peer_fingerprint
         server.failures.check(self.peer)
         self.shared.policy.check(request, self.peer, self.shared.image.mask is not None)
-        if problem := grid_problem(request, self.geometry):
+        if request.loss not in POINT_LOSSES and (problem := grid_problem(request, self.geometry)):
             raise PolicyError(problem)
         self._check_dealer()
         self.nonce = new_key()
