@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from PPIRLogic.errors import InputError, PolicyError
 from PPIRLogic.images import Geometry, Volume, fill_outside, normalise, robust_range
-from PPIRLogic.levels import FIXED_BOUND, Level, make_levels, square_shift
+from PPIRLogic.levels import FIXED_BOUND, Level, grid_problem, make_levels, square_shift
 from PPIRLogic.losses import LOSSES
 from PPIRLogic.losses.base import FIXED_SCALE
 from PPIRLogic.losses.mattes import fixed_bins, one_hot
@@ -47,9 +47,11 @@ class FixedImage:
         return self.volume.geometry
 
     def levels(self, request: Request, seed: bytes) -> list[Level]:
-        """All levels; `seed` draws random pools. PolicyError for a request that asks for points."""
+        """All levels; `seed` draws random pools. PolicyError for a request of points, or of a grid that does not fit."""
         if request.loss not in self.losses:
             raise PolicyError(f"'{request.image}' is an image: register an image to it (ppir register).")
+        if problem := grid_problem(request, self.geometry):
+            raise PolicyError(problem)
         return make_levels(self.geometry, request, seed)
 
     def identifier(self, key: bytes) -> str:

@@ -27,7 +27,7 @@ from PPIRLogic.errors import (
     VerificationError,
 )
 from PPIRLogic.fixed import FixedImage
-from PPIRLogic.levels import Level, grid_problem
+from PPIRLogic.levels import Level
 from PPIRLogic.losses.points import POINT_LOSSES
 from PPIRLogic.openings import loss_of, openings
 from PPIRLogic.peer.channel import Channel, Listener, Message
@@ -262,8 +262,6 @@ class ServerSession:
         self.peer = channel.peer_fingerprint
         server.failures.check(self.peer)
         self.shared.policy.check(request, self.peer, self.shared.image.mask is not None)
-        if request.loss not in POINT_LOSSES and (problem := grid_problem(request, self.geometry)):
-            raise PolicyError(problem)
         self._check_dealer()
         self.nonce = new_key()
         self.name = session_name(request, nonce, self.nonce)
