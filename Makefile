@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 
-.PHONY: demo screenshots test test-312 check bench attacks disclosure fuzz network faults load clean
+.PHONY: demo screenshots test test-312 check bench bench-paper attacks disclosure fuzz network faults load clean
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
@@ -36,6 +36,9 @@ check: $(VENV)/ready
 
 bench: $(VENV)/ready .venv-bench/ready
 	$(BIN)/python -m Benchmarks.run --peer-python .venv-bench/bin/python --write-docs
+
+bench-paper: $(VENV)/ready
+	$(BIN)/python -m Benchmarks.paper --write-docs
 
 # Every attack on the unprotected variant and on ours; the table goes to Docs/attacks.md.
 attacks: $(VENV)/ready

@@ -298,6 +298,50 @@ class PPIRLogic(ScriptedLoadableModuleLogic):
         )
         return self._begin(run)
 
+    def registerPoints(
+        self,
+        movingPoints,
+        peer,
+        *,
+        outputTransform=None,
+        home=None,
+        waitForCompletion=True,
+        onProgress=None,
+        onFinished=None,
+        **settings,
+    ):
+        """Align a markups list to the corresponding points (same order) that a peer ('host:port') serves.
+
+        settings: image, dealer, transform ('rigid' or 'similarity'), protocol. Returns the linear transform node, under
+        which the points then lie; otherwise as `register`.
+        """
+        from PPIRLib.points import PointsRun
+
+        run = PointsRun(
+            movingPoints,
+            peer,
+            output_transform=outputTransform,
+            home=home,
+            on_progress=onProgress or (lambda event: None),
+            on_finished=onFinished or (lambda outcome: None),
+            **settings,
+        )
+        return self._wait(run) if waitForCompletion else self._begin(run)
+
+    def sharePoints(self, points, *, home=None, onEvent=None, onFinished=None, **settings):
+        """Serve a markups list as fixed points until `stop()` of the returned `PointsShare` is called."""
+        from PPIRLib.points import PointsShare
+        from PPIRLib.run import ShareSettings
+
+        run = PointsShare(
+            points,
+            ShareSettings(**settings),
+            home=home,
+            on_event=onEvent or (lambda event: None),
+            on_finished=onFinished or (lambda code: None),
+        )
+        return self._begin(run)
+
     @staticmethod
     def _begin(run):
         run.start()

@@ -47,7 +47,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=SOFTWARE)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_identity, _trust, _serve, _dealer, _check, _register, _simulate, _demo, _ledger):
+    from PPIRLogic.cli_points import add_register_points, add_simulate_points  # it builds on what is here
+
+    points = (add_register_points, add_simulate_points)
+    for add in (_identity, _trust, _serve, _dealer, _check, _register, _simulate, *points, _demo, _ledger):
         add(commands)
     return parser
 
@@ -84,8 +87,11 @@ def _serve(commands: Any) -> None:
     text = "Serve fixed images to trusted peers (party 2). Nothing but protected data and counted numbers leaves."
     example = "ppir serve atlas.nrrd --name atlas --listen 0.0.0.0:7443 --allow 'Hospital A' --budget-percent 5"
     p = _command(commands, "serve", _run_serve, text, example)
-    p.add_argument("fixed", nargs="+", type=Path, help="image file or folder of one DICOM series; several may be given")
-    p.add_argument("--name", action="append", default=[], help="name to offer the image under; once per image")
+    p.add_argument("fixed", nargs="*", type=Path, help="image file or folder of one DICOM series; several may be given")
+    p.add_argument(
+        "--points", action="append", default=[], type=Path, help="point set file; may be given several times"
+    )
+    p.add_argument("--name", action="append", default=[], help="name to offer it under; once per image, then per set")
     p.add_argument("--mask", action="append", default=[], type=Path, help="mask file; once per image")
     p.add_argument("--allow", action="append", default=[], help="peer (name or fingerprint) that may use the images")
     p.add_argument(
@@ -94,7 +100,7 @@ def _serve(commands: Any) -> None:
     p.add_argument("--losses", default=",".join(LOSSES), help="permitted losses")
     p.add_argument("--transforms", default=",".join(TRANSFORMS), help="permitted transforms")
     p.add_argument("--masks", default="none,fill,private", help="permitted uses of the mask; also: disclosed")
-    p.add_argument("--allow-disclosed-sampling", action="store_true", help="accept gms under mpc")
+    p.add_argument("--allow-disclosed-sampling", action="store_true", help="accept gms under mpc, fhe_v1, fhe_v2")
     p.add_argument("--budget-percent", type=float, default=5.0, help="most numbers per level, %% of its voxels (5)")
     p.add_argument("--budget-bits", type=float, default=20.0, help="the same in bits, %% of 12 bits per voxel (20)")
     p.add_argument("--budget-session", type=int, default=20_000, help="most numbers per session (20000)")
@@ -168,7 +174,12 @@ def _registration_options(p: Any) -> None:
     _parent_options(p)
     p.add_argument("--transform", choices=tuple(TRANSFORMS), default=d.transform)
     p.add_argument("--loss", choices=tuple(LOSSES), default=d.loss)
-    p.add_argument("--protocol", choices=("fhe", "fhe_verified", "mpc", "clear"), default=d.protocol)
+    p.add_argument(
+        "--protocol",
+        choices=("fhe", "fhe_verified", "mpc", "clear", "fhe_v1", "fhe_v2"),
+        default=d.protocol,
+        help="clear protects nothing; fhe_v1, fhe_v2: as published, to compare",
+    )
     p.add_argument("--sampling", choices=METHODS, default=d.sampling, help="gms: ∝ gradient magnitude; urs: random")
     p.add_argument("--percent", type=float, default=None, help="of the voxels (urs) or blocks (gms) of each level")
     p.add_argument("--disclose-sampling", action="store_true", help="gms under mpc: let party 2 see the chosen blocks")
@@ -287,19 +298,26 @@ def _run_serve(a: Arguments) -> None:
 def _shared_images(a: Arguments) -> list[Any]:
     from PPIRLogic.fixed import FixedImage
     from PPIRLogic.images import read_mask, read_volume
+    from PPIRLogic.points.files import read_points
+    from PPIRLogic.points.fixed import FixedPoints
     from PPIRLogic.server import Shared
 
-    if len(a.name) not in (0, len(a.fixed)) or len(a.mask) not in (0, len(a.fixed)):
-        raise InputError("Give --name and --mask once for every image, or not at all.")
+    if not a.fixed and not a.points:
+        raise InputError("Nothing to serve: give an image, or a point set with --points.")
+    if len(a.name) not in (0, len(a.fixed) + len(a.points)) or len(a.mask) not in (0, len(a.fixed)):
+        raise InputError("Give --name (and --mask) once for every image (--name then for every set), or not at all.")
     policy, out = _policy(a), []
+    dealer = a.dealer, normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
     for i, path in enumerate(a.fixed):
         volume = read_volume(path, role="fixed")
         mask = read_mask(a.mask[i], volume) if a.mask else None
         name = a.name[i] if a.name else path.name.split(".")[0]
-        dealer_fingerprint = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
-        out.append(Shared(FixedImage(name, volume, mask), policy, a.dealer, dealer_fingerprint))
+        out.append(Shared(FixedImage(name, volume, mask), policy, *dealer))
+    for i, path in enumerate(a.points, len(a.fixed)):
+        name = a.name[i] if a.name else path.name.split(".")[0]
+        out.append(Shared(FixedPoints(name, read_points(path, role="fixed")), policy, *dealer))
     if len({s.image.name for s in out}) < len(out):
-        raise InputError("Two images have the same name; give each its own with --name.")
+        raise InputError("Two images or point sets have the same name; give each its own with --name.")
     return out
 
 
@@ -421,17 +439,18 @@ def _run_check(a: Arguments) -> None:
         channel = session.channel
         say(a, "peer", f"{channel.peer_name} at {channel.address}, fingerprint {channel.peer_fingerprint}: trusted",
             name=channel.peer_name, fingerprint=channel.peer_fingerprint)  # fmt: skip
-        for offer in session.offers():
+        for offer in [*session.offers(), *session.points()]:
             left = offer.budget["numbers_per_image"] - offer.numbers_opened
             text = (
-                f"  image '{offer.name}': {offer.geometry.describe()}{', with a mask' if offer.has_mask else ''}\n"
+                f"  {offer.what} '{offer.name}': {offer.geometry.describe()}"
+                f"{', with a mask' if offer.has_mask else ''}\n"
                 f"    protocols {', '.join(offer.protocols)}; losses {', '.join(offer.losses)}; transforms"
                 f" {', '.join(offer.transforms)}; mask use {', '.join(offer.masks)}\n"
                 f"    budget {offer.budget['percent_per_level']:g} % of each level,"
                 f" {offer.budget['numbers_per_session']:,.0f} numbers per session, {left:,.0f} left in all"
             )
             details = {k: v for k, v in offer.__dict__.items() if k != "geometry"}
-            say(a, "image", text, geometry=offer.geometry.to_dict(), **details)
+            say(a, offer.what, text, geometry=offer.geometry.to_dict(), **details)
 
 
 def _parameters(a: Arguments, has_fixed_mask: bool) -> Parameters:

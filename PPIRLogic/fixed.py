@@ -6,13 +6,14 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.errors import InputError
-from PPIRLogic.images import Volume, fill_outside, normalise, robust_range
-from PPIRLogic.levels import FIXED_BOUND, Level, square_shift
+from PPIRLogic.errors import InputError, PolicyError
+from PPIRLogic.images import Geometry, Volume, fill_outside, normalise, robust_range
+from PPIRLogic.levels import FIXED_BOUND, Level, grid_problem, make_levels, square_shift
 from PPIRLogic.losses import LOSSES
 from PPIRLogic.losses.base import FIXED_SCALE
 from PPIRLogic.losses.mattes import fixed_bins, one_hot
@@ -32,11 +33,29 @@ class FixedImage:
     mask: NDArray[np.bool_] | None = None
     _prepared: dict[str, Volume] = field(default_factory=dict, repr=False)
 
+    kind: ClassVar[str] = "images"
+    losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
+
     def __post_init__(self) -> None:
         if self.mask is not None and self.mask.shape != self.volume.array.shape:
             raise InputError(
                 f"The mask of '{self.name}' has array shape {self.mask.shape}, its image {self.volume.array.shape}."
             )
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.volume.geometry
+
+    def check(self, request: Request) -> None:
+        """PolicyError for a request that asks for points, or for a grid or a window that this image does not allow."""
+        if request.loss not in self.losses:
+            raise PolicyError(f"'{request.image}' is an image: register an image to it (ppir register).")
+        if problem := grid_problem(request, self.geometry):
+            raise PolicyError(problem)
+
+    def levels(self, request: Request, seed: bytes) -> list[Level]:
+        """All levels, coarse to fine; `seed` draws random pools."""
+        return make_levels(self.geometry, request, seed)
 
     def identifier(self, key: bytes) -> str:
         """A short keyed digest by which budgets recognise the image under any name; useless without the key."""

@@ -107,6 +107,11 @@ class Geometry:
         return len(self.size)
 
     @property
+    def disclosed(self) -> int:
+        """How many numbers this grid tells."""
+        return sum(len(getattr(self, field)) for field in _FIELDS)
+
+    @property
     def voxels(self) -> int:
         """Number of voxels."""
         return math.prod(self.size)

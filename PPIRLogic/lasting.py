@@ -23,7 +23,7 @@ from PPIRLogic.peer.ledger import Entry
 from PPIRLogic.peer.messages import Request, error_from
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.secure.base import ColumnSource, Term
-from PPIRLogic.session import ClientSession, entries_of
+from PPIRLogic.session import ClientSession, entries_of, entries_shown
 
 Result = TypeVar("Result")
 MOST_REPEATS = 5  # losses in one and the same exchange: then it is not the network
@@ -64,7 +64,10 @@ class LastingSession(ClientSession):
     def evaluate(self, level: Level, source: ColumnSource, stage: str, terms: Sequence[Term]) -> list[int]:
         protocol = PROTOCOLS[self.request.protocol]
         if protocol.counted:
-            self._asked = entries_of(terms, protocol.bits_of(terms), level.factor, self._evaluation)
+            self._asked = [
+                *entries_of(terms, protocol.bits_of(terms), level.factor, self._evaluation),
+                *entries_shown(terms, self.request.protocol, level.factor),
+            ]
         values = self._lasting(lambda: super(LastingSession, self).evaluate(level, source, stage, terms), level)
         self._asked = []
         return values

@@ -9,6 +9,7 @@ from PPIRLogic.errors import PolicyError
 from PPIRLogic.images import Geometry
 from PPIRLogic.losses import LOSSES, Loss
 from PPIRLogic.peer.messages import Request
+from PPIRLogic.points.pointset import coordinate_bits
 from PPIRLogic.pyramid import axis_factors, border_margin_mm, default_sigma_mm, level_geometry, margin_voxels
 from PPIRLogic.sampling import SMALLEST_POOL, Indices, Sampling, block_order, level_samples, random_pool
 from PPIRLogic.secure.base import CHUNK, OperandInfo
@@ -33,6 +34,12 @@ class Level:
     geometry: Geometry
     samples: Indices
     knots: KnotMap | None = None  # of B-splines
+    values: int = 1  # numbers that a sample holds: of a point, its coordinates
+
+    @property
+    def numbers(self) -> int:
+        """What party 2 holds at this level: the denominator of the budget, without a mask."""
+        return len(self.samples) * self.values
 
     def describe(self) -> str:
         return f"level {self.index + 1} (shrink factor {self.factor}, {self.geometry.describe()})"
@@ -87,8 +94,10 @@ def request_problem(request: Request) -> str:
     """What is wrong with the settings of a request that go together; empty if nothing is."""
     if request.transform != BSPLINE:
         return "Only B-splines have --iterations." if request.iterations else ""
-    if request.protocol == "fhe_verified":
-        return "B-splines are not offered under fhe_verified: fhe or mpc."
+    if request.loss not in LOSSES:
+        return "Points are registered with a rigid or similarity transform."
+    if request.protocol in ("fhe_verified", "fhe_v1", "fhe_v2"):
+        return f"B-splines are not offered under {request.protocol}: fhe or mpc."
     if LOSSES[request.loss].pooled:
         return f"B-splines need a least-squares loss, such as ncc; not {request.loss}."
     if request.sampling != "full":
@@ -164,6 +173,7 @@ def operand_infos(names: tuple[str, ...], samples: int, by_knot: bool = False) -
     """The fixed operands by name with their bounds at a level of so many samples; of B-splines, J goes by knot."""
     bounds = {"B": 1, "J": FIXED_BOUND, "J2": FIXED_BOUND**2 >> square_shift(samples), "M": 1}
     bounds |= {"MJ": bounds["J"], "MJ2": bounds["J2"]}
+    bounds |= dict.fromkeys(("X", "Y", "Z", "R2"), 2 ** coordinate_bits(samples))
     return tuple(OperandInfo(name, bounds[name], by_knot and name == "J") for name in names)
 
 

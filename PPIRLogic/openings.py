@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from PPIRLogic.levels import Level
 from PPIRLogic.losses import LOSSES, Loss
 from PPIRLogic.losses.masked import with_private_mask
+from PPIRLogic.losses.points import POINT_LOSSES
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.secure.base import Term, numbers_of
 from PPIRLogic.transforms import parameter_count
@@ -21,8 +22,8 @@ Openings = Mapping[str, Sequence[Term]]
 
 
 def loss_of(request: Request) -> Loss:
-    """The loss of a request, restricted to a private mask if it asks for one."""
-    loss = LOSSES[request.loss].configured(request)
+    """The loss of a request (or the sums of point sets), restricted to a private mask if it asks for one."""
+    loss = (LOSSES | POINT_LOSSES)[request.loss].configured(request)
     return with_private_mask(loss) if request.fixed_mask == "private" and not loss.masks_itself else loss
 
 

@@ -30,7 +30,8 @@ class Parameters:
     """How to register. Lengths in mm.
 
     transform: translation, rigid, similarity, affine, bspline (after an affine, which comes first unless an initial
-    transform is given). loss: ssd, ncc, lncc, mi. protocol: fhe, fhe_verified, mpc, clear.
+    transform is given). loss: ssd, ncc, lncc, mi. protocol: fhe, fhe_verified, mpc, clear, fhe_v1,
+    fhe_v2.
     levels: shrink factors coarse to fine; None chooses by size. step_tolerance: a level ends when a step moves no
     corner of the fixed grid further than this times shrink factor times the smallest spacing (None: 0.0005 in 2D, 0.002
     in 3D, 0.005 for mi). loss_tolerance: … when an accepted step lowers the loss by a smaller fraction. initial:

@@ -10,10 +10,11 @@ from PPIRLogic.images import Geometry
 from PPIRLogic.levels import Level, check_factors, make_levels, request_problem
 from PPIRLogic.losses import LOSSES
 from PPIRLogic.losses.mattes import BINS
+from PPIRLogic.losses.points import POINT_LOSSES
 from PPIRLogic.openings import VALUE, numbers_by_stage, openings
 from PPIRLogic.peer.ledger import HISTOGRAM, Budget, ImageAccount
 from PPIRLogic.peer.messages import LevelGrant, Request
-from PPIRLogic.protocols import Protocol
+from PPIRLogic.protocols import PROTOCOLS, Protocol
 from PPIRLogic.transforms import TRANSFORMS
 
 FEWEST_EVALUATIONS = 3  # a level that cannot afford these is refused before the run starts
@@ -25,8 +26,8 @@ class Policy:
     """One owner's rules for one shared image. Everything not listed is refused.
 
     `peers`: fingerprints that may use the image; empty means every trusted peer. `protocols`: 'clear' discloses the
-    whole image and is never in the default. `masks`: how a mask of the fixed image may be used. `ask`: a person's
-    answer before each session (peer's name, request, estimate) → yes or no.
+    whole image and is never in the default, nor are fhe_v1 and fhe_v2. `masks`: how a mask of the fixed image may be
+    used. `ask`: a person's answer before each session (peer's name, request, estimate) → yes or no.
     """
 
     protocols: frozenset[str] = frozenset({"fhe", "fhe_verified", "mpc"})
@@ -44,7 +45,7 @@ class Policy:
             raise PolicyError(f"The owner of image '{request.image}' does not offer it to this peer.")
         for what, value, allowed in (
             ("protocol", request.protocol, self.protocols),
-            ("loss", request.loss, self.losses),
+            ("loss", request.loss, self.losses | frozenset(POINT_LOSSES)),  # an image has no use for the latter
             ("transform", request.transform, self.transforms),
             ("use of the fixed mask", request.fixed_mask, self.masks),
         ):
@@ -63,14 +64,15 @@ class Policy:
             raise PolicyError(f"A joint histogram of {request.bins} bins is not offered: {', '.join(map(str, BINS))}.")
         if problem := request_problem(request):
             raise PolicyError(problem)
-        if request.sampling == "gms" and request.protocol == "mpc":
+        if request.sampling == "gms" and PROTOCOLS[request.protocol].told_samples:
             self._check_disclosed_sampling(request)
 
     def _check_disclosed_sampling(self, request: Request) -> None:
         if not (self.disclosed_sampling and request.disclose_sampling):
             raise PolicyError(
-                "Under mpc, gms sampling shows party 2 where the moving image has edges. Both sides must allow it by"
-                " name (register --disclose-sampling, serve --allow-disclosed-sampling); or use fhe, or urs."
+                f"Under {request.protocol}, gms sampling shows party 2 where the moving image has edges. Both sides"
+                " must allow it by name (register --disclose-sampling, serve --allow-disclosed-sampling); or use fhe,"
+                " or urs."
             )
 
 
@@ -109,7 +111,7 @@ def grants(
             fits = min(fits, account.histograms_left(level.factor))
             steps = min(fits, steps)
         each, gradient = numbers_by_stage(request, level)
-        out.append(LevelGrant(level.factor, len(level.samples), each, fits, left, gradient, steps))
+        out.append(LevelGrant(level.factor, level.numbers, each, fits, left, gradient, steps))
         shared -= out[-1].most
     return out
 
@@ -139,16 +141,19 @@ def check_budget(request: Request, levels: list[LevelGrant], account: ImageAccou
     if request.iterations:
         _check_steps(request, levels, account.budget, account.total)
         return
-    poor = [g for g in levels if g.evaluations < FEWEST_EVALUATIONS]
+    fewest, what = min(request.evaluations, FEWEST_EVALUATIONS), "voxels"
+    if request.loss in POINT_LOSSES:
+        what = "coordinates"
+    poor = [g for g in levels if g.evaluations < fewest]
     if not poor:
         return
     lines = [
-        f"shrink factor {g.factor} ({g.samples} voxels): {g.numbers_left} numbers left,"
-        f" {g.numbers_per_evaluation + g.numbers_per_gradient} needed per evaluation and at least {FEWEST_EVALUATIONS}"
-        " evaluations"
+        f"shrink factor {g.factor} ({g.samples} {what}): {g.numbers_left} numbers left,"
+        f" {g.numbers_per_evaluation + g.numbers_per_gradient} needed per evaluation and at least {fewest}"
+        f" evaluation{'s' if fewest > 1 else ''}"
         for g in poor
     ]
-    fits = [str(g.factor) for g in levels if g.evaluations >= FEWEST_EVALUATIONS]
+    fits = [str(g.factor) for g in levels if g.evaluations >= fewest]
     b = account.budget
     raise BudgetError(
         "The disclosure budget does not allow this run: "

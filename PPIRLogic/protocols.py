@@ -6,22 +6,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from PPIRLogic.secure.base import FixedSide, Link, PrivateProduct, Term, are_by_knot
+from PPIRLogic.secure.ckks import ANSWER_BYTES, BITS
 from PPIRLogic.secure.clear import ClearFixed, ClearProduct
 from PPIRLogic.secure.fhe import FheFixed, FheProduct
+from PPIRLogic.secure.fhe_v1 import FheV1Fixed, FheV1Product
+from PPIRLogic.secure.fhe_v2 import FheV2Fixed, FheV2Product
 from PPIRLogic.secure.fhe_verified import VerifiedFixed, VerifiedProduct
 from PPIRLogic.secure.mpc import MpcFixed, MpcProduct
+from PPIRLogic.secure.outlet import NUMBER_BYTES
 from PPIRLogic.secure.slots import SLOT_BITS
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One protocol: its two sides, the bits one opened number can carry, and whether a dealer takes part."""
+    """One protocol: its two sides, the bits one opened number can carry, and whether a dealer takes part.
+
+    told_samples: party 2 is told which samples gms chooses. shown: what party 2 learns, as many numbers as party 1
+    (the ledger's kind); empty where it learns nothing.
+    """
 
     product: Callable[[Link], PrivateProduct]
     fixed_side: Callable[[Link], FixedSide]
     bits: int
     dealer: bool = False
     knot_bits: int = 64  # of one number of a term by knot
+    told_samples: bool = False
+    shown: str = ""
+    exact: bool = True  # False: the sums have an error
+    encrypts_anew: bool = False  # True: the operands are encrypted for every evaluation
+    answer_bytes: int = NUMBER_BYTES  # of one opened number
     counted: bool = True  # False: the image itself is disclosed, single numbers are not counted
 
     def bits_of(self, terms: Sequence[Term]) -> int:
@@ -33,5 +46,18 @@ PROTOCOLS = {
     "clear": Protocol(ClearProduct, ClearFixed, ClearFixed.bits_per_number, counted=False),
     "fhe": Protocol(FheProduct, FheFixed, FheFixed.bits_per_number, knot_bits=SLOT_BITS),
     "fhe_verified": Protocol(VerifiedProduct, VerifiedFixed, VerifiedFixed.bits_per_number),
-    "mpc": Protocol(MpcProduct, MpcFixed, MpcFixed.bits_per_number, dealer=True),
+    "mpc": Protocol(MpcProduct, MpcFixed, MpcFixed.bits_per_number, dealer=True, told_samples=True),
+    "fhe_v1": Protocol(
+        FheV1Product, FheV1Fixed, BITS, told_samples=True, shown="result", exact=False, encrypts_anew=True
+    ),
+    "fhe_v2": Protocol(
+        FheV2Product,
+        FheV2Fixed,
+        BITS,
+        told_samples=True,
+        shown="half of the result",
+        exact=False,
+        encrypts_anew=True,
+        answer_bytes=ANSWER_BYTES,
+    ),
 }

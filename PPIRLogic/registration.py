@@ -26,6 +26,7 @@ from PPIRLogic.peer.ledger import SessionLedger
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.policy import check_offered
+from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.pyramid import margin_voxels, smooth
 from PPIRLogic.runs.linear import LinearRun
 from PPIRLogic.runs.mattes import MattesRun
@@ -253,7 +254,10 @@ def _estimate(session: ClientSession, parameters: Parameters) -> str:
         return "protocol clear: the fixed image itself is disclosed to this site, unprotected"
     shares = [f"{100 * g.most / g.samples:.3g} % at 1/{g.factor}" for g in session.grants]
     most = sum(g.most for g in session.grants)
-    return f"at most {most} numbers of the fixed image are disclosed to this site ({', '.join(shares)} of the voxels)"
+    return (
+        f"at most {most} numbers of the fixed image are disclosed to this site ({', '.join(shares)} of the voxels)"
+        + ("; the other side sees the results too" if PROTOCOLS[parameters.protocol].shown else "")
+    )
 
 
 def check_request(request: Request, offer: Offer) -> None:

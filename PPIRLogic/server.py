@@ -27,7 +27,8 @@ from PPIRLogic.errors import (
     VerificationError,
 )
 from PPIRLogic.fixed import FixedImage
-from PPIRLogic.levels import Level, grid_problem, make_levels
+from PPIRLogic.levels import Level
+from PPIRLogic.losses.points import POINT_LOSSES
 from PPIRLogic.openings import loss_of, openings
 from PPIRLogic.peer.channel import Channel, Listener, Message
 from PPIRLogic.peer.failures import Failures
@@ -46,13 +47,14 @@ from PPIRLogic.peer.ledger import (
 from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from, send_error
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.places import Places
+from PPIRLogic.points.fixed import FixedPoints
 from PPIRLogic.policy import Policy, check_budget, grants
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.sampling import expand_blocks, unit_size
 from PPIRLogic.secure.base import Link, Term
 from PPIRLogic.secure.outlet import Outlet
 from PPIRLogic.secure.prg import new_key
-from PPIRLogic.session import NONCE_BYTES, POOL_SEED_BYTES, entries_of, level_info, session_name
+from PPIRLogic.session import NONCE_BYTES, POOL_SEED_BYTES, entries_of, entries_shown, level_info, session_name
 from PPIRLogic.unfinished import Unfinished
 from PPIRLogic.version import SOFTWARE
 
@@ -64,9 +66,9 @@ Event = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Shared:
-    """An image, its owner's policy, and the dealer accepted for mpc ('' for none)."""
+    """An image or a point set, its owner's policy, and the dealer accepted for mpc ('' for none)."""
 
-    image: FixedImage
+    image: FixedImage | FixedPoints
     policy: Policy
     dealer: str = ""
     dealer_fingerprint: str = ""
@@ -159,7 +161,7 @@ class Server:
             while not self._stopping.is_set():
                 message = channel.receive(IDLE_TIMEOUT)
                 if message.kind == "info":
-                    channel.send("info", {"images": self._offers(channel.peer_fingerprint)})
+                    channel.send("info", self._offers(channel.peer_fingerprint))
                 elif message.kind == "open":
                     self._session(channel, message)
                     return
@@ -187,20 +189,20 @@ class Server:
         except OutputError as error:
             self.tell(event, reason=f"{reason} ({error})", **peer)
 
-    def _offers(self, peer: str) -> list[dict[str, Any]]:
-        offers = []
+    def _offers(self, peer: str) -> dict[str, list[dict[str, Any]]]:
+        offers: dict[str, list[dict[str, Any]]] = {"images": [], "points": []}
         for name, shared in self.shared.items():
             policy = shared.policy
             if policy.peers and peer not in policy.peers:
                 continue
             account = self.accounts.account(peer, self.image_id(name), policy.budget, name)
-            offers.append(
+            offers[shared.image.kind].append(
                 {
                     "name": name,
-                    "geometry": shared.image.volume.geometry.to_dict(),
+                    "geometry": shared.image.geometry.to_dict(),
                     "has_mask": shared.image.mask is not None,
                     "protocols": sorted(policy.protocols),
-                    "losses": sorted(policy.losses),
+                    "losses": sorted({*policy.losses, *POINT_LOSSES} & set(shared.image.losses)),
                     "transforms": sorted(policy.transforms),
                     "masks": sorted(policy.masks),
                     "budget": {
@@ -260,8 +262,7 @@ class ServerSession:
         self.peer = channel.peer_fingerprint
         server.failures.check(self.peer)
         self.shared.policy.check(request, self.peer, self.shared.image.mask is not None)
-        if problem := grid_problem(request, self.geometry):
-            raise PolicyError(problem)
+        self.shared.image.check(request)
         self._check_dealer()
         self.nonce = new_key()
         self.name = session_name(request, nonce, self.nonce)
@@ -290,7 +291,7 @@ class ServerSession:
         """Grant the session, now that there is a place."""
         server, request = self.server, self.request
         self.pool_seed = server.pool_seed(request.image)
-        self.levels = make_levels(self.geometry, request, self.pool_seed)
+        self.levels = self.shared.image.levels(request, self.pool_seed)
         self.touchable = [self.shared.image.touchable(level, request.fixed_mask) for level in self.levels]
         self.account = server.accounts.account(self.peer, self.image_id, self.shared.policy.budget, request.image)
         self.grants = grants(request, self.levels, self.touchable, self.account, self.protocol)
@@ -298,7 +299,7 @@ class ServerSession:
 
     @property
     def geometry(self) -> Any:
-        return self.shared.image.volume.geometry
+        return self.shared.image.geometry
 
     def _check(self) -> None:
         self.link.check_channel()
@@ -356,7 +357,7 @@ class ServerSession:
             self.ledger = SessionLedger(path, {**header, "resumes": self.first}, former)
             if self.protocol.counted and self.opened > evaluated:  # ended between the account and its own ledger
                 self.ledger.record(Entry("lost", "party 1", self.opened - evaluated, self.protocol.bits, 0))
-        self.ledger.record(geometry_entry(self.geometry.dimension))
+        self.ledger.record(geometry_entry(self.geometry.disclosed))
 
     def run(self) -> None:
         if self.protocol.dealer:
@@ -410,13 +411,13 @@ class ServerSession:
         return level
 
     def _with_blocks(self, level: Level, payload: Any) -> Level:
-        """Under mpc with disclosed gms sampling, only the blocks party 1 names take part."""
+        """Under mpc (and fhe_v1, fhe_v2) with disclosed gms sampling, only the blocks party 1 names take part."""
         if not len(payload):
             return level
         unit = unit_size(len(level.samples), level.geometry.dimension)
         units = -(-len(level.samples) // unit)
         blocks = np.frombuffer(payload[: len(payload) // 4 * 4], "<u4").astype(np.int64)
-        if self.request.sampling != "gms" or self.request.protocol != "mpc" or not len(blocks):
+        if self.request.sampling != "gms" or not self.protocol.told_samples or not len(blocks):
             raise ProtocolError("Chosen blocks do not belong to this session.")
         if (np.diff(blocks) <= 0).any() or blocks[-1] >= units:
             raise ProtocolError("The chosen blocks are out of range or out of order.")
@@ -435,13 +436,14 @@ class ServerSession:
         if terms is None:
             raise ProtocolError("An evaluation of a stage that this loss does not have.")
         self.link.until = time.monotonic() + REQUEST_TIMEOUT
-        digest = self.side.receive(message.data, terms)
+        with self.outlet.opening() if self.protocol.encrypts_anew else contextlib.nullcontext():
+            digest = self.side.receive(message.data, terms)
         self.link.until = None
         place = bytes([level.index]) + number.to_bytes(4, "big") + stage.encode()
         name = hashlib.sha256(self.name + place + digest).hexdigest()
         receipt = self._count(terms, level, number, name) if self.protocol.counted else self.ledger.nothing_more()
         try:
-            with self.outlet.releasing(receipt):
+            with self.outlet.releasing(receipt, self.protocol.answer_bytes):
                 self.side.answer()
         except VerificationError:
             self.server.failures.record(self.peer, self.name.hex()[:16])
@@ -454,7 +456,7 @@ class ServerSession:
         receipt = self.account.spend(entries, self.first, self.touchable[level.index], self.opened)
         if receipt:
             self.opened += receipt.numbers
-            for entry in entries:
+            for entry in [*entries, *entries_shown(terms, self.request.protocol, level.factor)]:
                 self.ledger.record(entry)
         return receipt
 

@@ -21,9 +21,10 @@ from PPIRLogic.peer.identity import Identity
 from PPIRLogic.peer.ledger import VOXEL_BITS, Entry, SessionLedger, geometry_entry
 from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from, wait_for_message
 from PPIRLogic.peer.trust import TrustStore
+from PPIRLogic.points.pointset import PointLayout
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.sampling import expand_blocks, unit_size
-from PPIRLogic.secure.base import CHUNK, ColumnSource, LevelInfo, Link, Term, raise_if_error
+from PPIRLogic.secure.base import CHUNK, ColumnSource, LevelInfo, Link, Term, numbers_of, raise_if_error
 from PPIRLogic.secure.prg import new_key
 
 NONCE_BYTES = 32
@@ -48,10 +49,10 @@ def level_info(level: Level, loss: Loss, samples: int, active: NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Offer:
-    """One image a peer offers to this site, and on what terms (from 'info')."""
+    """One image (or point set) a peer offers to this site, and on what terms (from 'info')."""
 
     name: str
-    geometry: Geometry
+    geometry: Any  # Geometry, or PointLayout
     has_mask: bool
     protocols: tuple[str, ...]
     losses: tuple[str, ...]
@@ -59,9 +60,10 @@ class Offer:
     masks: tuple[str, ...]
     budget: dict[str, float]
     numbers_opened: int
+    what: str = "image"
 
     @classmethod
-    def from_dict(cls, data: Any) -> Offer:
+    def from_dict(cls, data: Any, read_geometry: Callable[[dict[str, Any]], Any], what: str = "image") -> Offer:
         if not isinstance(data, dict):
             raise ProtocolError("The peer's list of images is malformed.")
         f = Fields(data, "info")
@@ -72,9 +74,9 @@ class Offer:
         budget = Fields(f.map("budget"), "budget")
         limits = ("percent_per_level", "numbers_per_session", "numbers_per_image")
         return cls(
-            f.text("name"), _geometry(f.map("geometry")), f.flag("has_mask"), names("protocols"), names("losses"),
+            f.text("name"), read_geometry(f.map("geometry")), f.flag("has_mask"), names("protocols"), names("losses"),
             names("transforms"), names("masks"), {k: budget.number(k, 0, 2**62) for k in limits},
-            f.integer("numbers_opened", 0, 2**62),
+            f.integer("numbers_opened", 0, 2**62), what,
         )  # fmt: skip
 
 
@@ -139,11 +141,27 @@ class ClientSession:
         dealer = (self._dealer.bytes_sent, self._dealer.bytes_received) if self._dealer is not None else (0, 0)
         return (self.channel.bytes_sent, self.channel.bytes_received, *dealer)
 
+    kind = "images"  # what is asked for: with `_read_geometry` and `_make_levels` all that point sets change
+
+    @staticmethod
+    def _read_geometry(data: dict[str, Any]) -> Any:
+        return _geometry(data)
+
+    @staticmethod
+    def _make_levels(geometry: Any, request: Request, seed: bytes) -> list[Level]:
+        return make_levels(geometry, request, seed)
+
     def offers(self) -> list[Offer]:
-        """The images this peer offers to this site."""
+        """What this peer offers to this site of this session's kind."""
+        return [Offer.from_dict(v, self._read_geometry) for v in self._info().items(self.kind, 256)]
+
+    def points(self) -> list[Offer]:
+        """The point sets this peer offers to this site."""
+        return [Offer.from_dict(v, PointLayout.from_dict, "point set") for v in self._info().items("points", 256)]
+
+    def _info(self) -> Fields:
         self.channel.send("info", {})
-        reply = self._link(b"").receive("info")
-        return [Offer.from_dict(v) for v in Fields(reply.data, "info").items("images", 256)]
+        return Fields(self._link(b"").receive("info").data, "info")
 
     def _link(self, session: bytes) -> Link:
         return Link(self.channel, session, self._threads, self._check, ANSWER_TIMEOUT)
@@ -168,13 +186,13 @@ class ClientSession:
         self.first_name = resumes or name
         self.counted_there = reply.integer("numbers", 0, 2**62)
         self.request, self.link = request, self._link(name)
-        self.geometry = _geometry(reply.map("geometry"))
-        self.ledger.record(geometry_entry(self.geometry.dimension))
+        self.geometry = self._read_geometry(reply.map("geometry"))
+        self.ledger.record(geometry_entry(self.geometry.disclosed))
         self.peer_software = reply.text("software", 64)
         self.has_mask = reply.flag("has_mask")
-        self.levels = make_levels(self.geometry, request, reply.raw("pool_seed", POOL_SEED_BYTES))
+        self.levels = self._make_levels(self.geometry, request, reply.raw("pool_seed", POOL_SEED_BYTES))
         self.grants = [LevelGrant.from_dict(v) for v in reply.items("levels", 8)]
-        if [g.samples for g in self.grants] != [len(v.samples) for v in self.levels]:
+        if [g.samples for g in self.grants] != [v.numbers for v in self.levels]:
             raise ProtocolError(
                 "The two sides derive different levels from the same geometry: install the same release."
             )
@@ -210,7 +228,7 @@ class ClientSession:
         use, active, payload = np.ones(len(samples), bool), None, b""
         if blocks is not None:
             use = expand_blocks(blocks, unit, len(samples))
-            if self.request.protocol == "mpc":
+            if PROTOCOLS[self.request.protocol].told_samples:
                 payload = blocks.astype("<u4").tobytes()
                 samples, use = samples[use], np.ones(int(use.sum()), bool)
                 self.ledger.record(Entry("sampling", "party 2", len(level.samples), 1, level.factor))
@@ -252,6 +270,8 @@ class ClientSession:
         if protocol.counted:
             for entry in entries_of(terms, protocol.bits_of(terms), level.factor, number):
                 self.ledger.record(entry)
+            for entry in entries_shown(terms, self.request.protocol, level.factor):
+                self.ledger.record(entry)
         return values
 
     def finish(self) -> dict[str, Any]:
@@ -267,3 +287,9 @@ def entries_of(terms: Sequence[Term], bits: int, factor: int, evaluation: int, r
     for term in terms:
         kinds[term.kind] = kinds.get(term.kind, 0) + term.outputs
     return [Entry(kind, "party 1", n, bits, factor, evaluation, request) for kind, n in kinds.items()]
+
+
+def entries_shown(terms: Sequence[Term], protocol: str, factor: int) -> list[Entry]:
+    """What party 2 learns of party 1's image from one evaluation; nothing under most protocols."""
+    p = PROTOCOLS[protocol]
+    return [Entry(p.shown, "party 2", numbers_of(terms), p.bits, factor)] if p.shown else []

@@ -20,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from PPIRLogic.errors import PeerError
 from PPIRLogic.images import Volume, read_mask, read_volume, write_volume
 from PPIRLogic.peer.identity import load_or_create_identity
 from PPIRLogic.peer.ledger import Budget
 from PPIRLogic.peer.trust import TrustStore
+from PPIRLogic.points.pointset import PointSet, as_points
+from PPIRLogic.pointsets import PointsResult, register_points
 from PPIRLogic.registration import CancelToken, Parameters, Peer, Progress, RegistrationResult, register
 
 START_TIMEOUT = 60.0
@@ -133,8 +135,9 @@ def peers(
     budget: Budget = OPEN_BUDGET,
     threads: int = 2,
     scratch: Path | None = None,
+    points: bool = False,
 ) -> Iterator[World]:
-    """Party 2 serving `fixed` (and a dealer under mpc) as processes, for as long as the context lasts.
+    """Party 2 serving `fixed`, an image or `points` (and a dealer under mpc), as processes, while the context lasts.
 
     The disclosure budget is open by default: whoever simulates holds both images. Should the calling process be killed,
     party 2 removes the sites' folder and `scratch`.
@@ -149,10 +152,11 @@ def peers(
                 children.append(start("dealer", sites["dealer"].home, "dealer", "--listen", "127.0.0.1:0"))
                 dealer = children[0].wait_for("listening")["address"]
             options = _serve_options(mask, protocol, budget, threads)
+            what = ["--points", str(fixed)] if points else [str(fixed)]
             if dealer:
                 options += ["--dealer", dealer, "--dealer-fingerprint", sites["dealer"].fingerprint]
             options += ["--name", "fixed", *left]
-            children.append(start("party 2", sites["party-2"].home, "serve", str(fixed), *options))
+            children.append(start("party 2", sites["party-2"].home, "serve", *what, *options))
             address = children[-1].wait_for("listening")["address"]
             fingerprint = sites["dealer"].fingerprint if dealer else ""
             peer = Peer(address, "fixed", dealer, fingerprint)
@@ -200,6 +204,26 @@ def simulate(
             peers(fixed_file, mask=mask_file, protocol=p.protocol, budget=budget, threads=p.threads, scratch=folder)
         )
         return register(own, world.peer, mask=mask, parameters=p, home=world.home, progress=progress, cancel=cancel)
+
+
+def simulate_points(
+    fixed: PointSet | ArrayLike,
+    moving: PointSet | ArrayLike,
+    *,
+    budget: Budget = OPEN_BUDGET,
+    protocol: str = "fhe",
+    threads: int = 2,
+    **options: Any,
+) -> PointsResult:
+    """As `register_points`, with both parties (and the dealer) as real processes on this machine.
+
+    fixed, moving: PointSet, or arrays (n, 2) or (n, 3) of corresponding points, LPS mm.
+    """
+    with tempfile.TemporaryDirectory(prefix="ppir-points-") as folder:
+        file = Path(folder) / "fixed.txt"
+        np.savetxt(file, as_points(fixed, "fixed").points, fmt="%.17g")
+        with peers(file, protocol=protocol, budget=budget, threads=threads, points=True) as world:
+            return register_points(moving, world.peer, protocol=protocol, home=world.home, threads=threads, **options)
 
 
 def _as_file(image: Image, path: Path) -> Path:

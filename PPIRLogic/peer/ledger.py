@@ -43,9 +43,9 @@ class Entry:
         return self.numbers * self.bits
 
 
-def geometry_entry(dimension: int) -> Entry:
-    """Size, spacing, origin and direction of the fixed grid: metadata, disclosed once per session."""
-    return Entry("geometry", "party 1", 3 * dimension + dimension**2, 64, 0)
+def geometry_entry(numbers: int) -> Entry:
+    """The fixed grid, or the layout of the fixed points: so many numbers of metadata, disclosed once per session."""
+    return Entry("geometry", "party 1", numbers, 64, 0)
 
 
 HISTOGRAM = "histogram"  # the kind of entry of a joint histogram

@@ -19,7 +19,7 @@ from PPIRLogic.images import Geometry, Volume
 from PPIRLogic.peer.ledger import VOXEL_BITS
 from PPIRLogic.registration import LevelRecord, RegistrationResult
 from PPIRLogic.report.words import GEOMETRY
-from PPIRLogic.transforms import BSPLINE
+from PPIRLogic.transforms import BSPLINE, LinearTransform
 from PPIRLogic.version import __version__
 
 SCHEMA_VERSION = 1
@@ -116,17 +116,24 @@ def _level(record: LevelRecord) -> dict[str, Any]:
     return {**{n: getattr(record, n) for n in names}, "spacing_mm": record.spacing}
 
 
-def _transform(result: RegistrationResult, file: str | None) -> dict[str, Any]:
-    linear = result.linear
+def linear_entry(linear: LinearTransform, file: str | None) -> dict[str, Any]:
+    """A linear transform in a report."""
     return {
         "file": file,
-        "kind": linear.kind if result.spline is None else BSPLINE,
+        "kind": linear.kind,
         "matrix": linear.matrix.tolist(),
         "translation_mm": linear.translation.tolist(),
         "centre_mm": linear.centre.tolist(),
-        "convention": CONVENTION if result.spline is None else f"{CONVENTION} {SPLINE_CONVENTION}",
-        "spline": None if result.spline is None else result.spline.statistics(),
+        "convention": CONVENTION,
     }
+
+
+def _transform(result: RegistrationResult, file: str | None) -> dict[str, Any]:
+    entry = {**linear_entry(result.linear, file), "spline": None}
+    if result.spline is None:
+        return entry
+    convention = f"{CONVENTION} {SPLINE_CONVENTION}"
+    return {**entry, "kind": BSPLINE, "convention": convention, "spline": result.spline.statistics()}
 
 
 def _disclosed(ledger: Iterable[Mapping[str, Any]], samples: Mapping[int, int]) -> dict[str, Any]:

@@ -27,6 +27,16 @@ KINDS = {
         "how often each range of fixed intensities meets each range of moving intensities, over a random pool of"
         " voxels: the distribution of the fixed intensities where the moving image has a given value",
     ),
+    "cross-covariance": (
+        "product of both point sets",
+        "the sum over the points of each fixed coordinate times each of this site's: how the two sets are turned to"
+        " each other",
+    ),
+    "centroid": ("mean of the fixed points", "the sum of each coordinate of the fixed points: where they lie"),
+    "spread": (
+        "extent of the fixed points",
+        "the sum of their squared distances from a reference point: how far they spread; it gives the residual",
+    ),
     "mask": (
         "sums inside the fixed mask",
         "sums of this site's own values over the inside of the fixed image's private mask: they tell how large the"
@@ -40,6 +50,16 @@ KINDS = {
         "choice of voxels",
         "which blocks of voxels this site chose, one bit per voxel: it shows the other side where the moving image has"
         " strong edges",
+    ),
+    "result": (
+        "results of the private product",
+        "the sums themselves, which this protocol shows to the other side as well: each is a sum of this site's image"
+        " or its slopes, weighted by the fixed image",
+    ),
+    "half of the result": (
+        "results over half of the voxels",
+        "the sums over half of the voxels, which this protocol shows to the other side: each is a sum of this site's"
+        " image or its slopes, weighted by the fixed image",
     ),
     "image": (
         "the fixed image itself",
@@ -75,6 +95,10 @@ PROTOCOLS = {
     " homomorphic encryption, no third party).",
     "mpc": "The two sites worked on random shares of their images (protocol mpc, with a dealer). This holds as long as"
     " the dealer works together with neither side; it learned the sizes and the number of evaluations.",
+    "fhe_v1": "The published protocol fhe_v1 was used, for comparison: the fixed image reached this site encrypted,"
+    " but the other side saw every result, a sum of this site's values weighted by its own image.",
+    "fhe_v2": "The published protocol fhe_v2 was used, for comparison: each side worked on encrypted values of the"
+    " other, but the other side saw the results of its half of the voxels.",
     "clear": "The unprotected protocol clear was used: the other side sent the fixed image itself. Nothing of it was"
     " private from this site at the levels below.",
 }

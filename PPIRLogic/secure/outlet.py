@@ -53,9 +53,9 @@ class Outlet:
             self._operands = False
 
     @contextmanager
-    def releasing(self, receipt: Receipt) -> Iterator[None]:
-        """Here the numbers of one receipt may leave."""
-        self._room = NUMBER_BYTES * receipt.numbers
+    def releasing(self, receipt: Receipt, each: int = NUMBER_BYTES) -> Iterator[None]:
+        """Here the numbers of one receipt may leave, so many bytes for each."""
+        self._room = each * receipt.numbers
         try:
             yield
         finally:

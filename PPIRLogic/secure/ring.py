@@ -28,34 +28,34 @@ _jit = njit(nogil=True, cache=True, boundscheck=False)
 class Tables:
     """Twiddle factors of one prime in bit-reversed order, with Shoup quotients floor(w·2^32 / p)."""
 
-    def __init__(self, prime: int) -> None:
-        root = _smallest_root(prime)
-        order = [int(format(i, f"0{DEGREE.bit_length() - 1}b")[::-1], 2) for i in range(DEGREE)]
+    def __init__(self, prime: int, degree: int = DEGREE) -> None:
+        root = _smallest_root(prime, degree)
+        order = [int(format(i, f"0{degree.bit_length() - 1}b")[::-1], 2) for i in range(degree)]
         self.prime = prime
         self.forward, self.forward_quotient = _powers(root, prime, order)
         self.inverse, self.inverse_quotient = _powers(pow(root, -1, prime), prime, order)
-        self.degree_inverse = pow(DEGREE, -1, prime)
+        self.degree_inverse = pow(degree, -1, prime)
 
 
 @lru_cache(maxsize=16)
-def tables(prime: int) -> Tables:
+def tables(prime: int, degree: int = DEGREE) -> Tables:
     """The tables of `prime` (≡ 1 mod 2n, below 2^30), made once."""
-    return Tables(prime)
+    return Tables(prime, degree)
 
 
-def _smallest_root(prime: int) -> int:
-    exponent = (prime - 1) // (2 * DEGREE)
-    root = next(r for g in range(2, 10_000) if pow(r := pow(g, exponent, prime), DEGREE, prime) == prime - 1)
+def _smallest_root(prime: int, degree: int) -> int:
+    exponent = (prime - 1) // (2 * degree)
+    root = next(r for g in range(2, 10_000) if pow(r := pow(g, exponent, prime), degree, prime) == prime - 1)
     square, power, best = root * root % prime, root, root
-    for _ in range(DEGREE):  # the primitive roots are the odd powers
+    for _ in range(degree):  # the primitive roots are the odd powers
         power = power * square % prime
         best = min(best, power)
     return best
 
 
 def _powers(root: int, prime: int, order: list[int]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    powers = [1] * DEGREE
-    for i in range(1, DEGREE):
+    powers = [1] * len(order)
+    for i in range(1, len(order)):
         powers[i] = powers[i - 1] * root % prime
     values = [powers[i] for i in order]
     return np.array(values, np.uint32), np.array([(v << 32) // prime for v in values], np.uint32)
@@ -158,13 +158,16 @@ def multiply_accumulate(x: Any, c: Any, total: Any, prime: Any) -> None:
 
 @_jit
 def uniform_below(words: Any, prime: Any, out: Any) -> int:
-    """Uniform residues by rejection of 30-bit words; returns how many words were used, or −1 if too few."""
+    """Uniform residues by rejection of words as long as the prime; returns how many were used, or −1 if too few."""
     j = 0
+    mask = uint32(1)
+    while mask < prime:
+        mask = uint32(2 * mask + 1)
     for i in range(out.size):
         while True:
             if j >= words.size:
                 return -1
-            w = words[j] & uint32(0x3FFFFFFF)
+            w = words[j] & mask
             j += 1
             if w < prime:
                 out[i] = w

@@ -1,0 +1,157 @@
+"""Reading point sets: Slicer's markups (.mrk.json, .fcsv), tables (.csv), elastix's and plain lists (.txt).
+
+Everything becomes LPS mm. Slicer writes RAS or LPS and says which; tables say so by their column names (r, a, s or
+l, p, s; x, y, z count as LPS), and plain lists are LPS.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from PPIRLogic.errors import InputError
+from PPIRLogic.points.pointset import MOST_POINTS, PointSet
+
+POINT_FILES = (".fcsv", ".mrk.json", ".json", ".csv", ".txt", ".pts")
+_LARGEST_FILE = 2**28
+_SYSTEMS = {"lps": "lps", "ras": "ras", "0": "ras", "1": "lps"}  # Slicer 4 wrote numbers
+_COLUMNS = (("x", "y", "z"), ("l", "p", "s"), ("r", "a", "s"))
+
+
+def read_points(path: str | os.PathLike[str], role: str = "moving") -> PointSet:
+    """The points of a file in LPS mm, in the file's order. InputError naming the file and the line or point."""
+    file, what = Path(path), f"The {role} points '{os.fspath(path)}'"
+    if not file.is_file():
+        raise InputError(f"{what} do not exist or are a folder. Check the path.")
+    if file.stat().st_size > _LARGEST_FILE:
+        raise InputError(f"{what} are a file of more than {_LARGEST_FILE >> 20} MiB: is it a list of points?")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"{what} cannot be read as text. Give one of {', '.join(POINT_FILES)}.") from None
+    name = file.name.lower()
+    if name.endswith(".json"):
+        rows = _from_markups(text, what)
+    elif name.endswith(".fcsv"):
+        rows = _from_fiducials(text, what)
+    elif name.endswith(".csv"):
+        rows = _from_table(text, what)
+    elif name.endswith((".txt", ".pts")):
+        rows = _from_list(text, what)
+    else:
+        raise InputError(f"{what} have no known ending. Give one of {', '.join(POINT_FILES)}.")
+    if len({len(r) for r in rows}) > 1:
+        raise InputError(f"{what} mix points of two and of three coordinates.")
+    if not rows:
+        raise InputError(f"{what} hold no points.")
+    return PointSet(np.array(rows, dtype=np.float64), file.name)
+
+
+def _to_lps(point: Sequence[float], system: str) -> list[float]:
+    return [-point[0], -point[1], *point[2:]] if system == "ras" else list(point)
+
+
+def _system(name: str, what: str) -> str:
+    found = _SYSTEMS.get(name.strip().lower())
+    if found is None:
+        raise InputError(f"{what} are in the coordinate system '{name[:20]}'. Export them in LPS or RAS.")
+    return found
+
+
+def _numbers(cells: Sequence[str], what: str, line: int) -> list[float]:
+    try:
+        values = [float(c) for c in cells]
+    except ValueError:
+        raise InputError(f"{what}, line {line}: a coordinate is not a number.") from None
+    if not all(math.isfinite(v) for v in values):
+        raise InputError(f"{what}, line {line}: a coordinate is not a finite number.")
+    return values
+
+
+def _from_markups(text: str, what: str) -> list[list[float]]:
+    """Slicer's markups JSON: one list of control points."""
+    try:
+        lists = json.loads(text)["markups"]
+        if len(lists) != 1:
+            raise InputError(f"{what} hold {len(lists)} lists; save the one that is meant on its own.")
+        system = _system(str(lists[0].get("coordinateSystem", "LPS")), what)
+        if (units := str(lists[0].get("coordinateUnits", "mm"))) not in ("mm", "[mm]"):
+            raise InputError(f"{what} are in '{units[:20]}'. Export them in mm.")
+        return [_control_point(p, i, system, what) for i, p in enumerate(lists[0].get("controlPoints") or [], 1)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InputError(f"{what} are not a markups file of Slicer's. Save the list again.") from None
+
+
+def _control_point(point: dict[str, Any], number: int, system: str, what: str) -> list[float]:
+    if point.get("positionStatus", "defined") != "defined":
+        raise InputError(f"{what}: point {number} was not placed yet. Place or remove it.")
+    position = point["position"]
+    if not isinstance(position, list) or len(position) != 3:
+        raise InputError(f"{what}: point {number} needs three coordinates.")
+    return _to_lps(_numbers(["nan" if v is None else str(v) for v in position], what, number), system)
+
+
+def _from_fiducials(text: str, what: str) -> list[list[float]]:
+    """Slicer's .fcsv: comments that name the coordinate system, then id, x, y, z, …"""
+    system, rows = "ras", []  # what Slicer meant before it said so
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("#"):
+            key, _, value = line[1:].partition("=")
+            if key.strip().lower() == "coordinatesystem":
+                system = _system(value, what)
+        elif line.strip():
+            cells = next(csv.reader([line]))
+            if len(cells) < 4:
+                raise InputError(f"{what}, line {number}: expected an id and three coordinates.")
+            rows.append(_to_lps(_numbers(cells[1:4], what, number), system))
+    return rows
+
+
+def _from_table(text: str, what: str) -> list[list[float]]:
+    """A table with a row of column names, or two or three bare columns of numbers (LPS)."""
+    lines = [(i, row) for i, row in enumerate(csv.reader(text.splitlines()), 1) if any(c.strip() for c in row)]
+    if not lines:
+        raise InputError(f"{what} are an empty file.")
+    head = [c.strip().lower() for c in lines[0][1]]
+    if not any(c.isidentifier() for c in head):
+        return [_bare(row, what, i) for i, row in lines]
+    for names in _COLUMNS:
+        columns = [head.index(n) for n in names if n in head]
+        if len(columns) == 3 or (len(columns) == 2 and names[0] == "x" and head.count("x") and head.count("y")):
+            system = "ras" if names[0] == "r" else "lps"
+            cells = [(i, [row[c] if c < len(row) else "" for c in columns]) for i, row in lines[1:]]
+            return [_to_lps(_numbers(row, what, i), system) for i, row in cells]
+    raise InputError(f"{what} have no columns x, y, z (or l, p, s, or r, a, s): name them in the first row.")
+
+
+def _bare(cells: Sequence[str], what: str, line: int) -> list[float]:
+    if len(cells) not in (2, 3):
+        raise InputError(f"{what}, line {line}: {len(cells)} columns where two or three coordinates are due.")
+    return _numbers(cells, what, line)
+
+
+def _from_list(text: str, what: str) -> list[list[float]]:
+    """elastix's point file ('point', the count, then the points), or nothing but points; LPS mm."""
+    lines = [(i, line.split("#")[0].replace(",", " ").split()) for i, line in enumerate(text.splitlines(), 1)]
+    lines = [(i, cells) for i, cells in lines if cells]
+    if lines and len(lines[0][1]) == 1 and lines[0][1][0].lower() in ("point", "index"):
+        if lines[0][1][0].lower() == "index":
+            raise InputError(f"{what} are voxel indices ('index'). Write them as physical points ('point'), in mm.")
+        return _counted(lines[1:], what)
+    return [_bare(cells, what, i) for i, cells in lines]
+
+
+def _counted(lines: list[tuple[int, list[str]]], what: str) -> list[list[float]]:
+    if not lines or len(lines[0][1]) != 1 or not lines[0][1][0].isdigit():
+        raise InputError(f"{what}: after 'point' comes a line with the number of points.")
+    count = int(lines[0][1][0])
+    if count != len(lines) - 1 or count > MOST_POINTS:
+        raise InputError(f"{what} announce {count} points and hold {len(lines) - 1}.")
+    return [_bare(cells, what, i) for i, cells in lines[1:]]
