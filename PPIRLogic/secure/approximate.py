@@ -39,13 +39,13 @@ def gather(source: ColumnSource, terms: Sequence[Term], level: LevelInfo, link: 
         part[:] = block[:columns, : part.shape[1]]
 
     over_groups(source, link, work)
-    factors = np.linalg.norm(out, axis=1) / ckks.largest_norm(level.samples)
+    factors = np.linalg.norm(out, axis=1) / ckks.LARGEST_NORM
     return np.divide(out, factors[:, None], out=out, where=factors[:, None] > 0), factors
 
 
 def operand_factor(level: LevelInfo, operand: str) -> float:
     """What brings an operand into the range in which it is encoded."""
-    return level.bound(operand) / ckks.FIXED_RANGE
+    return level.bound(operand) / ckks.fixed_range(level.samples)
 
 
 def encoded_operands(operands: Mapping[str, Columns], level: LevelInfo) -> dict[str, Floats]:

@@ -18,12 +18,12 @@ equation in the secret key (Li & Micciancio 2021). With t a static bound of the 
 under one key, Gaussian noise of σ = √(12·τ)·2^(s/2)·t hides the errors to s = 30 bits in the sense of that paper: the
 KL divergence between what is shared and the exact sums with the same noise is at most τ·t²/2σ², so the total variation
 distance is at most √τ·t/2σ = 2^-15/(4·√3) = 2^-17.8. t is six standard deviations of the error, of public sizes: with
-‖S‖₂ ≤ B (party 1 scales its columns so) and |V| ≤ 2048,
+‖S‖₂ ≤ B and ‖V‖₂ ≤ 2^39/B (both sides scale what they encode so; B makes both terms of the root equal),
 
     error of a sum = (n/2)/Δ²·(S·e + V·r) + rounding,  e of σ 3.25 per coefficient, r uniform in ±1/2,
-    √(n/2)/Δ · √((3.25·B)² + (0.29·2048·√N)²) and (n/2)/Δ·15.1 for the rounding of c1 at the rescaling.
+    √(n/2)/Δ · √((3.25·B)² + (0.29·2^39/B)²) and (n/2)/Δ·15.1 for the rounding of c1 at the rescaling.
 
-The room of 78 bits allows no larger s: with s = 80 the noise would exceed the sums. This is why fhe is exact instead.
+The room of 78 bits allows no much larger s: with s = 60 the noise would be as large as most sums. fhe is exact instead.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ PRIMES = (1073668097, 16736257, 16760833)  # 30, 24, 24 bits; the fourth, 107369
 KEPT = 2  # after the rescaling
 SCALE = 2.0**24
 SPLIT = 128  # D
-FIXED_RANGE = 2048.0  # of an operand as it is encoded
 STATISTICAL_BITS = 30
 BITS = 54  # of a returned coefficient
 POLYNOMIAL_BYTES = len(PRIMES) * DEGREE * 15 // 4
@@ -286,19 +285,25 @@ def _rescaled(c: NDArray[np.int64]) -> NDArray[np.int64]:
 # --------------------------------------------------------------------------------------------------- noise
 
 
-def largest_norm(samples: int) -> float:
-    """B: ‖S‖₂ of a column as it is encoded, so that no sum over so many samples leaves the room of the modulus."""
-    return float(2.0**_ROOM_BITS / FIXED_RANGE / math.sqrt(samples))
+# ‖S‖₂ of a column as it is encoded, and ‖V‖₂ of an operand at most: no sum leaves the room of the modulus, and both
+# contribute alike to the error.
+LARGEST_NORM = math.sqrt(2.0**_ROOM_BITS * 0.29 / 3.25)
+_LARGEST_FIXED_NORM = 2.0**_ROOM_BITS / LARGEST_NORM
+
+# t: six standard deviations of the error of a decrypted sum
+ERROR_BOUND = 6 * math.hypot(
+    math.sqrt(DEGREE / 2) / SCALE * math.hypot(3.25 * LARGEST_NORM, 0.29 * _LARGEST_FIXED_NORM),
+    DEGREE / 2 / SCALE * 15.1,
+)
 
 
-def error_bound(samples: int) -> float:
-    """t: six standard deviations of the error of a decrypted sum, from public sizes alone."""
-    products = math.hypot(3.25 * largest_norm(samples), 0.29 * FIXED_RANGE * math.sqrt(samples))
-    return 6 * math.hypot(math.sqrt(DEGREE / 2) / SCALE * products, DEGREE / 2 / SCALE * 15.1)
+def fixed_range(samples: int) -> float:
+    """The largest magnitude of an operand as it is encoded, for so many samples."""
+    return float(_LARGEST_FIXED_NORM / math.sqrt(samples))
 
 
-def flood(sums: Floats, samples: int) -> Floats:
+def flood(sums: Floats) -> Floats:
     """The decrypted sums of one key with the noise without which they must not be shared."""
-    sigma = math.sqrt(12 * len(sums)) * 2 ** (STATISTICAL_BITS / 2) * error_bound(samples)
+    sigma = math.sqrt(12 * len(sums)) * 2 ** (STATISTICAL_BITS / 2) * ERROR_BOUND
     source = secrets.SystemRandom()
     return sums + np.array([source.gauss(0.0, sigma) for _ in sums])

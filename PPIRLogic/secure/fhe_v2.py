@@ -105,7 +105,7 @@ class FheV2Fixed(FheV1Fixed):
 
     def _other_half(self) -> bytes:
         assert self._key is not None and self._level is not None
-        own: Floats = ckks.flood(self._key.open(self._request, self._count), self._level.samples)
+        own: Floats = ckks.flood(self._key.open(self._request, self._count))
         half = first_half(self._level.samples)
         plain = {
             name: ckks.transformed(ckks.encode(ckks.split(self._values[name][half:]))) for name in names_in(self._terms)
