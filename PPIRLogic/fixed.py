@@ -47,7 +47,7 @@ class FixedImage:
         return self.volume.geometry
 
     def levels(self, request: Request, seed: bytes) -> list[Level]:
-        """All levels; `seed` draws random pools. PolicyError for a request of points, or of a grid that does not fit."""
+        """All levels; `seed` draws random pools. PolicyError for a request of points, or a grid that does not fit."""
         if request.loss not in self.losses:
             raise PolicyError(f"'{request.image}' is an image: register an image to it (ppir register).")
         if problem := grid_problem(request, self.geometry):

@@ -14,6 +14,7 @@ from PPIRLogic.levels import Level, square_shift
 from PPIRLogic.losses.base import FIXED_SCALE, Fit, Sums
 from PPIRLogic.openings import GRADIENT, VALUE, loss_of, openings
 from PPIRLogic.parameters import LevelRecord
+from PPIRLogic.runs.linear import SHRINKING_LIMIT, SMALLEST_OVERLAP
 from PPIRLogic.secure.bfv import PLAIN_MODULUS
 from PPIRLogic.session import ClientSession
 from PPIRLogic.splinestep import SplineStep
@@ -26,8 +27,6 @@ from PPIRLogic.warp_spline import HeldColumns, SplineScales, SplineWarp, choose_
 if TYPE_CHECKING:
     from PPIRLogic.registration import Registration
 
-SMALLEST_OVERLAP = 0.05  # of the fixed samples, at the start
-SHRINKING_LIMIT = 0.6
 SMALLEST_JACOBIAN = 0.1  # a step that leaves less anywhere in the fixed image is shortened or refused
 STEP_LENGTHS = (1.0, 0.5, 0.25)
 Array = NDArray[np.float64]
@@ -61,7 +60,7 @@ class SplineRun:
         self.weight = run.parameters.bending_weight()
         self.shift = 2.0 ** square_shift(len(level.samples))
         self.first_overlap = 0.0
-        self.evaluations = 0
+        self.evaluations = self.folded = 0
         self.began = time.perf_counter()
 
     def run(self, evaluations: int, gradients: int) -> None:
@@ -91,7 +90,7 @@ class SplineRun:
             step, expected = self._step(point)
             if self._longest(step) < tolerance or expected < self.run_.parameters.loss_tolerance * point.energy:
                 return "step"
-            found = None
+            found, self.folded = None, 0
             for length in STEP_LENGTHS:
                 if self.evaluations >= evaluations:
                     return "evaluations"
@@ -101,7 +100,7 @@ class SplineRun:
                     break
                 found = None
             if found is None:
-                return "damping"
+                return "folding" if self.folded == len(STEP_LENGTHS) else "damping"
             decrease = (point.energy - found.energy) / point.energy
             point = found
             self._accepted(point, self._longest(length * step))
@@ -137,6 +136,7 @@ class SplineRun:
         geometry = self.session.geometry
         smallest = float(jacobian(transform.coefficients, self.knots.axes, self.spacing, geometry.direction).min())
         if smallest < least or smallest <= 0:
+            self.folded += 1
             return None
         columns, _ = self.warp.columns(self._displacement(transform), self.scales)
         self.evaluations += 1
