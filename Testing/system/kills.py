@@ -216,8 +216,8 @@ def table(rows: list[dict[str, Any]], seed: int) -> list[str]:
         f"{sum(r['kills'] for r in rows)} kills (SIGKILL) of real processes, seed {seed}, at uniformly drawn moments"
         " from a run's first call to just after its end; party 2 and the dealer are started again at once. After each:"
         " every file whole or absent, every ledger record whole, party 2's account = its session ledgers and no less"
-        " than party 1's, no request counted twice; after all of a protocol the next run works. 'Gone on with' means to the"
-        " undisturbed run's result, value by value.",
+        " than party 1's, no request counted twice; after all of a protocol the next run works. 'Gone on with' means to"
+        " the undisturbed run's result, value by value.",
         "",
         "| protocol | killed | kills | how it ended | broken |",
         "|---|---|---|---|---|",
