@@ -260,7 +260,7 @@ class Party2(Target):
 
     def __init__(self, protocol: str, recorded: Conversations, site: Site, peer: str) -> None:
         self.name = f"party 2, {protocol}: sessions of party 1" + (" and the dealer" if protocol == "mpc" else "")
-        self.share = {"clear": 0.03, "fhe": 0.002, "mpc": 0.006}[protocol]
+        self.share = {"clear": 0.03, "mpc": 0.006}.get(protocol, 0.002)
         self._said = more_of(protocol, "1 to 2", recorded)
         self._foreign = [c for (_, way), cs in recorded.items() for c in cs if way in ("1 to 2", "2 to 1")]
         self._dealt = recorded.get((protocol, "dealer to 2"), [])
@@ -279,6 +279,15 @@ class Party2(Target):
         identity = load_or_create_identity(self._site.home)
         return Server("127.0.0.1:0", identity, self._site.home, [image], threads=1, on_event=self.events.append)
 
+    def _permitted(self, draw: random.Random, said: list[Message]) -> list[Message]:
+        """Half of the sessions that go on for another one may: that one was granted and has not ended."""
+        opening = next(m.data for m in said if m.kind == "open")
+        if "resumes" in opening and draw.random() < 0.5:
+            request = Request.from_dict(opening)
+            name = opening["resumes"].hex()[:16]
+            self._server.unfinished.begin(name, self._peer, self._server.image_id("fixed"), request)
+        return said
+
     def _spent(self) -> int:
         image = self._server.image_id("fixed")
         return self._server.accounts.account(self._peer, image, ENDLESS).total
@@ -288,7 +297,8 @@ class Party2(Target):
         if self._cases % SWEEP == 0:
             self._server.stop()
             self._server = self._start()
-        channel = Scripted(changed_conversation(draw, draw.choice(self._said), self._foreign), self._peer)
+        said = self._permitted(draw, draw.choice(self._said))
+        channel = Scripted(changed_conversation(draw, said, self._foreign), self._peer)
         dealt = draw.choice(self._dealt) if self._dealt else []
         if dealt and draw.random() < 0.5:
             dealt = changed_conversation(draw, dealt, self._dealt)
@@ -309,7 +319,7 @@ class Party1(Target):
 
     def __init__(self, protocol: str, recorded: Conversations, site: Site) -> None:
         self.name = f"party 1, {protocol}: answers of party 2" + (" and the dealer" if protocol == "mpc" else "")
-        self.share = {"clear": 0.004, "fhe": 0.001, "mpc": 0.002}[protocol]
+        self.share = {"clear": 0.004, "mpc": 0.002}.get(protocol, 0.001)
         self._said = more_of(protocol, "2 to 1", recorded)
         self._foreign = [c for (_, way), cs in recorded.items() for c in cs if way in ("1 to 2", "2 to 1")]
         self._dealt = recorded.get((protocol, "dealer to 1"), [])
@@ -479,7 +489,7 @@ class Sockets(Target):
             return "hung up on"
         said = changed_conversation(draw, draw.choice(self._said), self._said)
         with call(self._other, self._served.address) as channel:
-            for message in said[: draw.randrange(1, len(said) + 1)]:
+            for message in said[: draw.randint(1, max(1, len(said)))]:
                 if draw.random() < 0.2:
                     content = encode_head(message.kind, channel._next_number, message.data, len(message.payload))
                     channel._link.write(memoryview(changed_bytes(draw, content + bytes(message.payload[:100]))))

@@ -11,9 +11,11 @@ def test_no_case_is_a_finding() -> None:
 
     rows = fuzz(cases=2000, seed=20)
     assert [finding for row in rows for finding in row.findings] == []
-    assert len(rows) == 12 and sum(row.cases for row in rows) >= 2000
+    assert len(rows) == 14 and sum(row.cases for row in rows) >= 2000
     for row in rows:
-        assert len(row.outcomes) > 1, f"{row.name}: the cases all end alike: {row.outcomes}"
+        # a recorded answer under fhe_verified never fits another session's keys, so its cases may all end alike
+        alike = len(row.outcomes) == 1 and "party 1, fhe_verified" not in row.name
+        assert not alike, f"{row.name}: the cases all end alike: {row.outcomes}"
         assert row.grown_mb < 150, f"{row.name}: memory grew by {row.grown_mb:.0f} MB"
 
 
