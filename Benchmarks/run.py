@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from Benchmarks import accuracy, cost, mutual_information, others
+from Benchmarks import accuracy, cost, deformable, mutual_information, others
 from Benchmarks.rows import ROOT, Figure, Options, Row, attempt, reached_text, surroundings, write_json, write_markdown
 
 FIGURES: dict[str, Figure] = {
@@ -21,6 +21,8 @@ FIGURES: dict[str, Figure] = {
     "g": cost.product,
     "h": cost.wire_bytes,
     "i": others.beside_others,
+    "j": deformable.lungs,
+    "k": deformable.bent_brain,
     "mi": mutual_information.mutual_information,
 }
 
