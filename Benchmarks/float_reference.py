@@ -16,7 +16,8 @@ from PPIRLogic.levels import Level, make_levels
 from PPIRLogic.losses import LOSSES, Evaluation, Sums
 from PPIRLogic.optimise import Stopping, minimise
 from PPIRLogic.pyramid import build_level, margin_voxels, smooth
-from PPIRLogic.registration import SHRINKING_LIMIT, Parameters, moving_sigma_mm
+from PPIRLogic.registration import Parameters, moving_sigma_mm
+from PPIRLogic.runs.linear import SHRINKING_LIMIT
 from PPIRLogic.transforms import LinearTransform
 
 Array = NDArray[np.float64]
