@@ -103,7 +103,8 @@ def grants(
     fewest = [_fewest(request, level) for level in levels]
     out = []
     for index, (level, voxels) in enumerate(zip(levels, touchable, strict=True)):
-        reserved = sum(fewest[index + 1 :])  # the levels to come get something, too
+        # the levels to come get something, too; a B-spline run gets all that it asks for, or nothing
+        reserved = 0 if request.iterations else sum(fewest[index + 1 :])
         bits = max(protocol.bits_of(terms) for terms in openings(request, level).values())
         left = min(account.left(level.factor, voxels, bits), max(0, shared - reserved))
         fits, steps = _fitting(request, level, left)
@@ -117,10 +118,8 @@ def grants(
 
 
 def _fewest(request: Request, level: Level) -> int:
-    """Numbers without which a level is of no use; B-splines need all the iterations that were asked for."""
-    each, gradient = numbers_by_stage(request, level)
-    steps = steps_asked(request, level.index) if request.iterations else FEWEST_EVALUATIONS
-    return FEWEST_EVALUATIONS * each + (steps * gradient)
+    """Numbers without which a level is of no use."""
+    return FEWEST_EVALUATIONS * sum(numbers_by_stage(request, level))
 
 
 def _fitting(request: Request, level: Level, left: int) -> tuple[int, int]:

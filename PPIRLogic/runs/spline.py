@@ -14,6 +14,7 @@ from PPIRLogic.levels import Level, square_shift
 from PPIRLogic.losses.base import FIXED_SCALE, Fit, Sums
 from PPIRLogic.openings import GRADIENT, VALUE, loss_of, openings
 from PPIRLogic.parameters import LevelRecord
+from PPIRLogic.runs.linear import SHRINKING_LIMIT, SMALLEST_OVERLAP
 from PPIRLogic.secure.bfv import PLAIN_MODULUS
 from PPIRLogic.session import ClientSession
 from PPIRLogic.splinestep import SplineStep
@@ -26,8 +27,6 @@ from PPIRLogic.warp_spline import HeldColumns, SplineScales, SplineWarp, choose_
 if TYPE_CHECKING:
     from PPIRLogic.registration import Registration
 
-SMALLEST_OVERLAP = 0.05  # of the fixed samples, at the start
-SHRINKING_LIMIT = 0.6
 SMALLEST_JACOBIAN = 0.1  # a step that leaves less anywhere in the fixed image is shortened or refused
 STEP_LENGTHS = (1.0, 0.5, 0.25)
 Array = NDArray[np.float64]
