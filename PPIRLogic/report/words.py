@@ -72,6 +72,7 @@ REASONS = {
     "loss": "the loss stopped falling",
     "evaluations": "the permitted evaluations were used up",
     "damping": "no further step lowered the loss",
+    "folding": "every further step would have folded the image",
     "iterations": "the permitted iterations were used up",
     "": "not finished",
 }

@@ -60,7 +60,7 @@ class SplineRun:
         self.weight = run.parameters.bending_weight()
         self.shift = 2.0 ** square_shift(len(level.samples))
         self.first_overlap = 0.0
-        self.evaluations = 0
+        self.evaluations = self.folded = 0
         self.began = time.perf_counter()
 
     def run(self, evaluations: int, gradients: int) -> None:
@@ -90,7 +90,7 @@ class SplineRun:
             step, expected = self._step(point)
             if self._longest(step) < tolerance or expected < self.run_.parameters.loss_tolerance * point.energy:
                 return "step"
-            found = None
+            found, self.folded = None, 0
             for length in STEP_LENGTHS:
                 if self.evaluations >= evaluations:
                     return "evaluations"
@@ -100,7 +100,7 @@ class SplineRun:
                     break
                 found = None
             if found is None:
-                return "damping"
+                return "folding" if self.folded == len(STEP_LENGTHS) else "damping"
             decrease = (point.energy - found.energy) / point.energy
             point = found
             self._accepted(point, self._longest(length * step))
@@ -136,6 +136,7 @@ class SplineRun:
         geometry = self.session.geometry
         smallest = float(jacobian(transform.coefficients, self.knots.axes, self.spacing, geometry.direction).min())
         if smallest < least or smallest <= 0:
+            self.folded += 1
             return None
         columns, _ = self.warp.columns(self._displacement(transform), self.scales)
         self.evaluations += 1

@@ -99,6 +99,25 @@ def test_the_bending_is_found_and_folds_nowhere(
     assert found.spline is not None and found.spline.statistics()["jacobian"]["smallest"] > 0.1
 
 
+def test_a_run_that_would_fold_keeps_its_last_good_field() -> None:
+    """Unrelated images and no bending energy: the steps fold, and none of them is taken."""
+    fixed, _, _ = pair(2)
+    other = Phantom.make(fixed.geometry, seed=77, blobs=40).on(fixed.geometry)
+    parameters = Parameters(
+        transform="bspline", protocol="clear", loss="ssd", grid_spacing=6.0, levels=(2, 1), iterations=(20, 5),
+        bending=0.0, evaluations=100, initial=sitk.AffineTransform(2),
+    )  # fmt: skip
+    found = simulate(fixed, other, parameters=parameters)
+    assert found.complete and found.spline is not None
+    assert "folding" in {v.reason for v in found.levels}
+    assert found.levels[-1].smallest_jacobian is not None and found.levels[-1].smallest_jacobian > 0.05
+    folded = sitk.DisplacementFieldJacobianDeterminant(
+        sitk.TransformToDisplacementField(found.spline.bspline(), sitk.sitkVectorFloat64, fixed.geometry.size,
+                                          fixed.geometry.origin, fixed.geometry.spacing, fixed.geometry.direction)
+    )  # fmt: skip
+    assert float(sitk.GetArrayFromImage(folded).min()) > 0
+
+
 def test_the_command_writes_a_composite_and_a_report(tmp_path: Path) -> None:
     fixed, moving, _ = pair(2)
     files = [str(save(v, tmp_path / f"{v.name}.mha")) for v in (fixed, moving)]
