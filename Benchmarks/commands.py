@@ -52,7 +52,7 @@ def register(world: World, moving: Path, protocol: str, output: Path, *options: 
 
 def _wait(party_1: Any, began: float) -> dict[str, Any]:
     while time.perf_counter() - began < RUN_TIMEOUT:
-        event = party_1.next()
+        event = party_1.next(RUN_TIMEOUT)  # a step of a B-spline on a large volume takes minutes on a busy machine
         if event["event"] == "result":
             return dict(event)
         if event["event"] in ("error", "ended"):

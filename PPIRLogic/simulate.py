@@ -44,12 +44,12 @@ class Child:
     events: queue.Queue[dict[str, Any]]
     name: str
 
-    def next(self) -> dict[str, Any]:
+    def next(self, timeout: float = START_TIMEOUT) -> dict[str, Any]:
         """The next event; PeerError if the child stays silent too long."""
         try:
-            return self.events.get(timeout=START_TIMEOUT)
+            return self.events.get(timeout=timeout)
         except queue.Empty:
-            raise PeerError(f"The process '{self.name}' said nothing for {START_TIMEOUT:g} s.") from None
+            raise PeerError(f"The process '{self.name}' said nothing for {timeout:g} s.") from None
 
     def wait_for(self, event: str) -> dict[str, Any]:
         """The next event of this name; PeerError with the child's own words if it ends before."""
