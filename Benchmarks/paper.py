@@ -91,7 +91,9 @@ def image_runs(table: Table, case: ImageCase, seeds: range) -> Iterator[tuple[Me
                 raise result.error
             yield (
                 Measured(
-                    _ssd(fixed.to_sitk(), moving.to_sitk(), result.transform),
+                    _ssd(fixed.to_sitk(), moving.to_sitk(), result.transform)
+                    if parameters.loss == "ssd"
+                    else abs(result.levels[-1].values[-1]),
                     sum(v.iterations for v in result.levels),
                     sum(v.evaluations for v in result.levels),
                     math.nan,
@@ -250,7 +252,7 @@ def _table_lines(table: Table, measured: dict[str, Any]) -> list[str]:
         if line.name in measured:
             name = "" if line.published else line.name
             lines.append(_row([name, "here", *cells(measured[line.name]["runs"])]))
-        elif line.case is None:
+        else:
             lines.append(_row(["" if line.published else line.name, "here", "not measured", *[""] * 6]))
     notes = sorted({f"{m['date']}, commit {m['commit']}, {len(m['runs'])} runs" for m in measured.values()})
     machine = sorted({m["machine"] for m in measured.values()})
