@@ -186,10 +186,12 @@ def _registration_options(p: Any) -> None:
     p.add_argument("--levels", default="", help="shrink factors coarse to fine, such as 4,2,1 (default: by size)")
     p.add_argument("--evaluations", type=int, default=d.evaluations, help="most per level")
     p.add_argument("--grid-spacing", type=float, default=d.grid_spacing, help="bspline: mm at the finest level (10)")
+    p.add_argument("--iterations", default="", help="bspline, diffeo: most per level, coarse to fine, such as 6,4,1")
     p.add_argument(
-        "--iterations", default="", help="bspline: most per level, coarse to fine (default: 6 each, 4 and 1 last)"
+        "--bending", type=float, default=d.bending, help="bspline, diffeo: weight of the bending energy, mm²"
     )
-    p.add_argument("--bending", type=float, default=d.bending, help="bspline: weight of the bending energy, mm²")
+    p.add_argument("--stride", type=int, default=d.stride, help="diffeo: voxels between control points of a step (5)")
+    p.add_argument("--elastic", type=float, default=d.elastic, help="diffeo: Gaussian over the field, mm (0)")
     p.add_argument("--radius", type=float, default=d.radius_mm, help="lncc: window in mm, times the shrink factor")
     p.add_argument("--step-tolerance", type=float, default=d.step_tolerance, help="mm per mm of voxel size")
     p.add_argument("--loss-tolerance", type=float, default=d.loss_tolerance, help="relative")
@@ -467,7 +469,7 @@ def _parameters(a: Arguments, has_fixed_mask: bool) -> Parameters:
         evaluations=a.evaluations, step_tolerance=a.step_tolerance, loss_tolerance=a.loss_tolerance, initial=initial,
         bins=a.bins, pool=a.pool, mask=a.mask_use, fixed_mask=a.fixed_mask or ("fill" if has_fixed_mask else "none"),
         seed=a.seed, threads=a.threads, grid_spacing=a.grid_spacing, iterations=iterations, bending=a.bending,
-        radius_mm=a.radius,
+        radius_mm=a.radius, stride=a.stride, elastic=a.elastic,
     )  # fmt: skip
 
 

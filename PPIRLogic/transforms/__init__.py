@@ -1,5 +1,6 @@
 """Transforms from fixed to moving points, LPS mm."""
 
+from PPIRLogic.transforms.diffeo import DIFFEO, DiffeoTransform
 from PPIRLogic.transforms.linear import (
     KINDS,
     TRANSFORM_FILES,
@@ -10,13 +11,17 @@ from PPIRLogic.transforms.linear import (
 )
 from PPIRLogic.transforms.spline import BSPLINE, SplineTransform
 
-TRANSFORMS = (*KINDS, BSPLINE)
+DEFORMABLE = (BSPLINE, DIFFEO)
+TRANSFORMS = (*KINDS, *DEFORMABLE)
 
 __all__ = [
     "BSPLINE",
+    "DEFORMABLE",
+    "DIFFEO",
     "KINDS",
     "TRANSFORMS",
     "TRANSFORM_FILES",
+    "DiffeoTransform",
     "LinearTransform",
     "SplineTransform",
     "parameter_count",

@@ -58,7 +58,9 @@ class DiffeoTransform:
         inverse = composed(exponential(-velocity, self.grid), self.inverse, self.grid)
         if elastic_mm > 0:
             field = smoothed(field, self.grid, elastic_mm)
-        return replace(self, field=field, inverse=inverted(field, self.grid, inverse, 1 if elastic_mm == 0 else _ROUNDS))
+        return replace(
+            self, field=field, inverse=inverted(field, self.grid, inverse, 1 if elastic_mm == 0 else _ROUNDS)
+        )
 
     def finished(self, fixed: Geometry) -> DiffeoTransform:
         """On the fixed image's own grid, with an inverse to the accuracy of its interpolation."""

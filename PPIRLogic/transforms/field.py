@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,9 @@ _jit = njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 
 @_jit
 def _sample(field: Any, at: Any, to_index: Any, by_mm: Any, first: int, last: int, out: Any) -> None:
-    """Planes first…last−1 of out (C, nz, ny, nx): field (C, mz, my, mx) at to_index·(i, j, k, 1) + by_mm·at, clamped."""
+    """Planes first…last−1 of out (C, nz, ny, nx): field (C, mz, my, mx) at to_index·(i, j, k, 1) + by_mm·at."""
     channels, mz, my, mx = field.shape
-    dim, nz, ny, nx = at.shape
+    dim, _, ny, nx = at.shape
     for k in range(first, last):
         for j in range(ny):
             for i in range(nx):
@@ -65,9 +66,7 @@ def sample(field: Field, grid: Geometry, at: Field, onto: Geometry | None = None
     source, where, to_index = field.reshape(len(field), *_planes(grid)), at.reshape(dim, *_planes(target)), there @ here
     bounds = np.linspace(0, out.shape[1], min(_THREADS, out.shape[1]) + 1).astype(int).tolist()
     with ThreadPoolExecutor(len(bounds) - 1) as pool:
-        parts = [
-            pool.submit(_sample, source, where, to_index, by_mm, *b, out) for b in zip(bounds, bounds[1:], strict=False)
-        ]
+        parts = [pool.submit(_sample, source, where, to_index, by_mm, *b, out) for b in pairwise(bounds)]
         for part in parts:
             part.result()
     return out.reshape(len(field), *target.array_shape)
