@@ -27,7 +27,7 @@ from PPIRLogic.peer.ledger import UNLIMITED, Accounts, Budget
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.registration import RECONNECT, CancelToken, Parameters, Peer
 from PPIRLogic.sampling import METHODS
-from PPIRLogic.transforms import TRANSFORM_FILES, TRANSFORMS
+from PPIRLogic.transforms import BSPLINE, DIFFEO, FIELD_FILES, TRANSFORM_FILES, TRANSFORMS
 from PPIRLogic.version import SOFTWARE
 
 Arguments = argparse.Namespace
@@ -203,6 +203,7 @@ def _registration_options(p: Any) -> None:
     p.add_argument("--seed", type=int, default=d.seed)
     p.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     p.add_argument("--output", type=Path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
+    p.add_argument("--inverse", type=Path, help="transform file for the inverse (moving to fixed); not of bspline")
     p.add_argument("--warped", type=Path, help="moving image resampled on the fixed grid")
     p.add_argument("--report", type=Path, help="report as JSON; a readable .html is written beside it")
     p.add_argument("--pictures", type=Path, help="existing folder for the report's pictures as PNG files")
@@ -554,11 +555,16 @@ class _interruptible:
 
 def _check_outputs(a: Arguments) -> None:
     """Say before a long run, not after it, that a result could not be written."""
-    for path, endings in ((a.output, TRANSFORM_FILES), (a.warped, WRITABLE_IMAGES), (a.report, (".json",))):
+    if a.inverse is not None and a.transform == BSPLINE:
+        raise InputError("--inverse: a B-spline has no inverse here; --transform diffeo has one.")
+    transforms = FIELD_FILES if a.transform == DIFFEO else TRANSFORM_FILES
+    files = ((a.output, transforms), (a.inverse, transforms), (a.warped, WRITABLE_IMAGES), (a.report, (".json",)))
+    for path, endings in files:
         if path is None:
             continue
         if not path.name.lower().endswith(endings):
-            raise OutputError(f"{path}: the name must end in one of {', '.join(endings)}.")
+            why = " A displacement field needs a binary file." if path.name.lower().endswith(TRANSFORM_FILES) else ""
+            raise OutputError(f"{path}: the name must end in one of {', '.join(endings)}.{why}")
         folder = path.resolve().parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise OutputError(f"{path}: the folder {folder} does not exist or cannot be written to.")

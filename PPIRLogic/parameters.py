@@ -162,7 +162,7 @@ class Parameters:
 def default_iterations(levels: tuple[int, ...], transform: str = BSPLINE) -> tuple[int, ...]:
     """Many where they disclose little, few on the finest levels."""
     if transform == DIFFEO:
-        return (*(20 for _ in levels[:-2]), 15, 8)[-len(levels) :]
+        return (*(10 for _ in levels[:-2]), 8, 2)[-len(levels) :]
     return (*(6 for _ in levels[:-2]), 4, 1)[-len(levels) :]
 
 
@@ -252,6 +252,14 @@ class RegistrationResult:
     peer: dict[str, str] = field(default_factory=dict)
     spline: SplineTransform | None = None
     diffeo: DiffeoTransform | None = None
+
+    def inverse(self) -> sitk.Transform:
+        """Moving to fixed points. InputError for a B-spline, whose inverse is not known."""
+        if self.diffeo is not None:
+            return self.diffeo.inverse_to_sitk()
+        if self.spline is not None:
+            raise InputError("A B-spline has no inverse here: register with the transform diffeo for one.")
+        return self.transform.GetInverse()
 
     def warp(self, moving: Volume) -> Volume:
         """The moving image resampled (linear, 0 outside) on the fixed grid; of that party 1 knows the geometry."""

@@ -2,6 +2,7 @@
 
 from PPIRLogic.transforms.diffeo import DIFFEO, DiffeoTransform
 from PPIRLogic.transforms.linear import (
+    FIELD_FILES,
     KINDS,
     TRANSFORM_FILES,
     LinearTransform,
@@ -18,6 +19,7 @@ __all__ = [
     "BSPLINE",
     "DEFORMABLE",
     "DIFFEO",
+    "FIELD_FILES",
     "KINDS",
     "TRANSFORMS",
     "TRANSFORM_FILES",

@@ -101,10 +101,23 @@ def exponential(velocity: Field, grid: Geometry) -> Field:
 
 
 def inverted(field: Field, grid: Geometry, guess: Field, rounds: int) -> Field:
-    """The inverse field w(y) = −u(y + w(y)), by that many fixed-point steps from a guess (Chen et al. 2008)."""
+    """The inverse field, w(y) + u(y + w(y)) = 0, by that many fixed-point steps from a guess (Chen et al. 2008).
+
+    Where u is steep the plain iteration runs away: there a step is taken back and the next one is half as long.
+    """
+    found = guess
+    rest = found + sample(field, grid, found)
+    square = np.square(rest).sum(axis=0)
+    length = np.ones(grid.array_shape, np.float32)
     for _ in range(rounds):
-        guess = -sample(field, grid, guess)
-    return guess
+        trial = found - length * rest
+        rest_there = trial + sample(field, grid, trial)
+        square_there = np.square(rest_there).sum(axis=0)
+        better = square_there < square
+        found, rest = np.where(better, trial, found), np.where(better, rest_there, rest)
+        square = np.where(better, square_there, square)
+        length = np.where(better, length, np.float32(0.5) * length)
+    return found
 
 
 def largest_voxels(field: Field, grid: Geometry) -> float:
