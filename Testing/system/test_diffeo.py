@@ -125,7 +125,7 @@ def test_a_fold_stops_the_level_and_keeps_the_last_good_field(monkeypatch: pytes
     """No step may leave a Jacobian below that of the start: every one is refused as a fold, nothing is lost."""
     monkeypatch.setattr("PPIRLogic.runs.spline.SMALLEST_JACOBIAN", 1.0)
     found = run(2, "clear", loss="ncc", levels=(2,), iterations=(3,))
-    assert found.complete and found.levels[-1].reason == "fold" and found.levels[-1].iterations == 0
+    assert found.complete and found.levels[-1].reason == "folding" and found.levels[-1].iterations == 0
     assert found.diffeo is not None and not found.diffeo.field.any()
 
 
