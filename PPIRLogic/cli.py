@@ -27,7 +27,7 @@ from PPIRLogic.peer.ledger import UNLIMITED, Accounts, Budget
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.registration import RECONNECT, CancelToken, Parameters, Peer
 from PPIRLogic.sampling import METHODS
-from PPIRLogic.transforms import TRANSFORM_FILES, TRANSFORMS
+from PPIRLogic.transforms import BSPLINE, DIFFEO, FIELD_FILES, TRANSFORM_FILES, TRANSFORMS
 from PPIRLogic.version import SOFTWARE
 
 Arguments = argparse.Namespace
@@ -186,10 +186,12 @@ def _registration_options(p: Any) -> None:
     p.add_argument("--levels", default="", help="shrink factors coarse to fine, such as 4,2,1 (default: by size)")
     p.add_argument("--evaluations", type=int, default=d.evaluations, help="most per level")
     p.add_argument("--grid-spacing", type=float, default=d.grid_spacing, help="bspline: mm at the finest level (10)")
+    p.add_argument("--iterations", default="", help="bspline, diffeo: most per level, coarse to fine, such as 6,4,1")
     p.add_argument(
-        "--iterations", default="", help="bspline: most per level, coarse to fine (default: 6 each, 4 and 1 last)"
+        "--bending", type=float, default=d.bending, help="bspline, diffeo: weight of the bending energy, mm²"
     )
-    p.add_argument("--bending", type=float, default=d.bending, help="bspline: weight of the bending energy, mm²")
+    p.add_argument("--stride", type=int, default=d.stride, help="diffeo: voxels between control points of a step (5)")
+    p.add_argument("--elastic", type=float, default=d.elastic, help="diffeo: Gaussian over the field, mm (0)")
     p.add_argument("--radius", type=float, default=d.radius_mm, help="lncc: window in mm, times the shrink factor")
     p.add_argument("--step-tolerance", type=float, default=d.step_tolerance, help="mm per mm of voxel size")
     p.add_argument("--loss-tolerance", type=float, default=d.loss_tolerance, help="relative")
@@ -201,6 +203,7 @@ def _registration_options(p: Any) -> None:
     p.add_argument("--seed", type=int, default=d.seed)
     p.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     p.add_argument("--output", type=Path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
+    p.add_argument("--inverse", type=Path, help="transform file for the inverse (moving to fixed); not of bspline")
     p.add_argument("--warped", type=Path, help="moving image resampled on the fixed grid")
     p.add_argument("--report", type=Path, help="report as JSON; a readable .html is written beside it")
     p.add_argument("--pictures", type=Path, help="existing folder for the report's pictures as PNG files")
@@ -467,7 +470,7 @@ def _parameters(a: Arguments, has_fixed_mask: bool) -> Parameters:
         evaluations=a.evaluations, step_tolerance=a.step_tolerance, loss_tolerance=a.loss_tolerance, initial=initial,
         bins=a.bins, pool=a.pool, mask=a.mask_use, fixed_mask=a.fixed_mask or ("fill" if has_fixed_mask else "none"),
         seed=a.seed, threads=a.threads, grid_spacing=a.grid_spacing, iterations=iterations, bending=a.bending,
-        radius_mm=a.radius,
+        radius_mm=a.radius, stride=a.stride, elastic=a.elastic,
     )  # fmt: skip
 
 
@@ -552,11 +555,16 @@ class _interruptible:
 
 def _check_outputs(a: Arguments) -> None:
     """Say before a long run, not after it, that a result could not be written."""
-    for path, endings in ((a.output, TRANSFORM_FILES), (a.warped, WRITABLE_IMAGES), (a.report, (".json",))):
+    if a.inverse is not None and a.transform == BSPLINE:
+        raise InputError("--inverse: a B-spline has no inverse here; --transform diffeo has one.")
+    transforms = FIELD_FILES if a.transform == DIFFEO else TRANSFORM_FILES
+    files = ((a.output, transforms), (a.inverse, transforms), (a.warped, WRITABLE_IMAGES), (a.report, (".json",)))
+    for path, endings in files:
         if path is None:
             continue
         if not path.name.lower().endswith(endings):
-            raise OutputError(f"{path}: the name must end in one of {', '.join(endings)}.")
+            why = " A displacement field needs a binary file." if path.name.lower().endswith(TRANSFORM_FILES) else ""
+            raise OutputError(f"{path}: the name must end in one of {', '.join(endings)}.{why}")
         folder = path.resolve().parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise OutputError(f"{path}: the folder {folder} does not exist or cannot be written to.")

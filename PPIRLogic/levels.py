@@ -14,13 +14,15 @@ from PPIRLogic.pyramid import axis_factors, border_margin_mm, default_sigma_mm, 
 from PPIRLogic.sampling import SMALLEST_POOL, Indices, Sampling, block_order, level_samples, random_pool
 from PPIRLogic.secure.base import CHUNK, OperandInfo
 from PPIRLogic.secure.bfv import PLAIN_MODULUS
-from PPIRLogic.secure.knots import KnotMap, knot_map_of
+from PPIRLogic.secure.knots import KnotMap, knot_map_by_stride, knot_map_of
 from PPIRLogic.secure.prg import derive_key
-from PPIRLogic.transforms.spline import BSPLINE, cells_of, knot_spacing
+from PPIRLogic.transforms import BSPLINE, DEFORMABLE, DIFFEO
+from PPIRLogic.transforms.spline import cells_of, knot_spacing
 
 FACTORS = (16, 8, 4, 2, 1)
 FIXED_BOUND = 2048  # of J, 12 bits signed
 _SMALLEST_AXIS = 16
+MOST_STRIDE = 64
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Level:
     margin_mm: float
     geometry: Geometry
     samples: Indices
-    knots: KnotMap | None = None  # of B-splines
+    knots: KnotMap | None = None  # of deformable transforms
     values: int = 1  # numbers that a sample holds: of a point, its coordinates
 
     @property
@@ -92,20 +94,24 @@ def check_factors(factors: tuple[int, ...]) -> None:
 
 def request_problem(request: Request) -> str:
     """What is wrong with the settings of a request that go together; empty if nothing is."""
-    if request.transform != BSPLINE:
-        return "Only B-splines have --iterations." if request.iterations else ""
+    kind = request.transform
+    if kind not in DEFORMABLE:
+        return "Only bspline and diffeo have --iterations." if request.iterations else ""
     if request.protocol not in ("clear", "fhe", "mpc"):
-        return f"B-splines are not offered under {request.protocol}: fhe or mpc."
+        return f"A {kind} transform is not offered under {request.protocol}: fhe or mpc."
     if LOSSES[request.loss].pooled:
-        return f"B-splines need a least-squares loss, such as ncc; not {request.loss}."
+        return f"A {kind} transform needs a least-squares loss, such as ncc; not {request.loss}."
     if request.sampling != "full":
-        return "B-splines use every voxel of a level: sampling 'full'."
+        return f"A {kind} transform uses every voxel of a level: sampling 'full'."
     if request.fixed_mask == "private":
-        return "B-splines cannot use a private fixed mask: none, fill or disclosed."
+        return f"A {kind} transform cannot use a private fixed mask: none, fill or disclosed."
     if len(request.iterations) != len(request.levels):
         return (
-            f"B-splines need one count of iterations per level, {len(request.levels)}, not {len(request.iterations)}."
+            f"A {kind} transform needs one count of iterations per level, {len(request.levels)}, not"
+            f" {len(request.iterations)}."
         )
+    if kind == DIFFEO and not 2 <= request.stride <= MOST_STRIDE:
+        return f"The stride of a diffeo transform must be 2 to {MOST_STRIDE} voxels, not {request.stride}."
     return ""
 
 
@@ -117,6 +123,11 @@ def grid_problem(request: Request, geometry: Geometry) -> str:
         return (
             f"The window of lncc, {window:g} mm wide at shrink factor {max(request.levels)}, is larger than the fixed"
             f" image ({min(extent):.4g} mm on its shortest axis). Give a smaller --radius, or no coarse level."
+        )
+    if request.transform == DIFFEO and (short := _shortest_level(request, geometry)) < 2 * request.stride:
+        return (
+            f"A stride of {request.stride} voxels leaves fewer than two cells on the shortest axis of a level"
+            f" ({short} voxels). Give a smaller --stride, or no coarse level."
         )
     if request.transform != BSPLINE:
         return ""
@@ -138,6 +149,11 @@ def grid_problem(request: Request, geometry: Geometry) -> str:
     return ""
 
 
+def _shortest_level(request: Request, geometry: Geometry) -> int:
+    """Voxels of the shortest axis of any level."""
+    return min(n for factor in request.levels for n in level_geometry(geometry, factor).size)
+
+
 def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) -> Level:
     """Level `index` of the request on the fixed geometry; `seed` draws the urs pool."""
     factor = request.levels[index]
@@ -148,6 +164,9 @@ def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) ->
     if request.transform == BSPLINE:
         spacing, levels = request.grid_spacing, len(request.levels)
         knots = knot_map_of(geometry, grid, factor, margin, spacing, index, levels)
+        return Level(index, factor, sigma, margin, grid, knots.samples, knots)
+    if request.transform == DIFFEO:
+        knots = knot_map_by_stride(geometry, grid, factor, margin, request.stride)
         return Level(index, factor, sigma, margin, grid, knots.samples, knots)
     sampling = Sampling(request.sampling, request.percent, request.disclose_sampling)
     if loss.pooled:

@@ -10,16 +10,25 @@ import SimpleITK as sitk
 
 from PPIRLogic.errors import Cancelled, InputError, PPIRError
 from PPIRLogic.images import Geometry, Volume
-from PPIRLogic.levels import default_factors, factors_problem
+from PPIRLogic.levels import MOST_STRIDE, default_factors, factors_problem
 from PPIRLogic.losses import LOSSES
 from PPIRLogic.losses.lncc import default_radius_mm
 from PPIRLogic.losses.mattes import BINS
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.sampling import SMALLEST_POOL, Sampling
-from PPIRLogic.transforms import BSPLINE, TRANSFORMS, LinearTransform, SplineTransform
+from PPIRLogic.transforms import (
+    BSPLINE,
+    DEFORMABLE,
+    DIFFEO,
+    TRANSFORMS,
+    DiffeoTransform,
+    LinearTransform,
+    SplineTransform,
+)
 
 _BENDING = {"ssd": 0.2, "ncc": 3.0, "lncc": 30.0}  # mm²
+_FLUID = {loss: 10 * weight for loss, weight in _BENDING.items()}
 _POOL_PERCENT = 10.0
 _POOLED_STEP_TOLERANCE = 0.005
 _STEP_TOLERANCE = {2: 0.0005, 3: 0.002}
@@ -29,8 +38,8 @@ _STEP_TOLERANCE = {2: 0.0005, 3: 0.002}
 class Parameters:
     """How to register. Lengths in mm.
 
-    transform: translation, rigid, similarity, affine, bspline (after an affine, which comes first unless an initial
-    transform is given). loss: ssd, ncc, lncc, mi. protocol: fhe, fhe_verified, mpc, clear, fhe_v1,
+    transform: translation, rigid, similarity, affine, bspline or diffeo (after an affine, which comes first unless
+    an initial transform is given). loss: ssd, ncc, lncc, mi. protocol: fhe, fhe_verified, mpc, clear, fhe_v1,
     fhe_v2.
     levels: shrink factors coarse to fine; None chooses by size. step_tolerance: a level ends when a step moves no
     corner of the fixed grid further than this times shrink factor times the smallest spacing (None: 0.0005 in 2D, 0.002
@@ -40,9 +49,10 @@ class Parameters:
     owner permits. bins, pool: of mi, the bins of the joint histogram and the most samples per level.
 
     Of bspline: grid_spacing: mm between control points at the finest level, twice that at each coarser one.
-    iterations: most per level, each opens one gradient (None: 6 each, 4 and 1 on the two finest). bending: weight of
-    the bending energy in mm² (None: by loss). Of lncc: radius_mm of the window, times the shrink factor of a level
-    (None: five voxels of the fixed image).
+    iterations, of diffeo too: most per level, each opens one gradient (None: by transform). bending: weight of the
+    bending energy in mm² (None: by loss), of diffeo that of each step. Of diffeo: stride: voxels of a level between
+    control points of the velocity. elastic: standard deviation in mm of a Gaussian over the field after every step.
+    Of lncc: radius_mm of the window, times the shrink factor of a level (None: five voxels of the fixed image).
     """
 
     transform: str = "affine"
@@ -65,6 +75,8 @@ class Parameters:
     grid_spacing: float = 10.0
     iterations: tuple[int, ...] | None = None
     bending: float | None = None
+    stride: int = 5
+    elastic: float = 0.0
     radius_mm: float | None = None
 
     def __post_init__(self) -> None:
@@ -96,6 +108,8 @@ class Parameters:
             ("gms sampling does not go with mi, which has a random pool", (self.loss, self.sampling) != ("mi", "gms")),
             ("the grid spacing must be a number of mm above 0", 0 < self.grid_spacing < 1e4),
             ("iterations must be whole numbers from 1 to 1000", all(1 <= v <= 1000 for v in self.iterations or ())),
+            (f"the stride must be a whole number from 2 to {MOST_STRIDE}", 2 <= self.stride <= MOST_STRIDE),
+            ("the elastic smoothing must be a number of mm of at least 0", 0 <= self.elastic < 1e4),
             ("the bending weight must be a number of at least 0", 0 <= (self.bending or 0) < float("inf")),
             ("the radius must be a number of mm above 0", 0 < (1 if self.radius_mm is None else self.radius_mm) < 1e4),
             ("the seed must lie between 0 and 2^62", 0 <= self.seed <= 2**62),
@@ -105,7 +119,7 @@ class Parameters:
 
     def request(self, image: str, geometry: Geometry, dealer_fingerprint: str, software: str) -> Request:
         levels = self.levels or default_factors(geometry, LOSSES[self.loss])
-        spline = self.transform == BSPLINE
+        steps = self.iterations or default_iterations(levels, self.transform)
         return Request(
             image=image,
             protocol=self.protocol,
@@ -119,8 +133,9 @@ class Parameters:
             evaluations=self.evaluations,
             bins=self.bins,
             pool=self.pool,
-            iterations=(self.iterations or default_iterations(levels)) if spline else (),
-            grid_spacing=float(self.grid_spacing) if spline else 0.0,
+            iterations=steps if self.transform in DEFORMABLE else (),
+            grid_spacing=float(self.grid_spacing) if self.transform == BSPLINE else 0.0,
+            stride=self.stride if self.transform == DIFFEO else 0,
             radius_mm=float(self.radius_mm or default_radius_mm(geometry.spacing)) if self.loss == "lncc" else 0.0,
             seed=self.seed,
             dealer=dealer_fingerprint,
@@ -129,7 +144,7 @@ class Parameters:
 
     def bending_weight(self) -> float:
         """Of the bending energy per mm², beside the loss's value."""
-        return _BENDING[self.loss] if self.bending is None else self.bending
+        return (_FLUID if self.transform == DIFFEO else _BENDING)[self.loss] if self.bending is None else self.bending
 
     def step_mm(self, fixed: Geometry, factor: int) -> float:
         """The step in mm below which a level with this shrink factor ends."""
@@ -144,8 +159,10 @@ class Parameters:
         return out
 
 
-def default_iterations(levels: tuple[int, ...]) -> tuple[int, ...]:
-    """Of a B-spline: many where they disclose little, few on the finest levels."""
+def default_iterations(levels: tuple[int, ...], transform: str = BSPLINE) -> tuple[int, ...]:
+    """Many where they disclose little, few on the finest levels."""
+    if transform == DIFFEO:
+        return (*(10 for _ in levels[:-2]), 8, 2)[-len(levels) :]
     return (*(6 for _ in levels[:-2]), 4, 1)[-len(levels) :]
 
 
@@ -205,7 +222,7 @@ class LevelRecord:
     overlap: float = 0.0
     transforms: list[list[float]] = field(default_factory=list)
     kind: str = ""  # of the transform that the level moves
-    smallest_jacobian: float | None = None  # of a B-spline, at the level's voxels
+    smallest_jacobian: float | None = None  # of a deformable one, at the level's voxels
 
 
 @dataclass
@@ -213,7 +230,7 @@ class RegistrationResult:
     """The outcome. `transform` maps fixed to moving points (LPS, mm). `complete` is False if the run ended early."""
 
     transform: sitk.Transform
-    linear: LinearTransform  # of a B-spline, the affine part
+    linear: LinearTransform  # of a deformable one, the affine part
     first: LinearTransform
     fixed_geometry: Geometry
     levels: list[LevelRecord]
@@ -234,6 +251,15 @@ class RegistrationResult:
     reconnections: int = 0
     peer: dict[str, str] = field(default_factory=dict)
     spline: SplineTransform | None = None
+    diffeo: DiffeoTransform | None = None
+
+    def inverse(self) -> sitk.Transform:
+        """Moving to fixed points. InputError for a B-spline, whose inverse is not known."""
+        if self.diffeo is not None:
+            return self.diffeo.inverse_to_sitk()
+        if self.spline is not None:
+            raise InputError("A B-spline has no inverse here: register with the transform diffeo for one.")
+        return self.transform.GetInverse()
 
     def warp(self, moving: Volume) -> Volume:
         """The moving image resampled (linear, 0 outside) on the fixed grid; of that party 1 knows the geometry."""

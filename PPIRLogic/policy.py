@@ -167,7 +167,7 @@ def check_budget(request: Request, levels: list[LevelGrant], account: ImageAccou
 
 
 def _check_steps(request: Request, levels: list[LevelGrant], budget: Budget, used: int) -> None:
-    """BudgetError unless every level of a B-spline run can open all the gradients that were asked for."""
+    """BudgetError unless every level of a deformable run can open all the gradients that were asked for."""
     poor = [
         (g, steps)
         for g, steps in zip(levels, request.iterations, strict=True)
@@ -184,9 +184,9 @@ def _check_steps(request: Request, levels: list[LevelGrant], budget: Budget, use
             f" {g.gradients} iterations"
         )
     raise BudgetError(
-        "The disclosure budget does not allow this B-spline run: " + "; ".join(lines) + ". Fewer --iterations, a larger"
-        " --grid-spacing or fewer --levels need less. The owner of the fixed image can raise the budget by name: now"
-        f" {budget.percent_per_level:g} % of each level (ppir serve --budget-percent) and"
+        "The disclosure budget does not allow this run: " + "; ".join(lines) + ". Fewer --iterations, a larger"
+        " --grid-spacing or --stride, or fewer --levels need less. The owner of the fixed image can raise the budget:"
+        f" now {budget.percent_per_level:g} % of each level (ppir serve --budget-percent) and"
         f" {budget.bits_percent_per_level:g} % of its bits (--budget-bits), {budget.numbers_per_session} numbers per"
         f" session (--budget-session), {budget.numbers_per_image} per peer and image (--budget-image), of which {used}"
         " are used."

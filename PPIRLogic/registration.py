@@ -28,12 +28,13 @@ from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.policy import check_offered
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.pyramid import margin_voxels, smooth
+from PPIRLogic.runs.diffeo import DiffeoRun
 from PPIRLogic.runs.linear import LinearRun
 from PPIRLogic.runs.mattes import MattesRun
 from PPIRLogic.runs.spline import SplineRun
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.session import ClientSession, Offer
-from PPIRLogic.transforms import BSPLINE, LinearTransform, SplineTransform
+from PPIRLogic.transforms import BSPLINE, DEFORMABLE, DIFFEO, DiffeoTransform, LinearTransform, SplineTransform
 from PPIRLogic.transforms.spline import cells_of
 from PPIRLogic.version import SOFTWARE
 from PPIRLogic.warp import MovingImage
@@ -61,7 +62,7 @@ class Registration:
         self._scaled = fill_outside(scaled, mask) if mask is not None and parameters.mask == "fill" else scaled
         self.records: list[LevelRecord] = []
         self.first: LinearTransform | None = None
-        self.best: LinearTransform | SplineTransform | None = None
+        self.best: LinearTransform | SplineTransform | DiffeoTransform | None = None
         self.start = time.perf_counter()
 
     # ------------------------------------------------------------------------------------- before the run
@@ -75,7 +76,7 @@ class Registration:
                 " dimension."
             )
         kind, initial = self.parameters.transform, self.parameters.initial
-        kind = "affine" if kind == BSPLINE else kind
+        kind = "affine" if kind in DEFORMABLE else kind
         if isinstance(initial, sitk.Transform):
             return LinearTransform.from_sitk(initial, kind, fixed.centre(), fixed.dimension)
         start = LinearTransform.identity(kind, fixed.centre())
@@ -88,12 +89,14 @@ class Registration:
 
     def run_levels(self, session: ClientSession, transform: LinearTransform) -> None:
         self.first = self.best = transform
-        spline = session.request.transform == BSPLINE
-        if spline:
+        kind = session.request.transform
+        if kind == BSPLINE:
             request = session.request
             cells = cells_of(session.geometry, request.grid_spacing, len(request.levels) - 1)
             coarsest = tuple(m >> (len(request.levels) - 1) for m in cells)
             self.best = SplineTransform.zero(transform, session.geometry, coarsest)
+        elif kind == DIFFEO:
+            self.best = DiffeoTransform.identity(transform, session.levels[0].geometry)
         loss = loss_of(session.request)
         smoothed: tuple[float, Volume] | None = None
         for level, grant in zip(session.levels, session.grants, strict=True):
@@ -105,12 +108,13 @@ class Registration:
             image = loss.prepared(smoothed[1], level.factor)
             moving = MovingImage(image, margin_voxels(self.moving.geometry, level.margin_mm), rows)
             evaluations = min(grant.evaluations, self.parameters.evaluations)
-            if spline:
-                SplineRun(self, session, level, moving).run(evaluations, grant.gradients)
+            if kind in DEFORMABLE:
+                run = DiffeoRun if kind == DIFFEO else SplineRun
+                run(self, session, level, moving).run(evaluations, grant.gradients)
             else:
-                kind = MattesRun if self.parameters.loss == "mi" else LinearRun
-                kind(self, session, level, moving).run(evaluations)
-            self.records[-1].kind = session.request.transform
+                simple = MattesRun if self.parameters.loss == "mi" else LinearRun
+                simple(self, session, level, moving).run(evaluations)
+            self.records[-1].kind = kind
 
     def report_progress(self, session: ClientSession | None, stage: str, **details: Any) -> None:
         numbers = session.ledger.numbers if session else 0
@@ -164,7 +168,7 @@ def register(
     peer = Peer(peer) if isinstance(peer, str) else peer
     p, token = parameters or Parameters(), cancel or CancelToken()
     caller = _Caller(moving, peer, mask, place, progress, token, reconnect)
-    if p.transform == BSPLINE and not isinstance(p.initial, sitk.Transform):
+    if p.transform in DEFORMABLE and not isinstance(p.initial, sitk.Transform):
         return caller.after_affine(p)
     return caller.register(p)
 
@@ -200,7 +204,7 @@ class _Caller:
     reconnect: float
 
     def after_affine(self, p: Parameters) -> RegistrationResult:
-        """An affine session, then a B-spline session that starts from its result; the totals are of both."""
+        """An affine session, then a deformable session that starts from its result; the totals are of both."""
         loss = "ncc" if p.loss == "lncc" else p.loss  # a window's statistics lead nowhere from afar
         first = self.register(replace(p, transform="affine", loss=loss, iterations=None), follow=p)
         if not first.complete:
@@ -261,7 +265,7 @@ def _estimate(session: ClientSession, parameters: Parameters) -> str:
 
 
 def check_request(request: Request, offer: Offer) -> None:
-    """InputError or BudgetError for a B-spline or a window that the offered image or its budget cannot hold."""
+    """InputError or BudgetError for a deformation or a window that the offered image or its budget cannot hold."""
     if problem := request_problem(request) or grid_problem(request, offer.geometry):
         raise InputError(problem)
     if request.iterations and request.protocol != "clear":
@@ -282,10 +286,12 @@ def _result(
 ) -> RegistrationResult:
     assert run.best is not None and run.first is not None
     sent, received, dealer_sent, dealer_received = session.traffic()
+    best = run.best.finished(session.geometry) if isinstance(run.best, DiffeoTransform) else run.best
     result = RegistrationResult(
-        transform=run.best.to_sitk(),
-        linear=run.best.affine if isinstance(run.best, SplineTransform) else run.best,
-        spline=run.best if isinstance(run.best, SplineTransform) else None,
+        transform=best.to_sitk(),
+        linear=best if isinstance(best, LinearTransform) else best.affine,
+        spline=best if isinstance(best, SplineTransform) else None,
+        diffeo=best if isinstance(best, DiffeoTransform) else None,
         first=run.first,
         fixed_geometry=session.geometry,
         levels=run.records,

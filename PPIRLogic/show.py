@@ -60,6 +60,8 @@ class RunDisplay:
 def write_results(a: argparse.Namespace, result: RegistrationResult, moving: Volume, fixed: Volume | None) -> None:
     """Write transform, warped image and report; then the summary, and the error of a run that ended early."""
     write_transform(result.transform, a.output)
+    if a.inverse is not None:
+        write_transform(result.inverse(), a.inverse)
     if a.warped is not None:
         write_volume(result.warp(moving), a.warped)
     if a.report is not None or a.pictures is not None:
@@ -71,8 +73,9 @@ def write_results(a: argparse.Namespace, result: RegistrationResult, moving: Vol
 
 def _write_report(a: argparse.Namespace, result: RegistrationResult, moving: Volume, fixed: Volume | None) -> None:
     report = build_report(
-        result, transform_file=str(a.output), warped_file=str(a.warped) if a.warped else None, moving=moving
-    )
+        result, transform_file=str(a.output), warped_file=str(a.warped) if a.warped else None,
+        inverse_file=str(a.inverse) if a.inverse else None, moving=moving,
+    )  # fmt: skip
     pictures = pictures_of(result, moving, fixed)
     if a.report is not None:
         write_report(report, a.report)
@@ -91,6 +94,7 @@ def _summary(a: argparse.Namespace, result: RegistrationResult) -> None:
         "reconnections": result.reconnections,
         "value": result.levels[-1].values[-1] if result.levels and result.levels[-1].values else None,
         "transform": str(a.output),
+        "inverse": str(a.inverse) if a.inverse else None,
         "warped": str(a.warped) if a.warped else None,
         "report": str(a.report) if a.report else None,
     }
@@ -103,6 +107,7 @@ def _summary(a: argparse.Namespace, result: RegistrationResult) -> None:
         f" received, {result.numbers} numbers of the fixed image disclosed"
         + (f", reconnected {result.reconnections} times" if result.reconnections else "")
         + f"\ntransform  {a.output}"
+        + (f"\ninverse    {a.inverse}" if a.inverse else "")
         + (f"\nwarped     {a.warped}" if a.warped else "")
         + (f"\nreport     {a.report.with_suffix('.html')}" if a.report else "")
     )

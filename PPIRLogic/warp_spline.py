@@ -25,15 +25,40 @@ _jit = njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 
 
 @_jit
+def _bend(g: Any, u: Any, steps: Any, i: int, j: int, k: int) -> None:
+    """g += (∇u)ᵀg at a voxel."""
+    dim, nz, ny, nx = u.shape
+    before = g.copy()
+    for b in range(dim):
+        along = 0.0
+        for c in range(dim):
+            if b == 0:
+                low, high = max(i - 1, 0), min(i + 1, nx - 1)
+                d = (u[c, k, j, high] - u[c, k, j, low]) / max(high - low, 1)
+            elif b == 1:
+                low, high = max(j - 1, 0), min(j + 1, ny - 1)
+                d = (u[c, k, high, i] - u[c, k, low, i]) / max(high - low, 1)
+            else:
+                low, high = max(k - 1, 0), min(k + 1, nz - 1)
+                d = (u[c, high, j, i] - u[c, low, j, i]) / max(high - low, 1)
+            along += d * before[c]
+        for a in range(dim):
+            g[a] += steps[b, a] * along
+
+
+@_jit
 def _warp(
     use: Any, displacement: Any, to_index: Any, by_mm: Any, data: Any, rows: Any, low: Any, high: Any,
-    gradient: Any, scale: float, intensity_scale: float, first: int, last: int, out: Any,
+    gradient: Any, steps: Any, scale: float, intensity_scale: float, first: int, last: int, out: Any,
 ) -> float:  # fmt: skip
     """Fill out (5, nz, ny, nx) = I, Ω, g for the planes first…last−1; returns the largest |g| per mm before rounding.
 
     to_index (3, 4): fixed index → moving index without displacement; by_mm (3, 3): displacement in mm → moving index;
-    gradient (3, 3) = by_mmᵀ.
+    gradient (3, 3) = by_mmᵀ. steps (3, 3): grid index steps per mm along each axis, or of no rows; where given, g is
+    the gradient of the warped image, (I + ∇u)ᵀAᵀ∇I, by central differences of u.
     """
+    dim = displacement.shape[0]
+    g = np.zeros(3)
     peak = 0.0
     for k in range(first, last):
         for j in range(use.shape[1]):
@@ -59,10 +84,13 @@ def _warp(
                 value, gx, gy, gz = trilinear(data, x, y, z)
                 out[0, k, j, i] = np.int16(np.rint((value - INTENSITY_CENTRE) * intensity_scale))
                 out[1, k, j, i] = 1
-                for a in range(out.shape[0] - 2):
-                    g = gradient[a, 0] * gx + gradient[a, 1] * gy + gradient[a, 2] * gz
-                    peak = max(peak, abs(g))
-                    out[2 + a, k, j, i] = np.int16(max(-GRADIENT_LIMIT, min(GRADIENT_LIMIT, np.rint(g * scale))))
+                for a in range(dim):
+                    g[a] = gradient[a, 0] * gx + gradient[a, 1] * gy + gradient[a, 2] * gz
+                if len(steps):
+                    _bend(g, displacement, steps, i, j, k)
+                for a in range(dim):
+                    peak = max(peak, abs(g[a]))
+                    out[2 + a, k, j, i] = np.int16(max(-GRADIENT_LIMIT, min(GRADIENT_LIMIT, np.rint(g[a] * scale))))
     return peak
 
 
@@ -107,9 +135,13 @@ class SplineWarp:
     """Warps the moving image of a level by A(x + u(x)) onto the level's grid."""
 
     def __init__(
-        self, moving: MovingImage, fixed: Geometry, affine: LinearTransform, use: NDArray[np.bool_], threads: int
-    ) -> None:
-        """use: voxels of the level that take part, of its array shape."""
+        self, moving: MovingImage, fixed: Geometry, affine: LinearTransform, use: NDArray[np.bool_], threads: int,
+        composed: bool = False,
+    ) -> None:  # fmt: skip
+        """use: voxels of the level that take part, of its array shape. composed: g is for x + u(x + v), else for u + v.
+
+        With v a small velocity, the gradient for it is that of the warped image, not of the moving one.
+        """
         self._moving, self._threads = moving, threads
         self.dimension = fixed.dimension
         self._use = use if fixed.dimension == 3 else use[None]
@@ -117,8 +149,9 @@ class SplineWarp:
         self._to_index = compose(linear, embed(fixed.index_to_physical()))
         self._by_mm = np.ascontiguousarray(linear[:, :3])
         self._gradient = np.ascontiguousarray(linear[:, :3].T)
+        self._steps = embed(fixed.physical_to_index())[:, :3].copy() if composed else np.empty((0, 3))
 
-    def columns(self, displacement: NDArray[np.float64], scales: SplineScales) -> tuple[NDArray[np.int16], float]:
+    def columns(self, displacement: NDArray[np.floating], scales: SplineScales) -> tuple[NDArray[np.int16], float]:
         """I, Ω, g as (2 + dim, …grid) int16, and the largest |g| per mm. displacement: u in mm, (dim, …grid)."""
         from concurrent.futures import ThreadPoolExecutor
 
@@ -132,7 +165,7 @@ class SplineWarp:
             return float(
                 _warp(
                     self._use, field, self._to_index, self._by_mm, m.data, m.rows, m.low, m.high, self._gradient,
-                    scales.gradient, scales.intensity, first, last, out,
+                    self._steps, scales.gradient, scales.intensity, first, last, out,
                 )
             )  # fmt: skip
 

@@ -138,8 +138,9 @@ class Request:
     version: int = PROTOCOL_VERSION
     dealer: str = ""  # fingerprint of the dealer, under mpc
     software: str = field(default="", compare=False)
-    iterations: tuple[int, ...] = ()  # B-splines: most per level, one gradient opened for each
+    iterations: tuple[int, ...] = ()  # bspline, diffeo: most per level, one gradient opened for each
     grid_spacing: float = 0.0  # B-splines: mm between control points at the last level, twice that at each before
+    stride: int = 0  # diffeo: voxels of a level between control points of the velocity
     radius_mm: float = 0.0  # lncc: of the window, times the shrink factor of a level
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,6 +174,7 @@ class Request:
             pool=f.integer("pool", 1, 2**31),
             iterations=_counts(f),
             grid_spacing=f.number("grid_spacing", 0, 1e4),
+            stride=f.integer("stride", 0, 4096),
             radius_mm=f.number("radius_mm", 0, 1e4),
             seed=f.integer("seed", 0, 2**62),
             version=version,

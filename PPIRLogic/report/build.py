@@ -19,8 +19,7 @@ from PPIRLogic.images import Geometry, Volume
 from PPIRLogic.peer.ledger import VOXEL_BITS
 from PPIRLogic.registration import LevelRecord, RegistrationResult
 from PPIRLogic.report.words import GEOMETRY
-from PPIRLogic.transforms import BSPLINE, LinearTransform
-from PPIRLogic.transforms.spline import SplineTransform
+from PPIRLogic.transforms import BSPLINE, DIFFEO, DiffeoTransform, LinearTransform, SplineTransform
 from PPIRLogic.version import __version__
 
 SCHEMA_VERSION = 1
@@ -31,6 +30,10 @@ CONVENTION = (
 )
 SPLINE_CONVENTION = (
     "With a B-spline, x + u(x) takes the place of x: the B-spline is applied first, the affine part after it."
+)
+DIFFEO_CONVENTION = (
+    "With a diffeomorphic part, x + u(x) takes the place of x: the displacement field is applied first, the affine part"
+    " after it."
 )
 LIBRARIES = ("numpy", "SimpleITK", "numba", "tenseal", "torch", "crypten")
 
@@ -49,11 +52,12 @@ def build_report(
     *,
     transform_file: str | None,
     warped_file: str | None,
+    inverse_file: str | None = None,
     moving: Volume | None = None,
 ) -> Report:
     """Everything worth keeping about a run, ready for JSON: what is not finite becomes null.
 
-    transform_file, warped_file: where the results were written, None if they were not. moving: the raw moving image,
+    transform_file, warped_file, inverse_file: where results were written, None if they were not. moving: the raw image,
     of which only the size and spacing are taken.
     """
     grid = moving.geometry if moving is not None else None
@@ -87,7 +91,7 @@ def build_report(
         "disclosed": _disclosed(result.ledger, {r.factor: r.samples for r in result.levels}),
         "peer_numbers": result.peer_numbers,
         "counts_agree": agree,
-        "transform": _transform(result.linear, transform_file, result.spline),
+        "transform": _transform(result.linear, transform_file, result.spline or result.diffeo, inverse_file),
         "warped": {"file": warped_file},
     }
     plain: Report = _plain(report)
@@ -117,15 +121,27 @@ def _level(record: LevelRecord) -> dict[str, Any]:
     return {**{n: getattr(record, n) for n in names}, "spacing_mm": record.spacing}
 
 
-def _transform(linear: LinearTransform, file: str | None, spline: SplineTransform | None = None) -> dict[str, Any]:
+def _transform(
+    linear: LinearTransform,
+    file: str | None,
+    part: SplineTransform | DiffeoTransform | None = None,
+    inverse_file: str | None = None,
+) -> dict[str, Any]:
+    kind, convention = linear.kind, CONVENTION
+    if isinstance(part, SplineTransform):
+        kind, convention = BSPLINE, f"{CONVENTION} {SPLINE_CONVENTION}"
+    elif part is not None:
+        kind, convention = DIFFEO, f"{CONVENTION} {DIFFEO_CONVENTION}"
     return {
         "file": file,
-        "kind": linear.kind if spline is None else BSPLINE,
+        "inverse_file": inverse_file,
+        "kind": kind,
         "matrix": linear.matrix.tolist(),
         "translation_mm": linear.translation.tolist(),
         "centre_mm": linear.centre.tolist(),
-        "convention": CONVENTION if spline is None else f"{CONVENTION} {SPLINE_CONVENTION}",
-        "spline": None if spline is None else spline.statistics(),
+        "convention": convention,
+        "spline": part.statistics() if isinstance(part, SplineTransform) else None,
+        "diffeo": part.statistics() if isinstance(part, DiffeoTransform) else None,
     }
 
 

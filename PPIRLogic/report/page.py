@@ -166,21 +166,39 @@ def _transform_section(report: Report) -> str:
         f"Kind {found['kind']}: it turns by {_turn_degrees(matrix):.2f}° and changes the"
         f" {'volume' if dim == 3 else 'area'} by a factor of {float(np.linalg.det(matrix)):.4f}. {words}"
     )
-    bent = f"<p>{escape(_bending(found['spline']))}</p>" if found["spline"] else ""
+    bent = "".join(f"<p>{escape(words(found[part]))}</p>" for part, words in _PARTS if found[part])
     return f"<section><h2>The transform</h2><p>{escape(text)}</p>{shown}{bent}</section>"
 
 
 def _bending(spline: Mapping[str, Any]) -> str:
     """The B-spline part in words."""
-    j = spline["jacobian"]
+    return (
+        f"The B-spline before it has control points every {times(spline['spacing_mm'])} mm and {_displacement(spline)}"
+    )
+
+
+def _flow(diffeo: Mapping[str, Any]) -> str:
+    """The displacement field in words."""
+    error = diffeo["inverse_error_voxels"]
+    return (
+        f"The displacement field before it {_displacement(diffeo)} There and back by its inverse, a point comes"
+        f" {number(error['mean'], '.2g')} voxels off on average, at most {number(error['largest'], '.2g')}."
+    )
+
+
+_PARTS = (("spline", _bending), ("diffeo", _flow))
+
+
+def _displacement(part: Mapping[str, Any]) -> str:
+    j = part["jacobian"]
     folds = (
         "it folds nowhere" if j["folded_percent"] == 0 else f"it folds at {share(j['folded_percent'])} of the voxels"
     )
     return (
-        f"The B-spline before it has control points every {times(spline['spacing_mm'])} mm and moves fixed points by"
-        f" {number(spline['mean_mm'], '.3g')} mm on average, at most {number(spline['largest_mm'], '.3g')} mm. It"
-        f" changes small volumes by factors from {number(j['smallest'], '.3g')} to {number(j['largest'], '.3g')} (1 to"
-        f" 99 % of the voxels: {number(j['percentile_1'], '.3g')} to {number(j['percentile_99'], '.3g')}): {folds}."
+        f"moves fixed points by {number(part['mean_mm'], '.3g')} mm on average, at most"
+        f" {number(part['largest_mm'], '.3g')} mm. It changes small volumes by factors from"
+        f" {number(j['smallest'], '.3g')} to {number(j['largest'], '.3g')} (1 to 99 % of the voxels:"
+        f" {number(j['percentile_1'], '.3g')} to {number(j['percentile_99'], '.3g')}): {folds}."
     )
 
 

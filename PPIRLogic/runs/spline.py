@@ -20,6 +20,7 @@ from PPIRLogic.session import ClientSession
 from PPIRLogic.splinestep import SplineStep
 from PPIRLogic.transforms.basis import spread
 from PPIRLogic.transforms.bending import BendingEnergy, jacobian
+from PPIRLogic.transforms.diffeo import DiffeoTransform
 from PPIRLogic.transforms.spline import SplineTransform, knot_spacing
 from PPIRLogic.warp import LIMIT, MovingImage
 from PPIRLogic.warp_spline import HeldColumns, SplineScales, SplineWarp, choose_spline_scales
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
 SMALLEST_JACOBIAN = 0.1  # a step that leaves less anywhere in the fixed image is shortened or refused
 STEP_LENGTHS = (1.0, 0.5, 0.25)
 Array = NDArray[np.float64]
+Deformation = SplineTransform | DiffeoTransform
 
 
 @dataclass(frozen=True)
 class Point:
     """A transform with its columns (party 1's own), its fit from the opened numbers, and E = value + bending."""
 
-    transform: SplineTransform
+    transform: Deformation
     columns: NDArray[np.int16]
     fit: Fit
     energy: float
@@ -46,17 +48,18 @@ class Point:
 class SplineRun:
     """One level: opens it, then takes Gauss-Newton steps, at most as many as gradients may be opened."""
 
+    composed = False  # steps are added to u
+
     def __init__(self, run: Registration, session: ClientSession, level: Level, moving: MovingImage) -> None:
         self.run_, self.session, self.level = run, session, level
         self.loss, self.terms = loss_of(session.request), openings(session.request, level)
-        assert level.knots is not None and isinstance(run.best, SplineTransform)
-        self.knots, self.start, self.moving = level.knots, run.best, moving
-        cells = tuple(a.cells for a in level.knots.axes)
-        while self.start.cells != cells:
-            self.start = self.start.refined()
-        self.spacing = knot_spacing(session.geometry, cells)
-        self.bending = BendingEnergy(cells, self.spacing)
+        assert level.knots is not None and isinstance(run.best, Deformation)
+        self.knots, self.moving = level.knots, moving
+        self.cells = tuple(a.cells for a in level.knots.axes)
+        self.spacing = knot_spacing(session.geometry, self.cells)
+        self.bending = BendingEnergy(self.cells, self.spacing)
         self.weights = [a.weights for a in level.knots.axes]
+        self.start = self._prepared(run.best)
         self.weight = run.parameters.bending_weight()
         self.shift = 2.0 ** square_shift(len(level.samples))
         self.first_overlap = 0.0
@@ -71,7 +74,9 @@ class SplineRun:
         )  # fmt: skip
         self.info, use, _ = session.open_level(level, self.loss, None)
         grid = self.knots.on_grid(use)
-        self.warp = SplineWarp(self.moving, level.geometry, self.start.affine, grid, run.parameters.threads)
+        self.warp = SplineWarp(
+            self.moving, level.geometry, self.start.affine, grid, run.parameters.threads, self.composed
+        )
         self.scales = self._choose_scales()
         self.record = LevelRecord(
             level.factor, list(level.geometry.size), list(level.geometry.spacing), int(np.count_nonzero(use))
@@ -94,7 +99,7 @@ class SplineRun:
             for length in STEP_LENGTHS:
                 if self.evaluations >= evaluations:
                     return "evaluations"
-                trial = replace(point.transform, coefficients=point.transform.coefficients + length * step)
+                trial = self._moved(point.transform, length * step)
                 found = self._evaluate(trial, min(SMALLEST_JACOBIAN, point.jacobian))
                 if found is not None and found.energy < point.energy:
                     break
@@ -121,20 +126,43 @@ class SplineRun:
             )
         return choose_spline_scales(columns, peak, widest.intensity, PLAIN_MODULUS / 2 / self.info.bound("J"))
 
-    def _displacement(self, transform: SplineTransform) -> Array:
+    def _prepared(self, transform: Deformation) -> Deformation:
+        """The transform of the level before on this level's control points."""
+        assert isinstance(transform, SplineTransform)
+        while transform.cells != self.cells:
+            transform = transform.refined()
+        return transform
+
+    def _displacement(self, transform: Deformation) -> NDArray[np.floating]:
         """u in mm at every voxel of the level, (dim, …grid)."""
-        return np.stack([spread(c, self.knots.axes, self.weights) for c in transform.coefficients])
+        return self._spread(self._coefficients(transform))
+
+    def _spread(self, coefficients: Array) -> Array:
+        return np.stack([spread(c, self.knots.axes, self.weights) for c in coefficients])
+
+    def _coefficients(self, transform: Deformation) -> Array:
+        """What the bending energy is taken of."""
+        assert isinstance(transform, SplineTransform)
+        return transform.coefficients
+
+    def _moved(self, transform: Deformation, step: Array) -> Deformation:
+        assert isinstance(transform, SplineTransform)
+        return replace(transform, coefficients=transform.coefficients + step)
+
+    def _smallest_jacobian(self, transform: Deformation) -> float:
+        """Over the level's voxels."""
+        direction = self.session.geometry.direction
+        return float(jacobian(self._coefficients(transform), self.knots.axes, self.spacing, direction).min())
 
     def _longest(self, step: Array) -> float:
         """Largest displacement of a step anywhere on the grid, mm; the control points bound it from above."""
         return float(np.sqrt(np.square(step).sum(axis=0)).max())
 
-    def _evaluate(self, transform: SplineTransform, least: float) -> Point | None:
+    def _evaluate(self, transform: Deformation, least: float) -> Point | None:
         """None where the transform folds (nothing is opened) or the overlap became too small."""
         run = self.run_
         run.cancel.check()
-        geometry = self.session.geometry
-        smallest = float(jacobian(transform.coefficients, self.knots.axes, self.spacing, geometry.direction).min())
+        smallest = self._smallest_jacobian(transform)
         if smallest < least or smallest <= 0:
             self.folded += 1
             return None
@@ -158,7 +186,7 @@ class SplineRun:
         self.first_overlap = self.first_overlap or fit.overlap
         if fit.overlap < SHRINKING_LIMIT * self.first_overlap:
             return None
-        energy = fit.value + self.weight * self.bending.value(transform.coefficients)
+        energy = fit.value + self.weight * self.bending.value(self._coefficients(transform))
         return Point(transform, columns, fit, energy, smallest)
 
     def _operand_scale(self, operand: str) -> float:
@@ -175,7 +203,7 @@ class SplineRun:
             point.columns, self.scales, self.knots, point.fit, opened, self.bending, self.weight,
             self.run_.parameters.threads,
         )  # fmt: skip
-        return model.solve(point.transform.coefficients)
+        return model.solve(self._coefficients(point.transform))
 
     def _accepted(self, point: Point, step: float) -> None:
         run, record = self.run_, self.record

@@ -140,3 +140,10 @@ def knot_map_of(
     cells = tuple(m >> (levels - 1 - index) for m in finest)
     axes = level_axes(fixed, axis_factors(fixed, factor), level.size, cells)
     return KnotMap(axes, margin_voxels(level, margin_mm))
+
+
+def knot_map_by_stride(fixed: Geometry, level: Geometry, factor: int, margin_mm: float, stride: int) -> KnotMap:
+    """The map of a level with control points every `stride` of its voxels, or a little more, on every axis."""
+    cells = tuple(max(1, n // stride) for n in level.size)
+    axes = level_axes(fixed, axis_factors(fixed, factor), level.size, cells)
+    return KnotMap(axes, margin_voxels(level, margin_mm))

@@ -1,6 +1,8 @@
 """Transforms from fixed to moving points, LPS mm."""
 
+from PPIRLogic.transforms.diffeo import DIFFEO, DiffeoTransform
 from PPIRLogic.transforms.linear import (
+    FIELD_FILES,
     KINDS,
     TRANSFORM_FILES,
     LinearTransform,
@@ -10,13 +12,18 @@ from PPIRLogic.transforms.linear import (
 )
 from PPIRLogic.transforms.spline import BSPLINE, SplineTransform
 
-TRANSFORMS = (*KINDS, BSPLINE)
+DEFORMABLE = (BSPLINE, DIFFEO)
+TRANSFORMS = (*KINDS, *DEFORMABLE)
 
 __all__ = [
     "BSPLINE",
+    "DEFORMABLE",
+    "DIFFEO",
+    "FIELD_FILES",
     "KINDS",
     "TRANSFORMS",
     "TRANSFORM_FILES",
+    "DiffeoTransform",
     "LinearTransform",
     "SplineTransform",
     "parameter_count",

@@ -22,7 +22,8 @@ from PPIRLogic.images import split_extension, write_atomically
 Array = NDArray[np.float64]
 
 KINDS = ("translation", "rigid", "similarity", "affine")
-TRANSFORM_FILES = (".h5", ".hdf5", ".tfm", ".txt")
+FIELD_FILES = (".h5", ".hdf5")  # as text, a displacement field would take gigabytes
+TRANSFORM_FILES = (*FIELD_FILES, ".tfm", ".txt")
 _REPRESENTABLE = 1e-6
 _SINGULAR = 1e-6  # smallest accepted ratio of singular values
 _PROBE_MM = 100.0

@@ -45,6 +45,7 @@ requests = st.builds(
     evaluations=st.integers(1, 10_000),
     iterations=st.lists(st.integers(1, 1000), max_size=8).map(tuple),
     grid_spacing=st.floats(0, 1e4),
+    stride=st.integers(0, 4096),
     radius_mm=st.floats(0, 1e4),
     seed=st.integers(0, 2**62),
     dealer=words,
