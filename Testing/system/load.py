@@ -9,7 +9,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -91,11 +90,11 @@ def _memory_mb(process: int) -> float:
 
 def _order(events: list[dict[str, Any]]) -> tuple[int, int]:
     """Sessions that were opened from the queue, and those of them before which an earlier one still waited."""
-    waiting: deque[str] = deque()
+    waiting: list[str] = []
     opened = overtaken = 0
     for event in events:
         if event["event"] == "waiting":
-            waiting.append(event["peer"])
+            waiting.insert(event["before"], event["peer"])  # two may be told of in another order than they came
         elif event["event"] == "session" and event["peer"] in waiting:
             opened += 1
             overtaken += event["peer"] != waiting[0]
@@ -148,6 +147,7 @@ def problems(load: Load) -> list[str]:
 
 def table(load: Load, minutes: float) -> list[str]:
     early, late, most = quarters(load.memory)
+    tenths = [load.memory[i * (len(load.memory) - 1) // 10] for i in range(11)]
     return [
         f"One `ppir serve` with {SESSIONS} sessions at once and {QUEUE} places in the queue, {SESSIONS + QUEUE} sites"
         f" that register again and again (2D affine, NCC, fhe) for {minutes:g} minutes.",
@@ -161,6 +161,7 @@ def table(load: Load, minutes: float) -> list[str]:
         f"| seconds from the call to the result: median, longest | {statistics.median(load.seconds):.1f},"
         f" {max(load.seconds):.1f} |",
         f"| the server's memory, MB: first quarter, last quarter, most | {early:.0f}, {late:.0f}, {most:.0f} |",
+        f"| the same at every tenth of the time | {', '.join(f'{m:.0f}' for m in tenths)} |",
     ]
 
 
