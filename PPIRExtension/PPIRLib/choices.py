@@ -15,6 +15,7 @@ TRANSFORMS = {  # with the class of node that holds the result
     "rigid": LINEAR,
     "similarity": LINEAR,
     "affine": LINEAR,
+    "diffeo": ANY,  # a composite: an affine transform after a displacement field
     "bspline": ANY,  # a composite: an affine transform after a B-spline
 }
 LOSSES = ("ncc", "ssd", "lncc", "mi")
