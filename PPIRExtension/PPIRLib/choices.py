@@ -15,8 +15,8 @@ TRANSFORMS = {  # with the class of node that holds the result
     "rigid": LINEAR,
     "similarity": LINEAR,
     "affine": LINEAR,
-    "diffeo": ANY,  # a composite: an affine transform after a displacement field
     "bspline": ANY,  # a composite: an affine transform after a B-spline
+    "diffeo": ANY,  # … after a displacement field
 }
 LOSSES = ("ncc", "ssd", "lncc", "mi")
 PROTOCOLS = ("fhe", "fhe_verified", "mpc")  # clear protects nothing and is not offered
