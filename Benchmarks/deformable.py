@@ -1,4 +1,4 @@
-"""Figures j and k: B-splines on the lung pair (landmarks) and on a brain bent by a known thin-plate spline."""
+"""Figures j to m: deformations of the lung pair (landmarks) and of a brain bent by a known thin-plate spline."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from Benchmarks import pairs
 from Benchmarks.commands import Run, register_once
-from Benchmarks.rows import Options, Row, at_most, attempt
+from Benchmarks.rows import Options, Row, at_least, at_most, attempt
 
 Array = NDArray[np.float64]
 DATA_VARIABLE = "PPIR_BENCH_DATA"
+DIFFEO = ("--transform", "diffeo")
+LUNG_AFFINE = ("--loss", "ncc", "--levels", "4,2", "--mask", str(pairs.LUNG_MASKS[1]), "--fixed-mask", "fill")
 BENT = ("t1_thinplate.mha", "t1.mha", "t1_thinplate_field_4mm.mha")  # fixed, moving, true displacements of the fixed
 
 
@@ -31,31 +33,47 @@ def lungs(options: Options) -> Iterator[Row]:
 
 def bent_brain(options: Options) -> Iterator[Row]:
     """k: a brain volume bent by a known thin-plate spline, B-spline of 10 mm after an affine."""
+    yield from _bent_rows("k", "bspline", options)
+
+
+def flowing_lungs(options: Options) -> Iterator[Row]:
+    """l: the lung pair, diffeomorphic with lncc, after an affine with a mask on each side; 1/4 and 1/2."""
+    for protocol in ("clear",) if options.quick else ("clear", "fhe", "mpc"):
+        what = f"lung pair, diffeo lncc, {protocol}"
+        yield from attempt("l", what, _flowing_lung, options.folder, protocol, what)
+
+
+def flowing_brain(options: Options) -> Iterator[Row]:
+    """m: the bent brain of k, diffeomorphic from the identity; 1/8, 1/4 and 1/2."""
+    yield from _bent_rows("m", "diffeo", options, *DIFFEO, "--levels", "8,4,2", "--iterations", "6,6,4")
+
+
+def _bent_rows(figure: str, kind: str, options: Options, *settings: str) -> Iterator[Row]:
     folder = Path(os.environ.get(DATA_VARIABLE, ""))
     if not all((folder / name).is_file() for name in BENT):
         yield Row(
-            "k", "brain bent by a thin-plate spline", f"not measured: {DATA_VARIABLE} must name the images' folder"
+            figure, "brain bent by a thin-plate spline", f"not measured: {DATA_VARIABLE} must name the images' folder"
         )
         return
     for protocol in ("clear",) if options.quick else ("clear", "fhe"):
-        what = f"brain bent by a thin-plate spline, bspline ncc, {protocol}"
-        yield from attempt("k", what, _bent, options.folder, folder, protocol, what)
+        what = f"brain bent by a thin-plate spline, {kind} ncc, {protocol}"
+        yield from attempt(figure, what, _bent, figure, options.folder, folder, protocol, what, *settings)
 
 
-def _register(folder: Path, fixed: Path, moving: Path, loss: str, protocol: str) -> tuple[Run, dict[str, Any]]:
+def _register(
+    folder: Path, fixed: Path, moving: Path, loss: str, protocol: str, *settings: str
+) -> tuple[Run, dict[str, Any]]:
     report = folder / "deformable.json"
     run = register_once(
-        fixed, moving, protocol, folder / "deformable.h5", "--transform", "bspline", "--loss", loss,
-        "--report", str(report),
+        fixed, moving, protocol, folder / "deformable.h5", "--loss", loss, "--report", str(report),
+        *(settings or ("--transform", "bspline")),
     )  # fmt: skip
     return run, json.loads(report.read_text())
 
 
 def _lung(folder: Path, loss: str, protocol: str, what: str) -> Iterator[Row]:
     run, report = _register(folder, *pairs.LUNG, loss, protocol)
-    fixed, moving = (np.loadtxt(name, skiprows=2) for name in pairs.LANDMARKS)
-    mapped = np.array([run.transform.TransformPoint(p) for p in fixed.tolist()])
-    errors = np.linalg.norm(mapped - moving, axis=1)
+    errors = _landmark_errors(run)
     yield at_most("j", f"{what}: mean landmark error", float(errors.mean()), 1.5, "mm", wall=run.wall)
     yield at_most("j", f"{what}: median landmark error", float(np.median(errors)), 1.1, "mm")
     inside = sitk.GetArrayFromImage(sitk.ReadImage(str(pairs.LUNG_MASKS[0]))) > 0
@@ -63,9 +81,54 @@ def _lung(folder: Path, loss: str, protocol: str, what: str) -> Iterator[Row]:
     yield from _disclosed("j", what, run, report)
 
 
-def _bent(folder: Path, data: Path, protocol: str, what: str) -> Iterator[Row]:
+def _flowing_lung(folder: Path, protocol: str, what: str) -> Iterator[Row]:
+    """The masks take part in the affine run alone: 'fill' makes an edge that a deformation bends towards."""
+    start = folder / "affine.h5"
+    register_once(*pairs.LUNG, protocol, start, *LUNG_AFFINE, mask=pairs.LUNG_MASKS[0])
+    run, report = _register(
+        folder, *pairs.LUNG, "lncc", protocol, *DIFFEO, "--levels", "4,2", "--iterations", "10,8",
+        "--initial", str(start),
+    )  # fmt: skip
+    errors = _landmark_errors(run)
+    yield at_most("l", f"{what}: mean landmark error", float(errors.mean()), 1.7, "mm", wall=run.wall)
+    yield Row("l", f"{what}: median landmark error", f"{np.median(errors):.2f} mm")
+    yield at_least("l", f"{what}: Dice of the lung masks", _dice(run), 0.98)
+    yield from _diffeo_rows("l", what, report)
+    yield from _disclosed("l", what, run, report)
+
+
+def _landmark_errors(run: Run) -> Array:
+    fixed, moving = (np.loadtxt(name, skiprows=2) for name in pairs.LANDMARKS)
+    mapped = np.array([run.transform.TransformPoint(p) for p in fixed.tolist()])
+    return np.asarray(np.linalg.norm(mapped - moving, axis=1))
+
+
+def _dice(run: Run) -> float:
+    fixed, moving = (sitk.ReadImage(str(p)) > 0 for p in pairs.LUNG_MASKS)
+    warped = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, run.transform, sitk.sitkNearestNeighbor)) > 0
+    there = sitk.GetArrayFromImage(fixed) > 0
+    return float(2 * np.sum(warped & there) / (warped.sum() + there.sum()))
+
+
+def _diffeo_rows(figure: str, what: str, report: dict[str, Any]) -> Iterator[Row]:
+    """Of the report: folding, the inverse, and what a step opens beside three numbers per voxel."""
+    found, levels = report["transform"]["diffeo"], report["levels"]
+    least, error = found["jacobian"]["smallest"], found["inverse_error_voxels"]["mean"]
+    yield Row(figure, f"{what}: smallest Jacobian anywhere", f"{least:.3f}", "> 0", least > 0, {"value": least})
+    yield at_most(figure, f"{what}: there and back by the inverse, mean", error, 0.5, "voxels")
+    gradients = {r["level"]: r["numbers"] for r in report["disclosed"]["rows"] if r["kind"] == "gradient"}
+    flows = [v for v in levels if v["kind"] == "diffeo" and v["factor"] in gradients]
+    steps = [v["iterations"] + (v["reason"] not in ("iterations", "loss")) for v in flows]  # the last one led nowhere
+    shares = [
+        64 * (gradients[v["factor"]] / n + 3) / (3 * np.prod(v["shape"])) for v, n in zip(flows, steps, strict=True)
+    ]
+    if shares:
+        yield at_most(figure, f"{what}: numbers per step, in 64ths of three per voxel", float(max(shares)), 1.0, "")
+
+
+def _bent(figure: str, folder: Path, data: Path, protocol: str, what: str, *settings: str) -> Iterator[Row]:
     fixed, moving, field = (data / name for name in BENT)
-    run, report = _register(folder, fixed, moving, "ncc", protocol)
+    run, report = _register(folder, fixed, moving, "ncc", protocol, *settings)
     truth, image = sitk.ReadImage(str(field)), pairs.grey(fixed)
     index = np.argwhere(np.ones(sitk.GetArrayViewFromImage(truth).shape[:3], bool))[:, ::-1].tolist()
     bright = float(np.percentile(sitk.GetArrayViewFromImage(image), 99))
@@ -77,9 +140,9 @@ def _bent(folder: Path, data: Path, protocol: str, what: str) -> Iterator[Row]:
         if inside and image[voxel] > 0.1 * bright:
             wanted = np.add(point, truth[at])
             errors.append(float(np.linalg.norm(np.subtract(run.transform.TransformPoint(point), wanted))))
-    yield at_most("k", f"{what}: mean TRE over the foreground", float(np.mean(errors)), 0.1, "mm", wall=run.wall)
-    yield _jacobian("k", f"{what}: smallest Jacobian anywhere", _determinants(run, fixed), 0.0)
-    yield from _disclosed("k", what, run, report)
+    yield at_most(figure, f"{what}: mean TRE over the foreground", float(np.mean(errors)), 0.1, "mm", wall=run.wall)
+    yield _jacobian(figure, f"{what}: smallest Jacobian anywhere", _determinants(run, fixed), 0.0)
+    yield from _disclosed(figure, what, run, report)
 
 
 def _determinants(run: Run, fixed: Path) -> Array:

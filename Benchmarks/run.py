@@ -23,6 +23,8 @@ FIGURES: dict[str, Figure] = {
     "i": others.beside_others,
     "j": deformable.lungs,
     "k": deformable.bent_brain,
+    "l": deformable.flowing_lungs,
+    "m": deformable.flowing_brain,
     "mi": mutual_information.mutual_information,
 }
 

@@ -16,6 +16,7 @@ TRANSFORMS = {  # with the class of node that holds the result
     "similarity": LINEAR,
     "affine": LINEAR,
     "bspline": ANY,  # a composite: an affine transform after a B-spline
+    "diffeo": ANY,  # … after a displacement field
 }
 LOSSES = ("ncc", "ssd", "lncc", "mi")
 PROTOCOLS = ("fhe", "fhe_verified", "mpc")  # clear protects nothing and is not offered

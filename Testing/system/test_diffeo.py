@@ -63,7 +63,7 @@ def test_the_bending_is_found_folds_nowhere_and_goes_back(
     before = error(found.linear.to_sitk(), truth, fixed.geometry)
     after = error(found.transform, truth, fixed.geometry)
     assert before > 0.7
-    assert after < (0.5 if loss == "lncc" else 0.25) * before
+    assert after < (0.5 if loss == "lncc" else 0.35) * before
     assert found.diffeo is not None
     statistics = found.diffeo.statistics()
     assert statistics["jacobian"]["smallest"] > 0.1 and statistics["inverse_error_voxels"]["mean"] < 0.05
