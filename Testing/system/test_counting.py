@@ -146,7 +146,7 @@ def test_the_server_itself_sends_nothing_but_these() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "send"
     ]
     kinds = {c.args[0].value for c in calls if isinstance(c.args[0], ast.Constant)}
-    assert len(kinds) == len(calls) and kinds <= {"info", "opened", "level", "finished", "resumed"}
+    assert len(kinds) == len(calls) and kinds <= {"info", "waiting", "opened", "level", "finished", "resumed"}
 
 
 # -------------------------------------------------------------------------------------- a loss that forgets

@@ -181,7 +181,9 @@ def test_every_error_arrives_as_what_it_is(cls: type[PPIRError]) -> None:
     send_error(here, cls("what happened"))
     received = error_from(there.receive(5))
     there.close()
-    assert type(received) is cls and str(received) == "what happened"
+    expected = str(cls("what happened"))  # of a failed check nothing is told
+    assert type(received) is cls and str(received) == expected
+    assert (expected == "what happened") == (cls is not errors.VerificationError)
 
 
 @pytest.mark.parametrize("name", ["PPIRError", "KeyboardInterrupt", "SystemExit", "os.system", ""])
