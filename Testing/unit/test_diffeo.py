@@ -9,11 +9,12 @@ import pytest
 import SimpleITK as sitk
 
 from PPIRLogic.errors import PolicyError
-from PPIRLogic.images import Geometry
+from PPIRLogic.images import Geometry, normalise, read_volume, robust_range
 from PPIRLogic.levels import grid_problem, make_levels, request_problem
 from PPIRLogic.openings import numbers_by_stage
 from PPIRLogic.parameters import Parameters, default_iterations
 from PPIRLogic.policy import Policy
+from PPIRLogic.pyramid import smooth
 from PPIRLogic.transforms import DiffeoTransform, LinearTransform
 from PPIRLogic.transforms.field import (
     Field,
@@ -26,7 +27,10 @@ from PPIRLogic.transforms.field import (
     smoothed,
     zero_field,
 )
+from PPIRLogic.warp import MovingImage
+from PPIRLogic.warp_spline import SplineScales, SplineWarp
 
+MOVING = Path(__file__).resolve().parents[2] / "Resources" / "SampleData" / "BrainProtonDensitySliceBorder20.png"
 OBLIQUE = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 GRIDS = (
     Geometry((40, 36, 32), (1.3, 1.0, 2.0), (3.0, 4.0, 5.0), OBLIQUE),
@@ -178,6 +182,33 @@ def test_a_coarse_field_moves_on_to_a_finer_grid(grid: Geometry) -> None:
     assert np.allclose(resampled(there.field, finer, grid)[inside], found.field[inside], atol=1e-3)
     assert inverse_error_mm(there.field, there.inverse, finer).mean() < 0.02
     assert found.on_grid(grid) is found
+
+
+def test_the_gradient_is_that_of_the_warped_image() -> None:
+    """Against differences, half a voxel apart, of the image warped by φ∘(x + h·e): not that of the moving image."""
+    moving = read_volume(MOVING, role="moving")
+    grid, image = moving.geometry, smooth(normalise(moving, robust_range(moving)), 3.0)
+    use = np.zeros(grid.array_shape, bool)
+    use[30:-30, 30:-30] = True
+    affine = LinearTransform("affine", np.array([[0.9, 0.2], [-0.3, 1.1]]), np.array([2.0, -1.0]), grid.centre())
+    field = wave(grid, 12.0)
+    scales = SplineScales(2.0**14, 2.0**14)
+
+    def columns(u: Field, composed_with: bool = True) -> np.ndarray:
+        found, peak = SplineWarp(MovingImage(image, (0, 0)), grid, affine, use, 1, composed_with).columns(u, scales)
+        assert peak * scales.gradient < 4095  # nothing saturates
+        return found.astype(np.float64)
+
+    here = columns(field)
+    inside = here[1] > 0
+    for axis in range(2):
+        shift = zero_field(grid)
+        shift[axis] = 0.5
+        ahead, behind = (columns(composed(field, sign * shift, grid))[0] for sign in (1, -1))
+        wanted = ((ahead - behind) / scales.intensity)[inside]
+        found, other = (columns(field, c)[2 + axis][inside] / scales.gradient for c in (True, False))
+        assert np.abs(found - wanted).mean() < 0.12 * np.abs(wanted).mean()
+        assert np.abs(other - wanted).mean() > 0.3 * np.abs(wanted).mean()
 
 
 # -------------------------------------------------------------------------------------------- what is opened
