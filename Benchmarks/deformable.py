@@ -44,7 +44,7 @@ def flowing_lungs(options: Options) -> Iterator[Row]:
 
 
 def flowing_brain(options: Options) -> Iterator[Row]:
-    """m: the bent brain of k, diffeomorphic from the identity; 1/8, 1/4 and 1/2."""
+    """m: the bent brain of k, diffeomorphic after an affine; 1/8, 1/4 and 1/2."""
     yield from _bent_rows("m", "diffeo", options, *DIFFEO, "--levels", "8,4,2", "--iterations", "6,6,4")
 
 
