@@ -292,7 +292,7 @@ def test_a_bad_option_is_an_input_error(
     ("options", "words", "code"),
     [
         (("--name", "a", "--name", "b"), ("--name", "every image"), 2),
-        (("--protocols", "fhe,telepathy"), ("telepathy", "clear, fhe, mpc"), 2),
+        (("--protocols", "fhe,telepathy"), ("telepathy", "clear, fhe, fhe_verified, mpc"), 2),
         (("--losses", "xy"), ("xy", "ssd"), 2),
         (("--masks", "secret"), ("secret", "fill"), 2),
         (("--allow", "Nobody"), ("Nobody", "trust"), 7),
@@ -529,8 +529,8 @@ def greedy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that ignores what it was granted."""
     opened = ClientSession.open
 
-    def open_(self: ClientSession, request: Request, dealer: str = "") -> None:
-        opened(self, request, dealer)
+    def open_(self: ClientSession, *arguments: Any) -> None:
+        opened(self, *arguments)
         self.grants = [replace(g, evaluations=10_000) for g in self.grants]
 
     monkeypatch.setattr(ClientSession, "open", open_)
