@@ -26,6 +26,7 @@ RUN = Parameters(levels=(4, 2, 1), evaluations=8, step_tolerance=1e-6, loss_tole
 BUDGET = ("--budget-percent", 1e9, "--budget-bits", 1e12, "--budget-image", 10**12, "--budget-session", 10**12)
 SESSIONS, QUEUE = 2, 8
 SAMPLE = 2.0  # seconds between looks at the memory
+SAME_TIME = 1.0  # seconds
 MOST_GROWTH = 40.0  # MB from the first quarter of the time to the last one
 
 
@@ -89,17 +90,23 @@ def _memory_mb(process: int) -> float:
 
 
 def _order(events: list[dict[str, Any]]) -> tuple[int, int]:
-    """Sessions that were opened from the queue, and those of them before which an earlier one still waited."""
-    waiting: list[str] = []
-    opened = overtaken = 0
+    """Sessions that were opened from the queue, and those of them that overtook one that had waited for longer.
+
+    Waiting and opening are told a moment after they happen, by several threads: less than `SAME_TIME` is no order.
+    """
+    began: dict[str, float] = {}
+    waits = []
     for event in events:
         if event["event"] == "waiting":
-            waiting.insert(event["before"], event["peer"])  # two may be told of in another order than they came
-        elif event["event"] == "session" and event["peer"] in waiting:
-            opened += 1
-            overtaken += event["peer"] != waiting[0]
-            waiting.remove(event["peer"])
-    return opened, overtaken
+            began[event["peer"]] = event["time"]
+        elif event["event"] == "session" and event["peer"] in began:
+            waits.append((began.pop(event["peer"]), event["time"]))
+    overtaking = [
+        (since, opened)
+        for since, opened in waits
+        if any(a + SAME_TIME < since and b > opened + SAME_TIME for a, b in waits)
+    ]
+    return len(waits), len(overtaking)
 
 
 def press(minutes: float, folder: Path, callers: int = SESSIONS + QUEUE) -> Load:

@@ -87,3 +87,12 @@ def test_one_that_waits_may_leave(tmp_path: Path) -> None:
         second.join(60)
         assert second.result.complete
         assert len(one.told("session")) == 2
+
+
+def test_more_callers_than_places_for_a_while(tmp_path: Path) -> None:
+    """The short form of `make load`: results, counts and order are right, and nobody is refused."""
+    from load import press, problems
+
+    load = press(0.15, tmp_path, callers=5)
+    assert problems(load) == []
+    assert load.right >= 5 and load.most_waiting >= 2 and load.served >= 3
