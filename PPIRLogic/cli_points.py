@@ -58,7 +58,7 @@ def _options(p: Any) -> None:
     p.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     p.add_argument("--output", type=Path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
     p.add_argument("--report", type=Path, help="report as JSON")
-    p.set_defaults(warped=None, pictures=None)
+    p.set_defaults(warped=None, inverse=None, pictures=None)
 
 
 def _run_register(a: Arguments) -> None:

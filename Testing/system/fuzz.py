@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuzz_targets import (
+    FUZZED,
     Certificates,
     Conversations,
     Dealing,
@@ -33,7 +34,6 @@ from record import memory_mb, surroundings, write_section
 
 from PPIRLogic.errors import PPIRError
 from PPIRLogic.peer.channel.wire import Gone
-from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.simulate import Site, make_sites
 
 DEADLINE = 20.0  # seconds for one case: beyond any wait that a handler may have
@@ -105,7 +105,7 @@ def targets(sites: dict[str, Site], recorded: Conversations) -> Iterator[Target]
     yield Dealing(recorded, third)
     handshake = Handshake(b, a)
     yield handshake
-    for protocol in PROTOCOLS:
+    for protocol in FUZZED:
         yield Party2(protocol, recorded, b, a.fingerprint)
         yield Party1(protocol, recorded, a)
     yield Sockets(recorded, b, a, handshake.greeting)

@@ -39,13 +39,15 @@ from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.registration import Parameters, Peer, register
 from PPIRLogic.server import Server
-from PPIRLogic.session import Offer
+from PPIRLogic.session import ClientSession, Offer
 from PPIRLogic.simulate import Site
 
 GEOMETRY = grid((28, 24), (1.0, 1.2), (-10.0, 5.0))
 PHANTOM = Phantom.make(GEOMETRY)
 FIXED, MOVING = PHANTOM.on(GEOMETRY), PHANTOM.on(GEOMETRY, motion_of("translation", GEOMETRY))
 Conversations = dict[tuple[str, str], list[list[Message]]]  # (protocol, who to whom) → what was said, per session
+# the published protocols share the others' handlers, but for the parsing of their own ciphertexts: not covered here
+FUZZED = tuple(name for name, protocol in PROTOCOLS.items() if protocol.exact)
 ENDLESS = Budget(1e9, 1e12, 10**12, 10**12)
 SWEEP = 500  # cases after which a target's files are thrown away
 
@@ -134,11 +136,11 @@ def record(sites: dict[str, Site], repeats: int = 2) -> Conversations:
     third = Dealer("127.0.0.1:0", load_or_create_identity(sites["third"].home), sites["third"].home)
     threading.Thread(target=third.run, daemon=True).start()
     address = third.listener.address
-    image = shared(FIXED, protocols=frozenset(PROTOCOLS))
+    image = shared(FIXED, protocols=frozenset(FUZZED), budget=ENDLESS)
     image = type(image)(image.image, image.policy, address, sites["third"].fingerprint)
     try:
         with owner(sites["B"], image, threads=1) as one:
-            for protocol in PROTOCOLS:
+            for protocol in FUZZED:
                 for seed in range(1, repeats + 1):
                     dealer = (address, sites["third"].fingerprint) if PROTOCOLS[protocol].dealer else ("", "")
                     with heard() as log:
@@ -241,7 +243,8 @@ class Maps(Target):
                 Geometry.from_dict(data)
 
         self._makers: tuple[tuple[Callable[[Any], Any], Any], ...] = (
-            (Request.from_dict, opening), (LevelGrant.from_dict, grants[0]), (Offer.from_dict, images[0]),
+            (Request.from_dict, opening), (LevelGrant.from_dict, grants[0]),
+            (lambda d: Offer.from_dict(d, ClientSession._read_geometry), images[0]),
             (geometry, images[0]["geometry"]), (Order.from_dict, order),
             (lambda d: error_from(Message("error", d)), {"error": "PeerError", "text": "why"}),
         )  # fmt: skip
