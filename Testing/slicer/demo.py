@@ -106,7 +106,7 @@ def run(output: Path, pairs: tuple[Pair, ...] = PAIRS) -> Path:
             )
         words = f"{time.monotonic() - started:.1f} s, {last['numbers']} numbers disclosed"
         print(f"  {pair.title}: {words}{scene.remark(output)}", flush=True)
-    bundle = output / "demo.mrb"
+    bundle = output.resolve() / "demo.mrb"  # MRML takes a bundle's path relative to a folder of its own
     save_and_compare(bundle)
     print(f"  pictures {', '.join(f'{p.name}_slicer.png' for p in pairs)} and the scene {bundle.resolve()}")
     return bundle
