@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.errors import OverlapError
 from PPIRLogic.losses import Evaluation
 from PPIRLogic.losses.mattes import (
     HIGH,
@@ -88,7 +89,7 @@ class MattesRun(LinearRun):
     def _histogram(self, opened: list[int]) -> JointHistogram | None:
         try:
             return JointHistogram.from_sums(opened, self.loss.bins)
-        except Exception:
+        except OverlapError:
             if not self.first_overlap:
                 raise
             return None

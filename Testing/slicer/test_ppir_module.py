@@ -100,7 +100,6 @@ def test_apply_registers(panel: Panel, world: support.Sites) -> None:
         panel.watch(lambda: panel.status.startswith("Level"))
         assert panel.ui.progressBar.isVisibleTo(panel.widget.parent) and not panel.ui.undoButton.enabled
         panel.wait()
-    assert gaps.longest < 5.0  # a wait for the process would be longer; the figure itself is printed, not asserted
     support.figures.append(
         "longest time between two turns of the event loop during a registration:"
         f" {1e3 * gaps.longest:.0f} ms, of these computing {1e3 * gaps.computing:.0f} ms"

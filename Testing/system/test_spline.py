@@ -83,7 +83,7 @@ def test_every_protocol_takes_the_path_of_clear(
     gradients = {r["level"]: r["numbers"] for r in found.ledger if r["kind"] == "gradient"}
     for level in found.levels[-2:]:
         assert level.kind == "bspline" and level.iterations >= 1
-        assert gradients[level.factor] % 1 == 0 and gradients[level.factor] > 30
+        assert gradients[level.factor] > 30
 
 
 @pytest.mark.parametrize("dimension, loss", [(3, "ssd"), (2, "lncc")])
