@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -110,8 +111,14 @@ class Sites:
         self._children.append(child)
         return child
 
+    def freeze(self) -> None:
+        """Hold every process of theirs, so that a run stays where it is, however fast the machine."""
+        for child in self._children:
+            child.process.send_signal(signal.SIGSTOP)
+
     def stop(self) -> None:
         while self._children:
+            self._children[-1].process.send_signal(signal.SIGCONT)
             self._children.pop().stop()
 
 

@@ -97,6 +97,7 @@ def test_nothing_outlives_a_killed_application(sites: support.Sites, tmp_path: P
     application = Application(code, sites.a.home, tmp_path, **values)
     try:
         application.wait_for("listening" if what == "share" else "evaluation")
+        sites.freeze()
         workers = application.workers()
         assert len(workers) == 1 and application.images()
     finally:
@@ -166,6 +167,7 @@ def test_a_worker_that_is_killed_is_said(
     )  # fmt: skip
     wait = slicer_host.process_events
     assert wait(until=lambda: any(e.get("stage") == "level" for e in seen))
+    sites.freeze()
     (worker,) = (p for p in support.children("PPIRLogic") if " register " in support.command_line(p))
     os.kill(worker, signal.SIGKILL)
     assert wait(until=lambda: run.job.exit_code is not None)
