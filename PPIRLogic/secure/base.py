@@ -44,6 +44,11 @@ class Term:
     With outputs = 1 over such an operand, the column runs over its flattened entries.
 
     A term by knot opens Σ_x B_k(x)·column(x)·operand(x) for the `outputs` control points k of the level's `KnotMap`.
+
+    With vectors = T > 1 the column is a product, U(x,t)·S(x), of U over the flattened entries of an operand of T
+    vectors, the same for all terms of a request, and S over the samples: opened is Σ_x S(x)·Σ_t U(x,t)·operand_t(x).
+
+    largest: what no |entry| of the column exceeds; public. 0 where it is not known.
     """
 
     column: int
@@ -51,6 +56,8 @@ class Term:
     kind: str
     outputs: int = 1
     by_knot: bool = False
+    vectors: int = 1
+    largest: int = 0
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,13 @@ class ColumnSource(Protocol):
 
     def column_scales(self) -> NDArray[np.float64]:
         """Integers per real unit, per column. Party 1's own; they never travel."""
+
+
+class FactorSource(ColumnSource, Protocol):
+    """Columns that are products, U(x,t)·S_k(x), for terms with factors; `block` gives the products."""
+
+    def factors(self, group: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """U (entries,) of a group, in the layout of the operand, and S (columns, samples) of its samples."""
 
 
 @dataclass
