@@ -140,7 +140,7 @@ class BinColumns:
 
 
 class FactorColumns(BinColumns):
-    """The columns U(x,t)·S_k(x) (a `FactorSource`): slopes (samples·bins,) in the operand's layout, factors (d, samples)."""
+    """The columns U(x,t)·S_k(x) (a `FactorSource`); slopes (samples·bins,) as the operand lies, factors (d, samples)."""
 
     def __init__(self, slopes: Columns, factors: Columns, bins: int) -> None:
         super().__init__(len(factors), factors.shape[1], bins, self._products)
