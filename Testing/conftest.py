@@ -64,10 +64,11 @@ class Exchange:
         threads: int = 2,
         keys: tuple[bytes, bytes] = (b"K" * 31 + b"0", b"K" * 31 + b"1"),
         knots: KnotMap | None = None,
+        vectors: int = 1,
     ) -> None:
         samples = len(next(iter(operands.values())))
         infos = tuple(
-            OperandInfo(k, int(np.abs(v, dtype=np.int64).max()), knots is not None) for k, v in operands.items()
+            OperandInfo(k, int(np.abs(v, dtype=np.int64).max()), knots is not None, vectors) for k, v in operands.items()
         )
         chunks = np.arange(-(-samples // CHUNK)) if active is None else np.array(active, np.int64)
         self.level = LevelInfo(0, samples, infos, chunks, knots)

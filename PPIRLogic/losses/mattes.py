@@ -44,6 +44,7 @@ class Mattes(Loss):
     operands = ("B",)
     smoothing = 2.0
     pooled = True
+    cubic = True  # linear interpolation blurs, more or less with every shift: that moves the maximum of the information
     masks_itself = True
 
     def __init__(self, bins: int = 32) -> None:
@@ -57,6 +58,9 @@ class Mattes(Loss):
 
     def gradient_terms(self, parameters: int) -> Sequence[Term]:
         return [Term(k, "B", "gradient", vectors=self.bins, largest=FACTOR**2) for k in range(parameters)]
+
+    def knot_terms(self, axes: int, knots: int) -> Sequence[Term]:
+        return [Term(a, "B", "gradient", knots, by_knot=True, vectors=self.bins) for a in range(axes)]
 
     def evaluate(self, sums: Sums) -> Evaluation:
         raise NotImplementedError("mutual information is evaluated from a joint histogram")

@@ -29,7 +29,7 @@ from PPIRLogic.transforms import LinearTransform
 from PPIRLogic.warp import INTENSITY_CENTRE, LIMIT, Scales, power_of_two_below, scan_columns
 
 Floats = NDArray[np.float64]
-_START_MARGIN = 2.0  # voxels of a level that its samples keep from the moving border, at its start
+START_MARGIN = 2.0  # voxels of a level that its samples keep from the moving border, at its start
 
 
 class MattesRun(LinearRun):
@@ -47,7 +47,7 @@ class MattesRun(LinearRun):
 
         Where samples fall in and out of the field of view with every step, the histogram's jumps hide its slope.
         """
-        moving, margin = self.moving, _START_MARGIN * self.level.factor * min(self.moving.geometry.spacing)
+        moving, margin = self.moving, START_MARGIN * self.level.factor * min(self.moving.geometry.spacing)
         self.moving = moving.narrowed(margin)
         inside = self._own_columns(self.start)[-1] > 0
         self.moving = moving
@@ -59,8 +59,7 @@ class MattesRun(LinearRun):
         d = transform.parameters
         use = columns[d + 1] > 0
         position = bin_position(columns[d] / self.scales.intensity + INTENSITY_CENTRE, self.loss.bins)
-        source = BinColumns(self.loss.bins, len(use), self.loss.bins, lambda a, b, out: parzen_columns(
-            position[a:b], use[a:b], CHUNK // self.loss.bins, CHUNK, out))  # fmt: skip
+        source = parzen_source(position, use, self.loss.bins)
         opened = self.session.evaluate(self.level, source, VALUE, self.terms[VALUE])
         histogram = self._histogram(opened)
         if histogram is None:
@@ -74,8 +73,7 @@ class MattesRun(LinearRun):
         assert known is transform  # a step is taken from what was evaluated last
         d, bins, kappa = transform.parameters, self.loss.bins, per_unit(self.loss.bins)
         steepest = columns[:d] / self.scales.steepest[:, None]
-        lowest, highest = bin_position(np.array([LOW, HIGH]), bins)
-        inside = use & (position > lowest) & (position < highest)
+        inside = use & moves_bins(position, bins)
         slopes, of_slopes = as_factor(slopes_of(position, inside, histogram), FACTOR)
         factors, of_factors = as_factor(steepest, FACTOR)
         opened = self.session.evaluate(self.level, FactorColumns(slopes, factors, bins), GRADIENT, self.terms[GRADIENT])
@@ -103,6 +101,21 @@ class MattesRun(LinearRun):
 
         scan_columns(source, self.session.link, keep)
         return out[:, : len(self.samples)]
+
+
+def moves_bins(position: Floats, bins: int) -> NDArray[np.bool_]:
+    """Where the position follows the intensity: not at the ends, where that is clipped."""
+    lowest, highest = bin_position(np.array([LOW, HIGH]), bins)
+    return np.asarray((position > lowest) & (position < highest))
+
+
+def parzen_source(position: Floats, use: NDArray[np.bool_], bins: int) -> BinColumns:
+    """The columns whose products are a joint histogram."""
+
+    def fill(first: int, last: int, out: Columns) -> None:
+        parzen_columns(position[first:last], use[first:last], CHUNK // bins, CHUNK, out)
+
+    return BinColumns(bins, len(use), bins, fill)
 
 
 class BinColumns:
@@ -140,7 +153,7 @@ class BinColumns:
 
 
 class FactorColumns(BinColumns):
-    """The columns U(x,t)·S_k(x) (a `FactorSource`); slopes (samples·bins,) as the operand lies, factors (d, samples)."""
+    """Columns U(x,t)·S_k(x) (a `FactorSource`); slopes (samples·bins,) as the operand lies, factors (d, samples)."""
 
     def __init__(self, slopes: Columns, factors: Columns, bins: int) -> None:
         super().__init__(len(factors), factors.shape[1], bins, self._products)

@@ -1,17 +1,17 @@
-"""One level of a B-spline registration by least squares: value first, its gradient only where a step is taken."""
+"""One level of a B-spline registration: value first, its gradient only where a step is taken. Least squares here."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import OverlapError
 from PPIRLogic.levels import Level, square_shift
-from PPIRLogic.losses.base import FIXED_SCALE, Fit, Sums
+from PPIRLogic.losses.base import FIXED_SCALE, Sums
 from PPIRLogic.openings import GRADIENT, VALUE, loss_of, openings
 from PPIRLogic.parameters import LevelRecord
 from PPIRLogic.runs.linear import SHRINKING_LIMIT, SMALLEST_OVERLAP
@@ -36,13 +36,22 @@ Deformation = SplineTransform | DiffeoTransform
 
 @dataclass(frozen=True)
 class Point:
-    """A transform with its columns (party 1's own), its fit from the opened numbers, and E = value + bending."""
+    """A transform with its columns (party 1's own), what the opened numbers say of it, and E = value + bending."""
 
     transform: Deformation
     columns: NDArray[np.int16]
-    fit: Fit
+    found: Opened
     energy: float
     jacobian: float
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A loss at one transform: its value, the samples in the overlap, and what a step needs of the opened numbers."""
+
+    value: float
+    overlap: float
+    detail: Any
 
 
 class SplineRun:
@@ -74,9 +83,7 @@ class SplineRun:
         )  # fmt: skip
         self.info, use, _ = session.open_level(level, self.loss, None)
         grid = self.knots.on_grid(use)
-        self.warp = SplineWarp(
-            self.moving, level.geometry, self.start.affine, grid, run.parameters.threads, self.composed
-        )
+        self.warp = self._warp_of(self.moving, grid)
         self.scales = self._choose_scales()
         self.record = LevelRecord(
             level.factor, list(level.geometry.size), list(level.geometry.spacing), int(np.count_nonzero(use))
@@ -93,7 +100,7 @@ class SplineRun:
         tolerance = self.run_.parameters.step_mm(self.session.geometry, self.level.factor)
         for _ in range(gradients):
             step, expected = self._step(point)
-            if self._longest(step) < tolerance or expected < self.run_.parameters.loss_tolerance * point.energy:
+            if self._longest(step) < tolerance or expected < self.run_.parameters.loss_tolerance * abs(point.energy):
                 return "step"
             found, self.folded = None, 0
             for length in STEP_LENGTHS:
@@ -106,7 +113,7 @@ class SplineRun:
                 found = None
             if found is None:
                 return "folding" if self.folded == len(STEP_LENGTHS) else "damping"
-            decrease = (point.energy - found.energy) / point.energy
+            decrease = (point.energy - found.energy) / abs(point.energy)
             point = found
             self._accepted(point, self._longest(length * step))
             if decrease < self.run_.parameters.loss_tolerance:
@@ -124,7 +131,16 @@ class SplineRun:
                 f" image under the initial transform; at least {100 * SMALLEST_OVERLAP:g} % are needed. Give a better"
                 " initial transform."
             )
-        return choose_spline_scales(columns, peak, widest.intensity, PLAIN_MODULUS / 2 / self.info.bound("J"))
+        return choose_spline_scales(columns, peak, widest.intensity, self._most())
+
+    def _most(self) -> float:
+        """What a sum of a column's magnitudes must stay below."""
+        return PLAIN_MODULUS / 2 / self.info.bound("J")
+
+    def _warp_of(self, moving: MovingImage, use: NDArray[np.bool_]) -> SplineWarp:
+        """use: on the level's grid."""
+        threads = self.run_.parameters.threads
+        return SplineWarp(moving, self.level.geometry, self.start.affine, use, threads, self.composed)
 
     def _prepared(self, transform: Deformation) -> Deformation:
         """The transform of the level before on this level's control points."""
@@ -168,6 +184,20 @@ class SplineRun:
             return None
         columns, _ = self.warp.columns(self._displacement(transform), self.scales)
         self.evaluations += 1
+        try:
+            found = self._opened(columns)
+        except OverlapError:
+            if not self.first_overlap:
+                raise
+            return None
+        self.first_overlap = self.first_overlap or found.overlap
+        if found.overlap < SHRINKING_LIMIT * self.first_overlap:
+            return None
+        energy = found.value + self.weight * self.bending.value(self._coefficients(transform))
+        return Point(transform, columns, found, energy, smallest)
+
+    def _opened(self, columns: NDArray[np.int16]) -> Opened:
+        """Opens the value. OverlapError where nothing is left of the overlap."""
         real = np.array([self.scales.intensity, 1.0])
         source = HeldColumns(columns[:2], self.level.samples, real)
         terms = self.terms[VALUE]
@@ -177,17 +207,8 @@ class SplineRun:
             for t, value in zip(terms, opened, strict=True)
         }
         own = columns[:2].reshape(2, -1).astype(np.int64)
-        try:
-            fit = self.loss.fit(Sums((own @ own.T) / np.outer(real, real), joint))
-        except OverlapError:
-            if not self.first_overlap:
-                raise
-            return None
-        self.first_overlap = self.first_overlap or fit.overlap
-        if fit.overlap < SHRINKING_LIMIT * self.first_overlap:
-            return None
-        energy = fit.value + self.weight * self.bending.value(self._coefficients(transform))
-        return Point(transform, columns, fit, energy, smallest)
+        fit = self.loss.fit(Sums((own @ own.T) / np.outer(real, real), joint))
+        return Opened(fit.value, fit.overlap, fit)
 
     def _operand_scale(self, operand: str) -> float:
         return FIXED_SCALE**2 / self.shift if operand.endswith("2") else float(FIXED_SCALE)
@@ -200,7 +221,7 @@ class SplineRun:
         unit = 1 / (self.knots.scale * self.scales.gradient * FIXED_SCALE)
         opened = np.array(numbers, np.float64).reshape(-1, self.knots.count) * unit
         model = SplineStep(
-            point.columns, self.scales, self.knots, point.fit, opened, self.bending, self.weight,
+            point.columns, self.scales, self.knots, point.found.detail, opened, self.bending, self.weight,
             self.run_.parameters.threads,
         )  # fmt: skip
         return model.solve(self._coefficients(point.transform))
@@ -208,13 +229,13 @@ class SplineRun:
     def _accepted(self, point: Point, step: float) -> None:
         run, record = self.run_, self.record
         run.best = point.transform
-        record.values.append(point.fit.value)
+        record.values.append(point.found.value)
         record.evaluations, record.iterations = self.evaluations, len(record.values) - 1
-        record.overlap = point.fit.overlap / max(1, record.samples)
+        record.overlap = point.found.overlap / max(1, record.samples)
         record.smallest_jacobian = point.jacobian
         if len(record.values) > 1:
             record.steps_mm.append(step)
         run.report_progress(
             self.session, "evaluation", level=self.level.index + 1, levels=len(self.session.levels),
-            factor=self.level.factor, evaluation=self.evaluations, value=point.fit.value,
+            factor=self.level.factor, evaluation=self.evaluations, value=point.found.value,
         )  # fmt: skip

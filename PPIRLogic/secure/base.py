@@ -67,6 +67,7 @@ class OperandInfo:
     name: str
     bound: int
     by_knot: bool = False  # terms by knot may name it
+    vectors: int = 1  # that it holds
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,14 @@ def are_by_knot(terms: Sequence[Term]) -> bool:
     kinds = {t.by_knot for t in terms}
     if len(kinds) != 1:
         raise ProtocolError("The terms of one request must be all by knot, or none.")
+    return kinds.pop()
+
+
+def is_factored(terms: Sequence[Term]) -> bool:
+    """Whether these are terms with factors; ProtocolError unless all are or none is."""
+    kinds = {t.vectors > 1 for t in terms}
+    if len(kinds) != 1:
+        raise ProtocolError("The terms of one request must all have factors, or none.")
     return kinds.pop()
 
 

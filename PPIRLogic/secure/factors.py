@@ -228,11 +228,3 @@ def _requests(shape: Factored, link: Link, width: int) -> Iterator[tuple[int, by
         if message.data != {"group": group} or len(message.payload) != width * due:
             raise ProtocolError("Masked factors whose length does not fit their level.")
         yield group, bytes(message.payload)
-
-
-def is_factored(terms: Sequence[Term]) -> bool:
-    """Whether these are terms with factors; ProtocolError unless all are or none is."""
-    kinds = {t.vectors > 1 for t in terms}
-    if len(kinds) != 1:
-        raise ProtocolError("The terms of one request must all have factors, or none.")
-    return kinds.pop()

@@ -34,12 +34,13 @@ from PPIRLogic.secure.base import (
     Term,
     are_by_knot,
     group_size,
+    is_factored,
     numbers_of,
     over_groups,
     packing,
 )
 from PPIRLogic.secure.crypten_ring import load_crypten, open_to_party_1
-from PPIRLogic.secure.factors import Factored, first_share, is_factored, second_share
+from PPIRLogic.secure.factors import Factored, first_share, second_share
 from PPIRLogic.secure.masks import mask_of_columns, mask_of_operand, share_of_product
 from PPIRLogic.secure.sums import Ring, from_ring, products, ring_bytes, sample_part, signed, to_ring
 

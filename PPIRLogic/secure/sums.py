@@ -33,6 +33,11 @@ def _packed_dots(column: Any, fixed: Any, out: Any) -> None:
             out[vector] += total
 
 
+def by_vector(entries: NDArray[Any], vectors: int) -> NDArray[Any]:
+    """Whole chunks of an operand's entries (n·CHUNK,) as its vectors, (vectors, samples)."""
+    return entries.reshape(-1, vectors, CHUNK // vectors).transpose(1, 0, 2).reshape(vectors, -1)
+
+
 def over_vectors(entries: NDArray[Any], vectors: int) -> Ring:
     """Σ over the vectors of an operand's entries, whole chunks (n·CHUNK,) to samples, modulo 2^64."""
     out: Ring = entries.reshape(-1, vectors, CHUNK // vectors).sum(axis=1, dtype=np.int64).reshape(-1)
