@@ -97,7 +97,9 @@ def _cost(result: RegistrationResult, last: list[Progress], p: Parameters) -> It
     evaluations = last[-1].evaluation - last[0].evaluation
     sent = (last[-1].bytes_sent - last[0].bytes_sent) / evaluations / 1e6
     seconds = (last[-1].seconds - last[0].seconds) / evaluations
-    what = f"per evaluation of T1 – T2, {p.transform}, {level.samples} samples, {p.bins} bins, {p.protocol}"
+    what = (
+        f"per evaluation of T1 – T2, {p.transform}, {level.samples} samples, {result.request.bins} bins, {p.protocol}"
+    )
     if p.protocol == "fhe":
         yield at_most("mi", f"{what}: sent", sent, 5.0, "MB")
         yield at_most("mi", f"{what}: time", seconds, 3.0, "s")

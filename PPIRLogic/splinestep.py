@@ -71,11 +71,14 @@ class KnotStep:
         data = np.stack([gather(np.square(g.astype(np.float64)) * weighed, axes, squares) for g in self._g])
         return self._restricted(self._real * data) + 2 * self._weight * self._bending.diagonal()
 
-    def solve(self, coefficients: Array) -> tuple[Array, float]:
-        """The step δ (dim, …knots) in mm, and the decrease of E that the model expects of it."""
+    def solve(self, coefficients: Array, damping: float = 0.0) -> tuple[Array, float]:
+        """The step δ (dim, …knots) in mm, and the decrease of E that the model expects of it.
+
+        damping: of Levenberg and Marquardt, times the diagonal, and its mean where there is little of it.
+        """
         gradient = self.data_gradient + 2 * self._weight * self._bending.apply(coefficients)
         diagonal = self._diagonal()
-        ridge = _RIDGE * diagonal + 1e-12 * diagonal.max()
+        ridge = _RIDGE * diagonal + 1e-12 * diagonal.max() + damping * (diagonal + diagonal.mean())
         with ThreadPoolExecutor(self._threads) as pool:
             step = _conjugate_gradients(
                 lambda v: self._hessian(v, pool) + ridge * v, -gradient, 1 / (diagonal + ridge), CG_STEPS

@@ -113,8 +113,8 @@ def interpolate(data: Any, cubic: bool, x: float, y: float, z: float) -> Any:
 
 @_jit
 def _fill(
-    samples: Any, use: Any, grid: Any, to_index: Any, to_mm: Any, data: Any, cubic: bool, rows: Any, low: Any, high: Any,
-    gradient: Any, terms: Any, term_row: Any, term_base: Any, scale: Any, intensity_scale: float,
+    samples: Any, use: Any, grid: Any, to_index: Any, to_mm: Any, data: Any, cubic: bool, rows: Any,
+    low: Any, high: Any, gradient: Any, terms: Any, term_row: Any, term_base: Any, scale: Any, intensity_scale: float,
     start: int, at: int, out: Any,
 ) -> None:  # fmt: skip
     """Fill out[:, at : at+len(use)] for samples[start:]; an S beyond the 16-bit range saturates.

@@ -164,8 +164,8 @@ class SplineWarp:
         def part(first: int, last: int) -> float:
             return float(
                 _warp(
-                    self._use, field, self._to_index, self._by_mm, m.data, m.cubic, m.rows, m.low, m.high, self._gradient,
-                    self._steps, scales.gradient, scales.intensity, first, last, out,
+                    self._use, field, self._to_index, self._by_mm, m.data, m.cubic, m.rows, m.low, m.high,
+                    self._gradient, self._steps, scales.gradient, scales.intensity, first, last, out,
                 )
             )  # fmt: skip
 

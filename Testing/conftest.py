@@ -68,7 +68,8 @@ class Exchange:
     ) -> None:
         samples = len(next(iter(operands.values())))
         infos = tuple(
-            OperandInfo(k, int(np.abs(v, dtype=np.int64).max()), knots is not None, vectors) for k, v in operands.items()
+            OperandInfo(k, int(np.abs(v, dtype=np.int64).max()), knots is not None, vectors)
+            for k, v in operands.items()
         )
         chunks = np.arange(-(-samples // CHUNK)) if active is None else np.array(active, np.int64)
         self.level = LevelInfo(0, samples, infos, chunks, knots)

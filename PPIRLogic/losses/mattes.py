@@ -24,6 +24,7 @@ from PPIRLogic.errors import OverlapError
 from PPIRLogic.losses.base import Evaluation, Loss, Sums
 from PPIRLogic.peer.ledger import HISTOGRAM
 from PPIRLogic.secure.base import CHUNK, Term
+from PPIRLogic.transforms import DEFORMABLE
 
 if TYPE_CHECKING:
     from PPIRLogic.peer.messages import Request
@@ -47,11 +48,13 @@ class Mattes(Loss):
     cubic = True  # linear interpolation blurs, more or less with every shift: that moves the maximum of the information
     masks_itself = True
 
-    def __init__(self, bins: int = 32) -> None:
+    def __init__(self, bins: int = 32, smoothing: float = 2.0) -> None:
         self.width = self.bins = bins
+        self.smoothing = smoothing
 
     def configured(self, request: Request) -> Loss:
-        return Mattes(request.bins)
+        """Smoothed less where the image can bend: there, much of the information would come from the blur."""
+        return Mattes(request.bins, 1.0 if request.transform in DEFORMABLE else 2.0)
 
     def terms(self, parameters: int) -> Sequence[Term]:
         return [Term(r, "B", HISTOGRAM, self.bins, largest=WEIGHT) for r in range(self.bins)]

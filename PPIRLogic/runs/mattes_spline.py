@@ -7,6 +7,7 @@ that the opened histogram holds about the moving intensity.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +17,13 @@ from PPIRLogic.losses.mattes import JointHistogram, Mattes, as_factor, bin_posit
 from PPIRLogic.openings import GRADIENT, VALUE
 from PPIRLogic.runs.diffeo import DiffeoRun
 from PPIRLogic.runs.mattes import START_MARGIN, FactorColumns, moves_bins, parzen_source
-from PPIRLogic.runs.spline import Opened, Point, SplineRun
+from PPIRLogic.runs.spline import Opened, Point, SplineRun, clipped
 from PPIRLogic.splinestep import MattesStep
 from PPIRLogic.warp import INTENSITY_CENTRE, MovingImage
 from PPIRLogic.warp_spline import SplineScales, SplineWarp
 
+FIRST_DAMPING, DAMPING_STEP, TRIALS = 0.1, 4.0, 4
+STEP_LIMIT = 0.4  # of the distance of control points: none moves further at once, and one such step cannot fold
 MOST_SLOPE = 2**11 - 1  # |U|; with 12-bit g, the products stay below 2^23 (`secure.knots.VALUE_BITS`)
 Array = NDArray[np.float64]
 
@@ -59,7 +62,22 @@ class MattesSplineRun(SplineRun):
         counted = _Counted(histogram, position, use)
         return Opened(-histogram.mutual_information(), histogram.samples, counted)
 
-    def _step(self, point: Point) -> tuple[Array, float]:
+    damping = FIRST_DAMPING
+
+    def _trials(self, point: Point) -> Iterator[tuple[Array, float]]:
+        """More and more damped: far from the maximum, the histogram knows less than it seems to."""
+        model = self._model(point)
+        for _ in range(TRIALS):
+            step, expected = model.solve(self._coefficients(point.transform), self.damping)
+            self.damping /= DAMPING_STEP
+            yield self._limited(step), expected
+            self.damping *= DAMPING_STEP**2.5
+
+    def _limited(self, step: Array) -> Array:
+        return clipped(step, STEP_LIMIT * min(self.spacing))
+
+    def _model(self, point: Point) -> MattesStep:
+        """Opens the gradient at the point."""
         found: _Counted = point.found.detail
         bins, kappa, histogram = self.loss.bins, per_unit(self.loss.bins), found.histogram
         inside = found.use & moves_bins(found.position, bins)
@@ -71,11 +89,10 @@ class MattesSplineRun(SplineRun):
         opened = np.array(numbers, np.float64).reshape(-1, self.knots.count) * scale
         information = np.interp(found.position, np.arange(bins), histogram.information()) * inside
         importance = self.knots.on_grid(kappa**2 / histogram.samples * information)
-        model = MattesStep(
+        return MattesStep(
             point.columns[2:], self.scales, self.knots, opened, importance, self.bending, self.weight,
             self.run_.parameters.threads,
         )  # fmt: skip
-        return model.solve(self._coefficients(point.transform))
 
 
 class MattesDiffeoRun(DiffeoRun, MattesSplineRun):

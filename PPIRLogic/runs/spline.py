@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -99,26 +100,35 @@ class SplineRun:
     def _minimise(self, point: Point, evaluations: int, gradients: int) -> str:
         tolerance = self.run_.parameters.step_mm(self.session.geometry, self.level.factor)
         for _ in range(gradients):
-            step, expected = self._step(point)
-            if self._longest(step) < tolerance or expected < self.run_.parameters.loss_tolerance * abs(point.energy):
-                return "step"
-            found, self.folded = None, 0
-            for length in STEP_LENGTHS:
+            found, tried, self.folded = None, 0, 0
+            for step, expected in self._trials(point):
+                if not tried and (self._longest(step) < tolerance or self._is_little(expected, point)):
+                    return "step"
                 if self.evaluations >= evaluations:
                     return "evaluations"
-                trial = self._moved(point.transform, length * step)
+                tried += 1
+                trial = self._moved(point.transform, step)
                 found = self._evaluate(trial, min(SMALLEST_JACOBIAN, point.jacobian))
                 if found is not None and found.energy < point.energy:
                     break
                 found = None
             if found is None:
-                return "folding" if self.folded == len(STEP_LENGTHS) else "damping"
+                return "folding" if self.folded == tried else "damping"
             decrease = (point.energy - found.energy) / abs(point.energy)
             point = found
-            self._accepted(point, self._longest(length * step))
+            self._accepted(point, self._longest(step))
             if decrease < self.run_.parameters.loss_tolerance:
                 return "loss"
         return "iterations"
+
+    def _is_little(self, expected: float, point: Point) -> bool:
+        return expected < self.run_.parameters.loss_tolerance * abs(point.energy)
+
+    def _trials(self, point: Point) -> Iterator[tuple[Array, float]]:
+        """Steps from the point, the best one first, each with the decrease to expect; a refused one asks for the next."""
+        step, expected = self._step(point)
+        for length in STEP_LENGTHS:
+            yield length * step, expected
 
     def _choose_scales(self) -> SplineScales:
         """From a look at party 1's own columns at the start; nothing is opened."""
@@ -224,7 +234,12 @@ class SplineRun:
             point.columns, self.scales, self.knots, point.found.detail, opened, self.bending, self.weight,
             self.run_.parameters.threads,
         )  # fmt: skip
-        return model.solve(self._coefficients(point.transform))
+        step, expected = model.solve(self._coefficients(point.transform))
+        return self._limited(step), expected
+
+    def _limited(self, step: Array) -> Array:
+        """A step as far as the model holds."""
+        return step
 
     def _accepted(self, point: Point, step: float) -> None:
         run, record = self.run_, self.record
@@ -239,3 +254,9 @@ class SplineRun:
             self.session, "evaluation", level=self.level.index + 1, levels=len(self.session.levels),
             factor=self.level.factor, evaluation=self.evaluations, value=point.found.value,
         )  # fmt: skip
+
+
+def clipped(step: Array, limit: float) -> Array:
+    """A step (dim, …knots) with no control point moved further than the limit, mm."""
+    length = np.sqrt(np.square(step).sum(axis=0))
+    return step * np.minimum(1.0, limit / np.maximum(length, limit))
