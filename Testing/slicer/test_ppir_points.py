@@ -98,7 +98,8 @@ def test_panels_share_and_register_points(
     """Hospital B shares from its panel; then the same application is hospital A."""
     monkeypatch.setenv("PPIR_HOME", str(sites.b.home))
     there = SharePanel(slicer_host)
-    there.node.sharedPoints, there.node.budgetPercent = markups(FIXED, "F"), 100.0
+    slicer_host.choose(there.ui.sharedPointsSelector, markups(FIXED, "F").GetName())
+    there.node.budgetPercent = 100.0
     there.node.sharedName, there.node.shareAddress = "pts", "127.0.0.1:0"
     there.node.sharedVolume = support.add_volume(support.FIXED, "V")
     assert "not both" in there.status and not there.ui.shareButton.enabled
@@ -109,7 +110,8 @@ def test_panels_share_and_register_points(
 
     monkeypatch.setenv("PPIR_HOME", str(sites.a.home))
     here = RegisterPanel(slicer_host)
-    here.node.peer, here.node.movingPoints = address, markups(MOVING, "M")
+    here.node.peer = address
+    slicer_host.choose(here.ui.movingPointsSelector, markups(MOVING, "M").GetName())
     assert "rigid, similarity" in here.status and not here.ui.applyButton.enabled
     here.node.movingVolume, here.node.transform = support.add_volume(support.FIXED, "V"), "rigid"
     assert "not both" in here.status
