@@ -125,7 +125,7 @@ class SplineRun:
         return expected < self.run_.parameters.loss_tolerance * abs(point.energy)
 
     def _trials(self, point: Point) -> Iterator[tuple[Array, float]]:
-        """Steps from the point, the best one first, each with the decrease to expect; a refused one asks for the next."""
+        """Steps from the point, the best first, each with the decrease to expect; the next if one fails."""
         step, expected = self._step(point)
         for length in STEP_LENGTHS:
             yield length * step, expected
