@@ -121,6 +121,15 @@ def test_the_bending_is_found_and_folds_nowhere(
     assert found.spline is not None and found.spline.statistics()["jacobian"]["smallest"] > 0.1
 
 
+def test_mutual_information_finds_a_flow_too() -> None:
+    fixed, _, truth = pair(3)
+    found = run(3, "clear", loss="mi", transform="diffeo", initial=sitk.AffineTransform(3), bins=32, iterations=(6,))
+    before = error(sitk.AffineTransform(3), truth, fixed.geometry)
+    assert found.complete and found.diffeo is not None
+    assert error(found.transform, truth, fixed.geometry) < 0.5 * before
+    assert found.levels[0].smallest_jacobian is not None and found.levels[0].smallest_jacobian > 0.1
+
+
 def test_a_run_that_would_fold_keeps_its_last_good_field() -> None:
     """Unrelated images and no bending energy: the steps fold, and none of them is taken."""
     fixed, _, _ = pair(2)
