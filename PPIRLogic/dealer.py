@@ -18,17 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
-from PPIRLogic.peer.channel import Channel, Listener, connect
+from PPIRLogic.peer.channel import MAX_PAYLOAD, Channel, Listener, connect
 from PPIRLogic.peer.identity import Identity
 from PPIRLogic.peer.messages import Fields, error_from, send_error, wait_for_message
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.secure.base import CHUNK, GROUP, Term, group_size, numbers_of
+from PPIRLogic.secure.factors import Factored
 from PPIRLogic.secure.knots import KnotMap
-from PPIRLogic.secure.mpc import mask_of_columns, mask_of_operand, share_of_product
+from PPIRLogic.secure.masks import mask_of_columns, mask_of_operand, share_of_product
 from PPIRLogic.secure.prg import KEY_BYTES, new_key
 from PPIRLogic.secure.sums import products
 
 MAX_SESSIONS = 8
+PART = MAX_PAYLOAD // 8  # numbers in one message
 MAX_COLUMNS = 256
 MAX_OUTPUTS = 64
 JOIN_TIMEOUT = 60.0
@@ -158,13 +160,14 @@ class Dealer:
             message = channel.receive(IDLE_TIMEOUT)
             if message.kind in ("bye", "error"):
                 return
-            order = Order.from_dict(message.data)
+            order = read_order(message.data)
             if (order.level, order.evaluation) in used:
                 raise ProtocolError("This evaluation's randomness was dealt already; it is never dealt twice.")
             used.add((order.level, order.evaluation))
             correlation = order.correlation(*session.keys, self._while_wanted(channel))
             where = {"level": order.level, "evaluation": order.evaluation}
-            session.channels[2].send("correlation", where, correlation.astype("<i8").data)
+            for start in range(0, len(correlation), PART):
+                session.channels[2].send("correlation", where, correlation[start : start + PART].astype("<i8").data)
 
 
 @dataclass(frozen=True)
@@ -231,6 +234,11 @@ class Order:
                 np.multiply(a[column], b, out=values[i, group * GROUP : group * GROUP + count])
         total = np.concatenate([knots.sums(v) for v in values])
         return total - share_of_product(first_key, self.level, self.evaluation, len(total))
+
+
+def read_order(data: dict[str, Any]) -> Order | Factored:
+    """From the network; ProtocolError unless every field is in range."""
+    return Factored.from_dict(data) if "vectors" in data else Order.from_dict(data)
 
 
 def _knot_map(rows: Any, samples: int) -> KnotMap:

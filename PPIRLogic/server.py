@@ -438,7 +438,7 @@ class ServerSession:
         if terms is None:
             raise ProtocolError("An evaluation of a stage that this loss does not have.")
         self.link.until = time.monotonic() + REQUEST_TIMEOUT
-        with self.outlet.opening() if self.protocol.encrypts_anew else contextlib.nullcontext():
+        with self.outlet.opening(self.protocol.sent_protected(terms, len(level.samples))):
             digest = self.side.receive(message.data, terms)
         self.link.until = None
         place = bytes([level.index]) + number.to_bytes(4, "big") + stage.encode()

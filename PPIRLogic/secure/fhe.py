@@ -72,7 +72,7 @@ class FheProduct(PrivateProduct):
         self._knots = None
         if level.knots is not None:
             self._knots = KnotProduct(
-                self.link, level, self._evaluator, lambda name: self._receive_operand(name, level.chunks, level.active)
+                self.link, level, self._evaluator, lambda name, n: self._receive_operand(name, n, np.arange(n))
             )
 
     def _receive_operand(self, name: str, chunks: int, active: NDArray[np.int64]) -> bfv.Operand:
@@ -161,7 +161,7 @@ class FheFixed(FixedSide):
         self._knots = KnotFixed(self.link, level, self._keys) if level.knots is not None else None
         for info in level.operands:
             if info.by_knot and self._knots is not None:
-                self._knots.send(info.name, operands[info.name])
+                self._knots.send(info, operands[info.name])
 
     def _send_operand(self, name: str, values: Columns) -> None:
         assert self._keys is not None
