@@ -6,6 +6,7 @@ import argparse
 import atexit
 import contextlib
 import faulthandler
+import gc
 import multiprocessing
 import os
 import random
@@ -111,7 +112,10 @@ def stage() -> Iterator[tuple[dict[str, Site], Conversations]]:
     try:
         sites = make_sites(folder, ("A", "B", "third"))
         sites |= {"stranger": make_sites(folder, ("stranger",))["stranger"]}
-        yield sites, record(sites)
+        recorded = record(sites)
+        gc.collect()
+        gc.freeze()  # a server collects after every session: it need not look at the libraries each time
+        yield sites, recorded
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

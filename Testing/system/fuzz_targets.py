@@ -213,6 +213,7 @@ class Party2(Target):
         dealt = draw.choice(self._dealt) if self._dealt else []
         if dealt and draw.random() < 0.5:
             dealt = changed_conversation(draw, dealt, self._dealt)
+        self._server.failures.lift(self._peer)  # by a person; blocked peers have tests of their own
         before, told = self._spent(), len(self.events)
         with mock.patch("PPIRLogic.dealer.connect", lambda *_, **__: Scripted(list(dealt), "D")):
             self._server._serve(channel)  # type: ignore[arg-type]
