@@ -76,18 +76,19 @@ class Subject:
 
 
 SUBJECTS = (
-    Subject("clear", "clear", (0.03, 0.004)),
+    Subject("clear", "clear", (0.006, 0.003)),
     Subject("fhe", "fhe", (0.002, 0.001)),
     Subject("fhe_verified", "fhe_verified", (0.002, 0.001)),
-    Subject("mpc", "mpc", (0.006, 0.002)),
-    Subject("fhe_v1", "fhe_v1", (0.004, 0.002)),
-    Subject("fhe_v2", "fhe_v2", (0.004, 0.002)),
-    Subject("mi, clear", "clear", (0.008, 0.004), _MI, "wide"),
+    Subject("mpc", "mpc", (0.004, 0.002)),
+    Subject("fhe_v1", "fhe_v1", (0.002, 0.001)),
+    Subject("fhe_v2", "fhe_v2", (0.001, 0.0005)),
+    Subject("mi, clear", "clear", (0.003, 0.002), _MI, "wide"),
     Subject("mi, fhe", "fhe", (0.002, 0.001), _MI, "wide"),
-    Subject("bspline, fhe", "fhe", (0.002, 0.001), _SPLINE),
-    Subject("bspline, mpc", "mpc", (0.004, 0.002), _SPLINE),
+    Subject("bspline, clear", "clear", (0.003, 0.002), _SPLINE),
+    Subject("bspline, fhe", "fhe", (0.001, 0.0005), _SPLINE),
+    Subject("bspline, mpc", "mpc", (0.003, 0.002), _SPLINE),
     Subject("points, fhe", "fhe", (0.002, 0.001), None, "points"),
-    Subject("points, mpc", "mpc", (0.004, 0.002), None, "points"),
+    Subject("points, mpc", "mpc", (0.003, 0.002), None, "points"),
 )
 
 

@@ -38,7 +38,7 @@ from PPIRLogic.server import Server
 from PPIRLogic.session import ClientSession, Offer
 from PPIRLogic.simulate import Site
 
-SWEEP = 500  # cases after which a target's files are thrown away
+SWEEP = 200  # cases after which a target's files are thrown away
 
 
 class Scripted:
@@ -101,7 +101,7 @@ class Frames(Target):
     """Bytes on an open connection: valid streams of frames, damaged; bombs; noise."""
 
     name = "frames (prefix, msgpack header, payload)"
-    share = 0.47
+    share = 0.5
 
     def __init__(self, recorded: Conversations) -> None:
         self._streams = []
@@ -139,7 +139,7 @@ class Maps(Target):
     """The checked values made of a message's map."""
 
     name = "messages (Request, LevelGrant, Offer, Geometry, Order, error)"
-    share = 0.36
+    share = 0.4
 
     def __init__(self, recorded: Conversations) -> None:
         to_1 = [m for c in recorded["fhe", "2 to 1"] for m in c]
@@ -264,7 +264,7 @@ class Dealing(Target):
     """The dealer with damaged orders of party 1, and damaged joins of either party."""
 
     name = "dealer: joins and orders"
-    share = 0.05
+    share = 0.03
 
     def __init__(self, recorded: Conversations, site: Site) -> None:
         under = [s.name for s in SUBJECTS if PROTOCOLS[s.protocol].dealer]
@@ -322,7 +322,7 @@ class Handshake(Target):
     """The TLS port: damaged greetings of a TLS client, and noise."""
 
     name = "TLS handshake of the listener"
-    share = 0.02
+    share = 0.01
 
     def __init__(self, site: Site, other: Site) -> None:
         self._identity, self._trust = load_or_create_identity(site.home), TrustStore(site.home)
@@ -353,7 +353,7 @@ class Certificates(Target):
     """The doorkeeper with damaged certificates of a trusted and of an unknown peer."""
 
     name = "doorkeeper: certificates"
-    share = 0.05
+    share = 0.03
 
     def __init__(self, site: Site, other: Site, stranger: Site) -> None:
         self._trust, self._good = TrustStore(site.home), other.fingerprint
@@ -379,7 +379,7 @@ class Sockets(Target):
     """A real server over real sockets: noise and damaged TLS from strangers, damaged frames from a trusted peer."""
 
     name = "real sockets: noise at the TLS port, damaged frames of a trusted peer"
-    share = 0.003
+    share = 0.002
 
     def __init__(self, recorded: Conversations, site: Site, other: Site, greeting: bytes) -> None:
         self._stack = contextlib.ExitStack()
