@@ -31,8 +31,8 @@ from PPIRLogic.simulate import Site, make_sites
 
 DEADLINE = 20.0  # seconds for one case: beyond any wait that a handler may have
 WARM = 200  # cases before memory is measured for the first time
-TELL = 60.0  # seconds between two words of a target about how far it is
 FEWEST = 20  # cases of a target
+ROUNDS = 8  # every target has its turn so often: where time ends the run, all have had their share
 
 
 @dataclass
@@ -52,7 +52,8 @@ class Row:
         self.cases += other.cases
         self.outcomes += other.outcomes
         self.seconds += other.seconds
-        self.slowest, self.grown_mb = max(self.slowest, other.slowest), max(self.grown_mb, other.grown_mb)
+        self.slowest = max(self.slowest, other.slowest)
+        self.grown_mb += other.grown_mb
         self.findings += other.findings
 
     def __str__(self) -> str:
@@ -68,7 +69,7 @@ def run(target: Target, cases: int, seed: int, first: int = 0, until: float = fl
 
     until: time.monotonic() at which it stops short.
     """
-    row, began, at_first, told = Row(target.name), time.process_time(), 0.0, time.monotonic()
+    row, began, at_first = Row(target.name), time.process_time(), 0.0
     for number in range(first, first + cases):
         name = f"{seed}/{target.name}/{number}"
         if number % 100 == 0:
@@ -76,9 +77,6 @@ def run(target: Target, cases: int, seed: int, first: int = 0, until: float = fl
         before = time.monotonic()
         if before > until:
             break
-        if before - told > TELL:
-            told = before
-            print(f"  … {target.name}: {row.cases} of {cases}", flush=True)
         try:
             row.outcomes[target.case(random.Random(name))] += 1
         except (PPIRError, Gone) as error:
@@ -182,16 +180,22 @@ def fuzz_over_cores(cases: int, seed: int, minutes: float, workers: int, only: s
     until, count = time.monotonic() + 60 * minutes, 6 + 2 * len(SUBJECTS)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, spawn, _prepare) as pool:
-        # those of whole sessions first: their cases take longest
-        order = sorted(range(count), key=lambda i: i < 5)
+        parts = ROUNDS * workers
         jobs = {
-            pool.submit(_part, i, part, workers, cases, seed, only, until): i for i in order for part in range(workers)
+            pool.submit(_part, i, part, parts, cases, seed, only, until): i
+            for part in range(parts)
+            for i in range(count)
         }
         for done, job in enumerate(as_completed(jobs), 1):
             part = job.result()
             if part.name:
                 rows.setdefault(jobs[job], Row(part.name)).add(part)
-                print(f"[{done}/{len(jobs)}] {part}", *part.findings, sep="\n  ", flush=True)
+                if done % count == 0 or part.findings:
+                    left = max(0.0, until - time.monotonic()) / 60
+                    total = sum(row.cases for row in rows.values())
+                    print(f"part {done} of {len(jobs)}, {total:,} cases, {left:.0f} minutes left at most", flush=True)
+                    print(*part.findings, sep="\n", end="\n" * bool(part.findings), flush=True)
+    print(*(rows[i] for i in sorted(rows)), sep="\n", flush=True)
     return [rows[i] for i in sorted(rows)]
 
 
