@@ -141,18 +141,6 @@ def _uniform(seed: bytes, *label: str | int) -> Residues:
 
 
 @_jit
-def _divided(a: Any, t: Any, inverse: Any) -> Any:
-    """floor(a / t) and the rest, for |a| < 2^63, a / t below 2^32 and inverse = 1 / t, in steps that are the same for
-    every a: a division or a branch would take a time that depends on the image."""
-    q = np.int64(np.float64(a) * inverse)  # off by one at most
-    r = a - q * t
-    below = r >> 63
-    q, r = q + below, r + (t & below)
-    above = (t - 1 - r) >> 63
-    return q - above, r - (t & above)
-
-
-@_jit
 def _scale_up(values: Any, remainder: int, t: int, errors: Any, out: Any) -> None:
     """The part of round(Q·v/t) + e that is not a multiple of floor(Q/t): floor((remainder·v + t/2) / t) + e.
 
@@ -161,11 +149,11 @@ def _scale_up(values: Any, remainder: int, t: int, errors: Any, out: Any) -> Non
     inverse = 1.0 / t
     for j in range(values.size):
         v = np.int64(values[j])
-        q, a = _divided(remainder * (v >> 32), t, inverse)
+        q, a = ring.divided(remainder * (v >> 32), t, inverse)
         for shift in (16, 0):
-            digit, a = _divided(a * 65536 + remainder * ((v >> shift) & 65535), t, inverse)
+            digit, a = ring.divided(a * 65536 + remainder * ((v >> shift) & 65535), t, inverse)
             q = q * 65536 + digit
-        digit, a = _divided(a + t // 2, t, inverse)
+        digit, a = ring.divided(a + t // 2, t, inverse)
         out[j] = q + digit + np.int64(errors[j])
 
 
@@ -175,8 +163,8 @@ def _residues(values: Any, small: Any, quotient: int, prime: int, out: Any) -> N
     n, inverse = out.size // 8, 1.0 / prime
     for lane in range(8):
         for j in range(n):
-            _, v = _divided(np.int64(values[lane * n + j]), prime, inverse)
-            _, r = _divided(quotient * v + small[lane * n + j], prime, inverse)
+            _, v = ring.divided(np.int64(values[lane * n + j]), prime, inverse)
+            _, r = ring.divided(quotient * v + small[lane * n + j], prime, inverse)
             out[j * 8 + lane] = uint32(r)
 
 
@@ -186,9 +174,9 @@ def _multiples(values: Any, factor: int, t: int, out: Any) -> None:
     inverse = 1.0 / t
     for j in range(values.size):
         v = np.int64(values[j])
-        _, a = _divided(factor * (v >> 32), t, inverse)
+        _, a = ring.divided(factor * (v >> 32), t, inverse)
         for shift in (16, 0):
-            _, a = _divided(a * 65536 + factor * ((v >> shift) & 65535), t, inverse)
+            _, a = ring.divided(a * 65536 + factor * ((v >> shift) & 65535), t, inverse)
         out[j] = a
 
 
