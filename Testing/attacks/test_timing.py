@@ -42,6 +42,7 @@ from PPIRLogic.warp import LinearColumns, MovingImage, widest_scales
 
 LIMIT = 5.0  # standard errors
 DELAYS = (0.1, 0.3)  # of the work, in the control: the second where a busy machine hides the first
+RNG = np.random.default_rng(7)
 Work = Callable[[], Any]
 Array = NDArray[Any]
 
@@ -118,9 +119,6 @@ def judge(name: str, one: Work, two: Work, repeats: int, record: Record) -> None
         found = compared(*timed(one, two, 2 * repeats))
     assert found.worst < LIMIT, (name, found)
     record(f"time: {name}", control, str(found))
-
-
-RNG = np.random.default_rng(7)
 
 
 def contents(size: int) -> dict[str, Columns]:
