@@ -40,11 +40,11 @@ from PPIRLogic.simulate import make_sites
 from PPIRLogic.transforms import LinearTransform
 from PPIRLogic.warp import LinearColumns, MovingImage, widest_scales
 
+Array = NDArray[Any]
 LIMIT = 5.0  # standard errors
 DELAYS = (0.1, 0.3)  # of the work, in the control: the second where a busy machine hides the first
 RNG = np.random.default_rng(7)
 Work = Callable[[], Any]
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
