@@ -225,7 +225,7 @@ class Server:
         ended = threading.Event()
         try:
             self._replace(session, ended)
-            self._places.take(session.wait, session.link.check, session.resumed)
+            self._places.take(session.peer, session.wait, session.link.check, session.resumed)
             try:
                 session.begin()
                 session.run()

@@ -112,6 +112,11 @@ def interpolate(data: Any, cubic: bool, x: float, y: float, z: float) -> Any:
 
 
 @_jit
+def _within(index: float, size: int) -> float:
+    return min(max(index, 0.0), size - 1.0)
+
+
+@_jit
 def _fill(
     samples: Any, use: Any, grid: Any, to_index: Any, to_mm: Any, data: Any, cubic: bool, rows: Any,
     low: Any, high: Any, gradient: Any, terms: Any, term_row: Any, term_base: Any, scale: Any, intensity_scale: float,
@@ -141,10 +146,12 @@ def _fill(
         x = to_index[0, 0] * ix + to_index[0, 1] * iy + to_index[0, 2] * iz + to_index[0, 3]
         y = to_index[1, 0] * ix + to_index[1, 1] * iy + to_index[1, 2] * iz + to_index[1, 3]
         z = to_index[2, 0] * ix + to_index[2, 1] * iy + to_index[2, 2] * iz + to_index[2, 3]
-        if not (low[0] <= x <= high[0] and low[1] <= y <= high[1] and low[2] <= z <= high[2]):
-            continue
-        if rows.size > 1 and not rows[int(z + 0.5), int(y + 0.5), int(x + 0.5)]:
-            continue
+        inside = (low[0] <= x) & (x <= high[0]) & (low[1] <= y) & (y <= high[1]) & (low[2] <= z) & (z <= high[2])
+        # outside, too, all is computed, at the nearest voxel: how long it takes says nothing of the overlap
+        x, y, z = _within(x, data.shape[2]), _within(y, data.shape[1]), _within(z, data.shape[0])
+        if rows.size > 1:
+            inside &= rows[int(z + 0.5), int(y + 0.5), int(x + 0.5)]
+        keep = np.int32(inside)
         value, gx, gy, gz = interpolate(data, cubic, x, y, z)
         for i in range(3):
             g[i] = gradient[i, 0] * gx + gradient[i, 1] * gy + gradient[i, 2] * gz
@@ -154,9 +161,9 @@ def _fill(
         for j in range(terms.size):
             row[term_row[j]] += terms[j] * g[term_base[j] >> 2] * p[term_base[j] & 3]
         for k in range(d):
-            out[k, o] = np.int32(_clip(np.rint(row[k] * scale[k])))
-        out[d, o] = np.int32(np.rint((value - INTENSITY_CENTRE) * intensity_scale))
-        out[d + 1, o] = 1
+            out[k, o] = keep * np.int32(_clip(np.rint(row[k] * scale[k])))
+        out[d, o] = keep * np.int32(np.rint((value - INTENSITY_CENTRE) * intensity_scale))
+        out[d + 1, o] = keep
 
 
 @_jit

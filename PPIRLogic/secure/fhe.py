@@ -130,9 +130,8 @@ class FheProduct(PrivateProduct):
         accumulators = [bfv.Accumulator(len(terms), self.copies) for _ in range(workers)]
 
         def work(group: int, worker: int, block: Columns) -> None:
-            for i, term in enumerate(terms):
-                if block[term.column].any():
-                    accumulators[worker].add(block, term.column, self._operands[term.operand].data[group], i)
+            for i, term in enumerate(terms):  # columns of zeros, too: the time it takes must not tell of them
+                accumulators[worker].add(block, term.column, self._operands[term.operand].data[group], i)
 
         over_groups(source, self.link, work)
         for other in accumulators[1:]:

@@ -199,3 +199,8 @@ def test_a_budget_of_its_level_stops_the_second_session_and_keeps_the_affine() -
 def test_bad_settings_are_named_before_the_run(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         run(2, "clear", **changes)
+
+
+def test_fewer_evaluations_than_are_useful_are_no_lack_of_budget() -> None:
+    found = run(2, "clear", evaluations=2)
+    assert found.complete and [v.evaluations for v in found.levels if v.kind == "bspline"] == [2, 2]
