@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PPIRLogic.errors import PolicyError
 from PPIRLogic.images import Geometry
 from PPIRLogic.losses import LOSSES, Loss
+from PPIRLogic.losses.cc import FORCE_BITS, SUM_BITS
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.points.pointset import coordinate_bits
 from PPIRLogic.pyramid import axis_factors, border_margin_mm, default_sigma_mm, level_geometry, margin_voxels
@@ -167,6 +168,8 @@ def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) ->
         return Level(index, factor, sigma, margin, grid, knots.samples, knots)
     if request.transform == DIFFEO:
         knots = knot_map_by_stride(geometry, grid, factor, margin, request.stride)
+        if loss.two_sided:
+            knots = replace(knots, room=SUM_BITS - FORCE_BITS)
         return Level(index, factor, sigma, margin, grid, knots.samples, knots)
     sampling = Sampling(request.sampling, request.percent, request.disclose_sampling)
     if loss.pooled:

@@ -77,6 +77,7 @@ class Loss(ABC):
     width: int = 1  # how many vectors each operand holds
     smoothing: float = 1.0  # times the usual smoothing of a level
     pooled: bool = False  # evaluated over a random pool of a level's voxels
+    two_sided: bool = False  # both images move, each owner learns the force on its own
     masks_itself: bool = False  # its operands are zero outside of a private mask, and that is all it needs
 
     @abstractmethod
