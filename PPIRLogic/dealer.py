@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
+from PPIRLogic.losses.cc import FORCE_BITS, SUM_BITS
 from PPIRLogic.peer.channel import Channel, Listener, connect
 from PPIRLogic.peer.identity import Identity
 from PPIRLogic.peer.messages import Fields, error_from, send_error, wait_for_message
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.secure.base import CHUNK, GROUP, Term, group_size, numbers_of
+from PPIRLogic.secure.cc_masks import MOST_SAMPLES, ROUNDS, correlation
+from PPIRLogic.secure.cc_shares import SLAB
 from PPIRLogic.secure.knots import KnotMap
 from PPIRLogic.secure.mpc import mask_of_columns, mask_of_operand, share_of_product
 from PPIRLogic.secure.prg import KEY_BYTES, new_key
@@ -153,18 +156,19 @@ class Dealer:
 
     def _deal(self, channel: Channel, session: _Session) -> None:
         """Answer party 1's orders with correlations to party 2; every (level, evaluation) once."""
-        used: set[tuple[int, int]] = set()
+        used: set[tuple[int, int, str]] = set()
         while not self._stopping.is_set():
             message = channel.receive(IDLE_TIMEOUT)
             if message.kind in ("bye", "error"):
                 return
-            order = Order.from_dict(message.data)
-            if (order.level, order.evaluation) in used:
+            order: Order | CcOrder = (CcOrder if "cc" in message.data else Order).from_dict(message.data)
+            name = (order.level, order.evaluation, order.round)
+            if name in used:
                 raise ProtocolError("This evaluation's randomness was dealt already; it is never dealt twice.")
-            used.add((order.level, order.evaluation))
-            correlation = order.correlation(*session.keys, self._while_wanted(channel))
-            where = {"level": order.level, "evaluation": order.evaluation}
-            session.channels[2].send("correlation", where, correlation.astype("<i8").data)
+            used.add(name)
+            correlation = order.correlation(*session.keys, self._while_wanted(channel)).astype("<i8", copy=False)
+            for where, part in order.parts(correlation):
+                session.channels[2].send("correlation", where, part.data)
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,11 @@ class Order:
     terms: tuple[tuple[int, str], ...]
     outputs: int = 1
     knots: KnotMap | None = None
+    round: ClassVar[str] = ""
+
+    def parts(self, correlation: NDArray[np.int64]) -> Iterator[tuple[dict[str, Any], NDArray[np.int64]]]:
+        """The messages that carry it."""
+        yield {"level": self.level, "evaluation": self.evaluation}, correlation
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Order:
@@ -231,6 +240,43 @@ class Order:
                 np.multiply(a[column], b, out=values[i, group * GROUP : group * GROUP + count])
         total = np.concatenate([knots.sums(v) for v in values])
         return total - share_of_product(first_key, self.level, self.evaluation, len(total))
+
+
+@dataclass(frozen=True)
+class CcOrder:
+    """One round of an evaluation of a symmetric registration (`secure.cc_shares`): its size is all that is told."""
+
+    level: int
+    evaluation: int
+    samples: int
+    round: str
+    knots: KnotMap | None = None
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> CcOrder:
+        f = Fields(data, "order")
+        stage = f.text("cc", 16)
+        if stage not in ROUNDS:
+            raise ProtocolError(f"Field 'cc' of 'order' must be one of {', '.join(ROUNDS)}.")
+        where = f.integer("level", 0, 64), f.integer("evaluation", 0, 10**6)
+        samples = f.integer("samples", 1, MOST_SAMPLES)
+        if stage != "force":
+            return cls(*where, samples, stage)
+        knots = _knot_map(data.get("knots"), samples)
+        return cls(*where, samples, stage, replace(knots, room=SUM_BITS - FORCE_BITS))
+
+    def correlation(
+        self, first_key: bytes, second_key: bytes, check: Callable[[], None] = lambda: None
+    ) -> NDArray[np.int64]:
+        """For party 2, modulo 2^64. `check` may raise between masks."""
+        keys = first_key, second_key
+        return correlation(self.round, keys, self.level, self.evaluation, self.samples, self.knots, check)
+
+    def parts(self, numbers: NDArray[np.int64]) -> Iterator[tuple[dict[str, Any], NDArray[np.int64]]]:
+        """The messages that carry it."""
+        where = {"level": self.level, "evaluation": self.evaluation, "cc": self.round}
+        for first in range(0, len(numbers), SLAB):
+            yield {**where, "first": first}, numbers[first : first + SLAB]
 
 
 def _knot_map(rows: Any, samples: int) -> KnotMap:

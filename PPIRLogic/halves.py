@@ -27,7 +27,7 @@ from PPIRLogic.warp import MovingImage, power_of_two_below
 from PPIRLogic.warp_spline import GRADIENT_LIMIT, SplineScales, SplineWarp
 
 VELOCITY_BITS = 16  # of a control point's velocity, per mm
-STEP_LIMIT = 0.5  # voxels of the level, for each half
+STEP_LIMIT = 1.0  # voxels of the level, for each half
 SMALLEST_JACOBIAN = 0.1
 _SHORTENINGS = 4
 _INTENSITY = 2.0**14  # integers per unit of the warped image, |I| ≤ 1
@@ -87,20 +87,23 @@ class HalfImage:
         return columns[self.box]
 
     def columns(self) -> HalfColumns:
-        """The owner's part at the trial's position."""
+        """The owner's part at the trial's position; the next step is taken from there."""
         image, inside, *gradient = self._warped()
         x, root = normalised(image, inside, _INTENSITY)
-        return half_columns(x, root, np.stack(gradient), self._slope)
+        self._columns = half_columns(x, root, np.stack(gradient), self._slope)
+        return self._columns
 
     # ------------------------------------------------------------------------------------------------ steps
 
-    def step_from(self, force: NDArray[np.int64], columns: HalfColumns) -> None:
-        """Find the step at the present position: force, the opened one, (dim, kept), and the columns it was made of.
+    def step_from(self, force: NDArray[np.int64]) -> None:
+        """Find the step at the present position from the opened force, (dim, kept), that `columns` led to.
 
-        One window more of voxels on every side feels a voxel's move: the force at the windows' centres stands for all.
+        A voxel's move changes all the windows it is in; the force at their centres alone stands for each of them, as
+        in Avants et al. 2008, so it counts as often as a window has voxels.
         """
-        grid = np.zeros((2 + len(columns.slopes), *self.knots.shape), np.int16)
-        grid[(slice(2, None), *self.box[1:])] = columns.slopes
+        slopes = self._columns.slopes
+        grid = np.zeros((2 + len(slopes), *self.knots.shape), np.int16)
+        grid[(slice(2, None), *self.box[1:])] = slopes
         per_unit = self._scales.gradient * self._slope
         opened = force / (self.knots.scale * 2.0 ** (2 * UNIT_BITS) * per_unit)
         fit = Fit(0.0, 1.0, 0.0, len(self.level.samples) / window_size(len(force)), 0.0, free=False)

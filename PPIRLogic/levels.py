@@ -96,6 +96,8 @@ def check_factors(factors: tuple[int, ...]) -> None:
 def request_problem(request: Request) -> str:
     """What is wrong with the settings of a request that go together; empty if nothing is."""
     kind = request.transform
+    if problem := _two_sided_problem(request):
+        return problem
     if kind not in DEFORMABLE:
         return "Only bspline and diffeo have --iterations." if request.iterations else ""
     if request.protocol not in ("clear", "fhe", "mpc"):
@@ -113,6 +115,20 @@ def request_problem(request: Request) -> str:
         )
     if kind == DIFFEO and not 2 <= request.stride <= MOST_STRIDE:
         return f"The stride of a diffeo transform must be 2 to {MOST_STRIDE} voxels, not {request.stride}."
+    return ""
+
+
+def _two_sided_problem(request: Request) -> str:
+    """What a loss that moves both images cannot do."""
+    loss = request.loss
+    if loss not in LOSSES or not LOSSES[loss].two_sided:
+        return ""
+    if request.transform != DIFFEO:
+        return f"The loss {loss} moves both images: it goes with the transform diffeo, not {request.transform}."
+    if request.protocol not in ("clear", "mpc"):
+        return f"The loss {loss} needs products of two moving images: protocol mpc, not {request.protocol}."
+    if request.fixed_mask not in ("none", "fill"):
+        return f"The loss {loss} cannot use a {request.fixed_mask} fixed mask: none or fill."
     return ""
 
 

@@ -27,7 +27,7 @@ from PPIRLogic.transforms import (
     SplineTransform,
 )
 
-_BENDING = {"ssd": 0.2, "ncc": 3.0, "lncc": 30.0}  # mm²
+_BENDING = {"ssd": 0.2, "ncc": 3.0, "lncc": 30.0, "cc": 10.0}  # mm²
 _FLUID = {loss: 10 * weight for loss, weight in _BENDING.items()}
 _POOL_PERCENT = 10.0
 _POOLED_STEP_TOLERANCE = 0.005
@@ -137,6 +137,8 @@ class Parameters:
             grid_spacing=float(self.grid_spacing) if self.transform == BSPLINE else 0.0,
             stride=self.stride if self.transform == DIFFEO else 0,
             radius_mm=float(self.radius_mm or default_radius_mm(geometry.spacing)) if self.loss == "lncc" else 0.0,
+            bending=self.bending_weight() if LOSSES[self.loss].two_sided else 0.0,
+            elastic_mm=float(self.elastic) if LOSSES[self.loss].two_sided else 0.0,
             seed=self.seed,
             dealer=dealer_fingerprint,
             software=software,

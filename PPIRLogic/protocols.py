@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from PPIRLogic.losses import LOSSES
+from PPIRLogic.losses.cc import FORCE
+from PPIRLogic.peer.messages import Request
 from PPIRLogic.secure.base import FixedSide, Link, PrivateProduct, Term, are_by_knot
+from PPIRLogic.secure.cc import CcFixed, CcProduct, ClearCcFixed, ClearCcProduct
 from PPIRLogic.secure.ckks import ANSWER_BYTES, BITS
 from PPIRLogic.secure.clear import ClearFixed, ClearProduct
 from PPIRLogic.secure.fhe import FheFixed, FheProduct
@@ -35,7 +39,13 @@ class Protocol:
     exact: bool = True  # False: the sums have an error
     encrypts_anew: bool = False  # True: the operands are encrypted for every evaluation
     answer_bytes: int = NUMBER_BYTES  # of one opened number
+    two_sided: bool = False  # party 2 learns of the terms that say so, and only of them
     counted: bool = True  # False: the image itself is disclosed, single numbers are not counted
+
+    @property
+    def sends_anew(self) -> bool:
+        """Whether party 2 sends protected values during an evaluation, before it is counted."""
+        return self.encrypts_anew or self.two_sided
 
     def bits_of(self, terms: Sequence[Term]) -> int:
         """Bits that one number of these terms can carry."""
@@ -61,3 +71,14 @@ PROTOCOLS = {
         answer_bytes=ANSWER_BYTES,
     ),
 }
+
+TWO_SIDED = {  # of losses that move both images
+    "clear": Protocol(ClearCcProduct, ClearCcFixed, CcFixed.bits_per_number, two_sided=True, counted=False),
+    "mpc": Protocol(CcProduct, CcFixed, CcFixed.bits_per_number, dealer=True, shown=FORCE, two_sided=True),
+}
+
+
+def protocol_of(request: Request) -> Protocol:
+    """How a request is run: a loss that moves both images has sides of its own under a protocol's name."""
+    two_sided = request.loss in LOSSES and LOSSES[request.loss].two_sided
+    return TWO_SIDED[request.protocol] if two_sided else PROTOCOLS[request.protocol]

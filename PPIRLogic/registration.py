@@ -32,6 +32,7 @@ from PPIRLogic.runs.diffeo import DiffeoRun
 from PPIRLogic.runs.linear import LinearRun
 from PPIRLogic.runs.mattes import MattesRun
 from PPIRLogic.runs.spline import SplineRun
+from PPIRLogic.runs.symmetric import Halves, SymmetricRun
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.session import ClientSession, Offer
 from PPIRLogic.transforms import BSPLINE, DEFORMABLE, DIFFEO, DiffeoTransform, LinearTransform, SplineTransform
@@ -99,6 +100,7 @@ class Registration:
             self.best = DiffeoTransform.identity(transform, session.levels[0].geometry)
         loss = loss_of(session.request)
         smoothed: tuple[float, Volume] | None = None
+        halves: Halves | None = None
         for level, grant in zip(session.levels, session.grants, strict=True):
             self.cancel.check()
             sigma = moving_sigma_mm(self.moving.geometry, session.geometry, level)
@@ -108,7 +110,9 @@ class Registration:
             image = loss.prepared(smoothed[1], level.factor)
             moving = MovingImage(image, margin_voxels(self.moving.geometry, level.margin_mm), rows)
             evaluations = min(grant.evaluations, self.parameters.evaluations)
-            if kind in DEFORMABLE:
+            if loss.two_sided:
+                halves = SymmetricRun(self, session, level, moving, halves).run(evaluations, grant.gradients)
+            elif kind in DEFORMABLE:
                 run = DiffeoRun if kind == DIFFEO else SplineRun
                 run(self, session, level, moving).run(evaluations, grant.gradients)
             else:
@@ -205,7 +209,7 @@ class _Caller:
 
     def after_affine(self, p: Parameters) -> RegistrationResult:
         """An affine session, then a deformable session that starts from its result; the totals are of both."""
-        loss = "ncc" if p.loss == "lncc" else p.loss  # a window's statistics lead nowhere from afar
+        loss = "ncc" if p.loss in ("lncc", "cc") else p.loss  # a window's statistics lead nowhere from afar
         first = self.register(replace(p, transform="affine", loss=loss, iterations=None), follow=p)
         if not first.complete:
             return first
@@ -257,10 +261,11 @@ def _estimate(session: ClientSession, parameters: Parameters) -> str:
     if parameters.protocol == "clear":
         return "protocol clear: the fixed image itself is disclosed to this site, unprotected"
     shares = [f"{100 * g.most / g.samples:.3g} % at 1/{g.factor}" for g in session.grants]
-    most = sum(g.most for g in session.grants)
+    most, shown = sum(g.most for g in session.grants), sum(g.shown for g in session.grants)
     return (
         f"at most {most} numbers of the fixed image are disclosed to this site ({', '.join(shares)} of the voxels)"
         + ("; the other side sees the results too" if PROTOCOLS[parameters.protocol].shown else "")
+        + (f"; the other side learns at most {shown} numbers of the moving image" if shown else "")
     )
 
 

@@ -18,7 +18,7 @@ TRANSFORMS = {  # with the class of node that holds the result
     "bspline": ANY,  # a composite: an affine transform after a B-spline
     "diffeo": ANY,  # … after a displacement field
 }
-LOSSES = ("ncc", "ssd", "lncc", "mi")
+LOSSES = ("ncc", "ssd", "lncc", "cc", "mi")
 PROTOCOLS = ("fhe", "fhe_verified", "mpc")  # clear protects nothing and is not offered
 SAMPLINGS = ("full", "urs", "gms")
 FIXED_MASKS = ("none", "fill", "private", "disclosed")

@@ -83,7 +83,9 @@ def window_sums(values: NDArray[np.int64]) -> NDArray[np.int64]:
     return out
 
 
-def normalised(image: NDArray[np.int16], inside: NDArray[np.int16], intensity: float) -> tuple[Ring, NDArray[np.float64]]:
+def normalised(
+    image: NDArray[np.int16], inside: NDArray[np.int16], intensity: float
+) -> tuple[Ring, NDArray[np.float64]]:
     """Ī and 1/√E (real, per unit of the normalised range) of a warped image in a box.
 
     intensity: integers per unit of `image`. inside: 1 where the image is known; elsewhere Ī = 0.
@@ -114,8 +116,9 @@ def window_size(dimension: int) -> int:
 
 
 def correlation(first: HalfColumns, second: HalfColumns) -> Ring:
-    """ρ in units of 2^-UNIT_BITS, rounded down: what the shares hold, to one unit."""
-    return (window_sums(first.image * second.image) * first.root * second.root) >> SHIFT
+    """ρ in units of 2^-UNIT_BITS, rounded: what the shares hold, to one unit."""
+    v = window_sums(first.image * second.image) * first.root * second.root
+    return (v + (1 << (SHIFT - 1))) >> SHIFT
 
 
 def forces(own: HalfColumns, other: HalfColumns, rho: Ring) -> Ring:

@@ -15,6 +15,20 @@ KINDS = {
         "for each parameter of the transform, the sum over the voxels of the fixed intensity times how much the moving"
         " image would change there: which way to move, and by how much",
     ),
+    "similarity": (
+        "similarity",
+        "the sum over all windows of the local correlation of the two images: how alike they are",
+    ),
+    "coarse force": (
+        "coarse force on one half",
+        "for each control point, which way the local correlation of the two images pulls one side's half of the"
+        " transform, summed over all voxels around it; each side gets that on its own half alone",
+    ),
+    "half field": (
+        "the other half of the transform",
+        "the fixed side's half of the transform at the control points of a level: without it this site would not know"
+        " the transform",
+    ),
     "lost": ("counted, not delivered", "numbers the owner counted whose answer was lost with the connection"),
     "value": ("product of both images", "the sum of fixed times moving intensity: how similar the two images are"),
     "overlap": (
@@ -110,6 +124,8 @@ LOSSES = {
     " brightness and contrast only, 1 for unrelated ones",
     "lncc": "1 − NCC² of two images that were each normalised by the mean and contrast of a window around every voxel:"
     " a stand-in for local correlation, blind to slow changes of brightness and contrast",
+    "cc": "1 − the mean over the voxels of the squared correlation of the two images in a window around each, both"
+    " moved to the middle",
     "ssd": "the mean squared difference of the normalised intensities where the images overlap: 0 for equal images",
 }
 

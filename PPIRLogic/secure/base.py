@@ -16,7 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -51,6 +51,7 @@ class Term:
     kind: str
     outputs: int = 1
     by_knot: bool = False
+    both: bool = False  # party 2 learns as many numbers
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,10 @@ class Link:
     dealer: Channel | None = None
     dealer_key: bytes = b""
     until: float | None = None  # time.monotonic() by which what is being received must be whole
+
+    def through(self, channel: Any) -> Link:
+        """The same link with a guarded channel in place of its own."""
+        return replace(self, channel=channel)
 
     def check_channel(self) -> None:
         """Raise if the peer or the dealer said goodbye or is gone."""
