@@ -90,8 +90,8 @@ class HalfImage:
         """The owner's part at the trial's position; the next step is taken from there."""
         image, inside, *gradient = self._warped()
         x, root = normalised(image, inside, _INTENSITY)
-        self._columns = half_columns(x, root, np.stack(gradient), self._slope)
-        return self._columns
+        self.last_columns = half_columns(x, root, np.stack(gradient), self._slope)
+        return self.last_columns
 
     # ------------------------------------------------------------------------------------------------ steps
 
@@ -101,7 +101,7 @@ class HalfImage:
         A voxel's move changes all the windows it is in; the force at their centres alone stands for each of them, as
         in Avants et al. 2008, so it counts as often as a window has voxels.
         """
-        slopes = self._columns.slopes
+        slopes = self.last_columns.slopes
         grid = np.zeros((2 + len(slopes), *self.knots.shape), np.int16)
         grid[(slice(2, None), *self.box[1:])] = slopes
         per_unit = self._scales.gradient * self._slope

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from PPIRLogic.errors import PolicyError
 from PPIRLogic.images import Geometry
 from PPIRLogic.losses import LOSSES, Loss
-from PPIRLogic.losses.cc import FORCE_BITS, SUM_BITS
+from PPIRLogic.losses.cc import FORCE_BITS, PUBLISHED, SUM_BITS
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.points.pointset import coordinate_bits
 from PPIRLogic.pyramid import axis_factors, border_margin_mm, default_sigma_mm, level_geometry, margin_voxels
@@ -100,7 +100,7 @@ def request_problem(request: Request) -> str:
         return problem
     if kind not in DEFORMABLE:
         return "Only bspline and diffeo have --iterations." if request.iterations else ""
-    if request.protocol not in ("clear", "fhe", "mpc"):
+    if request.protocol not in ("clear", "fhe", "mpc") and not LOSSES[request.loss].two_sided:
         return f"A {kind} transform is not offered under {request.protocol}: fhe or mpc."
     if LOSSES[request.loss].pooled:
         return f"A {kind} transform needs a least-squares loss, such as ncc; not {request.loss}."
@@ -122,10 +122,10 @@ def _two_sided_problem(request: Request) -> str:
     """What a loss that moves both images cannot do."""
     loss = request.loss
     if loss not in LOSSES or not LOSSES[loss].two_sided:
-        return ""
+        return "The protocol published is that of the loss cc alone." if request.protocol == PUBLISHED else ""
     if request.transform != DIFFEO:
         return f"The loss {loss} moves both images: it goes with the transform diffeo, not {request.transform}."
-    if request.protocol not in ("clear", "mpc"):
+    if request.protocol not in ("clear", "mpc", PUBLISHED):
         return f"The loss {loss} needs products of two moving images: protocol mpc, not {request.protocol}."
     if request.fixed_mask not in ("none", "fill"):
         return f"The loss {loss} cannot use a {request.fixed_mask} fixed mask: none or fill."

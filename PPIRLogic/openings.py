@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from PPIRLogic.levels import Level
 from PPIRLogic.losses import LOSSES, Loss
-from PPIRLogic.losses.cc import FORCE, HALF
+from PPIRLogic.losses.cc import FORCE, HALF, PUBLISHED, VOXELS
 from PPIRLogic.losses.masked import with_private_mask
 from PPIRLogic.losses.points import POINT_LOSSES
 from PPIRLogic.peer.messages import Request
@@ -37,6 +37,8 @@ def openings(request: Request, level: Level) -> Openings:
         axes = range(level.geometry.dimension)
         if loss.two_sided:
             force = [Term(a, "", FORCE, level.knots.count, both=True) for a in axes]
+            if request.protocol == PUBLISHED:
+                force = [Term(k, "", VOXELS, len(level.samples), both=True) for k in range(3)]
             field = [Term(a, "", HALF, math.prod(level.knots.counts)) for a in axes]
             return {VALUE: loss.terms(0), GRADIENT: force, FIELD: field}
         by_knot = [Term(SPLINE_COLUMNS + a, "J", GRADIENT, level.knots.count, by_knot=True) for a in axes]

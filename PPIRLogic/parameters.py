@@ -15,7 +15,7 @@ from PPIRLogic.losses import LOSSES
 from PPIRLogic.losses.lncc import default_radius_mm
 from PPIRLogic.losses.mattes import BINS
 from PPIRLogic.peer.messages import Request
-from PPIRLogic.protocols import PROTOCOLS
+from PPIRLogic.protocols import NAMES
 from PPIRLogic.sampling import SMALLEST_POOL, Sampling
 from PPIRLogic.transforms import (
     BSPLINE,
@@ -83,7 +83,7 @@ class Parameters:
         for what, value, known in (
             ("transform", self.transform, tuple(TRANSFORMS)),
             ("loss", self.loss, tuple(LOSSES)),
-            ("protocol", self.protocol, tuple(PROTOCOLS)),
+            ("protocol", self.protocol, NAMES),
             ("use of the moving mask", self.mask, ("fill", "rows")),
             ("use of the fixed mask", self.fixed_mask, ("none", "fill", "private", "disclosed")),
         ):

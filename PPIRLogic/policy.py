@@ -14,7 +14,7 @@ from PPIRLogic.losses.points import POINT_LOSSES
 from PPIRLogic.openings import VALUE, numbers_by_stage, numbers_once, openings
 from PPIRLogic.peer.ledger import HISTOGRAM, Budget, ImageAccount
 from PPIRLogic.peer.messages import LevelGrant, Request
-from PPIRLogic.protocols import PROTOCOLS, Protocol
+from PPIRLogic.protocols import Protocol, protocol_of
 from PPIRLogic.transforms import TRANSFORMS
 
 FEWEST_EVALUATIONS = 3  # a level that cannot afford these is refused before the run starts
@@ -64,7 +64,7 @@ class Policy:
             raise PolicyError(f"A joint histogram of {request.bins} bins is not offered: {', '.join(map(str, BINS))}.")
         if problem := request_problem(request):
             raise PolicyError(problem)
-        if request.sampling == "gms" and PROTOCOLS[request.protocol].told_samples:
+        if request.sampling == "gms" and protocol_of(request).told_samples:
             self._check_disclosed_sampling(request)
 
     def _check_disclosed_sampling(self, request: Request) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from PPIRLogic.losses import LOSSES
-from PPIRLogic.losses.cc import FORCE
+from PPIRLogic.losses.cc import FORCE, PUBLISHED, VOXELS
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.secure.base import FixedSide, Link, PrivateProduct, Term, are_by_knot
-from PPIRLogic.secure.cc import CcFixed, CcProduct, ClearCcFixed, ClearCcProduct
+from PPIRLogic.secure.cc import CcFixed, CcProduct, ClearCcFixed, ClearCcProduct, PublishedFixed, PublishedProduct
 from PPIRLogic.secure.ckks import ANSWER_BYTES, BITS
 from PPIRLogic.secure.clear import ClearFixed, ClearProduct
 from PPIRLogic.secure.fhe import FheFixed, FheProduct
@@ -75,7 +75,11 @@ PROTOCOLS = {
 TWO_SIDED = {  # of losses that move both images
     "clear": Protocol(ClearCcProduct, ClearCcFixed, CcFixed.bits_per_number, two_sided=True, counted=False),
     "mpc": Protocol(CcProduct, CcFixed, CcFixed.bits_per_number, dealer=True, shown=FORCE, two_sided=True),
+    PUBLISHED: Protocol(
+        PublishedProduct, PublishedFixed, CcFixed.bits_per_number, dealer=True, shown=VOXELS, two_sided=True
+    ),
 }
+NAMES = tuple(dict.fromkeys((*PROTOCOLS, *TWO_SIDED)))
 
 
 def protocol_of(request: Request) -> Protocol:

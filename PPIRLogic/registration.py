@@ -19,6 +19,7 @@ from PPIRLogic.errors import Cancelled, InputError, PolicyError, PPIRError, Prot
 from PPIRLogic.images import Geometry, Volume, fill_outside, normalise, robust_range
 from PPIRLogic.lasting import LastingSession
 from PPIRLogic.levels import Level, grid_problem, request_problem
+from PPIRLogic.losses.cc import PUBLISHED
 from PPIRLogic.openings import loss_of
 from PPIRLogic.parameters import CancelToken, LevelRecord, Parameters, Progress, RegistrationResult
 from PPIRLogic.peer.identity import default_home, load_or_create_identity
@@ -26,7 +27,6 @@ from PPIRLogic.peer.ledger import SessionLedger
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.policy import check_offered
-from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.pyramid import margin_voxels, smooth
 from PPIRLogic.runs.diffeo import DiffeoRun
 from PPIRLogic.runs.linear import LinearRun
@@ -210,7 +210,9 @@ class _Caller:
     def after_affine(self, p: Parameters) -> RegistrationResult:
         """An affine session, then a deformable session that starts from its result; the totals are of both."""
         loss = "ncc" if p.loss in ("lncc", "cc") else p.loss  # a window's statistics lead nowhere from afar
-        first = self.register(replace(p, transform="affine", loss=loss, iterations=None), follow=p)
+        protocol = "mpc" if p.protocol == PUBLISHED else p.protocol
+        before = replace(p, transform="affine", loss=loss, protocol=protocol, iterations=None)
+        first = self.register(before, follow=p)
         if not first.complete:
             return first
         try:
@@ -264,7 +266,7 @@ def _estimate(session: ClientSession, parameters: Parameters) -> str:
     most, shown = sum(g.most for g in session.grants), sum(g.shown for g in session.grants)
     return (
         f"at most {most} numbers of the fixed image are disclosed to this site ({', '.join(shares)} of the voxels)"
-        + ("; the other side sees the results too" if PROTOCOLS[parameters.protocol].shown else "")
+        + ("; the other side sees the results too" if session.protocol.shown and not shown else "")
         + (f"; the other side learns at most {shown} numbers of the moving image" if shown else "")
     )
 

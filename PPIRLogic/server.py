@@ -50,7 +50,7 @@ from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.places import Places
 from PPIRLogic.points.fixed import FixedPoints
 from PPIRLogic.policy import Policy, check_budget, grants
-from PPIRLogic.protocols import PROTOCOLS, protocol_of
+from PPIRLogic.protocols import protocol_of
 from PPIRLogic.sampling import expand_blocks, unit_size
 from PPIRLogic.secure.base import Link, Term, numbers_of
 from PPIRLogic.secure.cc import CcFixed
@@ -310,7 +310,7 @@ class ServerSession:
         self.link.check_channel()
 
     def _check_dealer(self) -> None:
-        if not PROTOCOLS[self.request.protocol].dealer:
+        if not protocol_of(self.request).dealer:
             return
         if not self.shared.dealer:
             raise PolicyError("No dealer is set up here for mpc (ppir serve --dealer HOST:PORT). Use the protocol fhe.")

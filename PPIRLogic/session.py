@@ -23,7 +23,7 @@ from PPIRLogic.peer.ledger import VOXEL_BITS, Entry, Receipt, SessionLedger, geo
 from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from, wait_for_message
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.points.pointset import PointLayout
-from PPIRLogic.protocols import PROTOCOLS, Protocol, protocol_of
+from PPIRLogic.protocols import Protocol, protocol_of
 from PPIRLogic.sampling import expand_blocks, unit_size
 from PPIRLogic.secure.base import CHUNK, ColumnSource, LevelInfo, Link, Term, numbers_of, raise_if_error
 from PPIRLogic.secure.cc import CcProduct
@@ -176,7 +176,7 @@ class ClientSession:
         and `counted_there` (numbers on the peer's record); PolicyError, BudgetError, BusyError, VersionError if
         refused.
         """
-        if PROTOCOLS[request.protocol].dealer and not dealer:
+        if protocol_of(request).dealer and not dealer:
             raise PolicyError(
                 "The mpc protocol needs a dealer, a third process that neither hospital runs: give its address"
                 " (--dealer HOST:PORT), or use the protocol fhe, which needs none."

@@ -26,14 +26,15 @@ RADIUS = 2  # voxels: a window of 5 per axis
 FLOOR = 0.02  # under the local standard deviation, of the image's normalised range
 IMAGE_BITS = 12  # of Ī, per unit of the normalised range
 ROOT_BITS = 18  # of 1/√E
-UNIT_BITS = 11  # of ρ, î, ĵ
-SLOPE_BITS = 12  # of ∇I/√E: |a| < 2^12, in a unit of its owner's choice
+UNIT_BITS = 13  # of ρ, î, ĵ
+SLOPE_BITS = 10  # of ∇I/√E: |a| < 2^10, in a unit of its owner's choice
 SHIFT = 2 * IMAGE_BITS + 2 * ROOT_BITS - UNIT_BITS  # from D·(1/√E)·(1/√F), below 2^60, to ρ
 FORCE_BITS = 2 * UNIT_BITS + SLOPE_BITS + 1  # of one voxel's share of a force
 SUM_BITS = 62  # of its sum over all voxels, with the weights of the control points
 Ring = NDArray[np.int64]
+PUBLISHED = "published"  # a protocol of this loss alone: the force is opened voxel by voxel
 
-SIMILARITY, FORCE, HALF = "similarity", "coarse force", "half field"
+SIMILARITY, FORCE, HALF, VOXELS = "similarity", "coarse force", "half field", "voxel force"
 
 
 class CC(Loss):

@@ -29,6 +29,10 @@ KINDS = {
         "the fixed side's half of the transform at the control points of a level: without it this site would not know"
         " the transform",
     ),
+    "voxel force": (
+        "force voxel by voxel",
+        "three numbers for every voxel, as published, shown to both sides: both images can be computed from them",
+    ),
     "lost": ("counted, not delivered", "numbers the owner counted whose answer was lost with the connection"),
     "value": ("product of both images", "the sum of fixed times moving intensity: how similar the two images are"),
     "overlap": (
@@ -114,6 +118,8 @@ PROTOCOLS = {
     " but the other side saw every result, a sum of this site's values weighted by its own image.",
     "fhe_v2": "The published protocol fhe_v2 was used, for comparison: each side worked on encrypted values of the"
     " other, but the other side saw the results of its half of the voxels.",
+    "published": "The published protocol of local cross-correlation was used, for comparison: three numbers per voxel"
+    " were opened to both sides in every step, from which each can compute the other's image.",
     "clear": "The unprotected protocol clear was used: the other side sent the fixed image itself. Nothing of it was"
     " private from this site at the levels below.",
 }

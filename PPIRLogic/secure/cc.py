@@ -7,6 +7,7 @@ Party 1 leads. It asks for one of three things, and says how far both sides move
     half field   party 2's velocity of this level     dim·knots numbers to party 1, once per level
 
 Under mpc nothing else is opened (`cc_shares`). clear: party 2 sends its part unprotected and party 1 computes.
+published: in place of the force, three numbers per voxel to both sides, as in Taiello et al. 2024; to compare.
 """
 
 from __future__ import annotations
@@ -19,11 +20,21 @@ import numpy as np
 
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.halves import HalfImage
-from PPIRLogic.losses.cc import FORCE, SIMILARITY, HalfColumns, correlation, forces
+from PPIRLogic.losses.cc import (
+    FORCE,
+    IMAGE_BITS,
+    ROOT_BITS,
+    SIMILARITY,
+    UNIT_BITS,
+    VOXELS,
+    HalfColumns,
+    correlation,
+    forces,
+)
 from PPIRLogic.peer.ledger import Receipt
 from PPIRLogic.peer.messages import Fields
 from PPIRLogic.secure.base import Columns, ColumnSource, FixedSide, LevelInfo, Link, PrivateProduct, Term, numbers_of
-from PPIRLogic.secure.cc_shares import SLAB, CcShares, Ring
+from PPIRLogic.secure.cc_shares import INVERSE_BITS, SLAB, VOXEL_BITS, CcShares, Ring
 from PPIRLogic.secure.knots import KnotMap
 from PPIRLogic.secure.outlet import Outlet
 from PPIRLogic.transforms.halves import HalfField
@@ -131,6 +142,8 @@ class CcProduct(PrivateProduct):
                 share = self._arithmetic.similarity()
             elif kind == FORCE:
                 share, theirs = self._arithmetic.forces()
+            elif kind == VOXELS:
+                share = theirs = self._arithmetic.published()
         opened = share + receive_numbers(self.link, "answer", share.shape)
         if len(theirs):
             with self._outlet.releasing(self.give(terms)):
@@ -167,11 +180,14 @@ class CcFixed(FixedSide):
         self._kind = kind
         if kind == SIMILARITY:
             return self._similarity(half, f.number("length", 0, 1), evaluation)
-        if kind == FORCE:
+        if kind in (FORCE, VOXELS):
             if self._arithmetic is None:
                 raise ProtocolError("A force is asked for where no similarity was found before.")
             half.keep()
-            self._force, self._share = self._arithmetic.forces()  # of its own half, and of party 1's
+            if kind == FORCE:
+                self._force, self._share = self._arithmetic.forces()  # of its own half, and of party 1's
+            else:
+                self._force = self._share = self._arithmetic.published()
             digest = bytes(self._arithmetic.digest())
             self._arithmetic = None
             return digest
@@ -192,10 +208,43 @@ class CcFixed(FixedSide):
     def answer(self) -> None:
         """This side's share to party 1; of a force, then party 1's share of this half's, and the next step."""
         send_numbers(self.link, "answer", self._share)
-        if self._kind == FORCE:
+        if self._kind in (FORCE, VOXELS):
             assert self._half is not None
-            force = self._force + receive_numbers(self.link, "answer", self._force.shape)
-            self._half.step_from(force.reshape(-1, self._half.knots.count))
+            self._step_from(self._half, self._force + receive_numbers(self.link, "answer", self._force.shape))
+
+    def _step_from(self, half: HalfImage, opened: Ring) -> None:
+        half.step_from(opened.reshape(-1, half.knots.count))
+
+
+def coarse_of_published(opened: Ring, rank: int, own: HalfColumns, knots: KnotMap) -> Ring:
+    """What each side makes of the published openings: the coarse force on its own half, as `forces`, (dim·kept,)."""
+    factor, *differences = opened.reshape(3, -1)
+    box = own.image.shape
+    mine = (factor * 2.0 ** -(2 * IMAGE_BITS + 2 * INVERSE_BITS)) * (differences[rank] * 2.0**-VOXEL_BITS)
+    force = np.rint(mine.reshape(box) / own.root * 2.0 ** (ROOT_BITS + 2 * UNIT_BITS)).astype(np.int64)
+    return np.concatenate([knots.box_sums(force * a) for a in own.slopes])
+
+
+class PublishedProduct(CcProduct):
+    """Party 1 as in Taiello et al. 2024: both sides learn three numbers per voxel, and with them both images."""
+
+    def evaluate(
+        self, source: HalfImage | ColumnSource, terms: Sequence[Term], evaluation: int, announce: Callable[[], None]
+    ) -> list[int]:
+        opened = super().evaluate(source, terms, evaluation, announce)
+        if terms[0].kind != VOXELS:
+            return opened
+        assert isinstance(source, HalfImage)
+        voxels = np.array(opened, np.int64)
+        return [int(v) for v in coarse_of_published(voxels, 0, source.last_columns, source.knots)]
+
+
+class PublishedFixed(CcFixed):
+    """Party 2 of the same."""
+
+    def _step_from(self, half: HalfImage, opened: Ring) -> None:
+        force = coarse_of_published(opened, 1, half.last_columns, half.knots)
+        half.step_from(force.reshape(-1, half.knots.count))
 
 
 class ClearCcProduct(CcProduct):

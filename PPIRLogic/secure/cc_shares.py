@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
-from PPIRLogic.losses.cc import SHIFT, HalfColumns, window_sums
+from PPIRLogic.losses.cc import IMAGE_BITS, ROOT_BITS, SHIFT, HalfColumns, window_sums
 from PPIRLogic.peer.channel import MAX_PAYLOAD
 from PPIRLogic.peer.messages import wait_for_message
 from PPIRLogic.secure.base import Link
@@ -36,6 +36,9 @@ from PPIRLogic.secure.knots import KnotMap
 
 Ring = NDArray[np.int64]
 SLAB = MAX_PAYLOAD // 8  # numbers in one message
+INVERSE_BITS = 16  # of 1/E, as published
+_RATIO_BITS = 14  # of Ī/E
+VOXEL_BITS = 2 * IMAGE_BITS + _RATIO_BITS  # of an opened difference
 _OFFSET = 1 << 62
 
 
@@ -92,6 +95,24 @@ class CcShares:
             there.append(self._cross("term", f"a{k}") - self._cross("square", f"b{k}"))
         correlation = self._correlation("force").reshape(2, -1)
         return self._projected(here) + correlation[rank], self._projected(there) + correlation[1 - rank]
+
+    def published(self) -> Ring:
+        """Shares of the published openings, voxel by voxel: D/EF, J̄ − (D/E)Ī, Ī − (D/F)J̄, (3·voxels,).
+
+        In units of 2^-(2·IMAGE_BITS + 2·INVERSE_BITS), and twice 2^-VOXEL_BITS.
+        """
+        x, rank = self._own.image.ravel(), self._rank
+        inverse = self._own.root.ravel() ** 2 >> (2 * ROOT_BITS - INVERSE_BITS)
+        z = (inverse * x) >> (IMAGE_BITS + INVERSE_BITS - _RATIO_BITS)
+        self._order("published")
+        self._swap(e=inverse, z=z, d=self._product, **{"scaled e": inverse * self._product})
+        shares = self._correlation("published").reshape(3, -1)
+        factor = self._cross("scaled e", "e") + self._cross("e", "scaled e") + shares[0]
+        ratios = [self._cross("d", "z") + shares[1 + k] for k in range(2)]
+        ratios[rank] = self._product * z + self._cross("z", "d") + shares[1 + rank]
+        differences = [-r for r in ratios]
+        differences[1 - rank] = differences[1 - rank] + (x << np.int64(VOXEL_BITS - IMAGE_BITS))
+        return np.concatenate([factor, *differences])
 
     def _shifted(self, v: Ring) -> Ring:
         """A share of v >> SHIFT, or of one more."""
