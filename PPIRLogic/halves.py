@@ -14,23 +14,25 @@ from PPIRLogic.errors import FixedPointError
 from PPIRLogic.images import Geometry, Volume
 from PPIRLogic.levels import Level
 from PPIRLogic.losses.base import Fit
-from PPIRLogic.losses.cc import SLOPE_BITS, UNIT_BITS, HalfColumns, half_columns, normalised, window_size
+from PPIRLogic.losses.cc import SUM_BITS, UNIT_BITS, HalfColumns, half_columns, normalised, window_size
 from PPIRLogic.pyramid import smooth
 from PPIRLogic.splinestep import SplineStep
-from PPIRLogic.transforms.basis import spread
+from PPIRLogic.transforms.basis import gather, spread
 from PPIRLogic.transforms.bending import BendingEnergy
 from PPIRLogic.transforms.field import Field, jacobian_determinant
 from PPIRLogic.transforms.halves import HalfField
 from PPIRLogic.transforms.linear import LinearTransform
 from PPIRLogic.transforms.spline import knot_spacing
 from PPIRLogic.warp import MovingImage, power_of_two_below
-from PPIRLogic.warp_spline import GRADIENT_LIMIT, SplineScales, SplineWarp
+from PPIRLogic.warp_spline import WIDE_LIMIT, SplineScales, SplineWarp
 
 VELOCITY_BITS = 16  # of a control point's velocity, per mm
 STEP_LIMIT = 1.0  # voxels of the level, for each half
 SMALLEST_JACOBIAN = 0.1
 _SHORTENINGS = 4
-_INTENSITY = 2.0**14  # integers per unit of the warped image, |I| ≤ 1
+_INTENSITY = 2.0**22  # integers per unit of the warped image, |I| ≤ 1
+_RIDGE = 0.1  # of the mean of the Gauss-Newton matrix's diagonal: noise in flat regions moves nothing far
+_SHARE = 2.0  # both halves answer the same force: each moves half of the way
 Array = NDArray[np.float64]
 
 
@@ -58,7 +60,7 @@ class HalfImage:
         self.box_shape = tuple(s.stop - s.start for s in self.box[1:])
         use = np.zeros(self.knots.shape, bool)
         use[self.box[1:]] = True
-        self._warp = SplineWarp(image, level.geometry, affine, use, threads, composed=True)
+        self._warp = SplineWarp(image, level.geometry, affine, use, threads, composed=True, wide=True)
         self.start = start.on_grid(level.geometry)
         self.velocity = np.zeros((dim, *self.knots.counts), np.int64)
         self.trial = self.velocity
@@ -75,13 +77,25 @@ class HalfImage:
                 " mask and the initial transform."
             )
         self.overlap = float(columns[1].sum(dtype=np.int64)) / len(self.level.samples)
-        self._scales = SplineScales(_INTENSITY, power_of_two_below(GRADIENT_LIMIT / (2 * peak)))
+        self._scales = SplineScales(_INTENSITY, power_of_two_below(WIDE_LIMIT / (4 * peak)))
         image, inside, *gradient = self._warped()
         _, root = normalised(image, inside, _INTENSITY)
-        steepest = max(float(np.max(np.abs(g) * root)) for g in gradient)
-        self._slope = power_of_two_below(2**SLOPE_BITS / 2 / max(steepest, 1e-12))
+        fine = 2.0**20 / max(float(np.max(np.abs(g) * root)) for g in gradient)
+        largest = self._largest(half_columns(np.zeros(root.shape, np.int64), root, np.stack(gradient), fine))
+        self._slope = power_of_two_below(fine * 2.0**SUM_BITS / 4 / largest)
 
-    def _warped(self) -> NDArray[np.int16]:
+    def _largest(self, columns: HalfColumns) -> float:
+        """A bound of every sum of the force, from the owner's own: |ρ·ĵ·a − ρ²·b| is at most |a| + |b|."""
+        sizes = np.abs(columns.slopes) + np.abs(columns.products)
+        weights = [w.astype(np.float64) for w in self.knots.weights]
+        grid = np.zeros(self.knots.shape)
+        most = 0.0
+        for size in sizes:
+            grid[self.box[1:]] = size
+            most = max(most, float(gather(grid, self.knots.axes, weights).max()))
+        return most * 2.0 ** (2 * UNIT_BITS)
+
+    def _warped(self) -> NDArray[np.int32]:
         """I, Ω and the gradient at the trial's position, (2 + dim, …) over the box."""
         columns, _ = self._warp.columns(self._field, self._scales)
         return columns[self.box]
@@ -91,6 +105,8 @@ class HalfImage:
         image, inside, *gradient = self._warped()
         x, root = normalised(image, inside, _INTENSITY)
         self.last_columns = half_columns(x, root, np.stack(gradient), self._slope)
+        if self._largest(self.last_columns) >= 2.0**SUM_BITS:
+            raise FixedPointError("The slopes of an image grew beyond the exact range of the force.")
         return self.last_columns
 
     # ------------------------------------------------------------------------------------------------ steps
@@ -102,13 +118,22 @@ class HalfImage:
         in Avants et al. 2008, so it counts as often as a window has voxels.
         """
         slopes = self.last_columns.slopes
-        grid = np.zeros((2 + len(slopes), *self.knots.shape), np.int16)
+        grid = np.zeros((2 + len(slopes), *self.knots.shape), np.int32)
         grid[(slice(2, None), *self.box[1:])] = slopes
         per_unit = self._scales.gradient * self._slope
         opened = force / (self.knots.scale * 2.0 ** (2 * UNIT_BITS) * per_unit)
-        fit = Fit(0.0, 1.0, 0.0, len(self.level.samples) / window_size(len(force)), 0.0, free=False)
+        scale = _SHARE * len(self.level.samples) / window_size(len(force))
+        fit = Fit(0.0, _SHARE, 0.0, scale, 0.0, free=False)
         model = SplineStep(
-            grid, SplineScales(1.0, per_unit), self.knots, fit, opened, self._bending, self._weight, self.threads
+            grid,
+            SplineScales(1.0, per_unit),
+            self.knots,
+            fit,
+            opened,
+            self._bending,
+            self._weight,
+            self.threads,
+            _RIDGE,
         )
         step, _ = model.solve(np.zeros((len(force), *self.knots.counts)))
         length = np.sqrt(np.square(step).sum(axis=0))

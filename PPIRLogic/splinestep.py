@@ -25,12 +25,12 @@ _RIDGE = 1e-4  # of the diagonal
 class SplineStep:
     """The model E(c + δ) ≈ E + Gδ + ½δᵀHδ of value + weight·bending at one transform.
 
-    columns: I, Ω, g (2 + dim, …grid) int16. opened: SᵀJ in real units, (dim, kept).
+    columns: I, Ω, g (2 + dim, …grid). opened: SᵀJ in real units, (dim, kept).
     """
 
     def __init__(
         self,
-        columns: NDArray[np.int16],
+        columns: NDArray[np.signedinteger],
         scales: SplineScales,
         knots: KnotMap,
         fit: Fit,
@@ -38,10 +38,13 @@ class SplineStep:
         bending: BendingEnergy,
         weight: float,
         threads: int,
+        ridge: float = 0.0,
     ) -> None:
+        """ridge: of the mean of the diagonal, added to all of it: what is hardly determined hardly moves."""
         self._knots, self._bending, self._weight, self._fit = knots, bending, weight, fit
         self._g, self._weights = columns[2:], [w.astype(np.float64) for w in knots.weights]
         self._threads = min(threads, len(self._g))
+        self._ridge = ridge
         self._unit = 1 / (knots.scale * scales.gradient)
         self._real = 2 * (fit.gain * self._unit) ** 2 / fit.scale
         own = np.stack([self._own(columns[0]) / scales.intensity, self._own(columns[1])])
@@ -51,7 +54,7 @@ class SplineStep:
         residual = self._full(opened) - fit.gain * own[0] - fit.offset * own[1]
         self.data_gradient = -2 * fit.gain / fit.scale * residual
 
-    def _own(self, column: NDArray[np.int16]) -> Array:
+    def _own(self, column: NDArray[np.signedinteger]) -> Array:
         """Sᵀ·column over the samples, exact sums in real units, (dim, …knots); 0 where nothing is opened."""
         inside = self._knots.samples
         flat = column.reshape(-1)[inside].astype(np.int64)
@@ -89,7 +92,7 @@ class SplineStep:
         """The step δ (dim, …knots) in mm, and the decrease of E that the model expects of it."""
         gradient = self.data_gradient + 2 * self._weight * self._bending.apply(coefficients)
         diagonal = self._diagonal()
-        ridge = _RIDGE * diagonal + 1e-12 * diagonal.max()
+        ridge = _RIDGE * diagonal + 1e-12 * diagonal.max() + self._ridge * diagonal.mean()
         with ThreadPoolExecutor(self._threads) as pool:
             step = _conjugate_gradients(
                 lambda v: self._hessian(v, pool) + ridge * v, -gradient, 1 / (diagonal + ridge), CG_STEPS

@@ -24,12 +24,11 @@ from PPIRLogic.secure.base import Term
 
 RADIUS = 2  # voxels: a window of 5 per axis
 FLOOR = 0.02  # under the local standard deviation, of the image's normalised range
-IMAGE_BITS = 12  # of Ī, per unit of the normalised range
-ROOT_BITS = 18  # of 1/√E
+IMAGE_BITS = 15  # of Ī, per unit of the normalised range
+ROOT_BITS = 15  # of 1/√E
 UNIT_BITS = 13  # of ρ, î, ĵ
-SLOPE_BITS = 10  # of ∇I/√E: |a| < 2^10, in a unit of its owner's choice
 SHIFT = 2 * IMAGE_BITS + 2 * ROOT_BITS - UNIT_BITS  # from D·(1/√E)·(1/√F), below 2^60, to ρ
-FORCE_BITS = 2 * UNIT_BITS + SLOPE_BITS + 1  # of one voxel's share of a force
+FORCE_BITS = 37  # of one voxel's part of a force, on average: what the owner's unit of a is chosen for
 SUM_BITS = 62  # of its sum over all voxels, with the weights of the control points
 Ring = NDArray[np.int64]
 PUBLISHED = "published"  # a protocol of this loss alone: the force is opened voxel by voxel
@@ -85,7 +84,7 @@ def window_sums(values: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def normalised(
-    image: NDArray[np.int16], inside: NDArray[np.int16], intensity: float
+    image: NDArray[np.int32], inside: NDArray[np.int32], intensity: float
 ) -> tuple[Ring, NDArray[np.float64]]:
     """Ī and 1/√E (real, per unit of the normalised range) of a warped image in a box.
 
@@ -99,10 +98,9 @@ def normalised(
     return x, 2.0**IMAGE_BITS / np.sqrt(window_sums(x * x) + _floor(x.ndim))
 
 
-def half_columns(x: Ring, root: NDArray[np.float64], gradient: NDArray[np.int16], slope: float) -> HalfColumns:
+def half_columns(x: Ring, root: NDArray[np.float64], gradient: NDArray[np.int32], slope: float) -> HalfColumns:
     """From `normalised` and the gradient of the warped image; slope: what a is of gradient·(1/√E)."""
-    limit = 2**SLOPE_BITS - 1
-    a = np.clip(np.rint(gradient * (root * slope)), -limit, limit).astype(np.int64)
+    a = np.rint(gradient * (root * slope)).astype(np.int64)
     n = np.rint(x * (root * 2.0 ** (UNIT_BITS - IMAGE_BITS))).astype(np.int64)
     half = 1 << (UNIT_BITS - 1)
     return HalfColumns(x, np.floor(root * 2.0**ROOT_BITS).astype(np.int64), n, a, (a * n + half) >> UNIT_BITS)
