@@ -25,6 +25,7 @@ FIGURES: dict[str, Figure] = {
     "k": deformable.bent_brain,
     "l": deformable.flowing_lungs,
     "m": deformable.flowing_brain,
+    "n": deformable.symmetric_lungs,
     "mi": mutual_information.mutual_information,
 }
 

@@ -31,8 +31,8 @@ STEP_LIMIT = 1.0  # voxels of the level, for each half
 SMALLEST_JACOBIAN = 0.1
 _SHORTENINGS = 4
 _INTENSITY = 2.0**22  # integers per unit of the warped image, |I| ≤ 1
-_RIDGE = 0.1  # of the mean of the Gauss-Newton matrix's diagonal: noise in flat regions moves nothing far
-_SHARE = 2.0  # both halves answer the same force: each moves half of the way
+_RIDGE = 0.3  # of the mean of the Gauss-Newton matrix's diagonal: noise in flat regions moves nothing far
+_SHARE = 1.2  # both halves answer the same force, so neither moves all of the way that would answer it alone
 Array = NDArray[np.float64]
 
 

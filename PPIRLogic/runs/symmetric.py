@@ -108,6 +108,7 @@ class SymmetricRun:
         self.run_.cancel.check()
         self.half.try_step(length)
         self.evaluations += 1
+        self.record.evaluations = self.evaluations
         (total,) = self.session.evaluate(self.level, self.half, VALUE, self.terms[VALUE], {"length": length})
         return 1 - total / 2.0 ** (2 * UNIT_BITS) / len(self.level.samples)
 
@@ -120,7 +121,7 @@ class SymmetricRun:
         record = self.record
         self.half.keep()
         record.values.append(value)
-        record.evaluations, record.iterations = self.evaluations, len(record.values) - 1
+        record.iterations = len(record.values) - 1
         record.overlap = self.half.overlap
         if len(record.values) > 1:
             record.steps_mm.append(step)

@@ -36,7 +36,7 @@ from PPIRLogic.secure.knots import KnotMap
 
 Ring = NDArray[np.int64]
 SLAB = MAX_PAYLOAD // 8  # numbers in one message
-INVERSE_BITS = 16  # of 1/E, as published
+INVERSE_BITS = 13  # of 1/E, as published: D/EF is at most 20, so that 2^56 of it stay in the ring
 _RATIO_BITS = 14  # of Ī/E
 VOXEL_BITS = 2 * IMAGE_BITS + _RATIO_BITS  # of an opened difference
 _OFFSET = 1 << 62
