@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
+unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes; each would compile the package again
 
 .PHONY: demo screenshots test test-312 check bench bench-paper attacks disclosure fuzz network faults load clean
 
@@ -18,17 +19,18 @@ screenshots: $(VENV)/ready
 
 # The Slicer tests bring a Qt application of their own, so they get a process of their own.
 ENGINE_TESTS := Testing/unit Testing/attacks Testing/system
-COMMANDS_312 := $(addprefix Testing/system/test_,commands.py paths.py points.py spline.py diffeo.py verified.py resume.py)
+SLICER_312 := $(addprefix Testing/slicer/test_,host.py conversion.py ppir_points.py ppir_results.py ppir_module.py)
+COMMANDS_312 := $(addprefix Testing/system/test_,commands.py paths.py)
 
 test: $(VENV)/ready $(if $(PYTHON312),test-312)
 	$(BIN)/python -m coverage run --source PPIRExtension -m pytest Testing/slicer $(PYTEST_ARGS)
 	@echo "Statements of the module that these tests did not run:" && $(BIN)/python -m coverage report
 	$(BIN)/python -m pytest $(ENGINE_TESTS) $(PYTEST_ARGS)
 
-# Slicer's Python is 3.12: the module, the units and the commands run there, too, without the mpc extra. `make
-# test-312 COMMANDS_312="Testing/attacks Testing/system"` runs all.
+# Slicer's Python is 3.12: the module, the units and the commands run there, too, without the mpc extra. Everything:
+# make test-312 SLICER_312=Testing/slicer COMMANDS_312="Testing/attacks Testing/system"
 test-312: .venv312/ready
-	.venv312/bin/python -m pytest Testing/slicer $(PYTEST_ARGS)
+	.venv312/bin/python -m pytest $(SLICER_312) $(PYTEST_ARGS)
 	.venv312/bin/python -m pytest Testing/unit $(COMMANDS_312) $(PYTEST_ARGS)
 
 check: $(VENV)/ready

@@ -38,7 +38,7 @@ def register(world: World, moving: Path, protocol: str, output: Path, *options: 
         arguments += ["--dealer", world.peer.dealer, "--dealer-fingerprint", world.peer.dealer_fingerprint]
     began = time.perf_counter()
     party_1 = start("party 1", world.home, "register", str(moving), *arguments, *options)
-    with _watched(party_1.process.pid) as memory:
+    with peak_of(party_1.process.pid) as memory:
         try:
             result = _wait(party_1, began)
             party_1.process.wait(60)
@@ -71,14 +71,14 @@ def register_once(
 # ------------------------------------------------------------------------------------------------- memory
 
 
-class _Memory:
+class Memory:
     peak: int | None = None
 
 
 @contextlib.contextmanager
-def _watched(pid: int) -> Iterator[_Memory]:
+def peak_of(pid: int) -> Iterator[Memory]:
     """Look at a process's peak memory until the context ends; it may end sooner."""
-    memory, over = _Memory(), threading.Event()
+    memory, over = Memory(), threading.Event()
 
     def watch() -> None:
         while not over.wait(0.02):
@@ -113,9 +113,9 @@ def peak_memory(pid: int) -> int | None:
 
 
 @contextlib.contextmanager
-def watched_peers(fixed: Path, protocol: str) -> Iterator[tuple[World, _Memory]]:
+def watched_peers(fixed: Path, protocol: str) -> Iterator[tuple[World, Memory]]:
     """Running peers and the peak memory of party 2."""
-    with peers(fixed, protocol=protocol) as world, _watched(world.children[-1].process.pid) as memory:
+    with peers(fixed, protocol=protocol) as world, peak_of(world.children[-1].process.pid) as memory:
         yield world, memory
 
 

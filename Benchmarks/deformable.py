@@ -1,4 +1,4 @@
-"""Figures j to n: deformations of the lung pair (landmarks) and of a brain bent by a known thin-plate spline."""
+"""Figures j to m, o: deformations of the lung pair (landmarks) and of a brain bent by a known thin-plate spline."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ def flowing_lungs(options: Options) -> Iterator[Row]:
 
 
 def symmetric_lungs(options: Options) -> Iterator[Row]:
-    """n: the lung pair, symmetric diffeomorphic with cc from a stored affine, clear and mpc; 1/4 and 1/2."""
+    """o: the lung pair, symmetric diffeomorphic with cc from a stored affine, clear and mpc; 1/4 and 1/2."""
     start = options.folder / "affine.h5"
     register_once(*pairs.LUNG, "clear", start, *LUNG_AFFINE, mask=pairs.LUNG_MASKS[0])
     found: list[Run] = []
     for protocol in ("clear",) if options.quick else ("clear", "mpc"):
         what = f"lung pair, symmetric cc, {protocol}"
-        yield from attempt("n", what, _symmetric_lung, options.folder, start, protocol, what, found)
+        yield from attempt("o", what, _symmetric_lung, options.folder, start, protocol, what, found)
     if len(found) == 2:
         inside = sitk.GetArrayFromImage(sitk.ReadImage(str(pairs.LUNG_MASKS[0]))) > 0
         fields = [_displacements(run, pairs.LUNG[0]) for run in found]
         off = np.square(fields[0] - fields[1]).sum(axis=-1)
         yield Row(
-            "n", "lung pair, symmetric cc: mpc against clear, rms over the image", f"{np.sqrt(off.mean()):.3f} mm"
+            "o", "lung pair, symmetric cc: mpc against clear, rms over the image", f"{np.sqrt(off.mean()):.3f} mm"
         )
         rms = float(np.sqrt(off[inside].mean()))
-        yield at_most("n", "lung pair, symmetric cc: mpc against clear, rms in the lung", rms, 0.01, "mm")
+        yield at_most("o", "lung pair, symmetric cc: mpc against clear, rms in the lung", rms, 0.01, "mm")
 
 
 def flowing_brain(options: Options) -> Iterator[Row]:
@@ -124,10 +124,10 @@ def _symmetric_lung(folder: Path, start: Path, protocol: str, what: str, found: 
     )  # fmt: skip
     found.append(run)
     errors = _landmark_errors(run)
-    yield at_most("n", f"{what}: mean landmark error", float(errors.mean()), 1.7, "mm", wall=run.wall)
-    yield Row("n", f"{what}: median landmark error", f"{np.median(errors):.2f} mm")
-    yield at_least("n", f"{what}: Dice of the lung masks", _dice(run), 0.98)
-    yield from _diffeo_rows("n", what, report)
+    yield at_most("o", f"{what}: mean landmark error", float(errors.mean()), 1.7, "mm", wall=run.wall)
+    yield Row("o", f"{what}: median landmark error", f"{np.median(errors):.2f} mm")
+    yield at_least("o", f"{what}: Dice of the lung masks", _dice(run), 0.98)
+    yield from _diffeo_rows("o", what, report)
     voxels = {v["factor"]: v["samples"] for v in report["levels"]}
     rows = {(r["kind"], r["to"], r["level"]): r["numbers"] for r in report["disclosed"]["rows"]}
     for level in report["levels"]:
@@ -136,10 +136,10 @@ def _symmetric_lung(folder: Path, start: Path, protocol: str, what: str, found: 
         if not any(each.values()):
             continue
         share = 64 * max(each.values()) / (3 * voxels[factor])
-        yield at_most("n", f"{what}: numbers per step and side at 1/{factor}, in 64ths of 3 per voxel", share, 1.0, "")
+        yield at_most("o", f"{what}: numbers per step and side at 1/{factor}, in 64ths of 3 per voxel", share, 1.0, "")
         seconds = level["seconds"] / level["evaluations"]
-        yield Row("n", f"{what}: seconds per iteration at 1/{factor}", f"{seconds:.1f} s", data={"value": seconds})
-    yield from _disclosed("n", what, run, report)
+        yield Row("o", f"{what}: seconds per iteration at 1/{factor}", f"{seconds:.1f} s", data={"value": seconds})
+    yield from _disclosed("o", what, run, report)
 
 
 def _landmark_errors(run: Run) -> Array:

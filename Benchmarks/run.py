@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from Benchmarks import accuracy, cost, deformable, mutual_information, others
+from Benchmarks import accuracy, cost, deformable, every, mutual_information, others
 from Benchmarks.rows import ROOT, Figure, Options, Row, attempt, reached_text, surroundings, write_json, write_markdown
 
 FIGURES: dict[str, Figure] = {
@@ -25,7 +25,8 @@ FIGURES: dict[str, Figure] = {
     "k": deformable.bent_brain,
     "l": deformable.flowing_lungs,
     "m": deformable.flowing_brain,
-    "n": deformable.symmetric_lungs,
+    "n": every.every,
+    "o": deformable.symmetric_lungs,
     "mi": mutual_information.mutual_information,
 }
 

@@ -9,6 +9,7 @@ from PPIRLib import choices
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLLinearTransformNode,
+    vtkMRMLMarkupsFiducialNode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLTransformNode,
 )
@@ -69,6 +70,7 @@ class PPIRParameterNode:
     image: str = ""
     dealer: str = ""
     movingVolume: vtkMRMLScalarVolumeNode
+    movingPoints: vtkMRMLMarkupsFiducialNode
     movingMask: vtkMRMLLabelMapVolumeNode
     initialTransform: vtkMRMLLinearTransformNode
     preset: str = ""
@@ -82,9 +84,15 @@ class PPIRParameterNode:
     evaluations: Annotated[int, WithinRange(3, 1000)] = 40
     stepTolerance: Annotated[float, WithinRange(0.0, 1.0)] = 0.0
     lossTolerance: Annotated[float, WithinRange(0.0, 1.0)] = 0.000001
+    gridSpacing: Annotated[float, WithinRange(0.1, 1000.0)] = 10.0
+    iterations: str = ""
+    stride: Annotated[int, WithinRange(2, 64)] = 5
+    radius: Annotated[float, WithinRange(0.0, 1000.0)] = 0.0
+    bins: Annotated[str, Choice(list(choices.BINS))] = "32"
     outputTransform: vtkMRMLTransformNode
     outputVolume: vtkMRMLScalarVolumeNode
     sharedVolume: vtkMRMLScalarVolumeNode
+    sharedPoints: vtkMRMLMarkupsFiducialNode
     sharedMask: vtkMRMLLabelMapVolumeNode
     sharedName: str = "fixed"
     shareAddress: str = "0.0.0.0:7443"
@@ -200,10 +208,12 @@ class PPIRLogic(ScriptedLoadableModuleLogic):
         """Align a volume to the fixed image that a peer ('host:port') serves.
 
         settings: transform, loss, protocol, sampling, percent, dealer, fixed_mask, levels, evaluations, … as in
-        PPIRLib.run.Settings. Returns the transform node; raises RuntimeError with the reason if there is none. With
-        waitForCompletion=False returns at once the running `RegisterRun`, which reports to onProgress and onFinished.
+        PPIRLib.settings.Settings. Returns the transform node; raises RuntimeError with the reason if there is none.
+        With waitForCompletion=False returns at once the running `RegisterRun`, which reports to onProgress and
+        onFinished.
         """
-        from PPIRLib.run import RegisterRun, Settings
+        from PPIRLib.run import RegisterRun
+        from PPIRLib.settings import Settings
 
         run = RegisterRun(
             movingVolume,
@@ -220,10 +230,21 @@ class PPIRLogic(ScriptedLoadableModuleLogic):
 
     def registerUsingParameterNode(self, node, *, waitForCompletion=False, onProgress=None, onFinished=None, home=None):
         """The same with everything from the module's parameter node."""
+        from PPIRLib.settings import Settings
+
+        settings = Settings.from_node(node)
+        if node.movingPoints is not None:
+            return self.registerPoints(
+                node.movingPoints,
+                outputTransform=node.outputTransform,
+                home=home,
+                waitForCompletion=waitForCompletion,
+                onProgress=onProgress,
+                onFinished=onFinished,
+                **settings.of_points(),
+            )
         return self.register(
             node.movingVolume,
-            node.peer,
-            image=node.image,
             mask=node.movingMask,
             initialTransform=node.initialTransform,
             outputTransform=node.outputTransform,
@@ -232,17 +253,7 @@ class PPIRLogic(ScriptedLoadableModuleLogic):
             waitForCompletion=waitForCompletion,
             onProgress=onProgress,
             onFinished=onFinished,
-            dealer=node.dealer,
-            transform=node.transform,
-            loss=node.loss,
-            protocol=node.protocol,
-            sampling=node.sampling,
-            percent=node.percent,
-            fixed_mask=node.fixedMask,
-            levels=node.levels,
-            evaluations=node.evaluations,
-            step_tolerance=node.stepTolerance,
-            loss_tolerance=node.lossTolerance,
+            **vars(settings),
         )
 
     def simulate(
@@ -263,7 +274,8 @@ class PPIRLogic(ScriptedLoadableModuleLogic):
         import tempfile
 
         from PPIRLib import engine
-        from PPIRLib.run import RegisterRun, Settings, write_fixed
+        from PPIRLib.run import RegisterRun, write_fixed
+        from PPIRLib.settings import Settings
 
         engine.add_to_path()
         folder = Path(tempfile.mkdtemp(prefix="ppir-"))
@@ -286,7 +298,8 @@ class PPIRLogic(ScriptedLoadableModuleLogic):
 
     def share(self, volume, *, mask=None, home=None, onEvent=None, onFinished=None, **settings):
         """Serve a volume as a fixed image until `stop()` of the returned `ShareRun` is called."""
-        from PPIRLib.run import ShareRun, ShareSettings
+        from PPIRLib.run import ShareRun
+        from PPIRLib.settings import ShareSettings
 
         run = ShareRun(
             volume,

@@ -11,11 +11,12 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PPIRLogic.errors import Cancelled, InputError, OutputError, PPIRError, TrustError
 from PPIRLogic.images import WRITABLE_IMAGES
@@ -30,6 +31,9 @@ from PPIRLogic.registration import RECONNECT, CancelToken, Parameters, Peer
 from PPIRLogic.sampling import METHODS
 from PPIRLogic.transforms import BSPLINE, DIFFEO, FIELD_FILES, TRANSFORM_FILES, TRANSFORMS
 from PPIRLogic.version import SOFTWARE
+
+if TYPE_CHECKING:
+    from PPIRLogic.session import ClientSession
 
 Arguments = argparse.Namespace
 _ASKING = threading.Lock()
@@ -48,10 +52,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=SOFTWARE)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    from PPIRLogic.cli_points import add_register_points, add_simulate_points  # it builds on what is here
+    from PPIRLogic.cli_estimate import add_estimate  # these build on what is here
+    from PPIRLogic.cli_points import add_register_points, add_simulate_points
 
     points = (add_register_points, add_simulate_points)
-    for add in (_identity, _trust, _serve, _dealer, _check, _register, _simulate, *points, _demo, _ledger):
+    for add in (
+        _identity, _trust, _serve, _dealer, _check, add_estimate, _register, _simulate, *points, _demo, _ledger
+    ):  # fmt: skip
         add(commands)
     return parser
 
@@ -171,6 +178,16 @@ def _simulate(commands: Any) -> None:
 
 
 def _registration_options(p: Any) -> None:
+    _run_options(p)
+    p.add_argument("--output", type=Path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
+    p.add_argument("--inverse", type=Path, help="transform file for the inverse (moving to fixed); not of bspline")
+    p.add_argument("--warped", type=Path, help="moving image resampled on the fixed grid")
+    p.add_argument("--report", type=Path, help="report as JSON; a readable .html is written beside it")
+    p.add_argument("--pictures", type=Path, help="existing folder for the report's pictures as PNG files")
+
+
+def _run_options(p: Any) -> None:
+    """Everything that decides how a run goes, and so what it discloses."""
     d = Parameters()
     _parent_options(p)
     p.add_argument("--transform", choices=tuple(TRANSFORMS), default=d.transform)
@@ -205,11 +222,6 @@ def _registration_options(p: Any) -> None:
     p.add_argument("--fixed-mask", choices=("none", "fill", "private", "disclosed"), default=None)
     p.add_argument("--seed", type=int, default=d.seed)
     p.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    p.add_argument("--output", type=Path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
-    p.add_argument("--inverse", type=Path, help="transform file for the inverse (moving to fixed); not of bspline")
-    p.add_argument("--warped", type=Path, help="moving image resampled on the fixed grid")
-    p.add_argument("--report", type=Path, help="report as JSON; a readable .html is written beside it")
-    p.add_argument("--pictures", type=Path, help="existing folder for the report's pictures as PNG files")
 
 
 def _demo(commands: Any) -> None:
@@ -435,30 +447,41 @@ def _note(a: Arguments, text: str) -> None:
         print(f"note: {text}", file=sys.stderr, flush=True)
 
 
-def _run_check(a: Arguments) -> None:
+@contextmanager
+def called(home: Path, peer: str) -> Iterator[ClientSession]:
+    """A session with a peer that is asked what it offers, and nothing else."""
     from PPIRLogic.peer.ledger import SessionLedger
     from PPIRLogic.session import ClientSession
 
-    home = _home(a)
+    identity = load_or_create_identity(home)
+    with ClientSession(peer, identity, TrustStore(home), lambda: None, 1, SessionLedger(None, {})) as session:
+        yield session
+
+
+def _run_check(a: Arguments) -> None:
     if a.with_parent:
         _watch_parent(a.scratch)
-    identity = load_or_create_identity(home)
-    with ClientSession(a.peer, identity, TrustStore(home), lambda: None, 1, SessionLedger(None, {})) as session:
-        channel = session.channel
-        say(a, "peer", f"{channel.peer_name} at {channel.address}, fingerprint {channel.peer_fingerprint}: trusted",
-            name=channel.peer_name, fingerprint=channel.peer_fingerprint)  # fmt: skip
-        for offer in [*session.offers(), *session.points()]:
-            left = offer.budget["numbers_per_image"] - offer.numbers_opened
-            text = (
-                f"  {offer.what} '{offer.name}': {offer.geometry.describe()}"
-                f"{', with a mask' if offer.has_mask else ''}\n"
-                f"    protocols {', '.join(offer.protocols)}; losses {', '.join(offer.losses)}; transforms"
-                f" {', '.join(offer.transforms)}; mask use {', '.join(offer.masks)}\n"
-                f"    budget {offer.budget['percent_per_level']:g} % of each level,"
-                f" {offer.budget['numbers_per_session']:,.0f} numbers per session, {left:,.0f} left in all"
-            )
-            details = {k: v for k, v in offer.__dict__.items() if k != "geometry"}
-            say(a, offer.what, text, geometry=offer.geometry.to_dict(), **details)
+    with called(_home(a), a.peer) as session:
+        say_offers(a, session)
+
+
+def say_offers(a: Arguments, session: ClientSession) -> None:
+    """Who answers, and what it offers on what terms."""
+    channel = session.channel
+    say(a, "peer", f"{channel.peer_name} at {channel.address}, fingerprint {channel.peer_fingerprint}: trusted",
+        name=channel.peer_name, fingerprint=channel.peer_fingerprint)  # fmt: skip
+    for offer in [*session.offers(), *session.points()]:
+        left = offer.budget["numbers_per_image"] - offer.numbers_opened
+        text = (
+            f"  {offer.what} '{offer.name}': {offer.geometry.describe()}"
+            f"{', with a mask' if offer.has_mask else ''}\n"
+            f"    protocols {', '.join(offer.protocols)}; losses {', '.join(offer.losses)}; transforms"
+            f" {', '.join(offer.transforms)}; mask use {', '.join(offer.masks)}\n"
+            f"    budget {offer.budget['percent_per_level']:g} % of each level,"
+            f" {offer.budget['numbers_per_session']:,.0f} numbers per session, {left:,.0f} left in all"
+        )
+        details = {k: v for k, v in offer.__dict__.items() if k != "geometry"}
+        say(a, offer.what, text, geometry=offer.geometry.to_dict(), **details)
 
 
 def _parameters(a: Arguments, has_fixed_mask: bool) -> Parameters:

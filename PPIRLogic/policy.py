@@ -121,7 +121,8 @@ def grants(
 
 def _shown(request: Request, gradient: int) -> int:
     """Numbers of party 1's image that party 2 learns with each gradient of so many numbers."""
-    return gradient if LOSSES[request.loss].two_sided and request.protocol != "clear" else 0
+    protocol = protocol_of(request)
+    return gradient if protocol.two_sided and protocol.counted else 0
 
 
 def _fewest(request: Request, level: Level) -> int:

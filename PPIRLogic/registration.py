@@ -172,9 +172,19 @@ def register(
     peer = Peer(peer) if isinstance(peer, str) else peer
     p, token = parameters or Parameters(), cancel or CancelToken()
     caller = _Caller(moving, peer, mask, place, progress, token, reconnect)
-    if p.transform in DEFORMABLE and not isinstance(p.initial, sitk.Transform):
-        return caller.after_affine(p)
-    return caller.register(p)
+    return caller.after_affine(*sessions) if len(sessions := sessions_of(p)) == 2 else caller.register(p)
+
+
+def sessions_of(p: Parameters) -> list[Parameters]:
+    """The parameters of the sessions that a call of `register` makes, one after the other.
+
+    A deformable transform without an initial one comes after an affine session.
+    """
+    if p.transform not in DEFORMABLE or isinstance(p.initial, sitk.Transform):
+        return [p]
+    loss = "ncc" if p.loss in ("lncc", "cc") else p.loss  # a window's statistics lead nowhere from afar
+    protocol = "mpc" if p.protocol == PUBLISHED else p.protocol
+    return [replace(p, transform="affine", loss=loss, protocol=protocol, iterations=None), p]
 
 
 def joined(first: RegistrationResult, second: RegistrationResult) -> RegistrationResult:
@@ -207,12 +217,9 @@ class _Caller:
     token: CancelToken
     reconnect: float
 
-    def after_affine(self, p: Parameters) -> RegistrationResult:
+    def after_affine(self, affine: Parameters, p: Parameters) -> RegistrationResult:
         """An affine session, then a deformable session that starts from its result; the totals are of both."""
-        loss = "ncc" if p.loss in ("lncc", "cc") else p.loss  # a window's statistics lead nowhere from afar
-        protocol = "mpc" if p.protocol == PUBLISHED else p.protocol
-        before = replace(p, transform="affine", loss=loss, protocol=protocol, iterations=None)
-        first = self.register(before, follow=p)
+        first = self.register(affine, follow=p)
         if not first.complete:
             return first
         try:
@@ -238,7 +245,7 @@ class _Caller:
             self.peer.address, identity, trust, self.token.check, p.threads, ledger, tell, patience=self.reconnect
         ) as session:
             try:
-                offer = _choose_offer(session.offers(), self.peer)
+                offer = choose_offer(session.offers(), self.peer)
                 first = run.first_transform(offer.geometry)
                 request = p.request(offer.name, offer.geometry, self.peer.dealer_fingerprint, SOFTWARE)
                 check_request(request, offer)
@@ -279,7 +286,8 @@ def check_request(request: Request, offer: Offer) -> None:
         check_offered(request, offer.geometry, offer.budget, offer.numbers_opened)
 
 
-def _choose_offer(offers: list[Offer], peer: Peer) -> Offer:
+def choose_offer(offers: list[Offer], peer: Peer) -> Offer:
+    """The offer that is named, or the only one; PolicyError otherwise."""
     named = [o for o in offers if not peer.image or o.name == peer.image]
     if len(named) == 1:
         return named[0]

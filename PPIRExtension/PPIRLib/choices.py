@@ -18,8 +18,11 @@ TRANSFORMS = {  # with the class of node that holds the result
     "bspline": ANY,  # a composite: an affine transform after a B-spline
     "diffeo": ANY,  # … after a displacement field
 }
+OF_POINTS = ("rigid", "similarity")
+DEFORMABLE = ("bspline", "diffeo")
 LOSSES = ("ncc", "ssd", "lncc", "cc", "mi")
 PROTOCOLS = ("fhe", "fhe_verified", "mpc")  # clear protects nothing and is not offered
 SAMPLINGS = ("full", "urs", "gms")
 FIXED_MASKS = ("none", "fill", "private", "disclosed")
+BINS = ("8", "16", "32", "64")
 RESULTS = {LINEAR: "linear", BSPLINE: "B-spline", GRID: "displacement field"}

@@ -26,44 +26,19 @@ class Terms:
         return _("{numbers:,} numbers with transform {transform}, loss {loss}, mask use {mask}").format(**asdict(self))
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """The worst case of a run, before any level's budget."""
+def ask(node: Any, peer: dict[str, Any], offer: dict[str, Any], estimate: dict[str, Any]) -> bool:
+    """True if a person agreed: now, or before to a run that discloses as much of the same kind.
 
-    most: int
-    each: int
-    steps: int
-    levels: int
-
-
-def estimate(node: Any, offer: dict[str, Any]) -> Estimate:
-    """At most how many numbers of the fixed image this run can disclose; InputError if it cannot be run so."""
-    from PPIRLogic.images import Geometry
-    from PPIRLogic.parameters import Parameters
-    from PPIRLogic.policy import most_numbers
-
-    geometry = Geometry.from_dict(offer["geometry"])
-    parameters = Parameters(
-        transform=node.transform, loss=node.loss, protocol=node.protocol, sampling=node.sampling,
-        percent=node.percent if node.sampling != "full" else 100.0, evaluations=node.evaluations,
-        levels=tuple(int(v) for v in node.levels.split(",") if v.strip()) or None, fixed_mask=node.fixedMask,
-    )  # fmt: skip
-    levels = most_numbers(parameters.request(offer["name"], geometry, "", ""), geometry)
-    most = min(sum(g.most for g in levels), int(offer["budget"]["numbers_per_session"]))
-    each = max(g.numbers_per_evaluation + g.numbers_per_gradient for g in levels)
-    return Estimate(most, each, node.evaluations, len(levels))
-
-
-def ask(node: Any, peer: dict[str, Any], offer: dict[str, Any]) -> bool:
-    """True if a person agreed: now, or before to a run that discloses as much of the same kind."""
+    peer, offer, estimate: what `ppir estimate` said.
+    """
     settings = slicer.app.userSettings()
     key = f"{CONSENT_KEY}/{peer['fingerprint']}/{offer['name']}/{node.protocol}"
-    worst = estimate(node, offer)
-    terms = Terms(node.transform, node.loss, node.fixedMask, worst.most)
+    loss = node.loss if node.movingPoints is None else _("points")
+    terms = Terms(node.transform, loss, node.fixedMask, int(estimate["most"]))
     former = _read(settings.value(key))
     if former is not None and _covers(former, terms):
         return True
-    text = consent_text(node, peer, offer, worst, former)
+    text = consent_text(node, peer, offer, estimate, former)
     if not slicer.util.confirmOkCancelDisplay(text, windowTitle=_("What will be sent and learned")):
         return False
     settings.setValue(key, json.dumps(asdict(terms)))
@@ -85,12 +60,12 @@ def _covers(former: Terms, now: Terms) -> bool:
 
 
 def consent_text(
-    node: Any, peer: dict[str, Any], offer: dict[str, Any], worst: Estimate, former: Terms | None = None
+    node: Any, peer: dict[str, Any], offer: dict[str, Any], estimate: dict[str, Any], former: Terms | None = None
 ) -> str:
     """The text of the consent dialog."""
     lines = [
-        _("You are about to register '{volume}' to the image '{image}' of {name}.").format(
-            volume=node.movingVolume.GetName(), image=offer["name"], name=peer["name"]
+        _("You are about to register '{mine}' to '{image}' of {name}.").format(
+            mine=(node.movingPoints or node.movingVolume).GetName(), image=offer["name"], name=peer["name"]
         ),
         _("Fingerprint of the other site: {fingerprint}").format(fingerprint=peer["fingerprint"]),
         "",
@@ -98,20 +73,42 @@ def consent_text(
     if former is not None:
         lines += [_("You agreed to something else before: at most {former}.").format(former=former.wording), ""]
     lines += [
-        _("What is sent: values computed from my volume, {how}. My volume itself is not sent.").format(
+        _("What is sent: values computed from my {what}, {how}. My {what} itself is not sent.").format(
+            what=_("volume") if node.movingPoints is None else _("list of points"),
             how=_("masked and mixed into encrypted data")
             if node.protocol != "mpc"
-            else _("masked; a dealer at a third site helps, and must not work with either hospital")
+            else _("masked; a dealer at a third site helps, and must not work with either hospital"),
         ),
         "",
         _("What the other site learns: that and when I register, how many steps it takes, the settings of the run."),
         "",
-        _(
-            "What I learn: the transform, the grid of the other image ({size} voxels), and at most {most} sums over its"
-            " voxels ({each} per step, at most {steps} steps at each of {levels} resolutions; the owner's budget may"
-            " allow fewer)."
-        ).format(size=" × ".join(str(n) for n in offer["geometry"]["size"]), **asdict(worst)),
+        _learned(offer, estimate),
         "",
         _("Both sides are trusted to follow the protocol. This is research software, not a medical device."),
     ]
     return "\n".join(lines)
+
+
+def _learned(offer: dict[str, Any], estimate: dict[str, Any]) -> str:
+    if offer["event"] == "point set":
+        return _(
+            "What I learn: the transform, how many the other points are and roughly where, and {most} sums over their"
+            " coordinates ({percent:.2g} % of their number)."
+        ).format(
+            most=estimate["most"],
+            percent=100 * estimate["most"] / estimate["levels"][0]["samples"],
+        )  # fmt: skip
+    return _(
+        "What I learn: the transform, the grid of the other image ({size} voxels), and at most {most} sums over its"
+        " voxels: {levels}. The owner's budget may allow fewer."
+    ).format(
+        size=" × ".join(str(n) for n in offer["geometry"]["size"]),
+        most=estimate["most"],
+        levels="; ".join(_level(row) for row in estimate["levels"]),
+    )
+
+
+def _level(row: dict[str, Any]) -> str:
+    return _("{transform} at 1/{factor} of the resolution {most} ({percent:.2g} % of that level)").format(
+        percent=100 * row["most"] / row["samples"], **row
+    )

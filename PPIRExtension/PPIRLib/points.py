@@ -112,7 +112,5 @@ class PointsShare(ShareRun):
         except BaseException:
             self.clean_up()
             raise
-        # a raised share of the numbers is of use only with the bits raised alike
-        arguments = ["serve", "--points", str(file), *settings.arguments()]
-        arguments += ["--budget-bits", repr(4 * settings.budget_percent), "--scratch", str(self.folder)]
+        arguments = ["serve", "--points", str(file), *settings.arguments(), "--scratch", str(self.folder)]
         self.job = Job(arguments, on_event, self._finished, home=home, runner=runner)

@@ -9,10 +9,11 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from PPIRLib import consent, engine, presets
+from PPIRLib import choices, consent, engine, presets
 from PPIRLib.job import Event, Job
 from PPIRLib.plot import LossPlot
 from PPIRLib.run import Outcome, undo, unfit
+from PPIRLib.settings import Settings
 
 HISTORY_KEY = "PPIR/peers"
 HISTORY_LENGTH = 10
@@ -27,6 +28,7 @@ class RegisterPanel:
         self._check: Job | None = None
         self._offers: list[Event] = []
         self._peer: Event = {}
+        self._estimate: Event = {}
         self._plot: LossPlot | None = None
         self._node: Any = None  # the parameters that Apply or Test was pressed with
         self._last_transform = ""
@@ -58,14 +60,31 @@ class RegisterPanel:
             return _("There is no scene.")
         if not node.peer.strip():
             return _("Enter the address of the other hospital's peer, such as hospital-b.example:7443.")
-        if node.movingVolume is None:
+        mine = node.movingPoints or node.movingVolume
+        if mine is None:
             return _("Select my volume.")
-        if problem := unfit(node.movingVolume, node.outputTransform, node.outputVolume, node.transform):
+        if problem := unfit(mine, node.outputTransform, node.outputVolume, node.transform):
+            return problem
+        if node.movingPoints is not None and (problem := self._problem_of_points(node)):
             return problem
         if node.protocol == "mpc" and not node.dealer.strip():
             return _("The mpc protocol needs the address of a dealer.")
-        if not all(v.strip().isdecimal() for v in node.levels.split(",") if node.levels.strip()):
+        if not _counts(node.levels):
             return _("Shrink factors are whole numbers, coarse to fine, such as 4,2,1.")
+        if node.transform in choices.DEFORMABLE and not _counts(node.iterations):
+            return _("Iterations are whole numbers, one per resolution level, such as 6,4,1.")
+        return ""
+
+    @staticmethod
+    def _problem_of_points(node: Any) -> str:
+        if node.movingVolume is not None:
+            return _("Select either my volume or my points, not both.")
+        if node.transform not in choices.OF_POINTS:
+            return _("Points are registered with one of the transforms {names}.").format(
+                names=", ".join(choices.OF_POINTS)
+            )
+        if node.outputVolume is not None:
+            return _("Points have no output volume. Choose none.")
         return ""
 
     def update(self) -> None:
@@ -78,6 +97,11 @@ class RegisterPanel:
         ui.testButton.enabled = not self.busy and node is not None and bool(node.peer.strip())
         ui.percentSpinBox.enabled = node is not None and node.sampling != "full"
         ui.dealerLineEdit.enabled = node is not None and node.protocol == "mpc"
+        ui.iterationsLineEdit.enabled = node is not None and node.transform in choices.DEFORMABLE
+        ui.gridSpacingSpinBox.enabled = node is not None and node.transform == "bspline"
+        ui.strideSpinBox.enabled = node is not None and node.transform == "diffeo"
+        ui.radiusSpinBox.enabled = node is not None and node.loss == "lncc"
+        ui.binsComboBox.enabled = node is not None and node.loss == "mi"
         ui.undoButton.enabled = bool(self._last_transform) and not self.busy
         ui.plotButton.enabled = self._plot is not None
         if node is None:
@@ -125,7 +149,7 @@ class RegisterPanel:
         self._showing_preset = False
 
     def on_test(self, checked: bool = False) -> None:
-        self._ask_peer(self._show_offers)
+        self._ask_peer(["check", self._parameters().peer.strip()], self._show_offers)
 
     def on_apply(self, checked: bool = False) -> None:
         if self.busy:
@@ -134,7 +158,11 @@ class RegisterPanel:
         if problem := self.problem():
             self.say(problem, error=True)
             return
-        self._ask_peer(self._consent_and_run)
+        node = self._parameters()
+        command = ["estimate", node.peer.strip(), "--initial", "identity", *Settings.from_node(node).arguments()]
+        command += ["--image", node.image.strip()] if node.image.strip() else []
+        command += ["--points"] if node.movingPoints is not None else []
+        self._ask_peer(command, self._consent_and_run)
 
     def on_undo(self, checked: bool = False) -> None:
         node = slicer.mrmlScene.GetNodeByID(self._last_transform) if self._last_transform else None
@@ -167,23 +195,25 @@ class RegisterPanel:
 
     # ------------------------------------------------------------------------------------------ the peer
 
-    def _ask_peer(self, then: Callable[[], None]) -> None:
-        """Ask the peer who it is and what it offers, in the background, then go on."""
+    def _ask_peer(self, command: list[str], then: Callable[[], None]) -> None:
+        """Ask the peer who it is, what it offers and what a run would disclose, in the background, then go on."""
         node = self._node = self._parameters()
         try:
             engine.ensure(node.protocol)
         except engine.Declined as error:
             self.say(str(error), error=True)
             return
-        self._offers, self._peer, failure = [], {}, []
+        self._offers, self._peer, self._estimate, failure = [], {}, {}, []
         self.ui.peerStatusLabel.text = ""
         self.say(_("Calling {peer} …").format(peer=node.peer))
 
         def on_event(event: Event) -> None:
             if event.get("event") == "peer":
                 self._peer = event
-            elif event.get("event") == "image":
+            elif event.get("event") in ("image", "point set"):
                 self._offers.append(event)
+            elif event.get("event") == "estimate":
+                self._estimate = event
             elif event.get("event") == "error":
                 failure.append(str(event.get("text", "")))
 
@@ -193,28 +223,23 @@ class RegisterPanel:
             cancelled, self._check = self._check.cancelled, None
             if cancelled:
                 self.say(_("Cancelled."))
-            elif code != 0:
+            elif code != 0 and not (self._offers and self._offer() is None):  # the latter is said below
                 self.say(failure[0] if failure else _("The peer could not be asked."), error=True)
             else:
                 remember(node.peer)
                 then()
             self.update()
 
-        self._check = Job(["check", node.peer.strip()], on_event, on_finished)
+        self._check = Job(command, on_event, on_finished)
         self._check.start()
         self.update()
 
     def _show_offers(self) -> None:
         lines = [_("{name} is trusted.").format(**self._peer), _("Fingerprint {fingerprint}").format(**self._peer)]
         for offer in self._offers:
-            grid, budget = offer["geometry"], offer["budget"]
+            budget = offer["budget"]
             lines += [
-                _("Image '{name}': {size} voxels of {spacing} mm, {mask}").format(
-                    name=offer["name"],
-                    size=" × ".join(str(n) for n in grid["size"]),
-                    spacing=" × ".join(f"{v:g}" for v in grid["spacing"]),
-                    mask=_("with a mask") if offer["has_mask"] else _("no mask"),
-                ),
+                _described(offer),
                 _(
                     "Permitted: protocols {protocols}; transforms {transforms}; losses {losses}; mask use {masks}"
                 ).format(**{name: ", ".join(offer[name]) for name in ("protocols", "transforms", "losses", "masks")}),
@@ -232,25 +257,24 @@ class RegisterPanel:
     def _offer(self) -> Event | None:
         """The image to register to: the one named, or the only one."""
         name = self._node.image.strip()
-        named = [o for o in self._offers if not name or o["name"] == name]
+        kind = "image" if self._node.movingPoints is None else "point set"
+        named = [o for o in self._offers if o["event"] == kind and (not name or o["name"] == name)]
         return named[0] if len(named) == 1 else None
 
     def _consent_and_run(self) -> None:
         node, offer = self._node, self._offer()
         self._show_offers()
-        if node.movingVolume is None:
+        if node.movingVolume is None and node.movingPoints is None:
             self.say(_("The volume was deleted. Nothing was sent."), error=True)
             return
         if offer is None:
             names = ", ".join(o["name"] for o in self._offers) or _("none")
-            self.say(_("Name one of the images this peer offers: {names}.").format(names=names), error=True)
+            self.say(_("Name one of what this peer offers: {names}.").format(names=names), error=True)
             return
-        try:
-            agreed = consent.ask(node, self._peer, offer)
-        except Exception as error:  # the engine refuses these settings
-            self.say(str(error), error=True)
+        if self._estimate["problem"]:
+            self.say(self._estimate["problem"], error=True)
             return
-        if not agreed:
+        if not consent.ask(node, self._peer, offer, self._estimate):
             self.say(_("Nothing was sent."))
             return
         self._start()
@@ -269,11 +293,12 @@ class RegisterPanel:
             return
         if self._plot is not None:
             self._plot.remove()
-        self._plot = LossPlot(node.movingVolume.GetName())
+        mine = node.movingPoints or node.movingVolume
+        self._plot = LossPlot(mine.GetName()) if node.movingPoints is None else None
         self.ui.progressBar.visible = True
         self.ui.progressBar.value = 0
         self.say(_("Running …"))
-        self.log(_("Registering '{name}' to {peer}").format(name=node.movingVolume.GetName(), peer=node.peer))
+        self.log(_("Registering '{name}' to {peer}").format(name=mine.GetName(), peer=node.peer))
 
     def _on_event(self, event: Event) -> None:
         if event.get("event") != "progress" or self._run is None:
@@ -331,6 +356,24 @@ class RegisterPanel:
         shown = outcome.volume_id
         if shown:
             slicer.util.setSliceViewerLayers(foreground=slicer.mrmlScene.GetNodeByID(shown), foregroundOpacity=0.5)
+
+
+def _described(offer: Event) -> str:
+    """An offered image with its grid, or an offered set of points."""
+    grid = offer["geometry"]
+    if offer["event"] == "point set":
+        return _("Points '{name}': {count}, {dimension}D").format(name=offer["name"], **grid)
+    return _("Image '{name}': {size} voxels of {spacing} mm, {mask}").format(
+        name=offer["name"],
+        size=" × ".join(str(n) for n in grid["size"]),
+        spacing=" × ".join(f"{v:g}" for v in grid["spacing"]),
+        mask=_("with a mask") if offer["has_mask"] else _("no mask"),
+    )
+
+
+def _counts(text: str) -> bool:
+    """Whether a text is empty, or whole numbers with commas between them."""
+    return not text.strip() or all(v.strip().isdecimal() for v in text.split(","))
 
 
 def marked(text: str, error: bool) -> str:

@@ -17,44 +17,10 @@ from slicer.i18n import tr as _
 
 from PPIRLib import choices, conversion, engine
 from PPIRLib.job import Event, Job, QProcessRunner
+from PPIRLib.settings import Settings, ShareSettings
 
 FORMER_PARENT = "PPIR.FormerParent"  # attribute of a result transform: the moving volume's parent before
 REPORT_ROLE = "PPIR.Report"
-
-
-@dataclass
-class Settings:
-    """What a registration needs besides its nodes. The names are those of the engine's Parameters."""
-
-    peer: str = ""
-    image: str = ""
-    dealer: str = ""
-    transform: str = "affine"
-    loss: str = "ncc"
-    protocol: str = "fhe"
-    sampling: str = "full"
-    percent: float = 100.0
-    initial: str = "centres"  # centres | identity (the volume's place in the scene)
-    fixed_mask: str = "none"
-    levels: str = ""
-    evaluations: int = 40
-    step_tolerance: float = 0.0  # 0: the engine's default
-    loss_tolerance: float = 1e-6
-
-    def arguments(self) -> list[str]:
-        """As options of `ppir register`."""
-        options = [
-            "--transform", self.transform, "--loss", self.loss, "--protocol", self.protocol,
-            "--sampling", self.sampling, "--evaluations", str(self.evaluations),
-            "--loss-tolerance", repr(self.loss_tolerance), "--fixed-mask", self.fixed_mask,
-        ]  # fmt: skip
-        if self.sampling != "full":
-            options += ["--percent", repr(self.percent)]
-        if self.step_tolerance > 0:
-            options += ["--step-tolerance", repr(self.step_tolerance)]
-        if self.levels.strip():
-            options += ["--levels", self.levels.replace(" ", "")]
-        return options
 
 
 @dataclass
@@ -104,7 +70,7 @@ class RegisterRun:
             raise
         outputs = ["--output", str(self.folder / "T.h5"), "--report", str(self.folder / "R.json")]
         if output_volume is not None:
-            outputs += ["--warped", str(self.folder / "W.nrrd")]
+            outputs += ["--warped", str(self.folder / "W.mha")]
         if fixed_file is None:
             command = ["register", inputs.pop(0), "--peer", settings.peer.strip()]
             command += ["--image", settings.image.strip()] if settings.image.strip() else []
@@ -119,16 +85,16 @@ class RegisterRun:
 
     def _write_inputs(self, moving: Any, mask: Any, initial: Any) -> list[str]:
         """The moving volume's file, and options for mask and initial transform."""
-        from PPIRLogic.images import Volume, write_volume
+        from PPIRLogic.images import Volume, write_raw
         from PPIRLogic.transforms import write_transform
 
         volume = conversion.volume_from_node(moving)
         path = self.folder / "moving.mha"
-        write_volume(volume, path)
+        write_raw(volume, path)
         arguments = [str(path)]
         if mask is not None:
             inside = conversion.mask_from_node(mask, moving)
-            write_volume(Volume(inside.astype("float32"), volume.geometry, "mask"), self.folder / "mask.mha")
+            write_raw(Volume(inside.astype("float32"), volume.geometry, "mask"), self.folder / "mask.mha")
             arguments += ["--mask", str(self.folder / "mask.mha")]
         start = self._start(moving, initial, volume.geometry.dimension)
         if isinstance(start, sitk.Transform):
@@ -210,7 +176,7 @@ class RegisterRun:
         from PPIRLogic.images import read_volume
 
         with contextlib.suppress(FileNotFoundError):
-            conversion.volume_to_node(read_volume(self.folder / "W.nrrd"), node, self._slice_z())
+            conversion.volume_to_node(read_volume(self.folder / "W.mha"), node, self._slice_z())
             node.SetAndObserveTransformNodeID(None)
             self.outcome.volume_id = node.GetID()
 
@@ -264,35 +230,6 @@ def undo(transform: Any) -> bool:
     return True
 
 
-@dataclass
-class ShareSettings:
-    """What the owner of a fixed image permits.
-
-    budget_percent: numbers of each level, per cent of its voxels. Four times as many per cent of its bits (a number has
-    about four times a voxel's) and ten times the numbers of a session per peer and image go with it, as in the engine.
-    """
-
-    name: str = "fixed"
-    address: str = "0.0.0.0:7443"
-    protocols: str = "fhe"
-    losses: str = ""  # names separated by commas; empty: all
-    transforms: str = ""
-    allow: tuple[str, ...] = ()
-    budget_percent: float = 5.0
-    budget_session: int = 20_000
-    dealer: str = ""
-
-    def arguments(self) -> list[str]:
-        options = ["--name", self.name, "--listen", self.address, "--protocols", self.protocols]
-        options += ["--budget-percent", repr(self.budget_percent), "--budget-bits", repr(4 * self.budget_percent)]
-        options += ["--budget-session", str(self.budget_session), "--budget-image", str(10 * self.budget_session)]
-        for option, names in (("--losses", self.losses), ("--transforms", self.transforms)):
-            options += [option, names] if names.strip() else []
-        for peer in self.allow:
-            options += ["--allow", peer]
-        return options + (["--dealer", self.dealer] if self.dealer else [])
-
-
 class ShareRun:
     """Serves a volume as the fixed image until it is stopped."""
 
@@ -337,7 +274,7 @@ class ShareRun:
 def write_fixed(volume: Any, mask: Any, folder: Path) -> tuple[Path, Path | None]:
     """A fixed volume and its mask as files in world coordinates. A parent transform must be hardened first."""
     from PPIRLogic.errors import InputError
-    from PPIRLogic.images import Volume, write_volume
+    from PPIRLogic.images import Volume, write_raw
 
     if volume is not None and volume.GetParentTransformNode() is not None:
         raise InputError(
@@ -345,9 +282,9 @@ def write_fixed(volume: Any, mask: Any, folder: Path) -> tuple[Path, Path | None
             " remove it before sharing the volume as a fixed image."
         )
     image = conversion.volume_from_node(volume)
-    write_volume(image, folder / "fixed.mha")
+    write_raw(image, folder / "fixed.mha")
     if mask is None:
         return folder / "fixed.mha", None
     inside = conversion.mask_from_node(mask, volume)
-    write_volume(Volume(inside.astype("float32"), image.geometry, "mask"), folder / "mask.mha")
+    write_raw(Volume(inside.astype("float32"), image.geometry, "mask"), folder / "mask.mha")
     return folder / "fixed.mha", folder / "mask.mha"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import qt
@@ -51,8 +52,10 @@ class SharePanel:
 
     def problem(self) -> str:
         node = self._parameters()
-        if node is None or node.sharedVolume is None:
+        if node is None or (node.sharedVolume is None and node.sharedPoints is None):
             return _("Select the volume to share.")
+        if node.sharedVolume is not None and node.sharedPoints is not None:
+            return _("Select either a volume or points, not both.")
         if not node.sharedName.strip():
             return _("Give the image a name.")
         if node.shareMpc and not node.shareDealer.strip():
@@ -89,8 +92,11 @@ class SharePanel:
         try:
             engine.ensure("mpc" if node.shareMpc else "fhe")
             self._failure = ""
-            self._run = self.logic.share(
-                node.sharedVolume, mask=node.sharedMask, onEvent=self._on_event, onFinished=self._on_finished,
+            start = partial(self.logic.share, node.sharedVolume, mask=node.sharedMask)
+            if node.sharedPoints is not None:
+                start = partial(self.logic.sharePoints, node.sharedPoints)
+            self._run = start(
+                onEvent=self._on_event, onFinished=self._on_finished,
                 name=node.sharedName.strip(), address=node.shareAddress.strip(),
                 protocols="fhe,fhe_verified,mpc" if node.shareMpc else "fhe,fhe_verified", losses=node.shareLosses,
                 transforms=node.shareTransforms, allow=tuple(v.strip() for v in node.sharePeer.split(",") if v.strip()),

@@ -21,8 +21,13 @@ import demo
 import host
 import ppir_support as support
 import slicer.util
+import vtkmodules.vtkRenderingContextOpenGL2  # noqa: F401 (what draws the chart)
 from ppir_panels import RegisterPanel, SharePanel
 from PySide6 import QtWidgets
+from vtkmodules.vtkChartsCore import vtkAxis, vtkChart, vtkChartXY, vtkPlotPoints
+from vtkmodules.vtkIOImage import vtkPNGWriter
+from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter
+from vtkmodules.vtkViewsContext2D import vtkContextView
 
 from PPIRLogic.demo import PAIRS
 
@@ -105,6 +110,7 @@ def register(folder: Path, output: Path) -> None:
         panel.wait()
         assert panel.status.startswith("Done"), panel.said
         shot(panel, output / "register.png")
+        chart(output / "plot.png")
         (consent,) = host.dialogs.shown
         dialog(consent, output / "consent.png")
 
@@ -116,6 +122,33 @@ def until(condition: Callable[[], bool]) -> None:
 
 def shot(panel: Any, path: Path) -> None:
     host.grab(panel.widget, path, width=WIDTH)
+
+
+def chart(path: Path) -> None:
+    """What the scene's plot nodes say, drawn by the same VTK chart that Slicer's plot view is made of."""
+    (node,) = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
+    view, plot = vtkContextView(), vtkChartXY()
+    view.GetRenderWindow().SetOffScreenRendering(1)
+    view.GetRenderWindow().SetSize(WIDTH, 320)
+    view.GetScene().AddItem(plot)
+    plot.SetTitle(node.GetTitle())
+    plot.SetShowLegend(True)
+    for axis, title in ((vtkAxis.BOTTOM, node.GetXAxisTitle()), (vtkAxis.LEFT, node.GetYAxisTitle())):
+        plot.GetAxis(axis).SetTitle(title)
+    for series in slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode"):
+        line = plot.AddPlot(vtkChart.LINE)
+        table = series.GetTableNode().GetTable()
+        line.SetInputData(table, series.GetXColumnName(), series.GetYColumnName())
+        line.SetColorF(*series.GetColor())
+        line.SetMarkerStyle(vtkPlotPoints.CIRCLE)
+        line.SetWidth(2.0)
+        line.SetLabel(series.GetName())
+    view.GetRenderWindow().Render()
+    grabbed, writer = vtkWindowToImageFilter(), vtkPNGWriter()
+    grabbed.SetInput(view.GetRenderWindow())
+    writer.SetFileName(str(path))
+    writer.SetInputConnection(grabbed.GetOutputPort())
+    writer.Write()
 
 
 def dialog(shown: host.Dialog, path: Path) -> None:

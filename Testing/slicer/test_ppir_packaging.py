@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from ppir_support import EXTENSION, ROOT
@@ -159,3 +160,11 @@ def test_pinned_packages_agree_with_the_project() -> None:
     assert set(engine._FHE) | set(engine._MPC) <= declared
     needed = set(re.findall(r'"([A-Za-z][^"]*)"', text.split("dependencies = [")[1].split("]")[0]))
     assert needed - set(engine._FHE) <= {"numpy>=1.26", "SimpleITK>=2.3"}  # Slicer's own
+
+
+def test_every_node_selector_gets_the_scene() -> None:
+    """Without the connection Slicer shows an empty, grey selector."""
+    ui = ElementTree.parse(EXTENSION / "Resources" / "UI" / "PPIR.ui").getroot()  # noqa: S314 (our own file)
+    selectors = {w.get("name") for w in ui.iter("widget") if w.get("class") == "qMRMLNodeComboBox"}
+    connected = {c.findtext("receiver") for c in ui.iter("connection")}
+    assert len(selectors) >= 9 and selectors == connected

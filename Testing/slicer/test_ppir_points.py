@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import ppir_support as support
 import pytest
+from ppir_panels import RegisterPanel, SharePanel, plain
 
 RNG = np.random.default_rng(4)
 FIXED = RNG.uniform(-60, 60, (40, 3)) + np.array([10.0, -30.0, 80.0])  # RAS
@@ -86,3 +87,59 @@ def test_lists_that_cannot_be_used(logic: Any) -> None:
     node.SetAndObserveTransformNodeID(parent.GetID())
     with pytest.raises(InputError, match="Harden"):
         logic.sharePoints(node)
+
+
+# From the panels
+
+
+def test_panels_share_and_register_points(
+    sites: support.Sites, slicer_host: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hospital B shares from its panel; then the same application is hospital A."""
+    monkeypatch.setenv("PPIR_HOME", str(sites.b.home))
+    there = SharePanel(slicer_host)
+    slicer_host.choose(there.ui.sharedPointsSelector, markups(FIXED, "F").GetName())
+    there.node.budgetPercent = 100.0
+    there.node.sharedName, there.node.shareAddress = "pts", "127.0.0.1:0"
+    there.node.sharedVolume = support.add_volume(support.FIXED, "V")
+    assert "not both" in there.status and not there.ui.shareButton.enabled
+    there.node.sharedVolume = None
+    there.ui.shareButton.click()
+    assert slicer_host.process_events(until=lambda: there.status.startswith("Sharing at "), timeout=60), there.status
+    address = there.status.removeprefix("Sharing at ")
+
+    monkeypatch.setenv("PPIR_HOME", str(sites.a.home))
+    here = RegisterPanel(slicer_host)
+    here.node.peer = address
+    slicer_host.choose(here.ui.movingPointsSelector, markups(MOVING, "M").GetName())
+    assert "rigid, similarity" in here.status and not here.ui.applyButton.enabled
+    here.node.movingVolume, here.node.transform = support.add_volume(support.FIXED, "V"), "rigid"
+    assert "not both" in here.status
+    here.node.movingVolume = None
+    here.ui.testButton.click()
+    here.wait()
+    assert "Points 'pts': 40, 3D" in plain(here.ui.peerStatusLabel.text)
+    here.apply()
+    here.picture("register_points")
+    assert here.status.startswith("Done") and "13 numbers disclosed" in here.status, here.said
+    (consent,) = slicer_host.dialogs.shown
+    assert "13 sums over their coordinates (11 % of their number)" in consent.text and "'pts'" in consent.text
+    points = here.node.movingPoints
+    assert points.GetTransformNodeID() == here.node.outputTransform.GetID()
+    assert np.abs(where(points) - FIXED).max() < 1e-4
+    here.ui.undoButton.click()
+    assert points.GetTransformNodeID() is None
+    assert "points_3d" in there.cell(there.ui.sessionsTable, 0, 2)
+    there.ui.shareButton.click()
+
+
+def test_points_that_the_peer_does_not_share(
+    sites: support.Sites, slicer_host: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PPIR_HOME", str(sites.a.home))
+    panel = RegisterPanel(slicer_host)
+    panel.node.peer, panel.node.movingPoints = sites.serve(support.FIXED), markups(MOVING, "M")
+    panel.node.transform = "rigid"
+    panel.apply()
+    assert panel.failed and "Name one of what this peer offers: atlas" in panel.status
+    assert slicer_host.dialogs.shown == [] and panel.node.movingPoints.GetTransformNodeID() is None

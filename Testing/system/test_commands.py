@@ -190,6 +190,15 @@ def test_two_hospitals_from_identity_to_ledger(tmp_path: Path) -> None:
         assert image["protocols"] == ["fhe", "fhe_verified", "mpc"] and image["geometry"]["size"] == list(fixed.size)
         assert "atlas" in here(a, "check", address).stdout
 
+        (estimate,) = (e for e in events_of(here(a, "estimate", address, "--transform", "rigid", "--json"))[2:])
+        assert estimate["event"] == "estimate" and estimate["most"] == sum(r["most"] for r in estimate["levels"])
+        assert [r["factor"] for r in estimate["levels"]] == sorted(r["factor"] for r in estimate["levels"])[::-1]
+        more = events_of(here(a, "estimate", address, "--transform", "bspline", "--json"))[-1]
+        assert [r["transform"] for r in more["levels"]] == ["affine"] * 2 + ["bspline"] * 2  # the affine part counts
+        assert "--iterations" in more["problem"] and not estimate["problem"]
+        said = here(a, "estimate", address, "--transform", "bspline").stdout
+        assert "bspline, shrink factor 1: at most" in said and "budget allows" in said and "in all" in said
+
         assert here(b, "ledger").stdout.strip() == "Nothing has been disclosed."
         done = ppir(
             a, "register", tmp_path / "moving.nrrd", "--peer", address, "--transform", "rigid",
@@ -197,6 +206,7 @@ def test_two_hospitals_from_identity_to_ledger(tmp_path: Path) -> None:
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         numbers = events_of(done)[-1]["numbers"]
+        assert 0 < numbers <= estimate["most"]
         session = server.wait_for("session")
         assert session["peer"] == mine["fingerprint"] and session["image"] == "atlas"
         assert server.wait_for("session finished")["numbers"] == numbers

@@ -25,6 +25,7 @@ from PPIRLogic.images import (
     read_mask,
     read_volume,
     robust_range,
+    write_raw,
     write_volume,
 )
 
@@ -174,6 +175,24 @@ def test_write_and_read(tmp_path: Path, extension: str) -> None:
     assert np.array_equal(after.array, before.array)
     assert after.name == f"bild ä{extension}"
     assert [p.name for p in tmp_path.iterdir()] == [after.name]
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_a_raw_file_is_what_itk_would_write(tmp_path: Path, dimension: int) -> None:
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(dimension, dimension)))[0]
+    size = (7, 6, 5)[:dimension]
+    geometry = Geometry(size, (0.9, 1.1, 2.5)[:dimension], (-100.5, 20.0, 1 / 3)[:dimension], tuple(turn.ravel()))
+    before = Volume(np.random.default_rng(0).normal(size=size[::-1]).astype(np.float32), geometry)
+    write_raw(before, tmp_path / "raw.mha")
+    write_volume(before, tmp_path / "itk.mha")
+    for name in ("raw.mha", "itk.mha"):
+        image = sitk.ReadImage(str(tmp_path / name))
+        assert np.array_equal(sitk.GetArrayViewFromImage(image), before.array)
+        assert np.allclose(image.GetDirection(), turn.ravel(), atol=1e-6) and image.GetSize() == size
+        assert np.allclose(image.GetOrigin(), geometry.origin) and np.allclose(image.GetSpacing(), geometry.spacing)
+    assert read_volume(tmp_path / "raw.mha").geometry == geometry  # every digit of a double
+    with pytest.raises(OutputError, match=r"raw\.mha"):
+        write_raw(before, tmp_path / "raw.mha")
 
 
 def test_pictures(tmp_path: Path) -> None:

@@ -176,12 +176,14 @@ class qMRMLNodeComboBox(qt.QWidget):
         if self._host_scene is None:
             return []
         every = (self._host_scene.GetNthNode(i) for i in range(self._host_scene.GetNumberOfNodes()))
-        return [node for node in every if self._host_lists(node)]
+        kinds = list(self.nodeTypes), bool(self.showChildNodeTypes)
+        return [node for node in every if self._host_lists(node, *kinds)]
 
-    def _host_lists(self, node: Any) -> bool:
-        kinds = [t for t in self.nodeTypes if (node.IsA(t) if self.showChildNodeTypes else node.GetClassName() == t)]
+    def _host_lists(self, node: Any, kinds: list[str], children: bool) -> bool:
+        if not any(node.IsA(t) if children else node.GetClassName() == t for t in kinds):
+            return False
         hidden = node.GetHideFromEditors() and not self.showHidden
-        if not kinds or hidden or any(node.IsA(t) for t in self.hideChildNodeTypes):
+        if hidden or any(node.IsA(t) for t in self.hideChildNodeTypes):
             return False
         values = [(node.GetAttribute(n), v) for t, n, v in self._host_attributes if node.IsA(t)]
         return all(has is not None and (wanted is None or has == str(wanted)) for has, wanted in values)
