@@ -122,7 +122,7 @@ def test_forces_are_those_of_the_published_formula(grid: Geometry) -> None:
     d, e, f = sums(i_bar * j_bar), sums(i_bar**2) + floor, sums(j_bar**2) + floor
     wanted = d / (e * f) * (j_bar - d / e * i_bar) * gradient / SCALE
     rho = correlation(one, two)
-    assert np.abs(rho / UNIT - d / np.sqrt(e * f)).max() < 2 / UNIT
+    assert np.abs(rho / UNIT - d / np.sqrt(e * f)).max() < 4e-4
     found = forces(one, two, rho) / UNIT**2 / SCALE / 2.0**-10
     assert np.abs(found - wanted).max() < 5e-3 * np.abs(wanted).max()
     assert np.sqrt(np.mean((found - wanted) ** 2)) < 1e-2 * np.sqrt(np.mean(wanted**2))
