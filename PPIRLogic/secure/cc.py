@@ -140,10 +140,9 @@ class CcProduct(PrivateProduct):
                     self.link, 0, level.index, evaluation, source.knots, source.columns()
                 )
                 share = self._arithmetic.similarity()
-            elif kind == FORCE:
-                share, theirs = self._arithmetic.forces()
-            elif kind == VOXELS:
-                share = theirs = self._arithmetic.published()
+            elif kind in (FORCE, VOXELS):
+                arithmetic, self._arithmetic = self._arithmetic, None  # its masks are used up
+                share, theirs = arithmetic.forces() if kind == FORCE else (arithmetic.published(),) * 2
         opened = share + receive_numbers(self.link, "answer", share.shape)
         if len(theirs):
             with self._outlet.releasing(self.give(terms)):

@@ -13,9 +13,9 @@ each side sends, 8 bytes per voxel each:
     force     the last two, a, b   Σ_x B(x)·(ρ·ĵ·a − ρ²·b) for party 1's half, likewise for party 2's: projected on
                                    shares onto the control points; each is opened to its owner
 
-Together 5 values per voxel and side, and 3 + 2·dim more with the forces. The shift: c = v + 2^62 + r is opened; v + 2^62 lies below 2^63,
-so it wrapped round exactly if r's top bit is set and c's is not, and (c >> s) − (r >> s) plus the wrap is v >> s or one
-more. There is no failure that is merely improbable, as where each side shifts its own share.
+Together 5 values per voxel and side, and 3 + 2·dim more with the forces. The shift: c = v + 2^62 + r is opened;
+v + 2^62 lies below 2^63, so it wrapped round exactly if r's top bit is set and c's is not, and (c >> s) − (r >> s) plus
+the wrap is v >> s or one more. No failure is merely improbable, as where each side shifts its own share.
 """
 
 from __future__ import annotations
