@@ -1,4 +1,4 @@
-"""Figures j to m: deformations of the lung pair (landmarks) and of a brain bent by a known thin-plate spline."""
+"""Figures j to m, o: deformations of the lung pair (landmarks) and of a brain bent by a known thin-plate spline."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 DATA_VARIABLE = "PPIR_BENCH_DATA"
 DIFFEO = ("--transform", "diffeo")
 LUNG_AFFINE = ("--loss", "ncc", "--levels", "4,2", "--mask", str(pairs.LUNG_MASKS[1]), "--fixed-mask", "fill")
+SYMMETRIC_ITERATIONS = "20,12"
 BENT = ("t1_thinplate.mha", "t1.mha", "t1_thinplate_field_4mm.mha")  # fixed, moving, true displacements of the fixed
 
 
@@ -41,6 +42,25 @@ def flowing_lungs(options: Options) -> Iterator[Row]:
     for protocol in ("clear",) if options.quick else ("clear", "fhe", "mpc"):
         what = f"lung pair, diffeo lncc, {protocol}"
         yield from attempt("l", what, _flowing_lung, options.folder, protocol, what)
+
+
+def symmetric_lungs(options: Options) -> Iterator[Row]:
+    """o: the lung pair, symmetric diffeomorphic with cc from a stored affine, clear and mpc; 1/4 and 1/2."""
+    start = options.folder / "affine.h5"
+    register_once(*pairs.LUNG, "clear", start, *LUNG_AFFINE, mask=pairs.LUNG_MASKS[0])
+    found: list[Run] = []
+    for protocol in ("clear",) if options.quick else ("clear", "mpc"):
+        what = f"lung pair, symmetric cc, {protocol}"
+        yield from attempt("o", what, _symmetric_lung, options.folder, start, protocol, what, found)
+    if len(found) == 2:
+        inside = sitk.GetArrayFromImage(sitk.ReadImage(str(pairs.LUNG_MASKS[0]))) > 0
+        fields = [_displacements(run, pairs.LUNG[0]) for run in found]
+        off = np.square(fields[0] - fields[1]).sum(axis=-1)
+        yield Row(
+            "o", "lung pair, symmetric cc: mpc against clear, rms over the image", f"{np.sqrt(off.mean()):.3f} mm"
+        )
+        rms = float(np.sqrt(off[inside].mean()))
+        yield at_most("o", "lung pair, symmetric cc: mpc against clear, rms in the lung", rms, 0.01, "mm")
 
 
 def flowing_brain(options: Options) -> Iterator[Row]:
@@ -97,6 +117,31 @@ def _flowing_lung(folder: Path, protocol: str, what: str) -> Iterator[Row]:
     yield from _disclosed("l", what, run, report)
 
 
+def _symmetric_lung(folder: Path, start: Path, protocol: str, what: str, found: list[Run]) -> Iterator[Row]:
+    run, report = _register(
+        folder, *pairs.LUNG, "cc", protocol, *DIFFEO, "--levels", "4,2", "--iterations", SYMMETRIC_ITERATIONS,
+        "--initial", str(start),
+    )  # fmt: skip
+    found.append(run)
+    errors = _landmark_errors(run)
+    yield at_most("o", f"{what}: mean landmark error", float(errors.mean()), 1.7, "mm", wall=run.wall)
+    yield Row("o", f"{what}: median landmark error", f"{np.median(errors):.2f} mm")
+    yield at_least("o", f"{what}: Dice of the lung masks", _dice(run), 0.98)
+    yield from _diffeo_rows("o", what, report)
+    voxels = {v["factor"]: v["samples"] for v in report["levels"]}
+    rows = {(r["kind"], r["to"], r["level"]): r["numbers"] for r in report["disclosed"]["rows"]}
+    for level in report["levels"]:
+        factor, steps = level["factor"], max(1, level["iterations"])
+        each = {to: rows.get(("coarse force", to, factor), 0) / steps for to in ("party 1", "party 2")}
+        if not any(each.values()):
+            continue
+        share = 64 * max(each.values()) / (3 * voxels[factor])
+        yield at_most("o", f"{what}: numbers per step and side at 1/{factor}, in 64ths of 3 per voxel", share, 1.0, "")
+        seconds = level["seconds"] / level["evaluations"]
+        yield Row("o", f"{what}: seconds per iteration at 1/{factor}", f"{seconds:.1f} s", data={"value": seconds})
+    yield from _disclosed("o", what, run, report)
+
+
 def _landmark_errors(run: Run) -> Array:
     fixed, moving = (np.loadtxt(name, skiprows=2) for name in pairs.LANDMARKS)
     mapped = np.array([run.transform.TransformPoint(p) for p in fixed.tolist()])
@@ -145,13 +190,22 @@ def _bent(figure: str, folder: Path, data: Path, protocol: str, what: str, *sett
     yield from _disclosed(figure, what, run, report)
 
 
-def _determinants(run: Run, fixed: Path) -> Array:
-    """Of the derivative of the whole transform at the fixed voxels, as ITK finds it from displacements."""
+def _field(run: Run, fixed: Path) -> sitk.Image:
+    """Of the whole transform: displacements in mm at the fixed voxels."""
     grid = pairs.grey(fixed)
-    field = sitk.TransformToDisplacementField(
+    return sitk.TransformToDisplacementField(
         run.transform, sitk.sitkVectorFloat64, grid.GetSize(), grid.GetOrigin(), grid.GetSpacing(), grid.GetDirection()
     )
-    return np.asarray(sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(field)), np.float64)
+
+
+def _displacements(run: Run, fixed: Path) -> Array:
+    return np.asarray(sitk.GetArrayFromImage(_field(run, fixed)), np.float64)
+
+
+def _determinants(run: Run, fixed: Path) -> Array:
+    """Of the derivative of the whole transform at the fixed voxels, as ITK finds it from displacements."""
+    image = sitk.DisplacementFieldJacobianDeterminant(_field(run, fixed))
+    return np.asarray(sitk.GetArrayFromImage(image), np.float64)
 
 
 def _jacobian(figure: str, what: str, values: Array, limit: float) -> Row:

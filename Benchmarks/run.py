@@ -26,6 +26,7 @@ FIGURES: dict[str, Figure] = {
     "l": deformable.flowing_lungs,
     "m": deformable.flowing_brain,
     "n": every.every,
+    "o": deformable.symmetric_lungs,
     "mi": mutual_information.mutual_information,
 }
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from PPIRLogic.errors import Cancelled, InputError, OutputError, PPIRError, TrustError
 from PPIRLogic.images import WRITABLE_IMAGES
 from PPIRLogic.losses import LOSSES
+from PPIRLogic.losses.cc import PUBLISHED
 from PPIRLogic.peer.channel import DEFAULT_PORT
 from PPIRLogic.peer.failures import Failures
 from PPIRLogic.peer.identity import default_home, load_or_create_identity, normalise_fingerprint, renew_identity
@@ -193,9 +194,9 @@ def _run_options(p: Any) -> None:
     p.add_argument("--loss", choices=tuple(LOSSES), default=d.loss)
     p.add_argument(
         "--protocol",
-        choices=("fhe", "fhe_verified", "mpc", "clear", "fhe_v1", "fhe_v2"),
+        choices=("fhe", "fhe_verified", "mpc", "clear", "fhe_v1", "fhe_v2", PUBLISHED),
         default=d.protocol,
-        help="clear protects nothing; fhe_v1, fhe_v2: as published, to compare",
+        help="clear protects nothing; fhe_v1, fhe_v2, published (of cc): as published, to compare",
     )
     p.add_argument("--sampling", choices=METHODS, default=d.sampling, help="gms: ∝ gradient magnitude; urs: random")
     p.add_argument("--percent", type=float, default=None, help="of the voxels (urs) or blocks (gms) of each level")
@@ -208,7 +209,9 @@ def _run_options(p: Any) -> None:
         "--bending", type=float, default=d.bending, help="bspline, diffeo: weight of the bending energy, mm²"
     )
     p.add_argument("--stride", type=int, default=d.stride, help="diffeo: voxels between control points of a step (5)")
-    p.add_argument("--elastic", type=float, default=d.elastic, help="diffeo: Gaussian over the field, mm (0)")
+    p.add_argument(
+        "--elastic", type=float, default=d.elastic, help="diffeo: Gaussian over the field (cc: each velocity), mm (0)"
+    )
     p.add_argument("--radius", type=float, default=d.radius_mm, help="lncc: window in mm, times the shrink factor")
     p.add_argument("--step-tolerance", type=float, default=d.step_tolerance, help="mm per mm of voxel size")
     p.add_argument("--loss-tolerance", type=float, default=d.loss_tolerance, help="relative")
@@ -329,6 +332,8 @@ def _shared_images(a: Arguments) -> list[Any]:
     if len(a.name) not in (0, len(a.fixed) + len(a.points)) or len(a.mask) not in (0, len(a.fixed)):
         raise InputError("Give --name (and --mask) once for every image (--name then for every set), or not at all.")
     policy, out = _policy(a), []
+    if PUBLISHED in policy.protocols:
+        _warn_published(a)
     dealer = a.dealer, normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
     for i, path in enumerate(a.fixed):
         volume = read_volume(path, role="fixed")
@@ -345,7 +350,7 @@ def _shared_images(a: Arguments) -> list[Any]:
 
 def _policy(a: Arguments) -> Any:
     from PPIRLogic.policy import MASK_MODES, Policy
-    from PPIRLogic.protocols import PROTOCOLS
+    from PPIRLogic.protocols import NAMES
 
     def names(option: str, known: Sequence[str]) -> frozenset[str]:
         given = frozenset(v.strip() for v in str(getattr(a, option)).split(",") if v.strip())
@@ -357,7 +362,7 @@ def _policy(a: Arguments) -> Any:
     if not all(0 <= v < UNLIMITED for v in budgets):  # also refuses NaN
         raise InputError("The limits of a disclosure budget must be numbers of at least 0.")
     return Policy(
-        protocols=names("protocols", tuple(PROTOCOLS)),
+        protocols=names("protocols", NAMES),
         losses=names("losses", tuple(LOSSES)),
         transforms=names("transforms", tuple(TRANSFORMS)),
         masks=names("masks", MASK_MODES),
@@ -492,6 +497,8 @@ def _parameters(a: Arguments, has_fixed_mask: bool) -> Parameters:
     initial: Any = a.initial if a.initial in ("identity", "centres") else read_transform(a.initial)
     levels = _counts("--levels", a.levels, "shrink factors such as 4,2,1")
     iterations = _counts("--iterations", a.iterations, "one count per level, such as 6,6,2")
+    if a.protocol == PUBLISHED:
+        _warn_published(a)
     if a.sampling != "full" and a.percent is None:
         raise InputError(f"--sampling {a.sampling} needs --percent, such as --percent 20.")
     return Parameters(
@@ -502,6 +509,14 @@ def _parameters(a: Arguments, has_fixed_mask: bool) -> Parameters:
         seed=a.seed, threads=a.threads, grid_spacing=a.grid_spacing, iterations=iterations, bending=a.bending,
         radius_mm=a.radius, stride=a.stride, elastic=a.elastic,
     )  # fmt: skip
+
+
+def _warn_published(a: Arguments) -> None:
+    _note(
+        a,
+        "WARNING: the protocol 'published' opens three numbers per voxel to both sides in every step. Both images can"
+        " be computed from them (Docs/privacy.md). It is there to compare; use mpc.",
+    )
 
 
 def _counts(option: str, text: str, what: str) -> tuple[int, ...] | None:

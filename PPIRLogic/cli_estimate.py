@@ -42,6 +42,7 @@ class LevelEstimate:
         what = "coordinates" if self.points else "voxels"
         text = f"{self.transform}, shrink factor {g.factor}: at most {g.most} numbers"
         text += f", {100 * g.most / g.samples:.3g} % of its {g.samples} {what}"
+        text += f"; the other side at most {g.shown} of this site's image" if g.shown else ""
         if self.allowed >= g.most:
             return text
         enough = self.allowed >= min(g.evaluations, FEWEST_EVALUATIONS) * (

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
+from PPIRLogic.losses.cc import FORCE_BITS, SUM_BITS
 from PPIRLogic.peer.channel import MAX_PAYLOAD, Channel, Listener, connect
 from PPIRLogic.peer.identity import Identity
 from PPIRLogic.peer.messages import Fields, error_from, send_error, wait_for_message
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.secure.base import CHUNK, GROUP, Term, group_size, numbers_of
+from PPIRLogic.secure.cc_masks import MOST_SAMPLES, ROUNDS, correlation
+from PPIRLogic.secure.cc_shares import SLAB
 from PPIRLogic.secure.factors import Factored
 from PPIRLogic.secure.knots import KnotMap
 from PPIRLogic.secure.masks import mask_of_columns, mask_of_operand, share_of_product
@@ -155,19 +158,19 @@ class Dealer:
 
     def _deal(self, channel: Channel, session: _Session) -> None:
         """Answer party 1's orders with correlations to party 2; every (level, evaluation) once."""
-        used: set[tuple[int, int]] = set()
+        used: set[tuple[int, int, str]] = set()
         while not self._stopping.is_set():
             message = channel.receive(IDLE_TIMEOUT)
             if message.kind in ("bye", "error"):
                 return
             order = read_order(message.data)
-            if (order.level, order.evaluation) in used:
+            name = (order.level, order.evaluation, order.round)
+            if name in used:
                 raise ProtocolError("This evaluation's randomness was dealt already; it is never dealt twice.")
-            used.add((order.level, order.evaluation))
-            correlation = order.correlation(*session.keys, self._while_wanted(channel))
-            where = {"level": order.level, "evaluation": order.evaluation}
-            for start in range(0, len(correlation), PART):
-                session.channels[2].send("correlation", where, correlation[start : start + PART].astype("<i8").data)
+            used.add(name)
+            numbers = order.correlation(*session.keys, self._while_wanted(channel)).astype("<i8", copy=False)
+            for where, part in parts_of(order, numbers):
+                session.channels[2].send("correlation", where, part.data)
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,7 @@ class Order:
     terms: tuple[tuple[int, str], ...]
     outputs: int = 1
     knots: KnotMap | None = None
+    round: ClassVar[str] = ""
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Order:
@@ -236,9 +240,55 @@ class Order:
         return total - share_of_product(first_key, self.level, self.evaluation, len(total))
 
 
-def read_order(data: dict[str, Any]) -> Order | Factored:
+@dataclass(frozen=True)
+class CcOrder:
+    """One round of an evaluation of a symmetric registration (`secure.cc_shares`): its size is all that is told."""
+
+    level: int
+    evaluation: int
+    samples: int
+    round: str
+    knots: KnotMap | None = None
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> CcOrder:
+        f = Fields(data, "order")
+        stage = f.text("cc", 16)
+        if stage not in ROUNDS:
+            raise ProtocolError(f"Field 'cc' of 'order' must be one of {', '.join(ROUNDS)}.")
+        where = f.integer("level", 0, 64), f.integer("evaluation", 0, 10**6)
+        samples = f.integer("samples", 1, MOST_SAMPLES)
+        if stage != "force":
+            return cls(*where, samples, stage)
+        knots = _knot_map(data.get("knots"), samples)
+        return cls(*where, samples, stage, replace(knots, room=SUM_BITS - FORCE_BITS))
+
+    def correlation(
+        self, first_key: bytes, second_key: bytes, check: Callable[[], None] = lambda: None
+    ) -> NDArray[np.int64]:
+        """For party 2, modulo 2^64. `check` may raise between masks."""
+        keys = first_key, second_key
+        return correlation(self.round, keys, self.level, self.evaluation, self.samples, self.knots, check)
+
+
+def read_order(data: dict[str, Any]) -> Order | Factored | CcOrder:
     """From the network; ProtocolError unless every field is in range."""
+    if "cc" in data:
+        return CcOrder.from_dict(data)
     return Factored.from_dict(data) if "vectors" in data else Order.from_dict(data)
+
+
+def parts_of(
+    order: Order | Factored | CcOrder, numbers: NDArray[np.int64]
+) -> Iterator[tuple[dict[str, Any], NDArray[np.int64]]]:
+    """The messages that carry a correlation."""
+    where: dict[str, Any] = {"level": order.level, "evaluation": order.evaluation}
+    if isinstance(order, CcOrder):
+        for first in range(0, len(numbers), SLAB):
+            yield {**where, "cc": order.round, "first": first}, numbers[first : first + SLAB]
+        return
+    for first in range(0, len(numbers), PART):
+        yield where, numbers[first : first + PART]
 
 
 def _knot_map(rows: Any, samples: int) -> KnotMap:

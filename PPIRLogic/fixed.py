@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import InputError, PolicyError
+from PPIRLogic.halves import HalfImage
 from PPIRLogic.images import Geometry, Volume, fill_outside, normalise, robust_range
 from PPIRLogic.levels import FIXED_BOUND, Level, grid_problem, make_levels, square_shift
 from PPIRLogic.losses import LOSSES
@@ -19,9 +20,11 @@ from PPIRLogic.losses.base import FIXED_SCALE
 from PPIRLogic.losses.mattes import fixed_bins, one_hot
 from PPIRLogic.openings import loss_of
 from PPIRLogic.peer.messages import Request
-from PPIRLogic.pyramid import axis_factors, build_level, shrink
+from PPIRLogic.pyramid import axis_factors, build_level, margin_voxels, shrink, smooth
 from PPIRLogic.secure.base import Columns
-from PPIRLogic.warp import INTENSITY_CENTRE
+from PPIRLogic.transforms.halves import HalfField
+from PPIRLogic.transforms.linear import LinearTransform
+from PPIRLogic.warp import INTENSITY_CENTRE, MovingImage
 
 
 @dataclass
@@ -83,6 +86,15 @@ class FixedImage:
         if mask_mode == "none" or self.mask is None:
             return len(level.samples)
         return int(np.count_nonzero(self.mask_at(level)))
+
+    def half(self, level: Level, request: Request, former: HalfField | None, threads: int) -> HalfImage:
+        """This image as a half that moves, at a level; `former`: its half after the levels before."""
+        image = smooth(self._normalised(request.fixed_mask), level.sigma_mm)
+        still = LinearTransform.identity("affine", self.geometry.centre())
+        moving = MovingImage(image, margin_voxels(self.geometry, level.margin_mm))
+        start = former or HalfField.identity(level.geometry)
+        bending, elastic = request.bending, request.elastic_mm
+        return HalfImage(level, self.geometry, moving, still, start, bending, elastic, threads)
 
     def operands(self, level: Level, names: Iterable[str], request: Request) -> dict[str, Columns]:
         """The named integer operands at the level's samples, (N,) int32.

@@ -10,7 +10,7 @@ entered in party 1's ledger when the two meet again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,9 +21,8 @@ from PPIRLogic.levels import Level
 from PPIRLogic.losses import Loss
 from PPIRLogic.peer.ledger import Entry
 from PPIRLogic.peer.messages import Request, error_from
-from PPIRLogic.protocols import PROTOCOLS
-from PPIRLogic.secure.base import ColumnSource, Term
-from PPIRLogic.session import ClientSession, entries_of, entries_shown
+from PPIRLogic.secure.base import Term
+from PPIRLogic.session import ClientSession, Source, entries_of, entries_shown
 
 Result = TypeVar("Result")
 MOST_REPEATS = 5  # losses in one and the same exchange: then it is not the network
@@ -61,14 +60,18 @@ class LastingSession(ClientSession):
         self._level = (level, loss, blocks)
         return out
 
-    def evaluate(self, level: Level, source: ColumnSource, stage: str, terms: Sequence[Term]) -> list[int]:
-        protocol = PROTOCOLS[self.request.protocol]
+    def evaluate(
+        self, level: Level, source: Source, stage: str, terms: Sequence[Term], details: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        protocol = self.protocol
         if protocol.counted:
             self._asked = [
                 *entries_of(terms, protocol.bits_of(terms), level.factor, self._evaluation),
-                *entries_shown(terms, self.request.protocol, level.factor),
+                *entries_shown(terms, protocol, level.factor),
             ]
-        values = self._lasting(lambda: super(LastingSession, self).evaluate(level, source, stage, terms), level)
+        values = self._lasting(
+            lambda: super(LastingSession, self).evaluate(level, source, stage, terms, details), level
+        )
         self._asked = []
         return values
 
@@ -103,8 +106,11 @@ class LastingSession(ClientSession):
         raise AssertionError("not reached")
 
     def _is_loss(self, problem: PPIRError) -> bool:
-        """A broken connection to the peer or the dealer; not a refusal, a deliberate end or a silent program."""
-        if not self._patience or not isinstance(problem, PeerError):
+        """A broken connection to the peer or the dealer; not a refusal, a deliberate end or a silent program.
+
+        Where both images move, party 2's half of the level is lost with its session: such a run ends.
+        """
+        if not self._patience or self.protocol.two_sided or not isinstance(problem, PeerError):
             return False
         said = self.channel.farewell
         if said is not None:
@@ -163,7 +169,7 @@ class LastingSession(ClientSession):
         if missing == sum(e.numbers for e in self._asked):
             lost = self._asked
         else:
-            bits, factor = PROTOCOLS[self.request.protocol].bits, level.factor if level else 0
+            bits, factor = self.protocol.bits, level.factor if level else 0
             lost = [Entry("lost", "party 1", missing, bits, factor)]
         for entry in lost:
             self.ledger.record(entry)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from PPIRLogic.errors import PolicyError
 from PPIRLogic.images import Geometry
 from PPIRLogic.losses import LOSSES, Loss
+from PPIRLogic.losses.cc import FORCE_BITS, PUBLISHED, SUM_BITS
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.points.pointset import coordinate_bits
 from PPIRLogic.pyramid import axis_factors, border_margin_mm, default_sigma_mm, level_geometry, margin_voxels
@@ -95,9 +96,11 @@ def check_factors(factors: tuple[int, ...]) -> None:
 def request_problem(request: Request) -> str:
     """What is wrong with the settings of a request that go together; empty if nothing is."""
     kind = request.transform
+    if problem := _two_sided_problem(request):
+        return problem
     if kind not in DEFORMABLE:
         return "Only bspline and diffeo have --iterations." if request.iterations else ""
-    if request.protocol not in ("clear", "fhe", "mpc"):
+    if request.protocol not in ("clear", "fhe", "mpc") and not LOSSES[request.loss].two_sided:
         return f"A {kind} transform is not offered under {request.protocol}: fhe or mpc."
     if request.sampling != "full" and not LOSSES[request.loss].pooled:
         return f"A {kind} transform uses every voxel of a level: sampling 'full', unless the loss is mi."
@@ -110,6 +113,20 @@ def request_problem(request: Request) -> str:
         )
     if kind == DIFFEO and not 2 <= request.stride <= MOST_STRIDE:
         return f"The stride of a diffeo transform must be 2 to {MOST_STRIDE} voxels, not {request.stride}."
+    return ""
+
+
+def _two_sided_problem(request: Request) -> str:
+    """What a loss that moves both images cannot do."""
+    loss = request.loss
+    if loss not in LOSSES or not LOSSES[loss].two_sided:
+        return "The protocol published is that of the loss cc alone." if request.protocol == PUBLISHED else ""
+    if request.transform != DIFFEO:
+        return f"The loss {loss} moves both images: it goes with the transform diffeo, not {request.transform}."
+    if request.protocol not in ("clear", "mpc", PUBLISHED):
+        return f"The loss {loss} needs products of two moving images: protocol mpc, not {request.protocol}."
+    if request.fixed_mask not in ("none", "fill"):
+        return f"The loss {loss} cannot use a {request.fixed_mask} fixed mask: none or fill."
     return ""
 
 
@@ -170,6 +187,8 @@ def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) ->
         knots = knot_map_of(geometry, grid, factor, margin, spacing, index, levels)
     elif request.transform == DIFFEO:
         knots = knot_map_by_stride(geometry, grid, factor, margin, request.stride)
+        if loss.two_sided:
+            knots = replace(knots, room=SUM_BITS - FORCE_BITS)
     if knots is not None and loss.pooled:
         knots = replace(knots, pool=samples)
     return Level(index, factor, sigma, margin, grid, samples, knots)

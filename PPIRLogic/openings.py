@@ -1,22 +1,25 @@
 """What a request opens, stage by stage, as both sides derive it from public values alone.
 
 An evaluation has up to two stages. `value` comes first; `gradient` only where the optimiser goes on from there. A
-loss that needs few numbers opens all of them with its value.
+loss that needs few numbers opens all of them with its value. Where both images move, a third one, `field`, comes once
+at the end of a level.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from PPIRLogic.levels import Level
 from PPIRLogic.losses import LOSSES, Loss
+from PPIRLogic.losses.cc import FORCE, HALF, PUBLISHED, VOXELS
 from PPIRLogic.losses.masked import with_private_mask
 from PPIRLogic.losses.points import POINT_LOSSES
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.secure.base import Term, numbers_of
 from PPIRLogic.transforms import parameter_count
 
-VALUE, GRADIENT = "value", "gradient"
+VALUE, GRADIENT, FIELD = "value", "gradient", "field"
 Openings = Mapping[str, Sequence[Term]]
 
 
@@ -30,6 +33,13 @@ def openings(request: Request, level: Level) -> Openings:
     """The terms of every stage of an evaluation at a level."""
     loss = loss_of(request)
     if level.knots is not None:
+        if loss.two_sided:
+            axes = range(level.geometry.dimension)
+            force = [Term(a, "", FORCE, level.knots.count, both=True) for a in axes]
+            if request.protocol == PUBLISHED:
+                force = [Term(k, "", VOXELS, len(level.samples), both=True) for k in range(3)]
+            field = [Term(a, "", HALF, math.prod(level.knots.counts)) for a in axes]
+            return {VALUE: loss.terms(0), GRADIENT: force, FIELD: field}
         return {VALUE: loss.terms(0), GRADIENT: loss.knot_terms(level.geometry.dimension, level.knots.count)}
     parameters = parameter_count(request.transform, level.geometry.dimension)
     stages = {VALUE: loss.terms(parameters), GRADIENT: loss.gradient_terms(parameters)}
@@ -40,3 +50,8 @@ def numbers_by_stage(request: Request, level: Level) -> tuple[int, int]:
     """Numbers opened per value and per gradient (0 where the value's numbers suffice)."""
     stages = openings(request, level)
     return numbers_of(stages[VALUE]), numbers_of(stages.get(GRADIENT, ()))
+
+
+def numbers_once(request: Request, level: Level) -> int:
+    """Numbers opened once, at the end of a level."""
+    return numbers_of(openings(request, level).get(FIELD, ()))

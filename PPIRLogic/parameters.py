@@ -15,7 +15,7 @@ from PPIRLogic.losses import LOSSES
 from PPIRLogic.losses.lncc import default_radius_mm
 from PPIRLogic.losses.mattes import BINS
 from PPIRLogic.peer.messages import Request
-from PPIRLogic.protocols import PROTOCOLS
+from PPIRLogic.protocols import NAMES
 from PPIRLogic.sampling import SMALLEST_POOL, Sampling
 from PPIRLogic.transforms import (
     BSPLINE,
@@ -27,7 +27,7 @@ from PPIRLogic.transforms import (
     SplineTransform,
 )
 
-_BENDING = {"ssd": 0.2, "ncc": 3.0, "lncc": 30.0, "mi": 100.0}  # mm²
+_BENDING = {"ssd": 0.2, "ncc": 3.0, "lncc": 30.0, "mi": 100.0, "cc": 10.0}  # mm²
 _FLUID = {loss: 10 * weight for loss, weight in _BENDING.items()}
 _POOLS = {2: (16, 65_536, 100.0), 3: (32, 32_768, 10.0)}  # bins, most samples, per cent: a slice has few voxels
 _LARGE_POOL = 131_072  # of deformable transforms in 3D: every control point needs samples around it
@@ -85,7 +85,7 @@ class Parameters:
         for what, value, known in (
             ("transform", self.transform, tuple(TRANSFORMS)),
             ("loss", self.loss, tuple(LOSSES)),
-            ("protocol", self.protocol, tuple(PROTOCOLS)),
+            ("protocol", self.protocol, NAMES),
             ("use of the moving mask", self.mask, ("fill", "rows")),
             ("use of the fixed mask", self.fixed_mask, ("none", "fill", "private", "disclosed")),
         ):
@@ -140,6 +140,8 @@ class Parameters:
             grid_spacing=float(self.grid_spacing) if self.transform == BSPLINE else 0.0,
             stride=self.stride if self.transform == DIFFEO else 0,
             radius_mm=float(self.radius_mm or default_radius_mm(geometry.spacing)) if self.loss == "lncc" else 0.0,
+            bending=self.bending_weight() if LOSSES[self.loss].two_sided else 0.0,
+            elastic_mm=float(self.elastic) if LOSSES[self.loss].two_sided else 0.0,
             seed=self.seed,
             dealer=dealer_fingerprint,
             software=software,

@@ -11,10 +11,10 @@ from PPIRLogic.levels import Level, check_factors, make_levels, request_problem
 from PPIRLogic.losses import LOSSES
 from PPIRLogic.losses.mattes import BINS
 from PPIRLogic.losses.points import POINT_LOSSES
-from PPIRLogic.openings import VALUE, numbers_by_stage, openings
+from PPIRLogic.openings import VALUE, numbers_by_stage, numbers_once, openings
 from PPIRLogic.peer.ledger import HISTOGRAM, Budget, ImageAccount
 from PPIRLogic.peer.messages import LevelGrant, Request
-from PPIRLogic.protocols import PROTOCOLS, Protocol
+from PPIRLogic.protocols import Protocol, protocol_of
 from PPIRLogic.transforms import TRANSFORMS
 
 FEWEST_EVALUATIONS = 3  # a level that cannot afford these is refused before the run starts
@@ -64,7 +64,7 @@ class Policy:
             raise PolicyError(f"A joint histogram of {request.bins} bins is not offered: {', '.join(map(str, BINS))}.")
         if problem := request_problem(request):
             raise PolicyError(problem)
-        if request.sampling == "gms" and PROTOCOLS[request.protocol].told_samples:
+        if request.sampling == "gms" and protocol_of(request).told_samples:
             self._check_disclosed_sampling(request)
 
     def _check_disclosed_sampling(self, request: Request) -> None:
@@ -82,7 +82,8 @@ def most_numbers(request: Request, geometry: Geometry) -> list[LevelGrant]:
     for level in make_levels(geometry, request):
         each, gradient = numbers_by_stage(request, level)
         steps = steps_asked(request, level.index) if gradient else 0
-        out.append(LevelGrant(level.factor, len(level.samples), each, request.evaluations, 0, gradient, steps))
+        more = numbers_once(request, level), _shown(request, gradient)
+        out.append(LevelGrant(level.factor, len(level.samples), each, request.evaluations, 0, gradient, steps, *more))
     return out
 
 
@@ -112,9 +113,16 @@ def grants(
             fits = min(fits, account.histograms_left(level.factor))
             steps = min(fits, steps)
         each, gradient = numbers_by_stage(request, level)
-        out.append(LevelGrant(level.factor, level.numbers, each, fits, left, gradient, steps))
+        more = numbers_once(request, level), _shown(request, gradient)
+        out.append(LevelGrant(level.factor, level.numbers, each, fits, left, gradient, steps, *more))
         shared -= out[-1].most
     return out
+
+
+def _shown(request: Request, gradient: int) -> int:
+    """Numbers of party 1's image that party 2 learns with each gradient of so many numbers."""
+    protocol = protocol_of(request)
+    return gradient if protocol.two_sided and protocol.counted else 0
 
 
 def _fewest(request: Request, level: Level) -> int:
@@ -129,6 +137,7 @@ def _fitting(request: Request, level: Level, left: int) -> tuple[int, int]:
     if request.protocol == "clear":
         return asked, steps
     if request.iterations and gradient:
+        left = max(0, left - numbers_once(request, level))
         steps = min(steps, max(0, left - FEWEST_EVALUATIONS * each) // gradient)
         return min(asked, (left - steps * gradient) // each), steps
     fits = min(asked, left // (each + gradient))
@@ -178,7 +187,7 @@ def _check_steps(request: Request, levels: list[LevelGrant], budget: Budget, use
         return
     lines = []
     for g, steps in poor:
-        need = FEWEST_EVALUATIONS * g.numbers_per_evaluation + steps * g.numbers_per_gradient
+        need = FEWEST_EVALUATIONS * g.numbers_per_evaluation + steps * g.numbers_per_gradient + g.numbers_once
         lines.append(
             f"shrink factor {g.factor}: {steps} iterations of {g.numbers_per_gradient} numbers are"
             f" {100 * need / g.samples:.3g} % of its {g.samples} voxels; {g.numbers_left} numbers are left, enough for"
@@ -202,7 +211,7 @@ def check_offered(request: Request, geometry: Geometry, limits: Mapping[str, flo
     shared, out = min(budget.numbers_per_session, budget.numbers_per_image - used), []
     for g in most_numbers(request, geometry):
         left = max(0, min(int(g.samples * budget.percent_per_level / 100), shared))
-        room = max(0, left - FEWEST_EVALUATIONS * g.numbers_per_evaluation) // g.numbers_per_gradient
+        room = max(0, left - g.numbers_once - FEWEST_EVALUATIONS * g.numbers_per_evaluation) // g.numbers_per_gradient
         out.append(replace(g, gradients=min(g.gradients, room), numbers_left=left))
-        shared -= out[-1].gradients * g.numbers_per_gradient
+        shared -= out[-1].gradients * g.numbers_per_gradient + g.numbers_once
     _check_steps(request, out, budget, used)

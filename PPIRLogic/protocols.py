@@ -6,7 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from PPIRLogic.losses import LOSSES
+from PPIRLogic.losses.cc import FORCE, PUBLISHED, VOXELS
+from PPIRLogic.peer.messages import Request
 from PPIRLogic.secure.base import FixedSide, Link, PrivateProduct, Term, are_by_knot
+from PPIRLogic.secure.cc import CcFixed, CcProduct, ClearCcFixed, ClearCcProduct, PublishedFixed, PublishedProduct
 from PPIRLogic.secure.ckks import ANSWER_BYTES, BITS
 from PPIRLogic.secure.clear import ClearFixed, ClearProduct
 from PPIRLogic.secure.fhe import FheFixed, FheProduct
@@ -37,6 +41,7 @@ class Protocol:
     encrypts_anew: bool = False  # True: the operands are encrypted for every evaluation
     masks_sums: bool = False  # True: products of three pass masked sums over to party 1, one of 8 bytes per sample
     answer_bytes: int = NUMBER_BYTES  # of one opened number
+    two_sided: bool = False  # party 2 learns of the terms that say so, and only of them
     counted: bool = True  # False: the image itself is disclosed, single numbers are not counted
 
     def bits_of(self, terms: Sequence[Term]) -> int:
@@ -45,7 +50,7 @@ class Protocol:
 
     def sent_protected(self, terms: Sequence[Term], samples: int) -> float:
         """Bytes that party 2 sends protected, before it counts and answers a request over so many samples."""
-        if self.encrypts_anew:
+        if self.encrypts_anew or self.two_sided:
             return math.inf
         return 8.0 * samples if self.masks_sums and terms[0].vectors > 1 else -1.0
 
@@ -69,3 +74,18 @@ PROTOCOLS = {
         answer_bytes=ANSWER_BYTES,
     ),
 }
+
+TWO_SIDED = {  # of losses that move both images
+    "clear": Protocol(ClearCcProduct, ClearCcFixed, CcFixed.bits_per_number, two_sided=True, counted=False),
+    "mpc": Protocol(CcProduct, CcFixed, CcFixed.bits_per_number, dealer=True, shown=FORCE, two_sided=True),
+    PUBLISHED: Protocol(
+        PublishedProduct, PublishedFixed, CcFixed.bits_per_number, dealer=True, shown=VOXELS, two_sided=True
+    ),
+}
+NAMES = tuple(dict.fromkeys((*PROTOCOLS, *TWO_SIDED)))
+
+
+def protocol_of(request: Request) -> Protocol:
+    """How a request is run: a loss that moves both images has sides of its own under a protocol's name."""
+    two_sided = request.loss in LOSSES and LOSSES[request.loss].two_sided
+    return TWO_SIDED[request.protocol] if two_sided else PROTOCOLS[request.protocol]

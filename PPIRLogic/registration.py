@@ -19,6 +19,7 @@ from PPIRLogic.errors import Cancelled, InputError, PolicyError, PPIRError, Prot
 from PPIRLogic.images import Geometry, Volume, fill_outside, normalise, robust_range
 from PPIRLogic.lasting import LastingSession
 from PPIRLogic.levels import Level, grid_problem, request_problem
+from PPIRLogic.losses.cc import PUBLISHED
 from PPIRLogic.openings import loss_of
 from PPIRLogic.parameters import CancelToken, LevelRecord, Parameters, Progress, RegistrationResult
 from PPIRLogic.peer.identity import default_home, load_or_create_identity
@@ -26,13 +27,13 @@ from PPIRLogic.peer.ledger import SessionLedger
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.policy import check_offered
-from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.pyramid import margin_voxels, smooth
 from PPIRLogic.runs.diffeo import DiffeoRun
 from PPIRLogic.runs.linear import LinearRun
 from PPIRLogic.runs.mattes import MattesRun
 from PPIRLogic.runs.mattes_spline import MattesDiffeoRun, MattesSplineRun
 from PPIRLogic.runs.spline import SplineRun
+from PPIRLogic.runs.symmetric import Halves, SymmetricRun
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.session import ClientSession, Offer
 from PPIRLogic.transforms import BSPLINE, DEFORMABLE, DIFFEO, DiffeoTransform, LinearTransform, SplineTransform
@@ -106,6 +107,7 @@ class Registration:
             self.best = DiffeoTransform.identity(transform, session.levels[0].geometry)
         loss = loss_of(session.request)
         smoothed: tuple[float, Volume] | None = None
+        halves: Halves | None = None
         for level, grant in zip(session.levels, session.grants, strict=True):
             self.cancel.check()
             sigma = moving_sigma_mm(self.moving.geometry, session.geometry, level)
@@ -116,7 +118,9 @@ class Registration:
             moving = MovingImage(image, margin_voxels(self.moving.geometry, level.margin_mm), rows, loss.cubic)
             evaluations = min(grant.evaluations, self.parameters.evaluations)
             pooled = loss.pooled
-            if kind in DEFORMABLE:
+            if loss.two_sided:
+                halves = SymmetricRun(self, session, level, moving, halves).run(evaluations, grant.gradients)
+            elif kind in DEFORMABLE:
                 run = _DEFORMABLE_RUNS[kind, pooled]
                 run(self, session, level, moving).run(evaluations, grant.gradients)
             else:
@@ -186,8 +190,9 @@ def sessions_of(p: Parameters) -> list[Parameters]:
     """
     if p.transform not in DEFORMABLE or isinstance(p.initial, sitk.Transform):
         return [p]
-    loss = "ncc" if p.loss == "lncc" else p.loss  # a window's statistics lead nowhere from afar
-    return [replace(p, transform="affine", loss=loss, iterations=None), p]
+    loss = "ncc" if p.loss in ("lncc", "cc") else p.loss  # a window's statistics lead nowhere from afar
+    protocol = "mpc" if p.protocol == PUBLISHED else p.protocol
+    return [replace(p, transform="affine", loss=loss, protocol=protocol, iterations=None), p]
 
 
 def joined(first: RegistrationResult, second: RegistrationResult) -> RegistrationResult:
@@ -273,10 +278,11 @@ def _estimate(session: ClientSession, parameters: Parameters) -> str:
     if parameters.protocol == "clear":
         return "protocol clear: the fixed image itself is disclosed to this site, unprotected"
     shares = [f"{100 * g.most / g.samples:.3g} % at 1/{g.factor}" for g in session.grants]
-    most = sum(g.most for g in session.grants)
+    most, shown = sum(g.most for g in session.grants), sum(g.shown for g in session.grants)
     return (
         f"at most {most} numbers of the fixed image are disclosed to this site ({', '.join(shares)} of the voxels)"
-        + ("; the other side sees the results too" if PROTOCOLS[parameters.protocol].shown else "")
+        + ("; the other side sees the results too" if session.protocol.shown and not shown else "")
+        + (f"; the other side learns at most {shown} numbers of the moving image" if shown else "")
     )
 
 

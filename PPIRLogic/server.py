@@ -50,9 +50,10 @@ from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.places import Places
 from PPIRLogic.points.fixed import FixedPoints
 from PPIRLogic.policy import Policy, check_budget, grants
-from PPIRLogic.protocols import PROTOCOLS
+from PPIRLogic.protocols import protocol_of
 from PPIRLogic.sampling import expand_blocks, unit_size
-from PPIRLogic.secure.base import Link, Term
+from PPIRLogic.secure.base import Link, Term, numbers_of
+from PPIRLogic.secure.cc import CcFixed
 from PPIRLogic.secure.outlet import Outlet
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.session import NONCE_BYTES, POOL_SEED_BYTES, entries_of, entries_shown, level_info, session_name
@@ -269,7 +270,10 @@ class ServerSession:
         self.nonce = new_key()
         self.name = session_name(request, nonce, self.nonce)
         self.image_id = server.image_id(request.image)
+        self.protocol = protocol_of(request)
         former = resumes.hex()[:16]
+        if former and self.protocol.two_sided:
+            raise RefusedError(f"A run with {request.loss} cannot go on after a lost connection: start a new one.")
         self.resumed = bool(former)
         if former and not server.unfinished.permits(former, self.peer, self.image_id, request):
             raise RefusedError(
@@ -279,7 +283,6 @@ class ServerSession:
         self.first = former if self.resumed else self.name.hex()[:16]
         self.outlet = Outlet(channel)
         self.link = Link(cast(Channel, self.outlet), self.name, server.threads, self._check, IDLE_TIMEOUT)
-        self.protocol = PROTOCOLS[request.protocol]
         self._waits = False
 
     def wait(self, before: int) -> None:
@@ -307,7 +310,7 @@ class ServerSession:
         self.link.check_channel()
 
     def _check_dealer(self) -> None:
-        if not PROTOCOLS[self.request.protocol].dealer:
+        if not protocol_of(self.request).dealer:
             return
         if not self.shared.dealer:
             raise PolicyError("No dealer is set up here for mpc (ppir serve --dealer HOST:PORT). Use the protocol fhe.")
@@ -397,18 +400,21 @@ class ServerSession:
         level, first, second = self.levels[index], f.raw("seed", NONCE_BYTES), new_key()
         level = self._with_blocks(level, message.payload)
         loss = loss_of(self.request)
-        operands = self.shared.image.operands(level, loss.operands, self.request)
+        operands = self.shared.image.operands(level, loss.operands, self.request) if loss.operands else {}
         mask = b""
         if self.request.fixed_mask == "disclosed":
             self.ledger.record(Entry("mask grid", "party 1", len(level.samples), 1, level.factor), sync=True)
             mask = np.packbits(self.shared.image.mask_at(level)).tobytes()
         if not self.protocol.counted:
-            count = len(level.samples) * len(loss.operands)
+            count = len(level.samples) * max(1, len(loss.operands))
             self.ledger.record(Entry("image", "party 1", count, VOXEL_BITS, level.factor), sync=True)
         grid = level.knots.digest() if level.knots is not None else b""
         self.channel.send("level", {"samples": len(level.samples), "knots": grid}, mask)
         with self.outlet.opening():
             self.side.open_level(level_info(level, loss, len(level.samples)), operands, first, second)
+        if isinstance(self.side, CcFixed):
+            assert isinstance(self.shared.image, FixedImage)  # point sets have no such loss
+            self.side.hold(self.shared.image.half(level, self.request, self.side.field, self.link.threads))
         self.openings = openings(self.request, level)
         return level
 
@@ -443,7 +449,7 @@ class ServerSession:
         self.link.until = None
         place = bytes([level.index]) + number.to_bytes(4, "big") + stage.encode()
         name = hashlib.sha256(self.name + place + digest).hexdigest()
-        receipt = self._count(terms, level, number, name) if self.protocol.counted else self.ledger.nothing_more()
+        receipt = self._count(terms, level, number, name) if self.protocol.counted else self._uncounted(terms)
         try:
             with self.outlet.releasing(receipt, self.protocol.answer_bytes):
                 self.side.answer()
@@ -458,9 +464,13 @@ class ServerSession:
         receipt = self.account.spend(entries, self.first, self.touchable[level.index], self.opened)
         if receipt:
             self.opened += receipt.numbers
-            for entry in [*entries, *entries_shown(terms, self.request.protocol, level.factor)]:
+            for entry in [*entries, *entries_shown(terms, self.protocol, level.factor)]:
                 self.ledger.record(entry)
         return receipt
+
+    def _uncounted(self, terms: Sequence[Term]) -> Receipt:
+        """For an answer under the unprotected protocol; of two halves that move, it still has numbers."""
+        return self.ledger.nothing_more(numbers_of(terms) if self.protocol.two_sided else 0)
 
     def close(self) -> None:
         if self.link.dealer is not None:
@@ -482,5 +492,6 @@ def grant_rows(levels: list[LevelGrant]) -> list[str]:
         f"shrink factor {g.factor}: {g.samples} voxels,"
         f" {g.numbers_per_evaluation + g.numbers_per_gradient} numbers per evaluation, at most {g.evaluations}"
         f" evaluations ({100 * g.most / g.samples:.3g} % of the level)"
+        + (f"; this site learns at most {g.shown} numbers of the moving image" if g.shown else "")
         for g in levels
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,18 +13,20 @@ from numpy.typing import NDArray
 
 from PPIRLogic.dealer import join_dealer
 from PPIRLogic.errors import Cancelled, InputError, PeerError, PolicyError, PPIRError, ProtocolError
+from PPIRLogic.halves import HalfImage
 from PPIRLogic.images import Geometry
 from PPIRLogic.levels import Level, make_levels, operand_infos
 from PPIRLogic.losses import Loss
 from PPIRLogic.peer.channel import Channel, connect
 from PPIRLogic.peer.identity import Identity
-from PPIRLogic.peer.ledger import VOXEL_BITS, Entry, SessionLedger, geometry_entry
+from PPIRLogic.peer.ledger import VOXEL_BITS, Entry, Receipt, SessionLedger, geometry_entry
 from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from, wait_for_message
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.points.pointset import PointLayout
-from PPIRLogic.protocols import PROTOCOLS
+from PPIRLogic.protocols import Protocol, protocol_of
 from PPIRLogic.sampling import expand_blocks, unit_size
 from PPIRLogic.secure.base import CHUNK, ColumnSource, LevelInfo, Link, Term, numbers_of, raise_if_error
+from PPIRLogic.secure.cc import CcProduct
 from PPIRLogic.secure.prg import new_key
 
 NONCE_BYTES = 32
@@ -32,6 +34,7 @@ POOL_SEED_BYTES = 16
 ANSWER_TIMEOUT = 300.0
 CALL_TIMEOUT = 10.0
 _Self = TypeVar("_Self", bound="ClientSession")
+Source = ColumnSource | HalfImage
 
 
 def session_name(request: Request, first: bytes, second: bytes) -> bytes:
@@ -173,7 +176,7 @@ class ClientSession:
         and `counted_there` (numbers on the peer's record); PolicyError, BudgetError, BusyError, VersionError if
         refused.
         """
-        if PROTOCOLS[request.protocol].dealer and not dealer:
+        if protocol_of(request).dealer and not dealer:
             raise PolicyError(
                 "The mpc protocol needs a dealer, a third process that neither hospital runs: give its address"
                 " (--dealer HOST:PORT), or use the protocol fhe, which needs none."
@@ -201,7 +204,10 @@ class ClientSession:
                 dealer, self._identity, self._trust, name, 1, self.channel.peer_fingerprint, request.dealer, self._check
             )
             self.link.dealer = self._dealer
-        self._product = PROTOCOLS[request.protocol].product(self.link)
+        self.protocol = protocol_of(request)
+        self._product = self.protocol.product(self.link)
+        if isinstance(self._product, CcProduct):
+            self._product.give = self._give
 
     def _receive_opened(self) -> Fields:
         """The answer to 'open', after the news of the place in the queue."""
@@ -228,7 +234,7 @@ class ClientSession:
         use, active, payload = np.ones(len(samples), bool), None, b""
         if blocks is not None:
             use = expand_blocks(blocks, unit, len(samples))
-            if PROTOCOLS[self.request.protocol].told_samples:
+            if self.protocol.told_samples:
                 payload = blocks.astype("<u4").tobytes()
                 samples, use = samples[use], np.ones(int(use.sum()), bool)
                 self.ledger.record(Entry("sampling", "party 2", len(level.samples), 1, level.factor))
@@ -245,8 +251,8 @@ class ClientSession:
             use &= self._disclosed_mask(reply.payload, level, len(samples))
         info = level_info(level, loss, len(samples), active)
         self._product.open_level(info, first)
-        if not PROTOCOLS[self.request.protocol].counted:
-            count = len(samples) * len(loss.operands)
+        if not self.protocol.counted:
+            count = len(samples) * max(1, len(loss.operands))
             self.ledger.record(Entry("image", "party 1", count, VOXEL_BITS, level.factor))
         self._evaluation = 0
         return info, use, samples
@@ -257,22 +263,33 @@ class ClientSession:
         self.ledger.record(Entry("mask grid", "party 1", count, 1, level.factor))
         return np.unpackbits(np.frombuffer(payload, np.uint8), count=count).astype(bool)
 
-    def evaluate(self, level: Level, source: ColumnSource, stage: str, terms: Sequence[Term]) -> list[int]:
-        """The opened sums of one stage of an evaluation, counted on this side too."""
+    def evaluate(
+        self, level: Level, source: Source, stage: str, terms: Sequence[Term], details: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        """The opened sums of one stage of an evaluation, counted on this side too; `details` go with the request."""
         number = self._evaluation
         self._evaluation += 1
+        self._factor = level.factor
 
         def announce() -> None:
-            self.channel.send("evaluate", {"level": level.index, "evaluation": number, "stage": stage})
+            header = {"level": level.index, "evaluation": number, "stage": stage}
+            self.channel.send("evaluate", {**header, **(details or {})})
 
-        values = self._product.evaluate(source, terms, number, announce)
-        protocol = PROTOCOLS[self.request.protocol]
+        values = self._product.evaluate(source, terms, number, announce)  # type: ignore[arg-type]
+        protocol = self.protocol
         if protocol.counted:
             for entry in entries_of(terms, protocol.bits_of(terms), level.factor, number):
                 self.ledger.record(entry)
-            for entry in entries_shown(terms, self.request.protocol, level.factor):
-                self.ledger.record(entry)
+            if not isinstance(self._product, CcProduct):
+                for entry in entries_shown(terms, protocol, level.factor):
+                    self.ledger.record(entry)
         return values
+
+    def _give(self, terms: Sequence[Term]) -> Receipt:
+        """Count what party 2 is about to learn of this side's image."""
+        if not self.protocol.counted:
+            return self.ledger.nothing_more(numbers_shown(terms, self.protocol))
+        return self.ledger.give(entries_shown(terms, self.protocol, self._factor))
 
     def finish(self) -> dict[str, Any]:
         """End the session in order; returns party 2's own totals: {'numbers': …}."""
@@ -289,7 +306,12 @@ def entries_of(terms: Sequence[Term], bits: int, factor: int, evaluation: int, r
     return [Entry(kind, "party 1", n, bits, factor, evaluation, request) for kind, n in kinds.items()]
 
 
-def entries_shown(terms: Sequence[Term], protocol: str, factor: int) -> list[Entry]:
+def entries_shown(terms: Sequence[Term], protocol: Protocol, factor: int) -> list[Entry]:
     """What party 2 learns of party 1's image from one evaluation; nothing under most protocols."""
-    p = PROTOCOLS[protocol]
-    return [Entry(p.shown, "party 2", numbers_of(terms), p.bits, factor)] if p.shown else []
+    numbers = numbers_shown(terms, protocol)
+    return [Entry(protocol.shown, "party 2", numbers, protocol.bits, factor)] if protocol.shown and numbers else []
+
+
+def numbers_shown(terms: Sequence[Term], protocol: Protocol) -> int:
+    """How many numbers of these terms, or of as many, party 2 learns if it learns any."""
+    return numbers_of([t for t in terms if t.both] if protocol.two_sided else terms)

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from PPIRLogic.errors import PeerError
 from PPIRLogic.images import Volume, read_mask, read_volume, write_volume
+from PPIRLogic.losses.cc import PUBLISHED
 from PPIRLogic.peer.identity import load_or_create_identity
 from PPIRLogic.peer.ledger import Budget
 from PPIRLogic.peer.trust import TrustStore
@@ -148,7 +149,7 @@ def peers(
         try:
             sites = make_sites(Path(folder), ("party-1", "party-2", "dealer"))
             dealer = ""
-            if protocol == "mpc":
+            if protocol in ("mpc", PUBLISHED):
                 children.append(start("dealer", sites["dealer"].home, "dealer", "--listen", "127.0.0.1:0"))
                 dealer = children[0].wait_for("listening")["address"]
             options = _serve_options(mask, protocol, budget, threads)
@@ -167,7 +168,14 @@ def peers(
 
 
 def _serve_options(mask: Path | None, protocol: str, budget: Budget, threads: int) -> list[str]:
-    options = ["--listen", "127.0.0.1:0", "--protocols", protocol, "--threads", str(threads)]
+    options = [
+        "--listen",
+        "127.0.0.1:0",
+        "--protocols",
+        f"mpc,{protocol}" if protocol == PUBLISHED else protocol,
+        "--threads",
+        str(threads),
+    ]
     options += ["--masks", "none,fill,private,disclosed", "--allow-disclosed-sampling"]
     options += ["--budget-percent", str(budget.percent_per_level), "--budget-bits", str(budget.bits_percent_per_level)]
     options += ["--budget-session", str(budget.numbers_per_session), "--budget-image", str(budget.numbers_per_image)]

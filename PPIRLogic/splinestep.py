@@ -25,20 +25,23 @@ _RIDGE = 1e-4  # of the diagonal
 class KnotStep:
     """The model E(c + δ) ≈ E + Gδ + ½δᵀHδ of value + weight·bending at one transform, with H = real·SᵀWS.
 
-    g: (dim, …grid) int16. importance: W, one factor per voxel; 1 where it is None.
+    g: (dim, …grid), integers. importance: W, one factor per voxel; 1 where it is None.
     """
 
     def __init__(
         self,
-        g: NDArray[np.int16],
+        g: NDArray[np.signedinteger],
         scales: SplineScales,
         knots: KnotMap,
         bending: BendingEnergy,
         weight: float,
         threads: int,
         importance: NDArray[np.floating] | None = None,
+        ridge: float = 0.0,
     ) -> None:
+        """ridge: of the mean of the diagonal, added to all of it: what is hardly determined hardly moves."""
         self._knots, self._bending, self._weight, self._importance = knots, bending, weight, importance
+        self._ridge = ridge
         self._g, self._weights = g, [w.astype(np.float64) for w in knots.weights]
         self._threads = min(threads, len(self._g))
         self._unit = 1 / (knots.scale * scales.gradient)
@@ -78,7 +81,12 @@ class KnotStep:
         """
         gradient = self.data_gradient + 2 * self._weight * self._bending.apply(coefficients)
         diagonal = self._diagonal()
-        ridge = _RIDGE * diagonal + 1e-12 * diagonal.max() + damping * (diagonal + diagonal.mean())
+        ridge = (
+            _RIDGE * diagonal
+            + 1e-12 * diagonal.max()
+            + self._ridge * diagonal.mean()
+            + damping * (diagonal + diagonal.mean())
+        )
         with ThreadPoolExecutor(self._threads) as pool:
             step = _conjugate_gradients(
                 lambda v: self._hessian(v, pool) + ridge * v, -gradient, 1 / (diagonal + ridge), CG_STEPS
@@ -92,7 +100,7 @@ class SplineStep(KnotStep):
 
     def __init__(
         self,
-        columns: NDArray[np.int16],
+        columns: NDArray[np.signedinteger],
         scales: SplineScales,
         knots: KnotMap,
         fit: Fit,
@@ -100,8 +108,9 @@ class SplineStep(KnotStep):
         bending: BendingEnergy,
         weight: float,
         threads: int,
+        ridge: float = 0.0,
     ) -> None:
-        super().__init__(columns[2:], scales, knots, bending, weight, threads)
+        super().__init__(columns[2:], scales, knots, bending, weight, threads, ridge=ridge)
         self._fit, self._real = fit, 2 * (fit.gain * self._unit) ** 2 / fit.scale
         own = np.stack([self._own(columns[0]) / scales.intensity, self._own(columns[1])])
         self._own_sums = own
@@ -110,7 +119,7 @@ class SplineStep(KnotStep):
         residual = self._full(opened) - fit.gain * own[0] - fit.offset * own[1]
         self.data_gradient = -2 * fit.gain / fit.scale * residual
 
-    def _own(self, column: NDArray[np.int16]) -> Array:
+    def _own(self, column: NDArray[np.signedinteger]) -> Array:
         """Sᵀ·column over the samples, exact sums in real units, (dim, …knots); 0 where nothing is opened."""
         inside = self._knots.samples
         flat = column.reshape(-1)[inside].astype(np.int64)

@@ -21,6 +21,7 @@ from PPIRLogic.transforms import LinearTransform
 from PPIRLogic.warp import INTENSITY_CENTRE, LIMIT, MovingImage, compose, embed, interpolate, power_of_two_below
 
 GRADIENT_LIMIT = 2**12 - 1  # with 12-bit J, the products stay below 2^23 (`secure.pooling.VALUE_BITS`)
+WIDE_LIMIT = 2**24
 _jit = njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 
 
@@ -49,7 +50,7 @@ def _bend(g: Any, u: Any, steps: Any, i: int, j: int, k: int) -> None:
 @_jit
 def _warp(
     use: Any, displacement: Any, to_index: Any, by_mm: Any, data: Any, cubic: bool, rows: Any, low: Any, high: Any,
-    gradient: Any, steps: Any, scale: float, intensity_scale: float, first: int, last: int, out: Any,
+    gradient: Any, steps: Any, limit: float, scale: float, intensity_scale: float, first: int, last: int, out: Any,
 ) -> float:  # fmt: skip
     """Fill out (5, nz, ny, nx) = I, Ω, g for the planes first…last−1; returns the largest |g| per mm before rounding.
 
@@ -82,7 +83,7 @@ def _warp(
                 if rows.size > 1 and not rows[int(z + 0.5), int(y + 0.5), int(x + 0.5)]:
                     continue
                 value, gx, gy, gz = interpolate(data, cubic, x, y, z)
-                out[0, k, j, i] = np.int16(np.rint((value - INTENSITY_CENTRE) * intensity_scale))
+                out[0, k, j, i] = np.int64(np.rint((value - INTENSITY_CENTRE) * intensity_scale))
                 out[1, k, j, i] = 1
                 for a in range(dim):
                     g[a] = gradient[a, 0] * gx + gradient[a, 1] * gy + gradient[a, 2] * gz
@@ -90,7 +91,7 @@ def _warp(
                     _bend(g, displacement, steps, i, j, k)
                 for a in range(dim):
                     peak = max(peak, abs(g[a]))
-                    out[2 + a, k, j, i] = np.int16(max(-GRADIENT_LIMIT, min(GRADIENT_LIMIT, np.rint(g[a] * scale))))
+                    out[2 + a, k, j, i] = np.int64(max(-limit, min(limit, np.rint(g[a] * scale))))
     return peak
 
 
@@ -136,9 +137,10 @@ class SplineWarp:
 
     def __init__(
         self, moving: MovingImage, fixed: Geometry, affine: LinearTransform, use: NDArray[np.bool_], threads: int,
-        composed: bool = False,
+        composed: bool = False, wide: bool = False,
     ) -> None:  # fmt: skip
         """use: voxels of the level that take part, of its array shape. composed: g is for x + u(x + v), else for u + v.
+        wide: columns are int32, with room for WIDE_LIMIT, not int16.
 
         With v a small velocity, the gradient for it is that of the warped image, not of the moving one.
         """
@@ -149,15 +151,17 @@ class SplineWarp:
         self._to_index = compose(linear, embed(fixed.index_to_physical()))
         self._by_mm = np.ascontiguousarray(linear[:, :3])
         self._gradient = np.ascontiguousarray(linear[:, :3].T)
+        self._dtype: type[np.signedinteger] = np.int32 if wide else np.int16
+        self._limit = WIDE_LIMIT if wide else GRADIENT_LIMIT
         self._steps = embed(fixed.physical_to_index())[:, :3].copy() if composed else np.empty((0, 3))
 
-    def columns(self, displacement: NDArray[np.floating], scales: SplineScales) -> tuple[NDArray[np.int16], float]:
-        """I, Ω, g as (2 + dim, …grid) int16, and the largest |g| per mm. displacement: u in mm, (dim, …grid)."""
+    def columns(self, displacement: NDArray[np.floating], scales: SplineScales) -> tuple[NDArray[Any], float]:
+        """I, Ω, g as (2 + dim, …grid), and the largest |g| per mm. displacement: u in mm, (dim, …grid)."""
         from concurrent.futures import ThreadPoolExecutor
 
         shape = self._use.shape
         field = displacement.reshape(self.dimension, *shape)
-        out = np.empty((2 + self.dimension, *shape), np.int16)
+        out = np.empty((2 + self.dimension, *shape), self._dtype)
         m = self._moving
         bounds = np.linspace(0, shape[0], min(self._threads, shape[0]) + 1).astype(int)
 
@@ -165,7 +169,8 @@ class SplineWarp:
             return float(
                 _warp(
                     self._use, field, self._to_index, self._by_mm, m.data, m.cubic, m.rows, m.low, m.high,
-                    self._gradient, self._steps, scales.gradient, scales.intensity, first, last, out,
+                    self._gradient, self._steps, float(self._limit), scales.gradient, scales.intensity, first, last,
+                    out,
                 )
             )  # fmt: skip
 

@@ -12,9 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from PPIRLogic.dealer import Dealer, _Session
+from PPIRLogic.losses.cc import HalfColumns
 from PPIRLogic.peer.channel import Channel, Message, memory_pair
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.secure.base import CHUNK, LANES, ColumnSource, LevelInfo, Link, OperandInfo, PrivateProduct, Term
+from PPIRLogic.secure.cc_shares import CcShares
 from PPIRLogic.secure.knots import KnotMap
 
 SESSION = bytes(range(32))
@@ -145,6 +147,45 @@ class Exchange:
         while (message := channel.receive(30.0)).kind == "evaluate":
             self._side.receive(message.data, self._terms)
             self._side.answer()
+
+
+class CcExchange(Exchange):
+    """Both sides of one evaluation of local cross-correlation on shares, and the dealer, in threads of their own."""
+
+    def __init__(
+        self, knots: KnotMap, first: HalfColumns, second: HalfColumns, evaluation: int = 0, level: int = 0,
+        keys: tuple[bytes, bytes] = (b"K" * 31 + b"0", b"K" * 31 + b"1"),
+    ) -> None:  # fmt: skip
+        self.sent: list[tuple[str, str, Message]] = []
+        self.problems: list[BaseException] = []
+        self._channels: list[Channel] = []
+        self._threads: list[threading.Thread] = []
+        links = [Link(c, SESSION, 1, lambda: None, 30.0) for c in self._pair("party 1", "party 2")]
+        self._add_dealer(*links, keys)
+        self.sides = [CcShares(links[k], k, level, evaluation, knots, own) for k, own in enumerate((first, second))]
+
+    def both(self, work: Callable[[CcShares], Any]) -> tuple[Any, Any]:
+        """What each side gets from the same piece of work."""
+        theirs: list[Any] = []
+        self._start(lambda: theirs.append(work(self.sides[1])))
+        mine = work(self.sides[0])
+        self._threads[-1].join(30)
+        assert not self.problems, self.problems
+        return mine, theirs[0]
+
+
+@pytest.fixture
+def cc_exchange() -> Iterator[Callable[..., CcExchange]]:
+    """Opens them and closes them after the test."""
+    opened: list[CcExchange] = []
+
+    def make(*args: Any, **options: Any) -> CcExchange:
+        opened.append(CcExchange(*args, **options))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ TRANSFORMS = {  # with the class of node that holds the result
 }
 OF_POINTS = ("rigid", "similarity")
 DEFORMABLE = ("bspline", "diffeo")
-LOSSES = ("ncc", "ssd", "lncc", "mi")
+LOSSES = ("ncc", "ssd", "lncc", "cc", "mi")
 PROTOCOLS = ("fhe", "fhe_verified", "mpc")  # clear protects nothing and is not offered
 SAMPLINGS = ("full", "urs", "gms")
 FIXED_MASKS = ("none", "fill", "private", "disclosed")

@@ -79,6 +79,7 @@ class Loss(ABC):
     smoothing: float = 1.0  # times the usual smoothing of a level
     pooled: bool = False  # evaluated over a random pool of a level's voxels
     cubic: bool = False  # the moving image is interpolated by cubic B-splines, else linearly
+    two_sided: bool = False  # both images move, each owner learns the force on its own
     masks_itself: bool = False  # its operands are zero outside of a private mask, and that is all it needs
 
     @abstractmethod

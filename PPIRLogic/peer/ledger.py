@@ -163,9 +163,15 @@ class SessionLedger:
             append_record(self._path, {"time": time.time(), **asdict(entry)}, sync=sync)
         self.entries.append(entry)
 
-    def nothing_more(self) -> Receipt:
-        """For an answer without numbers, under a protocol that disclosed (and recorded) all there is before."""
-        return Receipt(_MINT, 0)
+    def nothing_more(self, numbers: int = 0) -> Receipt:
+        """For an answer that adds nothing, under a protocol that disclosed (and recorded) all there is before."""
+        return Receipt(_MINT, numbers)
+
+    def give(self, entries: list[Entry]) -> Receipt:
+        """Record what the other side is about to learn, synced; the right to send it."""
+        for entry in entries:
+            self.record(entry, sync=True)
+        return Receipt(_MINT, sum(e.numbers for e in entries))
 
     @property
     def numbers(self) -> int:

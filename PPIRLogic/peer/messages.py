@@ -142,6 +142,8 @@ class Request:
     grid_spacing: float = 0.0  # B-splines: mm between control points at the last level, twice that at each before
     stride: int = 0  # diffeo: voxels of a level between control points of the velocity
     radius_mm: float = 0.0  # lncc: of the window, times the shrink factor of a level
+    bending: float = 0.0  # cc: weight of the bending energy of a step, mm², for both halves
+    elastic_mm: float = 0.0  # cc: of the Gaussian over each half's velocity
 
     def to_dict(self) -> dict[str, Any]:
         return {**self.__dict__, "levels": list(self.levels), "iterations": list(self.iterations)}
@@ -176,6 +178,8 @@ class Request:
             grid_spacing=f.number("grid_spacing", 0, 1e4),
             stride=f.integer("stride", 0, 4096),
             radius_mm=f.number("radius_mm", 0, 1e4),
+            bending=f.number("bending", 0, 1e12),
+            elastic_mm=f.number("elastic_mm", 0, 1e4),
             seed=f.integer("seed", 0, 2**62),
             version=version,
             dealer=f.text("dealer", 64),
@@ -201,11 +205,19 @@ class LevelGrant:
     numbers_left: int  # of this level's budget before the run
     numbers_per_gradient: int = 0  # opened apart from the value, where the optimiser takes a step from
     gradients: int = 0  # most that fit
+    numbers_once: int = 0  # opened at the end of the level
+    shown_per_gradient: int = 0  # what the owner of the fixed image learns of the other one from each
 
     @property
     def most(self) -> int:
         """Numbers this level may open in one session."""
-        return self.evaluations * self.numbers_per_evaluation + self.gradients * self.numbers_per_gradient
+        steps = self.gradients * self.numbers_per_gradient
+        return self.evaluations * self.numbers_per_evaluation + steps + self.numbers_once
+
+    @property
+    def shown(self) -> int:
+        """Numbers of the moving image that the owner of the fixed one may learn in one session."""
+        return self.gradients * self.shown_per_gradient
 
     def to_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -223,4 +235,6 @@ class LevelGrant:
             numbers_left=f.integer("numbers_left", 0, 2**62),
             numbers_per_gradient=f.integer("numbers_per_gradient", 0, 10**9),
             gradients=f.integer("gradients", 0, 10_000),
+            numbers_once=f.integer("numbers_once", 0, 10**9),
+            shown_per_gradient=f.integer("shown_per_gradient", 0, 10**9),
         )

@@ -15,6 +15,24 @@ KINDS = {
         "for each parameter of the transform, the sum over the voxels of the fixed intensity times how much the moving"
         " image would change there: which way to move, and by how much",
     ),
+    "similarity": (
+        "similarity",
+        "the sum over all windows of the local correlation of the two images: how alike they are",
+    ),
+    "coarse force": (
+        "coarse force on one half",
+        "for each control point, which way the local correlation of the two images pulls one side's half of the"
+        " transform, summed over all voxels around it; each side gets that on its own half alone",
+    ),
+    "half field": (
+        "the other half of the transform",
+        "the fixed side's half of the transform at the control points of a level: without it this site would not know"
+        " the transform",
+    ),
+    "voxel force": (
+        "force voxel by voxel",
+        "three numbers for every voxel, as published, shown to both sides: both images can be computed from them",
+    ),
     "lost": ("counted, not delivered", "numbers the owner counted whose answer was lost with the connection"),
     "value": ("product of both images", "the sum of fixed times moving intensity: how similar the two images are"),
     "overlap": (
@@ -100,6 +118,8 @@ PROTOCOLS = {
     " but the other side saw every result, a sum of this site's values weighted by its own image.",
     "fhe_v2": "The published protocol fhe_v2 was used, for comparison: each side worked on encrypted values of the"
     " other, but the other side saw the results of its half of the voxels.",
+    "published": "The published protocol of local cross-correlation was used, for comparison: three numbers per voxel"
+    " were opened to both sides in every step, from which each can compute the other's image.",
     "clear": "The unprotected protocol clear was used: the other side sent the fixed image itself. Nothing of it was"
     " private from this site at the levels below.",
 }
@@ -110,6 +130,8 @@ LOSSES = {
     " brightness and contrast only, 1 for unrelated ones",
     "lncc": "1 − NCC² of two images that were each normalised by the mean and contrast of a window around every voxel:"
     " a stand-in for local correlation, blind to slow changes of brightness and contrast",
+    "cc": "1 − the mean over the voxels of the squared correlation of the two images in a window around each, both"
+    " moved to the middle",
     "ssd": "the mean squared difference of the normalised intensities where the images overlap: 0 for equal images",
 }
 

@@ -16,7 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -58,6 +58,7 @@ class Term:
     by_knot: bool = False
     vectors: int = 1
     largest: int = 0
+    both: bool = False  # party 2 learns as many numbers
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,10 @@ class Link:
     dealer: Channel | None = None
     dealer_key: bytes = b""
     until: float | None = None  # time.monotonic() by which what is being received must be whole
+
+    def through(self, channel: Any) -> Link:
+        """The same link with a guarded channel in place of its own."""
+        return replace(self, channel=channel)
 
     def check_channel(self) -> None:
         """Raise if the peer or the dealer said goodbye or is gone."""

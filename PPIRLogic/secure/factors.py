@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class Factored:
     columns: int  # m
     operand: str
     by_sample: bool = False
+    round: ClassVar[str] = ""
 
     @classmethod
     def of(cls, terms: Sequence[Term], samples: int, level: int, evaluation: int) -> Factored:

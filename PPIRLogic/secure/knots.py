@@ -42,6 +42,7 @@ class KnotMap:
     axes: tuple[KnotAxis, ...]
     margin: tuple[int, ...]
     pool: NDArray[np.int32] | None = field(default=None, compare=False)
+    room: int = SUM_BITS - VALUE_BITS  # bits of a sum beyond those of a value
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,7 +62,7 @@ class KnotMap:
     def bits(self) -> int:
         """Of the integer weights per axis: as many as |R| < 2^58 allows, at most 8."""
         most = math.prod(float(gather(np.ones(a.size), (a,), [a.weights]).max()) for a in self.axes)
-        room = SUM_BITS - VALUE_BITS - math.ceil(math.log2(most)) - 1
+        room = self.room - math.ceil(math.log2(most)) - 1
         bits = min(MOST_BITS, room // len(self.axes))
         if bits < 2:
             raise ProtocolError("The B-spline grid of a level is too coarse for the exact range of its sums.")
@@ -106,6 +107,12 @@ class KnotMap:
     def sums(self, values: NDArray[Any]) -> Ring:
         """Integers per sample (N,) to R of the kept control points, (count,) int64, modulo 2^64."""
         grid = self.on_grid(values.astype(np.int64, copy=False))
+        return gather(grid, self.axes, self.weights).reshape(-1)[self.kept]
+
+    def box_sums(self, values: NDArray[np.int64]) -> Ring:
+        """Integers over the box inside the margin (…, y, x) to R of the kept control points, modulo 2^64."""
+        grid = np.zeros(self.shape, np.int64)
+        grid[tuple(slice(m, n - m) for m, n in zip(self.margin[::-1], self.shape, strict=True))] = values
         return gather(grid, self.axes, self.weights).reshape(-1)[self.kept]
 
     def to_wire(self) -> list[list[int]]:
