@@ -34,6 +34,8 @@ from PPIRLogic.peer.messages import LevelGrant, Request, error_from
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.registration import Peer
+from PPIRLogic.secure.base import CHUNK
+from PPIRLogic.secure.factors import Factored
 from PPIRLogic.server import Server
 from PPIRLogic.session import ClientSession, Offer
 from PPIRLogic.simulate import Site
@@ -156,6 +158,7 @@ class Maps(Target):
             (Request.from_dict, opening), (LevelGrant.from_dict, grants[0]),
             (lambda d: Offer.from_dict(d, ClientSession._read_geometry), images[0]),
             (geometry, images[0]["geometry"]), (Order.from_dict, order),
+            (Factored.from_dict, Factored(0, 0, CHUNK, 8, 2, "B").to_dict()),
             (lambda d: error_from(Message("error", d)), {"error": "PeerError", "text": "why"}),
         )  # fmt: skip
 
