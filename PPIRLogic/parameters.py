@@ -27,7 +27,7 @@ from PPIRLogic.transforms import (
     SplineTransform,
 )
 
-_BENDING = {"ssd": 0.2, "ncc": 3.0, "lncc": 30.0, "cc": 10.0}  # mm²
+_BENDING = {"ssd": 0.2, "ncc": 3.0, "lncc": 30.0, "cc": 30.0}  # mm²
 _FLUID = {loss: 10 * weight for loss, weight in _BENDING.items()}
 _POOL_PERCENT = 10.0
 _POOLED_STEP_TOLERANCE = 0.005
