@@ -88,7 +88,7 @@ class PPIRParameterNode:
     iterations: str = ""
     stride: Annotated[int, WithinRange(2, 64)] = 5
     radius: Annotated[float, WithinRange(0.0, 1000.0)] = 0.0
-    bins: Annotated[str, Choice(list(choices.BINS))] = "32"
+    bins: Annotated[str, Choice(list(choices.BINS))] = "auto"
     outputTransform: vtkMRMLTransformNode
     outputVolume: vtkMRMLScalarVolumeNode
     sharedVolume: vtkMRMLScalarVolumeNode

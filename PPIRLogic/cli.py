@@ -216,8 +216,15 @@ def _run_options(p: Any) -> None:
     p.add_argument("--step-tolerance", type=float, default=d.step_tolerance, help="mm per mm of voxel size")
     p.add_argument("--loss-tolerance", type=float, default=d.loss_tolerance, help="relative")
     p.add_argument("--initial", default="centres", help="identity, centres, or a transform file (fixed to moving)")
-    p.add_argument("--bins", type=int, default=d.bins, help="of the joint histogram, for mi: 8, 16, 32, 64")
-    p.add_argument("--pool", type=int, default=d.pool, help="most samples per level, for mi")
+    p.add_argument(
+        "--bins", type=int, default=d.bins, help="of the joint histogram, for mi: 8, 16, 32, 64 (16 in 2D, 32 in 3D)"
+    )
+    p.add_argument(
+        "--pool",
+        type=int,
+        default=d.pool,
+        help="most samples per level, for mi (65536 in 2D; 32768 in 3D, 131072 with bspline and diffeo)",
+    )
     p.add_argument("--mask-use", choices=("fill", "rows"), default=d.mask, help="use of the moving mask")
     p.add_argument("--fixed-mask", choices=("none", "fill", "private", "disclosed"), default=None)
     p.add_argument("--seed", type=int, default=d.seed)

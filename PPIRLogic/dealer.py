@@ -19,19 +19,21 @@ from numpy.typing import NDArray
 
 from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
 from PPIRLogic.losses.cc import FORCE_BITS, SUM_BITS
-from PPIRLogic.peer.channel import Channel, Listener, connect
+from PPIRLogic.peer.channel import MAX_PAYLOAD, Channel, Listener, connect
 from PPIRLogic.peer.identity import Identity
 from PPIRLogic.peer.messages import Fields, error_from, send_error, wait_for_message
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.secure.base import CHUNK, GROUP, Term, group_size, numbers_of
 from PPIRLogic.secure.cc_masks import MOST_SAMPLES, ROUNDS, correlation
 from PPIRLogic.secure.cc_shares import SLAB
+from PPIRLogic.secure.factors import Factored
 from PPIRLogic.secure.knots import KnotMap
-from PPIRLogic.secure.mpc import mask_of_columns, mask_of_operand, share_of_product
+from PPIRLogic.secure.masks import mask_of_columns, mask_of_operand, share_of_product
 from PPIRLogic.secure.prg import KEY_BYTES, new_key
 from PPIRLogic.secure.sums import products
 
 MAX_SESSIONS = 8
+PART = MAX_PAYLOAD // 8  # numbers in one message
 MAX_COLUMNS = 256
 MAX_OUTPUTS = 64
 JOIN_TIMEOUT = 60.0
@@ -161,13 +163,13 @@ class Dealer:
             message = channel.receive(IDLE_TIMEOUT)
             if message.kind in ("bye", "error"):
                 return
-            order: Order | CcOrder = (CcOrder if "cc" in message.data else Order).from_dict(message.data)
+            order = read_order(message.data)
             name = (order.level, order.evaluation, order.round)
             if name in used:
                 raise ProtocolError("This evaluation's randomness was dealt already; it is never dealt twice.")
             used.add(name)
-            correlation = order.correlation(*session.keys, self._while_wanted(channel)).astype("<i8", copy=False)
-            for where, part in order.parts(correlation):
+            numbers = order.correlation(*session.keys, self._while_wanted(channel)).astype("<i8", copy=False)
+            for where, part in parts_of(order, numbers):
                 session.channels[2].send("correlation", where, part.data)
 
 
@@ -183,10 +185,6 @@ class Order:
     outputs: int = 1
     knots: KnotMap | None = None
     round: ClassVar[str] = ""
-
-    def parts(self, correlation: NDArray[np.int64]) -> Iterator[tuple[dict[str, Any], NDArray[np.int64]]]:
-        """The messages that carry it."""
-        yield {"level": self.level, "evaluation": self.evaluation}, correlation
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Order:
@@ -272,11 +270,25 @@ class CcOrder:
         keys = first_key, second_key
         return correlation(self.round, keys, self.level, self.evaluation, self.samples, self.knots, check)
 
-    def parts(self, numbers: NDArray[np.int64]) -> Iterator[tuple[dict[str, Any], NDArray[np.int64]]]:
-        """The messages that carry it."""
-        where = {"level": self.level, "evaluation": self.evaluation, "cc": self.round}
+
+def read_order(data: dict[str, Any]) -> Order | Factored | CcOrder:
+    """From the network; ProtocolError unless every field is in range."""
+    if "cc" in data:
+        return CcOrder.from_dict(data)
+    return Factored.from_dict(data) if "vectors" in data else Order.from_dict(data)
+
+
+def parts_of(
+    order: Order | Factored | CcOrder, numbers: NDArray[np.int64]
+) -> Iterator[tuple[dict[str, Any], NDArray[np.int64]]]:
+    """The messages that carry a correlation."""
+    where: dict[str, Any] = {"level": order.level, "evaluation": order.evaluation}
+    if isinstance(order, CcOrder):
         for first in range(0, len(numbers), SLAB):
-            yield {**where, "first": first}, numbers[first : first + SLAB]
+            yield {**where, "cc": order.round, "first": first}, numbers[first : first + SLAB]
+        return
+    for first in range(0, len(numbers), PART):
+        yield where, numbers[first : first + PART]
 
 
 def _knot_map(rows: Any, samples: int) -> KnotMap:

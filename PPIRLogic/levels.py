@@ -102,10 +102,8 @@ def request_problem(request: Request) -> str:
         return "Only bspline and diffeo have --iterations." if request.iterations else ""
     if request.protocol not in ("clear", "fhe", "mpc") and not LOSSES[request.loss].two_sided:
         return f"A {kind} transform is not offered under {request.protocol}: fhe or mpc."
-    if LOSSES[request.loss].pooled:
-        return f"A {kind} transform needs a least-squares loss, such as ncc; not {request.loss}."
-    if request.sampling != "full":
-        return f"A {kind} transform uses every voxel of a level: sampling 'full'."
+    if request.sampling != "full" and not LOSSES[request.loss].pooled:
+        return f"A {kind} transform uses every voxel of a level: sampling 'full', unless the loss is mi."
     if request.fixed_mask == "private":
         return f"A {kind} transform cannot use a private fixed mask: none, fill or disclosed."
     if len(request.iterations) != len(request.levels):
@@ -178,21 +176,22 @@ def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) ->
     sigma, margin = _sigma(geometry, factor, loss), _margin(geometry, factor, loss)
     grid = level_geometry(geometry, factor)
     order = block_order(grid.array_shape, margin_voxels(grid, margin))
-    if request.transform == BSPLINE:
-        spacing, levels = request.grid_spacing, len(request.levels)
-        knots = knot_map_of(geometry, grid, factor, margin, spacing, index, levels)
-        return Level(index, factor, sigma, margin, grid, knots.samples, knots)
-    if request.transform == DIFFEO:
-        knots = knot_map_by_stride(geometry, grid, factor, margin, request.stride)
-        if loss.two_sided:
-            knots = replace(knots, room=SUM_BITS - FORCE_BITS)
-        return Level(index, factor, sigma, margin, grid, knots.samples, knots)
-    sampling = Sampling(request.sampling, request.percent, request.disclose_sampling)
     if loss.pooled:
         samples = random_pool(order, request.percent, request.pool, CHUNK // loss.width, seed, index)
     else:
+        sampling = Sampling(request.sampling, request.percent, request.disclose_sampling)
         samples = level_samples(order, sampling, seed, index)
-    return Level(index, factor, sigma, margin, grid, samples)
+    knots = None
+    if request.transform == BSPLINE:
+        spacing, levels = request.grid_spacing, len(request.levels)
+        knots = knot_map_of(geometry, grid, factor, margin, spacing, index, levels)
+    elif request.transform == DIFFEO:
+        knots = knot_map_by_stride(geometry, grid, factor, margin, request.stride)
+        if loss.two_sided:
+            knots = replace(knots, room=SUM_BITS - FORCE_BITS)
+    if knots is not None and loss.pooled:
+        knots = replace(knots, pool=samples)
+    return Level(index, factor, sigma, margin, grid, samples, knots)
 
 
 def make_levels(geometry: Geometry, request: Request, owner_seed: bytes = b"") -> list[Level]:
@@ -205,12 +204,14 @@ def make_levels(geometry: Geometry, request: Request, owner_seed: bytes = b"") -
     return [make_level(geometry, request, index, seed) for index in range(len(request.levels))]
 
 
-def operand_infos(names: tuple[str, ...], samples: int, by_knot: bool = False) -> tuple[OperandInfo, ...]:
-    """The fixed operands by name with their bounds at a level of so many samples; of B-splines, J goes by knot."""
+def operand_infos(
+    names: tuple[str, ...], samples: int, by_knot: bool = False, vectors: int = 1
+) -> tuple[OperandInfo, ...]:
+    """The fixed operands by name with their bounds at a level of so many samples; of B-splines, J or B goes by knot."""
     bounds = {"B": 1, "J": FIXED_BOUND, "J2": FIXED_BOUND**2 >> square_shift(samples), "M": 1}
     bounds |= {"MJ": bounds["J"], "MJ2": bounds["J2"]}
     bounds |= dict.fromkeys(("X", "Y", "Z", "R2"), 2 ** coordinate_bits(samples))
-    return tuple(OperandInfo(name, bounds[name], by_knot and name == "J") for name in names)
+    return tuple(OperandInfo(name, bounds[name], by_knot and name in ("J", "B"), vectors) for name in names)
 
 
 def square_shift(samples: int) -> int:

@@ -20,7 +20,6 @@ from PPIRLogic.secure.base import Term, numbers_of
 from PPIRLogic.transforms import parameter_count
 
 VALUE, GRADIENT, FIELD = "value", "gradient", "field"
-SPLINE_COLUMNS = 2  # of a B-spline: I, Ω, then the gradient's axes
 Openings = Mapping[str, Sequence[Term]]
 
 
@@ -34,15 +33,14 @@ def openings(request: Request, level: Level) -> Openings:
     """The terms of every stage of an evaluation at a level."""
     loss = loss_of(request)
     if level.knots is not None:
-        axes = range(level.geometry.dimension)
         if loss.two_sided:
+            axes = range(level.geometry.dimension)
             force = [Term(a, "", FORCE, level.knots.count, both=True) for a in axes]
             if request.protocol == PUBLISHED:
                 force = [Term(k, "", VOXELS, len(level.samples), both=True) for k in range(3)]
             field = [Term(a, "", HALF, math.prod(level.knots.counts)) for a in axes]
             return {VALUE: loss.terms(0), GRADIENT: force, FIELD: field}
-        by_knot = [Term(SPLINE_COLUMNS + a, "J", GRADIENT, level.knots.count, by_knot=True) for a in axes]
-        return {VALUE: loss.terms(0), GRADIENT: by_knot}
+        return {VALUE: loss.terms(0), GRADIENT: loss.knot_terms(level.geometry.dimension, level.knots.count)}
     parameters = parameter_count(request.transform, level.geometry.dimension)
     stages = {VALUE: loss.terms(parameters), GRADIENT: loss.gradient_terms(parameters)}
     return {name: terms for name, terms in stages.items() if terms}

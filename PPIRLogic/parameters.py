@@ -27,9 +27,10 @@ from PPIRLogic.transforms import (
     SplineTransform,
 )
 
-_BENDING = {"ssd": 0.2, "ncc": 3.0, "lncc": 30.0, "cc": 30.0}  # mm²
+_BENDING = {"ssd": 0.2, "ncc": 3.0, "lncc": 30.0, "mi": 100.0, "cc": 30.0}  # mm²
 _FLUID = {loss: 10 * weight for loss, weight in _BENDING.items()}
-_POOL_PERCENT = 10.0
+_POOLS = {2: (16, 65_536, 100.0), 3: (32, 32_768, 10.0)}  # bins, most samples, per cent: a slice has few voxels
+_LARGE_POOL = 131_072  # of deformable transforms in 3D: every control point needs samples around it
 _POOLED_STEP_TOLERANCE = 0.005
 _STEP_TOLERANCE = {2: 0.0005, 3: 0.002}
 
@@ -46,7 +47,8 @@ class Parameters:
     in 3D, 0.005 for mi). loss_tolerance: … when an accepted step lowers the loss by a smaller fraction. initial:
     identity, centres, or an sitk.Transform fixed → moving. mask: 'fill' puts the in-mask mean outside of my mask,
     'rows' leaves those voxels out. fixed_mask: none, fill, private, disclosed: how the peer's mask is used, if its
-    owner permits. bins, pool: of mi, the bins of the joint histogram and the most samples per level.
+    owner permits. bins, pool: of mi, the bins of the joint histogram and the most samples per level
+    (None: 16 and 65 536 in 2D, 32 and 32 768 in 3D, 131 072 for deformable transforms there).
 
     Of bspline: grid_spacing: mm between control points at the finest level, twice that at each coarser one.
     iterations, of diffeo too: most per level, each opens one gradient (None: by transform). bending: weight of the
@@ -68,8 +70,8 @@ class Parameters:
     initial: str | sitk.Transform = "centres"
     mask: str = "fill"
     fixed_mask: str = "none"
-    bins: int = 32
-    pool: int = 32_768
+    bins: int | None = None
+    pool: int | None = None
     seed: int = 1
     threads: int = 2
     grid_spacing: float = 10.0
@@ -103,8 +105,8 @@ class Parameters:
             ("threads must be at least 1", self.threads >= 1),
             ("the step tolerance must be a number above 0", 0 < step < float("inf")),
             ("the loss tolerance must be a number of at least 0", 0 <= self.loss_tolerance < float("inf")),
-            (f"the number of bins must be one of {', '.join(map(str, BINS))}", self.bins in BINS),
-            (f"a pool must have at least {SMALLEST_POOL} samples", self.pool >= SMALLEST_POOL),
+            (f"the number of bins must be one of {', '.join(map(str, BINS))}", self.bins in (None, *BINS)),
+            (f"a pool must have at least {SMALLEST_POOL} samples", self.pool is None or self.pool >= SMALLEST_POOL),
             ("gms sampling does not go with mi, which has a random pool", (self.loss, self.sampling) != ("mi", "gms")),
             ("the grid spacing must be a number of mm above 0", 0 < self.grid_spacing < 1e4),
             ("iterations must be whole numbers from 1 to 1000", all(1 <= v <= 1000 for v in self.iterations or ())),
@@ -118,6 +120,7 @@ class Parameters:
                 raise InputError(f"Unusable parameter: {what}.")
 
     def request(self, image: str, geometry: Geometry, dealer_fingerprint: str, software: str) -> Request:
+        bins, pool, percent = self._pool(geometry.dimension)
         levels = self.levels or default_factors(geometry, LOSSES[self.loss])
         steps = self.iterations or default_iterations(levels, self.transform)
         return Request(
@@ -127,12 +130,12 @@ class Parameters:
             loss=self.loss,
             levels=levels,
             sampling=self.sampling,
-            percent=_POOL_PERCENT if LOSSES[self.loss].pooled and self.sampling == "full" else float(self.percent),
+            percent=percent if LOSSES[self.loss].pooled and self.sampling == "full" else float(self.percent),
             disclose_sampling=self.disclose_sampling,
             fixed_mask=self.fixed_mask,
             evaluations=self.evaluations,
-            bins=self.bins,
-            pool=self.pool,
+            bins=bins,
+            pool=pool,
             iterations=steps if self.transform in DEFORMABLE else (),
             grid_spacing=float(self.grid_spacing) if self.transform == BSPLINE else 0.0,
             stride=self.stride if self.transform == DIFFEO else 0,
@@ -143,6 +146,13 @@ class Parameters:
             dealer=dealer_fingerprint,
             software=software,
         )
+
+    def _pool(self, dimension: int) -> tuple[int, int, float]:
+        """Bins of the joint histogram, and of the random pool the most samples and per cent of the voxels."""
+        bins, pool, percent = _POOLS[dimension]
+        if dimension == 3 and self.transform in DEFORMABLE:
+            pool, percent = _LARGE_POOL, 100.0
+        return self.bins or bins, self.pool or pool, percent
 
     def bending_weight(self) -> float:
         """Of the bending energy per mm², beside the loss's value."""

@@ -177,10 +177,11 @@ def check_budget(request: Request, levels: list[LevelGrant], account: ImageAccou
 
 def _check_steps(request: Request, levels: list[LevelGrant], budget: Budget, used: int) -> None:
     """BudgetError unless every level of a deformable run can open all the gradients that were asked for."""
+    fewest = min(request.evaluations, FEWEST_EVALUATIONS)
     poor = [
         (g, steps)
         for g, steps in zip(levels, request.iterations, strict=True)
-        if g.gradients < steps or g.evaluations < FEWEST_EVALUATIONS
+        if g.gradients < steps or g.evaluations < fewest
     ]
     if not poor:
         return

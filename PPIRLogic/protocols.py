@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -38,25 +39,27 @@ class Protocol:
     shown: str = ""
     exact: bool = True  # False: the sums have an error
     encrypts_anew: bool = False  # True: the operands are encrypted for every evaluation
+    masks_sums: bool = False  # True: products of three pass masked sums over to party 1, one of 8 bytes per sample
     answer_bytes: int = NUMBER_BYTES  # of one opened number
     two_sided: bool = False  # party 2 learns of the terms that say so, and only of them
     counted: bool = True  # False: the image itself is disclosed, single numbers are not counted
 
-    @property
-    def sends_anew(self) -> bool:
-        """Whether party 2 sends protected values during an evaluation, before it is counted."""
-        return self.encrypts_anew or self.two_sided
-
     def bits_of(self, terms: Sequence[Term]) -> int:
         """Bits that one number of these terms can carry."""
         return self.knot_bits if are_by_knot(terms) else self.bits
+
+    def sent_protected(self, terms: Sequence[Term], samples: int) -> float:
+        """Bytes that party 2 sends protected, before it counts and answers a request over so many samples."""
+        if self.encrypts_anew or self.two_sided:
+            return math.inf
+        return 8.0 * samples if self.masks_sums and terms[0].vectors > 1 else -1.0
 
 
 PROTOCOLS = {
     "clear": Protocol(ClearProduct, ClearFixed, ClearFixed.bits_per_number, counted=False),
     "fhe": Protocol(FheProduct, FheFixed, FheFixed.bits_per_number, knot_bits=SLOT_BITS),
     "fhe_verified": Protocol(VerifiedProduct, VerifiedFixed, VerifiedFixed.bits_per_number),
-    "mpc": Protocol(MpcProduct, MpcFixed, MpcFixed.bits_per_number, dealer=True, told_samples=True),
+    "mpc": Protocol(MpcProduct, MpcFixed, MpcFixed.bits_per_number, dealer=True, told_samples=True, masks_sums=True),
     "fhe_v1": Protocol(
         FheV1Product, FheV1Fixed, BITS, told_samples=True, shown="result", exact=False, encrypts_anew=True
     ),

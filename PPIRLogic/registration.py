@@ -31,6 +31,7 @@ from PPIRLogic.pyramid import margin_voxels, smooth
 from PPIRLogic.runs.diffeo import DiffeoRun
 from PPIRLogic.runs.linear import LinearRun
 from PPIRLogic.runs.mattes import MattesRun
+from PPIRLogic.runs.mattes_spline import MattesDiffeoRun, MattesSplineRun
 from PPIRLogic.runs.spline import SplineRun
 from PPIRLogic.runs.symmetric import Halves, SymmetricRun
 from PPIRLogic.secure.prg import new_key
@@ -43,6 +44,12 @@ from PPIRLogic.warp import MovingImage
 __all__ = ["CancelToken", "LevelRecord", "Parameters", "Peer", "Progress", "RegistrationResult", "register"]
 
 RECONNECT = 120.0  # seconds
+_DEFORMABLE_RUNS = {  # by transform, and whether the loss has a random pool
+    (BSPLINE, False): SplineRun,
+    (BSPLINE, True): MattesSplineRun,
+    (DIFFEO, False): DiffeoRun,
+    (DIFFEO, True): MattesDiffeoRun,
+}
 
 
 class Registration:
@@ -108,15 +115,16 @@ class Registration:
                 smoothed = (sigma, smooth(self._scaled, sigma))
             rows = self.mask if self.parameters.mask == "rows" else None
             image = loss.prepared(smoothed[1], level.factor)
-            moving = MovingImage(image, margin_voxels(self.moving.geometry, level.margin_mm), rows)
+            moving = MovingImage(image, margin_voxels(self.moving.geometry, level.margin_mm), rows, loss.cubic)
             evaluations = min(grant.evaluations, self.parameters.evaluations)
+            pooled = loss.pooled
             if loss.two_sided:
                 halves = SymmetricRun(self, session, level, moving, halves).run(evaluations, grant.gradients)
             elif kind in DEFORMABLE:
-                run = DiffeoRun if kind == DIFFEO else SplineRun
+                run = _DEFORMABLE_RUNS[kind, pooled]
                 run(self, session, level, moving).run(evaluations, grant.gradients)
             else:
-                simple = MattesRun if self.parameters.loss == "mi" else LinearRun
+                simple = MattesRun if pooled else LinearRun
                 simple(self, session, level, moving).run(evaluations)
             self.records[-1].kind = kind
 

@@ -226,7 +226,7 @@ class Server:
         ended = threading.Event()
         try:
             self._replace(session, ended)
-            self._places.take(session.wait, session.link.check, session.resumed)
+            self._places.take(session.peer, session.wait, session.link.check, session.resumed)
             try:
                 session.begin()
                 session.run()
@@ -444,7 +444,7 @@ class ServerSession:
         if terms is None:
             raise ProtocolError("An evaluation of a stage that this loss does not have.")
         self.link.until = time.monotonic() + REQUEST_TIMEOUT
-        with self.outlet.opening() if self.protocol.sends_anew else contextlib.nullcontext():
+        with self.outlet.opening(self.protocol.sent_protected(terms, len(level.samples))):
             digest = self.side.receive(message.data, terms)
         self.link.until = None
         place = bytes([level.index]) + number.to_bytes(4, "big") + stage.encode()

@@ -46,7 +46,7 @@ def level_info(level: Level, loss: Loss, samples: int, active: NDArray[np.int64]
     """The protocol's view of a level; without `active`, every chunk takes part."""
     entries = samples * loss.width
     chunks = np.arange(-(-entries // CHUNK)) if active is None else active
-    infos = operand_infos(loss.operands, samples, level.knots is not None)
+    infos = operand_infos(loss.operands, samples, level.knots is not None, loss.width)
     return LevelInfo(level.index, entries, infos, chunks, level.knots)
 
 

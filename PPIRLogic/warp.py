@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from numba import njit
 from numpy.typing import NDArray
 
@@ -62,9 +63,63 @@ def trilinear(data: Any, x: float, y: float, z: float) -> Any:
 
 
 @_jit
+def _cubic_weights(x: float, size: int, at: Any, w: Any, dw: Any) -> None:
+    """Indices (mirrored at the border), weights and slopes of the four coefficients around x; one of an axis of 1."""
+    if size == 1:
+        at[0], w[0], dw[0] = 0, 1.0, 0.0
+        return
+    base = min(int(x), size - 2)
+    u = x - base
+    v = 1.0 - u
+    w[0], w[3] = v * v * v / 6, u * u * u / 6
+    w[1], w[2] = (3 * u * u * u - 6 * u * u + 4) / 6, (3 * v * v * v - 6 * v * v + 4) / 6
+    dw[0], dw[3] = -v * v / 2, u * u / 2
+    dw[1], dw[2] = (3 * u * u - 4 * u) / 2, -(3 * v * v - 4 * v) / 2
+    for k in range(4):
+        i = abs(base - 1 + k)
+        at[k] = min(i, 2 * (size - 1) - i) if size > 2 else min(i, size - 1)
+
+
+@_jit
+def _tricubic(data: Any, x: float, y: float, z: float) -> Any:
+    """As `trilinear`, of the cubic B-spline with these coefficients."""
+    nz, ny, nx = data.shape
+    at, w, dw = np.empty((3, 4), np.int64), np.empty((3, 4)), np.empty((3, 4))
+    _cubic_weights(x, nx, at[0], w[0], dw[0])
+    _cubic_weights(y, ny, at[1], w[1], dw[1])
+    _cubic_weights(z, nz, at[2], w[2], dw[2])
+    value = gx = gy = gz = 0.0
+    for k in range(4 if nz > 1 else 1):
+        for j in range(4):
+            row = slope = 0.0
+            for i in range(4):
+                c = data[at[2, k], at[1, j], at[0, i]]
+                row += w[0, i] * c
+                slope += dw[0, i] * c
+            value += w[2, k] * w[1, j] * row
+            gx += w[2, k] * w[1, j] * slope
+            gy += w[2, k] * dw[1, j] * row
+            gz += dw[2, k] * w[1, j] * row
+    return value, gx, gy, gz
+
+
+@_jit
+def interpolate(data: Any, cubic: bool, x: float, y: float, z: float) -> Any:
+    """Value at a fractional index, and its derivatives per index step; data: values, or coefficients if cubic."""
+    if cubic:
+        return _tricubic(data, x, y, z)
+    return trilinear(data, x, y, z)
+
+
+@_jit
+def _within(index: float, size: int) -> float:
+    return min(max(index, 0.0), size - 1.0)
+
+
+@_jit
 def _fill(
-    samples: Any, use: Any, grid: Any, to_index: Any, to_mm: Any, data: Any, rows: Any, low: Any, high: Any,
-    gradient: Any, terms: Any, term_row: Any, term_base: Any, scale: Any, intensity_scale: float,
+    samples: Any, use: Any, grid: Any, to_index: Any, to_mm: Any, data: Any, cubic: bool, rows: Any,
+    low: Any, high: Any, gradient: Any, terms: Any, term_row: Any, term_base: Any, scale: Any, intensity_scale: float,
     start: int, at: int, out: Any,
 ) -> None:  # fmt: skip
     """Fill out[:, at : at+len(use)] for samples[start:]; an S beyond the 16-bit range saturates.
@@ -91,11 +146,13 @@ def _fill(
         x = to_index[0, 0] * ix + to_index[0, 1] * iy + to_index[0, 2] * iz + to_index[0, 3]
         y = to_index[1, 0] * ix + to_index[1, 1] * iy + to_index[1, 2] * iz + to_index[1, 3]
         z = to_index[2, 0] * ix + to_index[2, 1] * iy + to_index[2, 2] * iz + to_index[2, 3]
-        if not (low[0] <= x <= high[0] and low[1] <= y <= high[1] and low[2] <= z <= high[2]):
-            continue
-        if rows.size > 1 and not rows[int(z + 0.5), int(y + 0.5), int(x + 0.5)]:
-            continue
-        value, gx, gy, gz = trilinear(data, x, y, z)
+        inside = (low[0] <= x) & (x <= high[0]) & (low[1] <= y) & (y <= high[1]) & (low[2] <= z) & (z <= high[2])
+        # outside, too, all is computed, at the nearest voxel: how long it takes says nothing of the overlap
+        x, y, z = _within(x, data.shape[2]), _within(y, data.shape[1]), _within(z, data.shape[0])
+        if rows.size > 1:
+            inside &= rows[int(z + 0.5), int(y + 0.5), int(x + 0.5)]
+        keep = np.int32(inside)
+        value, gx, gy, gz = interpolate(data, cubic, x, y, z)
         for i in range(3):
             g[i] = gradient[i, 0] * gx + gradient[i, 1] * gy + gradient[i, 2] * gz
             p[i] = to_mm[i, 0] * ix + to_mm[i, 1] * iy + to_mm[i, 2] * iz + to_mm[i, 3]
@@ -104,9 +161,9 @@ def _fill(
         for j in range(terms.size):
             row[term_row[j]] += terms[j] * g[term_base[j] >> 2] * p[term_base[j] & 3]
         for k in range(d):
-            out[k, o] = np.int32(_clip(np.rint(row[k] * scale[k])))
-        out[d, o] = np.int32(np.rint((value - INTENSITY_CENTRE) * intensity_scale))
-        out[d + 1, o] = 1
+            out[k, o] = keep * np.int32(_clip(np.rint(row[k] * scale[k])))
+        out[d, o] = keep * np.int32(np.rint((value - INTENSITY_CENTRE) * intensity_scale))
+        out[d + 1, o] = keep
 
 
 @_jit
@@ -141,12 +198,18 @@ class Scales:
 
 
 class MovingImage:
-    """The smoothed moving image of a level, and the region in which it may be sampled."""
+    """The smoothed moving image of a level, and the region in which it may be sampled.
 
-    def __init__(self, volume: Volume, margin: tuple[int, ...], rows: NDArray[np.bool_] | None = None) -> None:
+    cubic: interpolated by cubic B-splines (`data` are their coefficients), else linearly.
+    """
+
+    def __init__(
+        self, volume: Volume, margin: tuple[int, ...], rows: NDArray[np.bool_] | None = None, cubic: bool = False
+    ) -> None:
         dim = volume.geometry.dimension
-        self.geometry, self.dimension = volume.geometry, dim
-        self.data = np.ascontiguousarray(volume.array if dim == 3 else volume.array[None], np.float32)
+        self.geometry, self.dimension, self.cubic = volume.geometry, dim, cubic
+        array = sitk.GetArrayFromImage(sitk.BSplineDecomposition(volume.to_sitk(), 3)) if cubic else volume.array
+        self.data = np.ascontiguousarray(array if dim == 3 else array[None], np.float32)
         self.rows = np.ones((1, 1, 1), bool) if rows is None else rows.reshape(self.data.shape)
         self.low, self.high = np.zeros(3), np.zeros(3)
         self.low[:dim] = margin
@@ -227,7 +290,7 @@ class LinearColumns:
             count = max(0, min(CHUNK, len(self._samples) - start))
             _fill(
                 self._samples, self._use[start : start + count], self._grid, self._to_index, self._to_mm,
-                m.data, m.rows, m.low, m.high, self._gradient, *self._terms,
+                m.data, m.cubic, m.rows, m.low, m.high, self._gradient, *self._terms,
                 self.scales.steepest, self.scales.intensity, start, at, out,
             )  # fmt: skip
             out[:, at + count : at + CHUNK] = 0

@@ -18,7 +18,7 @@ from PPIRLogic.errors import FixedPointError
 from PPIRLogic.images import Geometry
 from PPIRLogic.secure.base import GROUP, Columns
 from PPIRLogic.transforms import LinearTransform
-from PPIRLogic.warp import INTENSITY_CENTRE, LIMIT, MovingImage, compose, embed, power_of_two_below, trilinear
+from PPIRLogic.warp import INTENSITY_CENTRE, LIMIT, MovingImage, compose, embed, interpolate, power_of_two_below
 
 GRADIENT_LIMIT = 2**12 - 1  # with 12-bit J, the products stay below 2^23 (`secure.pooling.VALUE_BITS`)
 WIDE_LIMIT = 2**24
@@ -49,7 +49,7 @@ def _bend(g: Any, u: Any, steps: Any, i: int, j: int, k: int) -> None:
 
 @_jit
 def _warp(
-    use: Any, displacement: Any, to_index: Any, by_mm: Any, data: Any, rows: Any, low: Any, high: Any,
+    use: Any, displacement: Any, to_index: Any, by_mm: Any, data: Any, cubic: bool, rows: Any, low: Any, high: Any,
     gradient: Any, steps: Any, limit: float, scale: float, intensity_scale: float, first: int, last: int, out: Any,
 ) -> float:  # fmt: skip
     """Fill out (5, nz, ny, nx) = I, Ω, g for the planes first…last−1; returns the largest |g| per mm before rounding.
@@ -82,7 +82,7 @@ def _warp(
                     continue
                 if rows.size > 1 and not rows[int(z + 0.5), int(y + 0.5), int(x + 0.5)]:
                     continue
-                value, gx, gy, gz = trilinear(data, x, y, z)
+                value, gx, gy, gz = interpolate(data, cubic, x, y, z)
                 out[0, k, j, i] = np.int64(np.rint((value - INTENSITY_CENTRE) * intensity_scale))
                 out[1, k, j, i] = 1
                 for a in range(dim):
@@ -168,8 +168,9 @@ class SplineWarp:
         def part(first: int, last: int) -> float:
             return float(
                 _warp(
-                    self._use, field, self._to_index, self._by_mm, m.data, m.rows, m.low, m.high, self._gradient,
-                    self._steps, float(self._limit), scales.gradient, scales.intensity, first, last, out,
+                    self._use, field, self._to_index, self._by_mm, m.data, m.cubic, m.rows, m.low, m.high,
+                    self._gradient, self._steps, float(self._limit), scales.gradient, scales.intensity, first, last,
+                    out,
                 )
             )  # fmt: skip
 

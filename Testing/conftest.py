@@ -15,7 +15,7 @@ from PPIRLogic.dealer import Dealer, _Session
 from PPIRLogic.losses.cc import HalfColumns
 from PPIRLogic.peer.channel import Channel, Message, memory_pair
 from PPIRLogic.protocols import PROTOCOLS
-from PPIRLogic.secure.base import CHUNK, LANES, LevelInfo, Link, OperandInfo, PrivateProduct, Term
+from PPIRLogic.secure.base import CHUNK, LANES, ColumnSource, LevelInfo, Link, OperandInfo, PrivateProduct, Term
 from PPIRLogic.secure.cc_shares import CcShares
 from PPIRLogic.secure.knots import KnotMap
 
@@ -66,10 +66,12 @@ class Exchange:
         threads: int = 2,
         keys: tuple[bytes, bytes] = (b"K" * 31 + b"0", b"K" * 31 + b"1"),
         knots: KnotMap | None = None,
+        vectors: int = 1,
     ) -> None:
         samples = len(next(iter(operands.values())))
         infos = tuple(
-            OperandInfo(k, int(np.abs(v, dtype=np.int64).max()), knots is not None) for k, v in operands.items()
+            OperandInfo(k, int(np.abs(v, dtype=np.int64).max()), knots is not None, vectors)
+            for k, v in operands.items()
         )
         chunks = np.arange(-(-samples // CHUNK)) if active is None else np.array(active, np.int64)
         self.level = LevelInfo(0, samples, infos, chunks, knots)
@@ -87,9 +89,11 @@ class Exchange:
         self._start(self._party_2, theirs, {k: v.copy() for k, v in operands.items()})
         self._product.open_level(self.level, b"1" * 32)
 
-    def evaluate(self, columns: NDArray[np.int32], terms: Sequence[Term], evaluation: int = 0) -> list[int]:
+    def evaluate(
+        self, columns: NDArray[np.int32] | ColumnSource, terms: Sequence[Term], evaluation: int = 0
+    ) -> list[int]:
         self._terms = terms
-        source = ArrayColumns(columns, self.level.active)
+        source = ArrayColumns(columns, self.level.active) if isinstance(columns, np.ndarray) else columns
 
         def announce() -> None:
             self._channels[0].send("evaluate", {"evaluation": evaluation})

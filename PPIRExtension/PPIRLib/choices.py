@@ -24,5 +24,5 @@ LOSSES = ("ncc", "ssd", "lncc", "cc", "mi")
 PROTOCOLS = ("fhe", "fhe_verified", "mpc")  # clear protects nothing and is not offered
 SAMPLINGS = ("full", "urs", "gms")
 FIXED_MASKS = ("none", "fill", "private", "disclosed")
-BINS = ("8", "16", "32", "64")
+BINS = ("auto", "8", "16", "32", "64")
 RESULTS = {LINEAR: "linear", BSPLINE: "B-spline", GRID: "displacement field"}

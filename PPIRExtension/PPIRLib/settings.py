@@ -30,7 +30,7 @@ class Settings:
     iterations: str = ""  # deformable, one per level; empty: the engine's default
     stride: int = 5  # diffeo, voxels
     radius: float = 0.0  # lncc, mm; 0: the engine's default
-    bins: int = 32  # mi
+    bins: str = "auto"  # mi; auto: the engine's default
 
     @classmethod
     def from_node(cls, node: Any) -> Settings:
@@ -40,7 +40,7 @@ class Settings:
             protocol=node.protocol, sampling=node.sampling, percent=node.percent, fixed_mask=node.fixedMask,
             levels=node.levels, evaluations=node.evaluations, step_tolerance=node.stepTolerance,
             loss_tolerance=node.lossTolerance, grid_spacing=node.gridSpacing, iterations=node.iterations,
-            stride=node.stride, radius=node.radius, bins=int(node.bins),
+            stride=node.stride, radius=node.radius, bins=node.bins,
         )  # fmt: skip
 
     def of_points(self) -> dict[str, str]:
@@ -73,8 +73,8 @@ class Settings:
             options += ["--stride", str(self.stride)]
         if self.loss == "lncc" and self.radius > 0:
             options += ["--radius", repr(self.radius)]
-        if self.loss == "mi":
-            options += ["--bins", str(self.bins)]
+        if self.loss == "mi" and self.bins != "auto":
+            options += ["--bins", self.bins]
         return options
 
 

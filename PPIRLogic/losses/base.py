@@ -18,6 +18,7 @@ from PPIRLogic.images import Volume
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.secure.base import Term
 
+SPLINE_COLUMNS = 2  # of a B-spline: I, Ω, then the gradient's axes
 FIXED_SCALE = 2048  # integers per unit of normalised fixed intensity: 12 bits
 
 
@@ -77,6 +78,7 @@ class Loss(ABC):
     width: int = 1  # how many vectors each operand holds
     smoothing: float = 1.0  # times the usual smoothing of a level
     pooled: bool = False  # evaluated over a random pool of a level's voxels
+    cubic: bool = False  # the moving image is interpolated by cubic B-splines, else linearly
     two_sided: bool = False  # both images move, each owner learns the force on its own
     masks_itself: bool = False  # its operands are zero outside of a private mask, and that is all it needs
 
@@ -87,6 +89,10 @@ class Loss(ABC):
     def gradient_terms(self, parameters: int) -> Sequence[Term]:
         """The numbers to open, besides, where the optimiser takes a step from."""
         return ()
+
+    def knot_terms(self, axes: int, knots: int) -> Sequence[Term]:
+        """The same for a deformable transform: one number per control point and axis."""
+        return [Term(SPLINE_COLUMNS + a, "J", "gradient", knots, by_knot=True) for a in range(axes)]
 
     def configured(self, request: Request) -> Loss:
         """This loss with the settings of a request."""

@@ -24,12 +24,14 @@ from PPIRLogic.errors import OverlapError
 from PPIRLogic.losses.base import Evaluation, Loss, Sums
 from PPIRLogic.peer.ledger import HISTOGRAM
 from PPIRLogic.secure.base import CHUNK, Term
+from PPIRLogic.transforms import DEFORMABLE
 
 if TYPE_CHECKING:
     from PPIRLogic.peer.messages import Request
 
 BINS = (8, 16, 32, 64)
 WEIGHT = 256  # Parzen weights are integers that sum to this: coarse, so that a histogram names no voxel
+FACTOR = 255  # |U| and |S| of the gradient as integers: products of 16 bits, sums of 2^15 samples in 32
 LOW, HIGH = -0.05, 1.2  # normalised intensities beyond these are clipped
 _PADDING = 1.0  # bins left free below the range, so that every weight falls on a bin; twice as much above
 Floats = NDArray[np.float64]
@@ -43,19 +45,25 @@ class Mattes(Loss):
     operands = ("B",)
     smoothing = 2.0
     pooled = True
+    cubic = True  # linear interpolation blurs, more or less with every shift: that moves the maximum of the information
     masks_itself = True
 
-    def __init__(self, bins: int = 32) -> None:
+    def __init__(self, bins: int = 32, smoothing: float = 2.0) -> None:
         self.width = self.bins = bins
+        self.smoothing = smoothing
 
     def configured(self, request: Request) -> Loss:
-        return Mattes(request.bins)
+        """Smoothed less where the image can bend: there, much of the information would come from the blur."""
+        return Mattes(request.bins, 1.0 if request.transform in DEFORMABLE else 2.0)
 
     def terms(self, parameters: int) -> Sequence[Term]:
-        return [Term(r, "B", HISTOGRAM, self.bins) for r in range(self.bins)]
+        return [Term(r, "B", HISTOGRAM, self.bins, largest=WEIGHT) for r in range(self.bins)]
 
     def gradient_terms(self, parameters: int) -> Sequence[Term]:
-        return [Term(k, "B", "gradient") for k in range(parameters)]
+        return [Term(k, "B", "gradient", vectors=self.bins, largest=FACTOR**2) for k in range(parameters)]
+
+    def knot_terms(self, axes: int, knots: int) -> Sequence[Term]:
+        return [Term(a, "B", "gradient", knots, by_knot=True, vectors=self.bins) for a in range(axes)]
 
     def evaluate(self, sums: Sums) -> Evaluation:
         raise NotImplementedError("mutual information is evaluated from a joint histogram")
@@ -169,40 +177,39 @@ def parzen_columns(position: Any, use: Any, part: int, chunk: int, out: Any) -> 
 
 
 @_jit
-def steepest_slopes(position: Any, use: Any, w: Any) -> Any:
-    """max over t of |U(x,t)|, (n,); 0 outside of `use`."""
-    out = np.zeros(position.size)
-    weights, slopes = np.empty(4), np.empty(4)
-    for i in range(position.size):
-        if not use[i]:
-            continue
-        low = int(position[i])
-        _cubic(position[i] - low, weights, slopes)
-        for t in range(w.shape[1]):
-            u = 0.0
-            for k in range(4):
-                u += slopes[k] * w[low - 1 + k, t]
-            out[i] = max(out[i], abs(u))
-    return out
+def slope_entries(position: Any, use: Any, w: Any, there: Any, part: int, out: Any) -> None:
+    """out (n·bins,) = U(x,t) in the layout of the operand B, real; 0 outside of `use` and where B(x,t) must be 0.
 
-
-@_jit
-def slope_columns(position: Any, use: Any, w: Any, steepest: Any, scale: Any, part: int, chunk: int, out: Any) -> None:
-    """out (d, chunks·CHUNK) = U(x,t)·S_k(x)·scale_k, rounded, in the layout of the operand B.
-
-    position, use (n,): of whole chunks of samples. w (bins, bins). steepest (d, n): per parameter, per bin.
+    position, use (n,): of whole chunks of samples. w, there (bins, bins): p > 0, as it is where B(x,t) = 1.
     """
     bins = w.shape[1]
     weights, slopes = np.empty(4), np.empty(4)
     for i in range(position.size):
+        base = (i // part) * part * bins + i % part
         if not use[i]:
+            for t in range(bins):
+                out[base + t * part] = 0
             continue
         low = int(position[i])
         _cubic(position[i] - low, weights, slopes)
-        base = (i // part) * chunk + i % part
         for t in range(bins):
             u = 0.0
-            for k in range(4):
-                u += slopes[k] * w[low - 1 + k, t]
-            for k in range(steepest.shape[0]):
-                out[k, base + t * part] = np.int32(np.rint(u * steepest[k, i] * scale[k]))
+            if there[low, t] and there[low + 1, t]:
+                for k in range(4):
+                    u += slopes[k] * w[low - 1 + k, t]
+            out[base + t * part] = u
+
+
+def slopes_of(position: Floats, use: NDArray[np.bool_], histogram: JointHistogram) -> Floats:
+    """U at all samples that the histogram counts, (n·bins,), in the layout of the operand B."""
+    bins = len(histogram.p)
+    out = np.empty(position.size * bins)
+    slope_entries(position, use, histogram.log_conditional(), histogram.p > 0, CHUNK // bins, out)
+    return out
+
+
+def as_factor(values: Floats, most: int) -> tuple[NDArray[np.int32], Floats]:
+    """Integers of magnitude up to `most` along the last axis, and how many make a unit, one for every row."""
+    peak = np.maximum(np.abs(values).max(axis=-1), 1e-30)
+    scale = most / peak
+    return np.rint(values * scale[..., None]).astype(np.int32), scale

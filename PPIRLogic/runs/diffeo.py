@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.runs.spline import Deformation, Point, SplineRun
+from PPIRLogic.runs.spline import Deformation, SplineRun, clipped
 from PPIRLogic.transforms.diffeo import DiffeoTransform
 from PPIRLogic.transforms.field import jacobian_determinant
 
@@ -43,9 +43,6 @@ class DiffeoRun(SplineRun):
         assert isinstance(transform, DiffeoTransform)
         return float(jacobian_determinant(transform.field, transform.grid).min())
 
-    def _step(self, point: Point) -> tuple[Array, float]:
+    def _limited(self, step: Array) -> Array:
         """With no control point moved further than the limit: the gradient holds for small velocities only."""
-        step, expected = super()._step(point)
-        length = np.sqrt(np.square(step).sum(axis=0))
-        limit = STEP_LIMIT * min(self.level.geometry.spacing)
-        return step * np.minimum(1.0, limit / np.maximum(length, limit)), expected
+        return clipped(step, STEP_LIMIT * min(self.level.geometry.spacing))

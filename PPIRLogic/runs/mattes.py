@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from PPIRLogic.errors import OverlapError
 from PPIRLogic.losses import Evaluation
 from PPIRLogic.losses.mattes import (
+    FACTOR,
     HIGH,
     LOW,
     JointHistogram,
     Mattes,
+    as_factor,
     bin_position,
     parzen_columns,
     per_unit,
-    slope_columns,
-    steepest_slopes,
+    slopes_of,
 )
 from PPIRLogic.openings import GRADIENT, VALUE
 from PPIRLogic.runs.linear import LinearRun
@@ -28,7 +29,7 @@ from PPIRLogic.transforms import LinearTransform
 from PPIRLogic.warp import INTENSITY_CENTRE, LIMIT, Scales, power_of_two_below, scan_columns
 
 Floats = NDArray[np.float64]
-_START_MARGIN = 2.0  # voxels of a level that its samples keep from the moving border, at its start
+START_MARGIN = 2.0  # voxels of a level that its samples keep from the moving border, at its start
 
 
 class MattesRun(LinearRun):
@@ -37,7 +38,7 @@ class MattesRun(LinearRun):
     loss: Mattes
 
     def _choose_scales(self, scan: Any) -> Scales:
-        """Of the steepest-descent images only the products with a bin's slope travel: 15 bits are room enough."""
+        """The steepest-descent images are rounded again before they travel: 15 bits are room enough."""
         steepest = LIMIT / (2 * np.maximum(scan.peaks()[:-2], 1)) * scan.scales.steepest
         return Scales(np.array([power_of_two_below(float(v)) for v in steepest]), power_of_two_below(LIMIT / 2))
 
@@ -46,7 +47,7 @@ class MattesRun(LinearRun):
 
         Where samples fall in and out of the field of view with every step, the histogram's jumps hide its slope.
         """
-        moving, margin = self.moving, _START_MARGIN * self.level.factor * min(self.moving.geometry.spacing)
+        moving, margin = self.moving, START_MARGIN * self.level.factor * min(self.moving.geometry.spacing)
         self.moving = moving.narrowed(margin)
         inside = self._own_columns(self.start)[-1] > 0
         self.moving = moving
@@ -58,8 +59,7 @@ class MattesRun(LinearRun):
         d = transform.parameters
         use = columns[d + 1] > 0
         position = bin_position(columns[d] / self.scales.intensity + INTENSITY_CENTRE, self.loss.bins)
-        source = BinColumns(self.loss.bins, len(use), self.loss.bins, lambda a, b, out: parzen_columns(
-            position[a:b], use[a:b], CHUNK // self.loss.bins, CHUNK, out))  # fmt: skip
+        source = parzen_source(position, use, self.loss.bins)
         opened = self.session.evaluate(self.level, source, VALUE, self.terms[VALUE])
         histogram = self._histogram(opened)
         if histogram is None:
@@ -73,15 +73,11 @@ class MattesRun(LinearRun):
         assert known is transform  # a step is taken from what was evaluated last
         d, bins, kappa = transform.parameters, self.loss.bins, per_unit(self.loss.bins)
         steepest = columns[:d] / self.scales.steepest[:, None]
-        lowest, highest = bin_position(np.array([LOW, HIGH]), bins)
-        inside = use & (position > lowest) & (position < highest)
-        w = histogram.log_conditional()
-        peaks = np.maximum((np.abs(steepest) * steepest_slopes(position, inside, w)).max(axis=1), 1e-30)
-        scale = np.array([power_of_two_below(float(LIMIT / p)) for p in peaks])
-        source = BinColumns(d, len(use), bins, lambda a, b, out: slope_columns(
-            position[a:b], inside[a:b], w, steepest[:, a:b], scale, CHUNK // bins, CHUNK, out))  # fmt: skip
-        opened = self.session.evaluate(self.level, source, GRADIENT, self.terms[GRADIENT])
-        gradient = -kappa / histogram.samples * np.array(opened, np.float64) / scale
+        inside = use & moves_bins(position, bins)
+        slopes, of_slopes = as_factor(slopes_of(position, inside, histogram), FACTOR)
+        factors, of_factors = as_factor(steepest, FACTOR)
+        opened = self.session.evaluate(self.level, FactorColumns(slopes, factors, bins), GRADIENT, self.terms[GRADIENT])
+        gradient = -kappa / histogram.samples * np.array(opened, np.float64) / (of_slopes * of_factors)
         information = np.interp(position, np.arange(bins), histogram.information()) * inside
         hessian = kappa**2 / histogram.samples * (steepest * information) @ steepest.T
         return Evaluation(evaluation.value, gradient, hessian, evaluation.overlap)
@@ -105,6 +101,21 @@ class MattesRun(LinearRun):
 
         scan_columns(source, self.session.link, keep)
         return out[:, : len(self.samples)]
+
+
+def moves_bins(position: Floats, bins: int) -> NDArray[np.bool_]:
+    """Where the position follows the intensity: not at the ends, where that is clipped."""
+    lowest, highest = bin_position(np.array([LOW, HIGH]), bins)
+    return np.asarray((position > lowest) & (position < highest))
+
+
+def parzen_source(position: Floats, use: NDArray[np.bool_], bins: int) -> BinColumns:
+    """The columns whose products are a joint histogram."""
+
+    def fill(first: int, last: int, out: Columns) -> None:
+        parzen_columns(position[first:last], use[first:last], CHUNK // bins, CHUNK, out)
+
+    return BinColumns(bins, len(use), bins, fill)
 
 
 class BinColumns:
@@ -139,3 +150,22 @@ class BinColumns:
 
     def column_scales(self) -> Floats:
         return np.ones(self.columns)
+
+
+class FactorColumns(BinColumns):
+    """Columns U(x,t)·S_k(x) (a `FactorSource`); slopes (samples·bins,) as the operand lies, factors (d, samples)."""
+
+    def __init__(self, slopes: Columns, factors: Columns, bins: int) -> None:
+        super().__init__(len(factors), factors.shape[1], bins, self._products)
+        self._slopes, self._factors, self._bins = slopes, factors, bins
+
+    def factors(self, group: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        at = slice(group * self._per_group, min((group + 1) * self._per_group, self._samples))
+        entries = self._slopes[at.start * self._bins : at.stop * self._bins]
+        return entries.astype(np.int64), self._factors[:, at].astype(np.int64)
+
+    def _products(self, first: int, last: int, out: Columns) -> None:
+        part, bins = CHUNK // self._bins, self._bins
+        slopes = self._slopes[first * bins : last * bins].reshape(-1, bins, part)
+        for row, factor in zip(out, self._factors, strict=True):
+            np.multiply(slopes, factor[first:last].reshape(-1, 1, part), out=row[: slopes.size].reshape(slopes.shape))

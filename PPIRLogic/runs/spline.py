@@ -1,17 +1,18 @@
-"""One level of a B-spline registration by least squares: value first, its gradient only where a step is taken."""
+"""One level of a B-spline registration: value first, its gradient only where a step is taken. Least squares here."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import OverlapError
 from PPIRLogic.levels import Level, square_shift
-from PPIRLogic.losses.base import FIXED_SCALE, Fit, Sums
+from PPIRLogic.losses.base import FIXED_SCALE, Sums
 from PPIRLogic.openings import GRADIENT, VALUE, loss_of, openings
 from PPIRLogic.parameters import LevelRecord
 from PPIRLogic.runs.linear import SHRINKING_LIMIT, SMALLEST_OVERLAP
@@ -36,13 +37,22 @@ Deformation = SplineTransform | DiffeoTransform
 
 @dataclass(frozen=True)
 class Point:
-    """A transform with its columns (party 1's own), its fit from the opened numbers, and E = value + bending."""
+    """A transform with its columns (party 1's own), what the opened numbers say of it, and E = value + bending."""
 
     transform: Deformation
     columns: NDArray[np.int16]
-    fit: Fit
+    found: Opened
     energy: float
     jacobian: float
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A loss at one transform: its value, the samples in the overlap, and what a step needs of the opened numbers."""
+
+    value: float
+    overlap: float
+    detail: Any
 
 
 class SplineRun:
@@ -74,9 +84,7 @@ class SplineRun:
         )  # fmt: skip
         self.info, use, _ = session.open_level(level, self.loss, None)
         grid = self.knots.on_grid(use)
-        self.warp = SplineWarp(
-            self.moving, level.geometry, self.start.affine, grid, run.parameters.threads, self.composed
-        )
+        self.warp = self._warp_of(self.moving, grid)
         self.scales = self._choose_scales()
         self.record = LevelRecord(
             level.factor, list(level.geometry.size), list(level.geometry.spacing), int(np.count_nonzero(use))
@@ -92,26 +100,35 @@ class SplineRun:
     def _minimise(self, point: Point, evaluations: int, gradients: int) -> str:
         tolerance = self.run_.parameters.step_mm(self.session.geometry, self.level.factor)
         for _ in range(gradients):
-            step, expected = self._step(point)
-            if self._longest(step) < tolerance or expected < self.run_.parameters.loss_tolerance * point.energy:
-                return "step"
-            found, self.folded = None, 0
-            for length in STEP_LENGTHS:
+            found, tried, self.folded = None, 0, 0
+            for step, expected in self._trials(point):
+                if not tried and (self._longest(step) < tolerance or self._is_little(expected, point)):
+                    return "step"
                 if self.evaluations >= evaluations:
                     return "evaluations"
-                trial = self._moved(point.transform, length * step)
+                tried += 1
+                trial = self._moved(point.transform, step)
                 found = self._evaluate(trial, min(SMALLEST_JACOBIAN, point.jacobian))
                 if found is not None and found.energy < point.energy:
                     break
                 found = None
             if found is None:
-                return "folding" if self.folded == len(STEP_LENGTHS) else "damping"
-            decrease = (point.energy - found.energy) / point.energy
+                return "folding" if self.folded == tried else "damping"
+            decrease = (point.energy - found.energy) / abs(point.energy)
             point = found
-            self._accepted(point, self._longest(length * step))
+            self._accepted(point, self._longest(step))
             if decrease < self.run_.parameters.loss_tolerance:
                 return "loss"
         return "iterations"
+
+    def _is_little(self, expected: float, point: Point) -> bool:
+        return expected < self.run_.parameters.loss_tolerance * abs(point.energy)
+
+    def _trials(self, point: Point) -> Iterator[tuple[Array, float]]:
+        """Steps from the point, the best first, each with the decrease to expect; the next if one fails."""
+        step, expected = self._step(point)
+        for length in STEP_LENGTHS:
+            yield length * step, expected
 
     def _choose_scales(self) -> SplineScales:
         """From a look at party 1's own columns at the start; nothing is opened."""
@@ -124,7 +141,16 @@ class SplineRun:
                 f" image under the initial transform; at least {100 * SMALLEST_OVERLAP:g} % are needed. Give a better"
                 " initial transform."
             )
-        return choose_spline_scales(columns, peak, widest.intensity, PLAIN_MODULUS / 2 / self.info.bound("J"))
+        return choose_spline_scales(columns, peak, widest.intensity, self._most())
+
+    def _most(self) -> float:
+        """What a sum of a column's magnitudes must stay below."""
+        return PLAIN_MODULUS / 2 / self.info.bound("J")
+
+    def _warp_of(self, moving: MovingImage, use: NDArray[np.bool_]) -> SplineWarp:
+        """use: on the level's grid."""
+        threads = self.run_.parameters.threads
+        return SplineWarp(moving, self.level.geometry, self.start.affine, use, threads, self.composed)
 
     def _prepared(self, transform: Deformation) -> Deformation:
         """The transform of the level before on this level's control points."""
@@ -168,6 +194,20 @@ class SplineRun:
             return None
         columns, _ = self.warp.columns(self._displacement(transform), self.scales)
         self.evaluations += 1
+        try:
+            found = self._opened(columns)
+        except OverlapError:
+            if not self.first_overlap:
+                raise
+            return None
+        self.first_overlap = self.first_overlap or found.overlap
+        if found.overlap < SHRINKING_LIMIT * self.first_overlap:
+            return None
+        energy = found.value + self.weight * self.bending.value(self._coefficients(transform))
+        return Point(transform, columns, found, energy, smallest)
+
+    def _opened(self, columns: NDArray[np.int16]) -> Opened:
+        """Opens the value. OverlapError where nothing is left of the overlap."""
         real = np.array([self.scales.intensity, 1.0])
         source = HeldColumns(columns[:2], self.level.samples, real)
         terms = self.terms[VALUE]
@@ -177,17 +217,8 @@ class SplineRun:
             for t, value in zip(terms, opened, strict=True)
         }
         own = columns[:2].reshape(2, -1).astype(np.int64)
-        try:
-            fit = self.loss.fit(Sums((own @ own.T) / np.outer(real, real), joint))
-        except OverlapError:
-            if not self.first_overlap:
-                raise
-            return None
-        self.first_overlap = self.first_overlap or fit.overlap
-        if fit.overlap < SHRINKING_LIMIT * self.first_overlap:
-            return None
-        energy = fit.value + self.weight * self.bending.value(self._coefficients(transform))
-        return Point(transform, columns, fit, energy, smallest)
+        fit = self.loss.fit(Sums((own @ own.T) / np.outer(real, real), joint))
+        return Opened(fit.value, fit.overlap, fit)
 
     def _operand_scale(self, operand: str) -> float:
         return FIXED_SCALE**2 / self.shift if operand.endswith("2") else float(FIXED_SCALE)
@@ -200,21 +231,32 @@ class SplineRun:
         unit = 1 / (self.knots.scale * self.scales.gradient * FIXED_SCALE)
         opened = np.array(numbers, np.float64).reshape(-1, self.knots.count) * unit
         model = SplineStep(
-            point.columns, self.scales, self.knots, point.fit, opened, self.bending, self.weight,
+            point.columns, self.scales, self.knots, point.found.detail, opened, self.bending, self.weight,
             self.run_.parameters.threads,
         )  # fmt: skip
-        return model.solve(self._coefficients(point.transform))
+        step, expected = model.solve(self._coefficients(point.transform))
+        return self._limited(step), expected
+
+    def _limited(self, step: Array) -> Array:
+        """A step as far as the model holds."""
+        return step
 
     def _accepted(self, point: Point, step: float) -> None:
         run, record = self.run_, self.record
         run.best = point.transform
-        record.values.append(point.fit.value)
+        record.values.append(point.found.value)
         record.evaluations, record.iterations = self.evaluations, len(record.values) - 1
-        record.overlap = point.fit.overlap / max(1, record.samples)
+        record.overlap = point.found.overlap / max(1, record.samples)
         record.smallest_jacobian = point.jacobian
         if len(record.values) > 1:
             record.steps_mm.append(step)
         run.report_progress(
             self.session, "evaluation", level=self.level.index + 1, levels=len(self.session.levels),
-            factor=self.level.factor, evaluation=self.evaluations, value=point.fit.value,
+            factor=self.level.factor, evaluation=self.evaluations, value=point.found.value,
         )  # fmt: skip
+
+
+def clipped(step: Array, limit: float) -> Array:
+    """A step (dim, …knots) with no control point moved further than the limit, mm."""
+    length = np.sqrt(np.square(step).sum(axis=0))
+    return step * np.minimum(1.0, limit / np.maximum(length, limit))

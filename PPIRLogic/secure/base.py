@@ -44,6 +44,11 @@ class Term:
     With outputs = 1 over such an operand, the column runs over its flattened entries.
 
     A term by knot opens Σ_x B_k(x)·column(x)·operand(x) for the `outputs` control points k of the level's `KnotMap`.
+
+    With vectors = T > 1 the column is a product, U(x,t)·S(x), of U over the flattened entries of an operand of T
+    vectors, the same for all terms of a request, and S over the samples: opened is Σ_x S(x)·Σ_t U(x,t)·operand_t(x).
+
+    largest: what no |entry| of the column exceeds; public. 0 where it is not known.
     """
 
     column: int
@@ -51,6 +56,8 @@ class Term:
     kind: str
     outputs: int = 1
     by_knot: bool = False
+    vectors: int = 1
+    largest: int = 0
     both: bool = False  # party 2 learns as many numbers
 
 
@@ -61,6 +68,7 @@ class OperandInfo:
     name: str
     bound: int
     by_knot: bool = False  # terms by knot may name it
+    vectors: int = 1  # that it holds
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,14 @@ def are_by_knot(terms: Sequence[Term]) -> bool:
     kinds = {t.by_knot for t in terms}
     if len(kinds) != 1:
         raise ProtocolError("The terms of one request must be all by knot, or none.")
+    return kinds.pop()
+
+
+def is_factored(terms: Sequence[Term]) -> bool:
+    """Whether these are terms with factors; ProtocolError unless all are or none is."""
+    kinds = {t.vectors > 1 for t in terms}
+    if len(kinds) != 1:
+        raise ProtocolError("The terms of one request must all have factors, or none.")
     return kinds.pop()
 
 
@@ -134,6 +150,13 @@ class ColumnSource(Protocol):
 
     def column_scales(self) -> NDArray[np.float64]:
         """Integers per real unit, per column. Party 1's own; they never travel."""
+
+
+class FactorSource(ColumnSource, Protocol):
+    """Columns that are products, U(x,t)·S_k(x), for terms with factors; `block` gives the products."""
+
+    def factors(self, group: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """U (entries,) of a group, in the layout of the operand, and S (columns, samples) of its samples."""
 
 
 @dataclass

@@ -146,34 +146,37 @@ def _scale_up(values: Any, remainder: int, t: int, errors: Any, out: Any) -> Non
 
     Q = floor(Q/t)·t + remainder; |v| ≤ t. Divided sixteen bits of v at a time so that 64 bits suffice.
     """
+    inverse = 1.0 / t
     for j in range(values.size):
         v = np.int64(values[j])
-        a = remainder * (v >> 32)
-        q = a // t
+        q, a = ring.divided(remainder * (v >> 32), t, inverse)
         for shift in (16, 0):
-            a = (a % t) * 65536 + remainder * ((v >> shift) & 65535)
-            q = q * 65536 + a // t
-        out[j] = q + (a % t + t // 2) // t + np.int64(errors[j])
+            digit, a = ring.divided(a * 65536 + remainder * ((v >> shift) & 65535), t, inverse)
+            q = q * 65536 + digit
+        digit, a = ring.divided(a + t // 2, t, inverse)
+        out[j] = q + digit + np.int64(errors[j])
 
 
 @_jit
 def _residues(values: Any, small: Any, quotient: int, prime: int, out: Any) -> None:
     """out (8·n,) = quotient·v + small mod p, coefficient-major, for eight chunks of v; quotient = floor(Q/t) mod p."""
-    n = out.size // 8
+    n, inverse = out.size // 8, 1.0 / prime
     for lane in range(8):
         for j in range(n):
-            r = (quotient * (values[lane * n + j] % prime) + small[lane * n + j]) % prime
+            _, v = ring.divided(np.int64(values[lane * n + j]), prime, inverse)
+            _, r = ring.divided(quotient * v + small[lane * n + j], prime, inverse)
             out[j * 8 + lane] = uint32(r)
 
 
 @_jit
 def _multiples(values: Any, factor: int, t: int, out: Any) -> None:
-    """out = factor·v mod t; 0 ≤ factor < t < 2^46, sixteen bits of v mod t at a time."""
+    """out = factor·v mod t; 0 ≤ factor < t < 2^46, |v| ≤ t, sixteen bits of v at a time."""
+    inverse = 1.0 / t
     for j in range(values.size):
-        v = np.int64(values[j]) % t
-        a = (factor * (v >> 32)) % t
+        v = np.int64(values[j])
+        _, a = ring.divided(factor * (v >> 32), t, inverse)
         for shift in (16, 0):
-            a = (a * 65536 + factor * ((v >> shift) & 65535)) % t
+            _, a = ring.divided(a * 65536 + factor * ((v >> shift) & 65535), t, inverse)
         out[j] = a
 
 

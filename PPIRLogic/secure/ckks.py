@@ -100,7 +100,8 @@ def transformed(coefficients: NDArray[Any]) -> Polynomials:
     for i, prime in enumerate(PRIMES):
         table = ring.tables(prime, DEGREE)
         residues = np.zeros((-(-count // LANES) * LANES, DEGREE), np.uint32)
-        residues[:count] = coefficients % prime
+        for k in range(count):
+            ring.reduce(coefficients[k], prime, residues[k])
         for first in range(0, count, LANES):
             lanes = np.ascontiguousarray(residues[first : first + LANES].T).reshape(-1)
             ring.forward(lanes, table.forward, table.forward_quotient, prime)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from PPIRLogic.secure.base import (
     GROUP,
     Columns,
     ColumnSource,
+    FactorSource,
     FixedSide,
     LevelInfo,
     Link,
@@ -26,13 +27,15 @@ from PPIRLogic.secure.base import (
     Term,
     are_by_knot,
     group_size,
+    is_factored,
     numbers_of,
     over_groups,
     packing,
 )
 from PPIRLogic.secure.exact import check_exact
+from PPIRLogic.secure.knots import KnotMap
 from PPIRLogic.secure.ring import LANES
-from PPIRLogic.secure.sums import products, sample_part
+from PPIRLogic.secure.sums import over_vectors, products, sample_part
 
 
 class ClearProduct(PrivateProduct):
@@ -85,6 +88,8 @@ class ClearProduct(PrivateProduct):
     def _by_knot(self, source: ColumnSource, terms: Sequence[Term], announce: Callable[[], None]) -> list[int]:
         level = self._level
         assert level is not None and level.knots is not None
+        if is_factored(terms):
+            return self._by_sample(level.knots, cast(FactorSource, source), terms, announce)
         values = np.zeros((len(terms), level.samples), np.int64)
 
         def work(group: int, worker: int, block: Columns) -> None:
@@ -95,6 +100,18 @@ class ClearProduct(PrivateProduct):
 
         over_groups(source, self.link, work)
         return self._reported(np.concatenate([level.knots.sums(v) for v in values]), announce)
+
+    def _by_sample(
+        self, knots: KnotMap, source: FactorSource, terms: Sequence[Term], announce: Callable[[], None]
+    ) -> list[int]:
+        """By knot, of products of three."""
+        fixed, parts = self._operands[terms[0].operand], []
+        for group in range(source.groups):
+            self.link.check()
+            u, s = source.factors(group)
+            parts.append(s * over_vectors(u * fixed[group * GROUP : group * GROUP + u.size], terms[0].vectors))
+        values = np.concatenate(parts, axis=1)
+        return self._reported(np.concatenate([knots.sums(values[t.column]) for t in terms]), announce)
 
     def _reported(self, sums: NDArray[np.int64], announce: Callable[[], None]) -> list[int]:
         """The sums, after party 2 was told of them."""

@@ -72,7 +72,7 @@ class FheProduct(PrivateProduct):
         self._knots = None
         if level.knots is not None:
             self._knots = KnotProduct(
-                self.link, level, self._evaluator, lambda name: self._receive_operand(name, level.chunks, level.active)
+                self.link, level, self._evaluator, lambda name, n: self._receive_operand(name, n, np.arange(n))
             )
 
     def _receive_operand(self, name: str, chunks: int, active: NDArray[np.int64]) -> bfv.Operand:
@@ -130,9 +130,8 @@ class FheProduct(PrivateProduct):
         accumulators = [bfv.Accumulator(len(terms), self.copies) for _ in range(workers)]
 
         def work(group: int, worker: int, block: Columns) -> None:
-            for i, term in enumerate(terms):
-                if block[term.column].any():
-                    accumulators[worker].add(block, term.column, self._operands[term.operand].data[group], i)
+            for i, term in enumerate(terms):  # columns of zeros, too: the time it takes must not tell of them
+                accumulators[worker].add(block, term.column, self._operands[term.operand].data[group], i)
 
         over_groups(source, self.link, work)
         for other in accumulators[1:]:
@@ -161,7 +160,7 @@ class FheFixed(FixedSide):
         self._knots = KnotFixed(self.link, level, self._keys) if level.knots is not None else None
         for info in level.operands:
             if info.by_knot and self._knots is not None:
-                self._knots.send(info.name, operands[info.name])
+                self._knots.send(info, operands[info.name])
 
     def _send_operand(self, name: str, values: Columns) -> None:
         assert self._keys is not None

@@ -2,12 +2,17 @@
 
 Party 1 sends every voxel's padded product, as ciphertexts; party 2 opens them, applies the public map of the level
 (`knots`) and answers with one number of 60 bits per sum: its residues modulo the three primes.
+
+Of an operand of T vectors (the bins of mutual information) each is encrypted apart, over the samples; party 1 adds up
+its T products per sample before the pad, so that as much travels as for one vector.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +25,19 @@ from PPIRLogic.secure.base import (
     GROUP,
     Columns,
     ColumnSource,
+    FactorSource,
     LevelInfo,
     Link,
+    OperandInfo,
     Term,
     group_size,
+    is_factored,
     numbers_of,
     over_groups,
 )
 from PPIRLogic.secure.exact import IMPOSSIBLE
 from PPIRLogic.secure.slots import SLOT_MODULI, SlotMultiplier, combine_moduli, encrypt_slots, open_slots, slot_name
+from PPIRLogic.secure.sums import by_vector
 
 CHANNELS = range(len(SLOT_MODULI))
 _DIGIT = 20  # bits of a residue in an answer
@@ -38,36 +47,53 @@ class KnotProduct:
     """Party 1's side of one level: `operands` are the encrypted slots by operand, one for each plaintext modulus."""
 
     def __init__(
-        self, link: Link, level: LevelInfo, evaluator: bfv.Evaluator, receive: Callable[[str], bfv.Operand]
+        self, link: Link, level: LevelInfo, evaluator: bfv.Evaluator, receive: Callable[[str, int], bfv.Operand]
     ) -> None:
+        """receive: the ciphertexts of a name, over so many chunks."""
         self._link, self._level, self._evaluator = link, level, evaluator
-        self._operands = {
-            o.name: [receive(slot_name(o.name, c)) for c in CHANNELS] for o in level.operands if o.by_knot
+        self._operands: dict[str, list[list[bfv.Operand]]] = {
+            o.name: [
+                [receive(slot_name(vector, c), _chunks(level.samples // o.vectors)) for c in CHANNELS]
+                for vector in vector_names(o)
+            ]
+            for o in level.operands
+            if o.by_knot
         }
 
     def evaluate(self, source: ColumnSource, terms: Sequence[Term], announce: Callable[[], None]) -> list[int]:
         """The exact sums, term by term."""
         knots = self._level.knots
         assert knots is not None
-        workers = max(1, min(self._link.threads, source.groups))
+        samples = self._level.samples // terms[0].vectors
+        groups = -(-samples // GROUP)
+        workers = max(1, min(self._link.threads, groups))
         multipliers = [SlotMultiplier(self._evaluator) for _ in range(workers)]
-        pads = np.zeros((len(terms), len(CHANNELS), source.groups * GROUP), np.uint32)
+        pads = np.zeros((len(terms), len(CHANNELS), groups * GROUP), np.uint32)
         peaks = np.zeros((workers, len(terms)), np.int64)
         announce()
 
-        def work(group: int, worker: int, block: Columns) -> None:
-            chunks = -(-group_size(self._level.samples, group) // CHUNK)
-            for i, term in enumerate(terms):
-                peaks[worker, i] = max(peaks[worker, i], np.abs(block[term.column]).max())
-                for channel in CHANNELS:
-                    operand = self._operands[term.operand][channel].data[group]
-                    message, pad = multipliers[worker].multiply(block[term.column], operand, channel, chunks)
-                    pads[i, channel, group * GROUP : (group + 1) * GROUP] = pad
-                    where = {"group": group, "term": i, "channel": channel}
-                    self._link.channel.send("request", where, message.data)
+        def multiply(group: int, worker: int, i: int, columns: Columns) -> None:
+            """Term i; columns (vectors, GROUP)."""
+            peaks[worker, i] = max(peaks[worker, i], np.abs(columns).max())
+            used = np.flatnonzero(columns.any(axis=1)).tolist()
+            vectors = self._operands[terms[i].operand]
+            for channel in CHANNELS:
+                pairs = ((columns[v] % SLOT_MODULI[channel], vectors[v][channel].data[group]) for v in used)
+                chunks = _chunks(group_size(samples, group))
+                message, pad = multipliers[worker].multiply(pairs, channel, chunks)
+                pads[i, channel, group * GROUP : (group + 1) * GROUP] = pad
+                where = {"group": group, "term": i, "channel": channel}
+                self._link.channel.send("request", where, message.data)
 
-        over_groups(source, self._link, work)
-        mine = np.stack([[knots.sums(p[: self._level.samples]) for p in term] for term in pads])
+        def work(group: int, worker: int, block: Columns) -> None:
+            for i, term in enumerate(terms):
+                multiply(group, worker, i, block[term.column][None])
+
+        if is_factored(terms):
+            _over_samples(cast(FactorSource, source), terms, groups, workers, self._link, multiply)
+        else:
+            over_groups(source, self._link, work)
+        mine = np.stack([[knots.sums(p[:samples]) for p in term] for term in pads])
         values = [combine_moduli(o - m) for o, m in zip(self._answer(terms, knots.count), mine, strict=True)]
         for value, term, peak in zip(values, terms, peaks.max(axis=0).tolist(), strict=True):
             if max(map(abs, value)) > peak * self._level.bound(term.operand) * knots.largest:
@@ -89,23 +115,57 @@ class KnotProduct:
         return residues
 
 
+def _over_samples(
+    source: FactorSource, terms: Sequence[Term], groups: int, workers: int, link: Link,
+    work: Callable[[int, int, int, Columns], None],
+) -> None:  # fmt: skip
+    """Run work(group, worker, term, U(x,t)·S(x)) over all groups of samples, (vectors, GROUP) for each term."""
+    vectors = terms[0].vectors
+
+    def run(worker: int) -> None:
+        for group in range(worker, groups, workers):
+            parts = [source.factors(g) for g in range(group * vectors, min((group + 1) * vectors, source.groups))]
+            slopes = np.concatenate([by_vector(u, vectors) for u, _ in parts], axis=1)
+            factors = np.concatenate([s for _, s in parts], axis=1)
+            for i, term in enumerate(terms):
+                link.check()
+                columns = np.zeros((vectors, GROUP), np.int32)
+                np.multiply(slopes, factors[term.column], out=columns[:, : slopes.shape[1]], casting="unsafe")
+                work(group, worker, i, columns)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for future in [pool.submit(run, w) for w in range(workers)]:
+            future.result()
+
+
+def vector_names(operand: OperandInfo) -> list[str]:
+    """The labels of an operand's vectors; they enter the seeds of their c1."""
+    return [operand.name] if operand.vectors == 1 else [f"{operand.name}/{v}" for v in range(operand.vectors)]
+
+
+def _chunks(samples: int) -> int:
+    return -(-samples // CHUNK)
+
+
 class KnotFixed:
     """Party 2's side of one level."""
 
     def __init__(self, link: Link, level: LevelInfo, keys: bfv.KeyHolder) -> None:
         self._link, self._level, self._keys = link, level, keys
 
-    def send(self, name: str, values: Columns) -> None:
-        """An operand, one value per slot, for every plaintext modulus."""
-        for channel in CHANNELS:
-            for start in range(0, len(values), GROUP):
-                self._link.check()
-                packed = encrypt_slots(self._keys, values[start : start + GROUP], name, channel, start // CHUNK)
-                self._link.channel.send("data", {"operand": name, "start": start, "channel": channel}, packed.data)
+    def send(self, info: OperandInfo, values: Columns) -> None:
+        """An operand, vector by vector, one value per slot, for every plaintext modulus."""
+        vectors = by_vector(values, info.vectors) if info.vectors > 1 else values[None]
+        for name, vector in zip(vector_names(info), vectors, strict=True):
+            for channel in CHANNELS:
+                for start in range(0, len(vector), GROUP):
+                    self._link.check()
+                    packed = encrypt_slots(self._keys, vector[start : start + GROUP], name, channel, start // CHUNK)
+                    self._link.channel.send("data", {"operand": name, "start": start, "channel": channel}, packed.data)
 
     def receive(self, terms: Sequence[Term]) -> tuple[bytes, NDArray[np.uint64]]:
         """Opens padded products as they come in. The request's hash, and what may leave once it was counted."""
-        knots, samples = self._level.knots, self._level.samples
+        knots, samples = self._level.knots, self._level.samples // terms[0].vectors
         assert knots is not None
         groups = -(-samples // GROUP)
         values = np.zeros((len(terms), len(CHANNELS), groups * GROUP), np.uint32)
@@ -117,7 +177,7 @@ class KnotFixed:
             channel = where.integer("channel", 0, len(CHANNELS) - 1)
             if (group, term, channel) in digests:
                 raise ProtocolError("An encrypted product that came before.")
-            chunks = -(-group_size(samples, group) // CHUNK)
+            chunks = _chunks(group_size(samples, group))
             opened = open_slots(self._keys, message.payload, channel, chunks)
             values[term, channel, group * GROUP : group * GROUP + len(opened)] = opened
             digests[group, term, channel] = hashlib.sha256(message.payload).digest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -34,10 +34,14 @@ MAX_CELLS = 1024
 
 @dataclass(frozen=True)
 class KnotMap:
-    """The map for one level. axes and margin (voxels) in ITK order; samples are those inside the margin, block-wise."""
+    """The map for one level. axes and margin (voxels) in ITK order; samples are those inside the margin, block-wise.
+
+    pool: the level's random samples among these, where it has such: then the sums are over them alone.
+    """
 
     axes: tuple[KnotAxis, ...]
     margin: tuple[int, ...]
+    pool: NDArray[np.int32] | None = field(default=None, compare=False)
     room: int = SUM_BITS - VALUE_BITS  # bits of a sum beyond those of a value
 
     @property
@@ -52,7 +56,7 @@ class KnotMap:
 
     @cached_property
     def samples(self) -> NDArray[np.int32]:
-        return block_order(self.shape, self.margin)
+        return block_order(self.shape, self.margin) if self.pool is None else self.pool
 
     @cached_property
     def bits(self) -> int:
@@ -136,7 +140,8 @@ class KnotMap:
 
     def digest(self) -> bytes:
         """Both sides compare it before they use the map."""
-        return hashlib.sha256(b"PPIR-knots-1" + msgpack.packb(self.to_wire())).digest()
+        pool = b"" if self.pool is None else self.pool.astype("<i4").tobytes()
+        return hashlib.sha256(b"PPIR-knots-1" + msgpack.packb(self.to_wire()) + pool).digest()
 
 
 def knot_map_of(

@@ -5,7 +5,8 @@ neither, gives correlated randomness: party 1 expands a and c1 from K0, party 2 
 c2 = a·b − c1. Then z1 = S·F + c1 at party 1 and z2 = E·b + c2 at party 2 are shares of S·V; z2 alone travels,
 to party 1. Every a and c1 belongs to one (level, evaluation) and is never used again; every b to one level.
 
-Per evaluation: 8 bytes per sample and column up, 8 bytes per number down. The dealer learns who takes part
+Per evaluation: 8 bytes per sample and column up, 8 bytes per number down; 4 where the ring of 32 bits holds the sums
+(`sums.ring_bytes`). Terms with factors go through `factors`. The dealer learns who takes part
 (fingerprints, session), sizes, levels, evaluations and the operands' names. It must be run by neither hospital and
 collude with nobody.
 """
@@ -14,17 +15,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
 from PPIRLogic.peer.channel import MAX_PAYLOAD, Message
-from PPIRLogic.peer.messages import wait_for_message
+from PPIRLogic.peer.messages import Fields, wait_for_message
 from PPIRLogic.secure.base import (
     GROUP,
     Columns,
     ColumnSource,
+    FactorSource,
     FixedSide,
     LevelInfo,
     Link,
@@ -32,30 +34,17 @@ from PPIRLogic.secure.base import (
     Term,
     are_by_knot,
     group_size,
+    is_factored,
     numbers_of,
     over_groups,
     packing,
 )
 from PPIRLogic.secure.crypten_ring import load_crypten, open_to_party_1
-from PPIRLogic.secure.prg import Stream
-from PPIRLogic.secure.sums import Ring, products, sample_part
+from PPIRLogic.secure.factors import Factored, first_share, second_share
+from PPIRLogic.secure.masks import mask_of_columns, mask_of_operand, share_of_product
+from PPIRLogic.secure.sums import Ring, from_ring, products, ring_bytes, sample_part, signed, to_ring
 
 BITS = 64
-
-
-def mask_of_columns(key: bytes, level: int, evaluation: int, group: int, columns: int, count: int) -> Ring:
-    """a: (columns, count), used for one evaluation of one level."""
-    return Stream(key, "a", level, evaluation, group).int64(columns * count).reshape(columns, count)
-
-
-def mask_of_operand(key: bytes, level: int, operand: str, group: int, count: int) -> Ring:
-    """b: (count,), used for one operand of one level."""
-    return Stream(key, "b", level, operand, group).int64(count)
-
-
-def share_of_product(key: bytes, level: int, evaluation: int, numbers: int) -> Ring:
-    """c1: (numbers,), used for one evaluation."""
-    return Stream(key, "c", level, evaluation).int64(numbers)
 
 
 def _columns(terms: Sequence[Term]) -> int:
@@ -68,14 +57,19 @@ def sent_columns(terms: Sequence[Term]) -> int:
     return len(terms) if are_by_knot(terms) else _columns(terms)
 
 
-def _take_part(message: Message, known: list[Ring], columns: int, samples: int) -> bool:
+def _take_part(message: Message, known: list[Ring], columns: int, samples: int, width: int) -> bool:
     """Take some more columns of a masked block; True once it is whole."""
     there = sum(len(part) for part in known)
     due = min(columns_per_message(samples), columns - there)
-    if message.data.get("first") != there or len(message.payload) != 8 * samples * due:
+    if message.data.get("first") != there or len(message.payload) != width * samples * due:
         raise ProtocolError("A masked block whose length does not fit its level.")
-    known.append(np.frombuffer(message.payload, "<i8").reshape(-1, samples))
+    known.append(from_ring(message.payload, width).reshape(-1, samples))
     return there + due == columns
+
+
+def _low(share: Ring, width: int) -> Ring:
+    """What of a share may travel: no bit above the ring's, where the masks cancel no longer."""
+    return share if width == 8 else share & 0xFFFFFFFF
 
 
 def columns_per_message(samples: int) -> int:
@@ -118,24 +112,32 @@ class MpcProduct(PrivateProduct):
             raise ProtocolError("The masks of this evaluation were used already; they are never used twice.")
         self._used.add((level.index, evaluation))
         announce()
-        self._order(level, terms, evaluation)
-        if are_by_knot(terms):
-            share = self._by_knot(level, source, terms, evaluation)
+        if is_factored(terms):
+            share = self._factored(level, cast(FactorSource, source), terms, evaluation)
         else:
-            share = self._summed(level, source, terms, evaluation)
-        total = share + share_of_product(self.link.dealer_key, level.index, evaluation, len(share))
-        opened = open_to_party_1(total, self.link, rank=0)
+            self._order(self._order_of(level, terms, evaluation))
+            by_knot = are_by_knot(terms)
+            share = (self._by_knot if by_knot else self._summed)(level, source, terms, evaluation)
+            share = share + share_of_product(self.link.dealer_key, level.index, evaluation, len(share))
+        opened = open_to_party_1(share, self.link, rank=0)
         assert opened is not None
-        return [int(v) for v in opened]
+        return [int(v) for v in signed(opened, ring_bytes(terms, level))]
+
+    def _factored(self, level: LevelInfo, source: FactorSource, terms: Sequence[Term], evaluation: int) -> Ring:
+        source.prepare(1)
+        shape = Factored.of(terms, level.samples, level.index, evaluation)
+        self._order(shape.to_dict())
+        masked = self._masked[shape.operand]
+        return first_share(shape, source, masked, self.link, level.knots, ring_bytes(terms, level))
 
     def _summed(self, level: LevelInfo, source: ColumnSource, terms: Sequence[Term], evaluation: int) -> Ring:
         outputs, numbers = packing(terms), numbers_of(terms)
-        share = np.zeros((source.groups, numbers), np.int64)
+        share, width = np.zeros((source.groups, numbers), np.int64), ring_bytes(terms, level)
 
         def work(group: int, worker: int, block: Columns) -> None:
             count = group_size(level.samples, group)
             own = sample_part(block[: _columns(terms), :count], outputs)
-            self._send_masked(own, level, evaluation, group)
+            self._send_masked(own, level, evaluation, group, width)
             fixed = {n: v[group * GROUP : group * GROUP + count] for n, v in self._masked.items()}
             share[group] = products(own, fixed, terms)
 
@@ -156,18 +158,16 @@ class MpcProduct(PrivateProduct):
         over_groups(source, self.link, work)
         return np.concatenate([level.knots.sums(v) for v in values])
 
-    def _send_masked(self, own: Columns, level: LevelInfo, evaluation: int, group: int) -> None:
+    def _send_masked(self, own: Columns, level: LevelInfo, evaluation: int, group: int, width: int = 8) -> None:
         """E = own − a for one group of samples."""
         mask = mask_of_columns(self.link.dealer_key, level.index, evaluation, group, *own.shape)
         step = columns_per_message(own.shape[1])
         for first in range(0, len(own), step):
             masked = own[first : first + step] - mask[first : first + step]
-            self.link.channel.send("request", {"group": group, "first": first}, masked.data)
+            self.link.channel.send("request", {"group": group, "first": first}, to_ring(masked, width).data)
 
-    def _order(self, level: LevelInfo, terms: Sequence[Term], evaluation: int) -> None:
-        """Ask the dealer for this evaluation's correlation; it knows sizes only, and computes while we do."""
-        if self.link.dealer is None:
-            raise DealerError("The mpc protocol needs a dealer. Give its address with --dealer HOST:PORT.")
+    @staticmethod
+    def _order_of(level: LevelInfo, terms: Sequence[Term], evaluation: int) -> dict[str, Any]:
         order: dict[str, Any] = {
             "level": level.index,
             "evaluation": evaluation,
@@ -178,6 +178,12 @@ class MpcProduct(PrivateProduct):
         }
         if are_by_knot(terms) and level.knots is not None:
             order["knots"] = level.knots.to_wire()
+        return order
+
+    def _order(self, order: dict[str, Any]) -> None:
+        """Ask the dealer for this evaluation's correlation; it knows sizes only, and computes while we do."""
+        if self.link.dealer is None:
+            raise DealerError("The mpc protocol needs a dealer. Give its address with --dealer HOST:PORT.")
         try:
             self.link.dealer.send("order", order)
         except PPIRError as error:
@@ -193,6 +199,7 @@ class MpcFixed(FixedSide):
         load_crypten()
         self._level: LevelInfo | None = None
         self._opened: set[int] = set()
+        self._used: set[tuple[int, int]] = set()
         self._share: Ring = np.empty(0, np.int64)
 
     def open_level(self, level: LevelInfo, operands: Mapping[str, Columns], first: bytes, second: bytes) -> None:
@@ -216,6 +223,9 @@ class MpcFixed(FixedSide):
     def receive(self, header: Mapping[str, Any], terms: Sequence[Term]) -> bytes:
         level = self._level
         assert level is not None
+        if is_factored(terms):
+            return self._receive_factors(level, header, terms)
+        width = ring_bytes(terms, level)
         groups, outputs = -(-level.samples // GROUP), 1 if are_by_knot(terms) else packing(terms)
         parts: dict[int, list[Ring]] = {}
         digests: dict[int, bytes] = {}
@@ -228,7 +238,7 @@ class MpcFixed(FixedSide):
                 raise ProtocolError("A masked block with a wrong number.")
             count = group_size(level.samples, group)
             known = parts.setdefault(group, [])
-            if not _take_part(message, known, sent_columns(terms), count // outputs):
+            if not _take_part(message, known, sent_columns(terms), count // outputs, width):
                 continue
             block = np.concatenate(parts.pop(group))
             masks = {t.operand: self._mask(t.operand, group, count) for t in terms}
@@ -242,10 +252,31 @@ class MpcFixed(FixedSide):
         if are_by_knot(terms):
             assert level.knots is not None
             share = np.concatenate([level.knots.sums(v) for v in values])
-        self._share = share + self._correlation(header, len(share))
+        self._share = _low(share + self._correlation(header, len(share)), width)
         return hashlib.sha256(b"".join(digests[g] for g in sorted(digests))).digest()
 
+    def _receive_factors(self, level: LevelInfo, header: Mapping[str, Any], terms: Sequence[Term]) -> bytes:
+        """As `receive`; the masked g travels to party 1 on the way, under a mask that is used once."""
+        evaluation = Fields(header, "evaluate").integer("evaluation", 0, 10**6)
+        if (level.index, evaluation) in self._used:
+            raise ProtocolError("The masks of this evaluation were used already; they are never used twice.")
+        self._used.add((level.index, evaluation))
+        shape = Factored.of(terms, level.samples, level.index, evaluation)
+        width = ring_bytes(terms, level)
+        share, digest = second_share(
+            shape, self.link.dealer_key, self.link, lambda count: self._correlation(header, count), level.knots, width
+        )
+        self._share = _low(share, width)
+        return digest
+
     def _correlation(self, header: Mapping[str, Any], count: int) -> Ring:
+        """What the dealer sends for this evaluation, so many numbers in as many messages as that takes."""
+        parts: list[Ring] = []
+        while (missing := count - sum(part.size for part in parts)) > 0:
+            parts.append(self._dealt(header, min(missing, MAX_PAYLOAD // 8)))
+        return np.concatenate(parts)
+
+    def _dealt(self, header: Mapping[str, Any], count: int) -> Ring:
         assert self.link.dealer is not None and self._level is not None
         try:
             message = wait_for_message(self.link.dealer, self.link.timeout, self.link.check)

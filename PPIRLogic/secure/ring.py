@@ -143,6 +143,29 @@ def lift(values: Any, prime: Any, out: Any) -> None:
 
 
 @_jit
+def divided(a: Any, t: Any, inverse: Any) -> Any:
+    """floor(a / t) and the rest, for |a| < 2^63, |a| / t < 2^50, t > 0 and inverse = 1 / t.
+
+    The same steps for every a: a division or a branch would take a time that depends on the image.
+    """
+    q = np.int64(np.float64(a) * inverse)  # off by one at most
+    r = a - q * t
+    below = r >> 63
+    q, r = q + below, r + (t & below)
+    above = (t - 1 - r) >> 63
+    return q - above, r - (t & above)
+
+
+@_jit
+def reduce(values: Any, prime: int, out: Any) -> None:
+    """Signed 64-bit integers, |v| < 2^62, to residues; both (n,)."""
+    inverse = 1.0 / prime
+    for i in range(values.size):
+        _, r = divided(values[i], prime, inverse)
+        out[i] = uint32(r)
+
+
+@_jit
 def multiply_accumulate(x: Any, c: Any, total: Any, prime: Any) -> None:
     """total (n,) += Σ_lane x·c, both (n·8,) in the transform domain, mod p. Eight products of 60 bits fit 64."""
     p = uint64(prime)

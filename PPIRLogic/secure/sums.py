@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from PPIRLogic.secure.base import CHUNK, Term, packing
+from PPIRLogic.secure.base import CHUNK, LevelInfo, Term, packing
 
 Ring = NDArray[np.int64]
 
@@ -31,6 +31,43 @@ def _packed_dots(column: Any, fixed: Any, out: Any) -> None:
             for i in range(fixed.shape[2]):
                 total += np.int64(column[chunk, i]) * np.int64(fixed[chunk, vector, i])
             out[vector] += total
+
+
+def by_vector(entries: NDArray[Any], vectors: int) -> NDArray[Any]:
+    """Whole chunks of an operand's entries (n·CHUNK,) as its vectors, (vectors, samples)."""
+    return entries.reshape(-1, vectors, CHUNK // vectors).transpose(1, 0, 2).reshape(vectors, -1)
+
+
+def over_vectors(entries: NDArray[Any], vectors: int) -> Ring:
+    """Σ over the vectors of an operand's entries, whole chunks (n·CHUNK,) to samples, modulo 2^64."""
+    out: Ring = entries.reshape(-1, vectors, CHUNK // vectors).sum(axis=1, dtype=np.int64).reshape(-1)
+    return out
+
+
+def ring_bytes(terms: Sequence[Term], level: LevelInfo) -> int:
+    """4 where no sum of these terms can reach 2^31, whatever the images, so that the ring of 32 bits holds them; or 8.
+
+    Taking residues of 32 bits commutes with all that is done to shares, so only what travels is cut.
+    """
+    if any(t.by_knot or not t.largest for t in terms):
+        return 8
+    most = max(level.samples // (t.outputs * t.vectors) * t.largest * level.bound(t.operand) for t in terms)
+    return 4 if most < 2**31 else 8
+
+
+def to_ring(values: Ring, width: int) -> NDArray[Any]:
+    """Elements as they travel, so many bytes each."""
+    return np.ascontiguousarray(values.astype("<u4" if width == 4 else "<i8"))
+
+
+def from_ring(payload: bytes | bytearray | memoryview, width: int) -> Ring:
+    """What `to_ring` made, as int64; of the ring of 32 bits, only the low ones mean something."""
+    return np.frombuffer(payload, "<u4" if width == 4 else "<i8").astype(np.int64)
+
+
+def signed(values: Ring, width: int) -> Ring:
+    """The representative around 0."""
+    return values if width == 8 else values.astype(np.int32).astype(np.int64)
 
 
 def sample_part(columns: NDArray[Any], outputs: int) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from PPIRLogic import dealer
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.peer.channel import Message
 from PPIRLogic.secure.base import Term
-from PPIRLogic.secure.mpc import mask_of_columns, mask_of_operand
+from PPIRLogic.secure.masks import mask_of_columns, mask_of_operand
 from PPIRLogic.secure.prg import Stream
 
 TERMS = [Term(0, "J", "gradient"), Term(1, "J", "value"), Term(1, "J2", "overlap")]

@@ -20,7 +20,7 @@ from views import Verdict, features, tell_apart
 from PPIRLogic.secure import bfv, ring
 from PPIRLogic.secure.base import Columns, Term
 from PPIRLogic.secure.bfv import ANSWER_BYTES, CHUNK_BYTES, PLAIN_MODULUS, PRIMES, Q_KEPT
-from PPIRLogic.secure.mpc import mask_of_columns
+from PPIRLogic.secure.masks import mask_of_columns
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.secure.ring import DEGREE, LANES
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import faulthandler
+import gc
+import multiprocessing
+import os
 import random
 import shutil
 import sys
@@ -12,24 +16,13 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fuzz_targets import (
-    FUZZED,
-    Certificates,
-    Conversations,
-    Dealing,
-    Frames,
-    Handshake,
-    Maps,
-    Party1,
-    Party2,
-    Sockets,
-    Target,
-    record,
-)
+from fuzz_subjects import SUBJECTS, Conversations, record
+from fuzz_targets import Certificates, Dealing, Frames, Handshake, Maps, Party1, Party2, Sockets, Target
 from record import memory_mb, surroundings, write_section
 
 from PPIRLogic.errors import PPIRError
@@ -38,6 +31,8 @@ from PPIRLogic.simulate import Site, make_sites
 
 DEADLINE = 20.0  # seconds for one case: beyond any wait that a handler may have
 WARM = 200  # cases before memory is measured for the first time
+FEWEST = 20  # cases of a target
+ROUNDS = 8  # every target has its turn so often: where time ends the run, all have had their share
 
 
 @dataclass
@@ -47,20 +42,41 @@ class Row:
     name: str
     cases: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
-    seconds: float = 0.0
+    seconds: float = 0.0  # of processor time
     slowest: float = 0.0
     grown_mb: float = 0.0
     findings: list[str] = field(default_factory=list)
 
+    def add(self, other: Row) -> None:
+        """The cases that another process ran of the same target."""
+        self.cases += other.cases
+        self.outcomes += other.outcomes
+        self.seconds += other.seconds
+        self.slowest = max(self.slowest, other.slowest)
+        self.grown_mb += other.grown_mb
+        self.findings += other.findings
 
-def run(target: Target, cases: int, seed: int) -> Row:
-    """Run a target's cases, each with a seed of its own, so that a finding can be repeated alone."""
-    row, began, at_first = Row(target.name), time.monotonic(), 0.0
-    for number in range(cases):
+    def __str__(self) -> str:
+        each = 1000 * self.seconds / max(1, self.cases)
+        return (
+            f"{self.name}: {self.cases} cases, {each:.1f} ms of processor time each, slowest"
+            f" {1000 * self.slowest:.0f} ms, {self.grown_mb:+.1f} MB, {len(self.findings)} findings"
+        )
+
+
+def run(target: Target, cases: int, seed: int, first: int = 0, until: float = float("inf")) -> Row:
+    """Run a target's cases from `first` on, each with a seed of its own, so that a finding can be repeated alone.
+
+    until: time.monotonic() at which it stops short.
+    """
+    row, began, at_first = Row(target.name), time.process_time(), 0.0
+    for number in range(first, first + cases):
         name = f"{seed}/{target.name}/{number}"
         if number % 100 == 0:
             faulthandler.dump_traceback_later(100 * DEADLINE, exit=True)  # a hang inside native code
         before = time.monotonic()
+        if before > until:
+            break
         try:
             row.outcomes[target.case(random.Random(name))] += 1
         except (PPIRError, Gone) as error:
@@ -76,11 +92,11 @@ def run(target: Target, cases: int, seed: int) -> Row:
         if taken > DEADLINE:
             row.findings.append(f"{name}: took {taken:.0f} s")
         row.cases += 1
-        if number == min(WARM, cases // 2):
+        if row.cases == min(WARM, cases // 2) + 1:
             at_first = memory_mb()
     faulthandler.cancel_dump_traceback_later()
-    row.seconds = time.monotonic() - began
-    row.grown_mb = memory_mb() - at_first
+    row.seconds = time.process_time() - began
+    row.grown_mb = memory_mb() - at_first if at_first else 0.0
     return row
 
 
@@ -89,44 +105,98 @@ def stage() -> Iterator[tuple[dict[str, Site], Conversations]]:
     """Sites in memory where there is such a folder (every count is synced), and recorded valid sessions."""
     shm = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="ppir-fuzz-", dir=shm if shm.is_dir() else None))
+    warnings.filterwarnings("ignore", module="cryptography")  # the library's remarks on damaged certificates
+    warnings.filterwarnings("ignore", message="Parsed a")
     try:
         sites = make_sites(folder, ("A", "B", "third"))
         sites |= {"stranger": make_sites(folder, ("stranger",))["stranger"]}
-        yield sites, record(sites)
+        recorded = record(sites)
+        gc.collect()
+        gc.freeze()  # a server collects after every session: it need not look at the libraries each time
+        yield sites, recorded
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def targets(sites: dict[str, Site], recorded: Conversations) -> Iterator[Target]:
+def makers(sites: dict[str, Site], recorded: Conversations) -> list[Callable[[], Target]]:
+    """Every target, not made yet: each closes before the next one begins."""
     a, b, third, stranger = (sites[n] for n in ("A", "B", "third", "stranger"))
-    yield Frames(recorded)
-    yield Maps(recorded)
-    yield Certificates(b, a, stranger)
-    yield Dealing(recorded, third)
-    handshake = Handshake(b, a)
-    yield handshake
-    for protocol in FUZZED:
-        yield Party2(protocol, recorded, b, a.fingerprint)
-        yield Party1(protocol, recorded, a)
-    yield Sockets(recorded, b, a, handshake.greeting)
+    out: list[Callable[[], Target]] = [
+        lambda: Frames(recorded),
+        lambda: Maps(recorded),
+        lambda: Certificates(b, a, stranger),
+        lambda: Dealing(recorded, third),
+        lambda: Handshake(b, a),
+    ]
+    for subject in SUBJECTS:
+        out.append(lambda s=subject: Party2(s, recorded, b, a.fingerprint))  # type: ignore[misc]
+        out.append(lambda s=subject: Party1(s, recorded, a))  # type: ignore[misc]
+    return [*out, lambda: Sockets(recorded, b, a, Handshake(b, a).greeting)]
 
 
-def fuzz(cases: int, seed: int, tell: bool = True) -> list[Row]:
-    """All targets; each closes before the next one begins."""
-    warnings.filterwarnings("ignore", module="cryptography")  # the library's remarks on damaged certificates
-    warnings.filterwarnings("ignore", message="Parsed a")
+def fuzz(cases: int, seed: int, only: str = "") -> list[Row]:
+    """All targets (whose name holds `only`) in this process."""
     rows = []
     with stage() as (sites, recorded):
-        for target in targets(sites, recorded):
+        for make in makers(sites, recorded):
+            target = make()
             try:
-                rows.append(run(target, max(20, round(cases * target.share)), seed))
+                if only in target.name:
+                    rows.append(run(target, max(FEWEST, round(cases * target.share)), seed))
+                    print(rows[-1], dict(rows[-1].outcomes.most_common(6)), *rows[-1].findings, sep="\n  ", flush=True)
             finally:
                 target.close()
-            if tell:
-                r = rows[-1]
-                counts = f"{r.cases} cases, {r.seconds:.0f} s, slowest {1000 * r.slowest:.0f} ms, {r.grown_mb:+.1f} MB"
-                print(f"{r.name}: {counts}", dict(r.outcomes.most_common(6)), *r.findings, sep="\n  ", flush=True)
     return rows
+
+
+# ------------------------------------------------------------------------------------------ over all the cores
+
+_makers: list[Callable[[], Target]] = []  # of a worker process
+
+
+def _prepare() -> None:
+    """A worker's own sites and recordings, until it ends."""
+    stack = contextlib.ExitStack()
+    _makers.extend(makers(*stack.enter_context(stage())))
+    atexit.register(stack.close)
+
+
+def _part(index: int, part: int, parts: int, cases: int, seed: int, only: str, until: float) -> Row:
+    """One worker's share of a target's cases."""
+    target = _makers[index]()
+    try:
+        if only not in target.name:
+            return Row("")
+        whole = max(FEWEST, round(cases * target.share))
+        first, end = (whole * k // parts for k in (part, part + 1))
+        return run(target, end - first, seed, first, until)
+    finally:
+        target.close()
+
+
+def fuzz_over_cores(cases: int, seed: int, minutes: float, workers: int, only: str = "") -> list[Row]:
+    """All targets, each shared out over the worker processes, and all of them ended after so many minutes."""
+    rows: dict[int, Row] = {}
+    until, count = time.monotonic() + 60 * minutes, 6 + 2 * len(SUBJECTS)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, _prepare) as pool:
+        parts = ROUNDS * workers
+        jobs = {
+            pool.submit(_part, i, part, parts, cases, seed, only, until): i
+            for part in range(parts)
+            for i in range(count)
+        }
+        for done, job in enumerate(as_completed(jobs), 1):
+            part = job.result()
+            if part.name:
+                rows.setdefault(jobs[job], Row(part.name)).add(part)
+                if done % count == 0 or part.findings:
+                    left = max(0.0, until - time.monotonic()) / 60
+                    total = sum(row.cases for row in rows.values())
+                    print(f"part {done} of {len(jobs)}, {total:,} cases, {left:.0f} minutes left at most", flush=True)
+                    print(*part.findings, sep="\n", end="\n" * bool(part.findings), flush=True)
+    print(*(rows[i] for i in sorted(rows)), sep="\n", flush=True)
+    return [rows[i] for i in sorted(rows)]
 
 
 def table(rows: list[Row], seed: int) -> list[str]:
@@ -146,12 +216,16 @@ def table(rows: list[Row], seed: int) -> list[str]:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--cases", type=int, default=1_150_000)
+    p.add_argument("--cases", type=int, default=1_050_000)
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--minutes", type=float, default=20.0, help="stop after so long, whatever is left")
+    p.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    p.add_argument("--only", default="", help="targets whose name holds this")
     p.add_argument("--write-docs", action="store_true")
     a = p.parse_args()
     where = surroundings()
-    rows = fuzz(a.cases, a.seed)
+    rows = fuzz_over_cores(a.cases, a.seed, a.minutes, a.workers, a.only)
+    print(*table(rows, a.seed), sep="\n")
     if a.write_docs:
         write_section("fuzz", "Hostile peers: `make fuzz`", where, table(rows, a.seed))
     if any(r.findings for r in rows):

@@ -137,8 +137,11 @@ def changed_conversation(
             out.insert(at, out[at])  # doubled
         elif choice < 0.78:
             out[at], out[to] = out[to], out[at]
-        elif choice < 0.84:
+        elif choice < 0.81:
             out.append(out[at])  # replayed
+        elif choice < 0.84:
+            first, last = min(at, to), max(at, to) + 1
+            out[last:last] = out[first:last]  # a whole exchange once more
         elif choice < 0.92:
             foreign = draw.choice(others)
             out[at] = foreign[min(at, len(foreign) - 1)]  # the same place of another session

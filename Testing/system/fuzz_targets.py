@@ -10,52 +10,35 @@ import contextlib
 import random
 import shutil
 import socket
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from fuzz_mutation import bomb, changed_bytes, changed_conversation, changed_map
-from system_support import Phantom, call, grid, motion_of, owner, shared
+from fuzz_subjects import ENDLESS, SUBJECTS, Conversations, Subject, more_of, offered
+from system_support import call, owner
 
 from PPIRLogic.dealer import Dealer, Order, _Session
 from PPIRLogic.errors import InputError, PeerError
 from PPIRLogic.images import Geometry
-from PPIRLogic.levels import make_levels
-from PPIRLogic.openings import numbers_by_stage
-from PPIRLogic.peer.channel import Channel, FrameReader, Message, encode_head
+from PPIRLogic.peer.channel import FrameReader, Message, encode_head
 from PPIRLogic.peer.channel.doorkeeper import Doorkeeper
 from PPIRLogic.peer.channel.handshake import make_engine
 from PPIRLogic.peer.channel.tls import Tls
 from PPIRLogic.peer.channel.wire import Gone
 from PPIRLogic.peer.identity import load_or_create_identity
-from PPIRLogic.peer.ledger import Budget
 from PPIRLogic.peer.messages import LevelGrant, Request, error_from
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.protocols import PROTOCOLS
-from PPIRLogic.registration import Parameters, Peer, register
+from PPIRLogic.registration import Peer
 from PPIRLogic.server import Server
 from PPIRLogic.session import ClientSession, Offer
 from PPIRLogic.simulate import Site
 
-GEOMETRY = grid((28, 24), (1.0, 1.2), (-10.0, 5.0))
-PHANTOM = Phantom.make(GEOMETRY)
-FIXED, MOVING = PHANTOM.on(GEOMETRY), PHANTOM.on(GEOMETRY, motion_of("translation", GEOMETRY))
-Conversations = dict[tuple[str, str], list[list[Message]]]  # (protocol, who to whom) → what was said, per session
-# the published protocols share the others' handlers, but for the parsing of their own ciphertexts: not covered here
-FUZZED = tuple(name for name, protocol in PROTOCOLS.items() if protocol.exact)
-ENDLESS = Budget(1e9, 1e12, 10**12, 10**12)
-SWEEP = 500  # cases after which a target's files are thrown away
-
-
-def parameters(protocol: str, seed: int = 1) -> Parameters:
-    return Parameters(
-        transform="translation", loss="ssd", levels=(2, 1), protocol=protocol, evaluations=4, threads=1, seed=seed
-    )
+SWEEP = 200  # cases after which a target's files are thrown away
 
 
 class Scripted:
@@ -111,79 +94,6 @@ class Target:
         pass
 
 
-# ------------------------------------------------------------------------------------------------- recording
-
-
-@contextlib.contextmanager
-def heard() -> Iterator[list[tuple[Channel, Message]]]:
-    """Everything that any channel of this process sends."""
-    log: list[tuple[Channel, Message]] = []
-    send = Channel.send
-
-    def recorded(self: Channel, kind: str, data: dict[str, Any] | None = None, payload: Any = b"") -> None:
-        log.append((self, Message(kind, dict(data or {}), bytes(payload))))
-        send(self, kind, data, payload)
-
-    with mock.patch.object(Channel, "send", recorded):
-        yield log
-
-
-def record(sites: dict[str, Site], repeats: int = 2) -> Conversations:
-    """Valid sessions of every protocol over real sockets, as said by each to each."""
-    import threading
-
-    out: Conversations = {}
-    third = Dealer("127.0.0.1:0", load_or_create_identity(sites["third"].home), sites["third"].home)
-    threading.Thread(target=third.run, daemon=True).start()
-    address = third.listener.address
-    image = shared(FIXED, protocols=frozenset(FUZZED), budget=ENDLESS)
-    image = type(image)(image.image, image.policy, address, sites["third"].fingerprint)
-    try:
-        with owner(sites["B"], image, threads=1) as one:
-            for protocol in FUZZED:
-                for seed in range(1, repeats + 1):
-                    dealer = (address, sites["third"].fingerprint) if PROTOCOLS[protocol].dealer else ("", "")
-                    with heard() as log:
-                        peer = Peer(one.address, "fixed", *dealer)
-                        result = register(MOVING, peer, home=sites["A"].home, parameters=parameters(protocol, seed))
-                        assert result.complete
-                        time.sleep(0.2)  # the last words of the others
-                    for way, said in _by_way(log).items():
-                        out.setdefault((protocol, way), []).append(said)
-    finally:
-        third.stop()
-    return out
-
-
-def _by_way(log: list[tuple[Channel, Message]]) -> dict[str, list[Message]]:
-    by_channel: dict[int, list[Message]] = {}
-    for channel, message in log:
-        by_channel.setdefault(id(channel), []).append(message)
-    out = {}
-    for said in by_channel.values():
-        first, kinds = said[0], {m.kind for m in said}
-        if first.kind == "info":
-            way = "2 to 1" if "images" in first.data else "1 to 2"
-        elif first.kind == "join":
-            way = f"{first.data['role']} to dealer"
-        else:
-            way = "dealer to 2" if "correlation" in kinds else "dealer to 1"
-        out[way] = [*said, Message("bye")]
-    return out
-
-
-def more_of(protocol: str, way: str, recorded: Conversations) -> list[list[Message]]:
-    """The recorded conversations, and the same as a queue and a resumed session would have them."""
-    out = list(recorded[protocol, way])
-    for said in recorded[protocol, way]:
-        at = next(i for i, m in enumerate(said) if m.kind in ("open", "opened"))
-        if said[at].kind == "opened":
-            out.append([*said[:at], Message("waiting", {"before": 2}), Message("waiting", {"before": 0}), *said[at:]])
-        else:
-            out.append([*said[:at], Message("open", {**said[at].data, "resumes": bytes(32)}), *said[at + 1 :]])
-    return out
-
-
 # ---------------------------------------------------------------------------------------------- bytes and maps
 
 
@@ -191,7 +101,7 @@ class Frames(Target):
     """Bytes on an open connection: valid streams of frames, damaged; bombs; noise."""
 
     name = "frames (prefix, msgpack header, payload)"
-    share = 0.47
+    share = 0.5
 
     def __init__(self, recorded: Conversations) -> None:
         self._streams = []
@@ -229,7 +139,7 @@ class Maps(Target):
     """The checked values made of a message's map."""
 
     name = "messages (Request, LevelGrant, Offer, Geometry, Order, error)"
-    share = 0.36
+    share = 0.4
 
     def __init__(self, recorded: Conversations) -> None:
         to_1 = [m for c in recorded["fhe", "2 to 1"] for m in c]
@@ -261,26 +171,23 @@ class Maps(Target):
 class Party2(Target):
     """`Server` with whole sessions of party 1 (and of the dealer), damaged. No number may leave uncounted."""
 
-    def __init__(self, protocol: str, recorded: Conversations, site: Site, peer: str) -> None:
-        self.name = f"party 2, {protocol}: sessions of party 1" + (" and the dealer" if protocol == "mpc" else "")
-        self.share = {"clear": 0.03, "mpc": 0.006}.get(protocol, 0.002)
-        self._said = more_of(protocol, "1 to 2", recorded)
+    def __init__(self, subject: Subject, recorded: Conversations, site: Site, peer: str) -> None:
+        self._protocol = PROTOCOLS[subject.protocol]
+        self.name = f"party 2, {subject.name}: sessions of party 1" + (" and the dealer" * self._protocol.dealer)
+        self.share = subject.shares[0]
+        self._said = more_of(subject.name, "1 to 2", recorded)
         self._foreign = [c for (_, way), cs in recorded.items() for c in cs if way in ("1 to 2", "2 to 1")]
-        self._dealt = recorded.get((protocol, "dealer to 2"), [])
-        self._site, self._peer, self._cases = site, peer, 0
-        self._counted = PROTOCOLS[protocol].counted
-        request = parameters(protocol).request("fixed", GEOMETRY, "", "")
-        self._each, _ = numbers_by_stage(request, make_levels(GEOMETRY, request)[0])
+        self._dealt = recorded.get((subject.name, "dealer to 2"), [])
+        self._site, self._peer, self._image, self._cases = site, peer, subject.image, 0
         self._server = self._start()
 
     def _start(self) -> Server:
         shutil.rmtree(self._site.home / "ledger", ignore_errors=True)
         (self._site.home / "audit.jsonl").unlink(missing_ok=True)
-        image = shared(FIXED, protocols=frozenset(PROTOCOLS), budget=ENDLESS)
-        image = type(image)(image.image, image.policy, "dealer:1", "")
         self.events: list[dict[str, Any]] = []
         identity = load_or_create_identity(self._site.home)
-        return Server("127.0.0.1:0", identity, self._site.home, [image], threads=1, on_event=self.events.append)
+        images = offered("dealer:1", "")
+        return Server("127.0.0.1:0", identity, self._site.home, images, threads=1, on_event=self.events.append)
 
     def _permitted(self, draw: random.Random, said: list[Message]) -> list[Message]:
         """Half of the sessions that go on for another one may: that one was granted and has not ended."""
@@ -288,12 +195,13 @@ class Party2(Target):
         if "resumes" in opening and draw.random() < 0.5:
             request = Request.from_dict(opening)
             name = opening["resumes"].hex()[:16]
-            self._server.unfinished.begin(name, self._peer, self._server.image_id("fixed"), request)
+            self._server.unfinished.begin(name, self._peer, self._server.image_id(self._image), request)
         return said
 
     def _spent(self) -> int:
-        image = self._server.image_id("fixed")
-        return self._server.accounts.account(self._peer, image, ENDLESS).total
+        """Over all that is shared: a damaged request may ask for another image."""
+        accounts, ids = self._server.accounts, map(self._server.image_id, self._server.shared)
+        return sum(accounts.account(self._peer, image, ENDLESS).total for image in ids)
 
     def case(self, draw: random.Random) -> str:
         self._cases += 1
@@ -305,11 +213,13 @@ class Party2(Target):
         dealt = draw.choice(self._dealt) if self._dealt else []
         if dealt and draw.random() < 0.5:
             dealt = changed_conversation(draw, dealt, self._dealt)
+        self._server.failures.lift(self._peer)  # by a person; blocked peers have tests of their own
         before, told = self._spent(), len(self.events)
         with mock.patch("PPIRLogic.dealer.connect", lambda *_, **__: Scripted(list(dealt), "D")):
             self._server._serve(channel)  # type: ignore[arg-type]
         answers = {payload for kind, payload in channel.sent if kind == "answer"}
-        assert not self._counted or self._spent() - before >= self._each * len(answers), "answered, not counted"
+        left = sum(map(len, answers)) // self._protocol.answer_bytes
+        assert not self._protocol.counted or self._spent() - before >= left, "answered, not counted"
         ended = [e for e in self.events[told:] if e["event"] == "session ended"]
         return str(ended[-1]["reason"]).split(":")[0] if ended else "accepted"
 
@@ -320,15 +230,15 @@ class Party2(Target):
 class Party1(Target):
     """`register` against a party 2 (and a dealer) that says what it should not."""
 
-    def __init__(self, protocol: str, recorded: Conversations, site: Site) -> None:
-        self.name = f"party 1, {protocol}: answers of party 2" + (" and the dealer" if protocol == "mpc" else "")
-        self.share = {"clear": 0.004, "mpc": 0.002}.get(protocol, 0.001)
-        self._said = more_of(protocol, "2 to 1", recorded)
+    def __init__(self, subject: Subject, recorded: Conversations, site: Site) -> None:
+        self._subject, dealer = subject, PROTOCOLS[subject.protocol].dealer
+        self.name = f"party 1, {subject.name}: answers of party 2" + (" and the dealer" * dealer)
+        self.share = subject.shares[1]
+        self._said = more_of(subject.name, "2 to 1", recorded)
         self._foreign = [c for (_, way), cs in recorded.items() for c in cs if way in ("1 to 2", "2 to 1")]
-        self._dealt = recorded.get((protocol, "dealer to 1"), [])
+        self._dealt = recorded.get((subject.name, "dealer to 1"), [])
         self._site, self._cases = site, 0
         self._peer = Peer("scripted:1", "", "dealer:1" if self._dealt else "", "")
-        self._parameters = parameters(protocol)
 
     @staticmethod
     def _reconnect(draw: random.Random) -> float:
@@ -347,22 +257,19 @@ class Party1(Target):
             mock.patch("PPIRLogic.session.connect", lambda *_, **__: Scripted(list(said), "B")),
             mock.patch("PPIRLogic.dealer.connect", lambda *_, **__: Scripted(list(dealt), "D")),
         ):
-            result = register(
-                MOVING, self._peer, home=self._site.home, parameters=self._parameters, reconnect=self._reconnect(draw)
-            )
-        assert np.isfinite(result.linear.matrix).all() and np.isfinite(result.linear.translation).all()
-        return "accepted" if result.complete else type(result.error).__name__
+            return self._subject.call(self._peer, self._site, reconnect=self._reconnect(draw))
 
 
 class Dealing(Target):
     """The dealer with damaged orders of party 1, and damaged joins of either party."""
 
     name = "dealer: joins and orders"
-    share = 0.05
+    share = 0.03
 
     def __init__(self, recorded: Conversations, site: Site) -> None:
-        self._orders = [c[1:] for c in recorded["mpc", "1 to dealer"]]
-        self._joins = [c[0] for way in ("1 to dealer", "2 to dealer") for c in recorded["mpc", way]]
+        under = [s.name for s in SUBJECTS if PROTOCOLS[s.protocol].dealer]
+        self._orders = [c[1:] for name in under for c in recorded[name, "1 to dealer"]]
+        self._joins = [c[0] for n in under for way in ("1 to dealer", "2 to dealer") for c in recorded[n, way]]
         self._foreign = [*self._orders, *recorded["fhe", "1 to 2"]]
         self._dealer = Dealer("127.0.0.1:0", load_or_create_identity(site.home), site.home)
 
@@ -415,7 +322,7 @@ class Handshake(Target):
     """The TLS port: damaged greetings of a TLS client, and noise."""
 
     name = "TLS handshake of the listener"
-    share = 0.02
+    share = 0.01
 
     def __init__(self, site: Site, other: Site) -> None:
         self._identity, self._trust = load_or_create_identity(site.home), TrustStore(site.home)
@@ -446,7 +353,7 @@ class Certificates(Target):
     """The doorkeeper with damaged certificates of a trusted and of an unknown peer."""
 
     name = "doorkeeper: certificates"
-    share = 0.05
+    share = 0.03
 
     def __init__(self, site: Site, other: Site, stranger: Site) -> None:
         self._trust, self._good = TrustStore(site.home), other.fingerprint
@@ -472,11 +379,11 @@ class Sockets(Target):
     """A real server over real sockets: noise and damaged TLS from strangers, damaged frames from a trusted peer."""
 
     name = "real sockets: noise at the TLS port, damaged frames of a trusted peer"
-    share = 0.003
+    share = 0.002
 
     def __init__(self, recorded: Conversations, site: Site, other: Site, greeting: bytes) -> None:
         self._stack = contextlib.ExitStack()
-        self._served = self._stack.enter_context(owner(site, shared(FIXED, protocols=frozenset(PROTOCOLS)), threads=1))
+        self._served = self._stack.enter_context(owner(site, *offered("", ""), threads=1))
         self._other, self._greeting = other, greeting
         self._said = [c for (_, way), cs in recorded.items() for c in cs if way == "1 to 2"]
 

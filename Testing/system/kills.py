@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
+import queue
 import random
 import shutil
 import sys
@@ -16,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,8 +31,33 @@ from PPIRLogic.simulate import Site, make_sites
 
 GEOMETRY = plain_grid(2)
 PHANTOM = Phantom.make(GEOMETRY)
-BUDGET = ("--budget-percent", 1e6, "--budget-bits", 1e9, "--budget-image", 10**9, "--budget-session", 10**9)
-RUN = ("--levels", "4,2,1", "--evaluations", 8, "--step-tolerance", 1e-6, "--loss-tolerance", 0, "--threads", 1)
+BUDGET = (
+    "--budget-percent", 1e6, "--budget-bits", 1e9, "--budget-image", 10**9, "--budget-session", 10**9,
+    "--budget-histograms", 10**6,
+)  # fmt: skip
+COMMON = ("--evaluations", 8, "--step-tolerance", 1e-6, "--loss-tolerance", 0, "--threads", 1)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is run while somebody is killed."""
+
+    name: str
+    protocol: str
+    options: tuple[object, ...] = ("--levels", "4,2,1")
+
+    @property
+    def victims(self) -> tuple[str, ...]:
+        return VICTIMS if self.protocol == "mpc" else VICTIMS[:2]
+
+
+MI = ("--loss", "mi", "--bins", 8, "--transform", "rigid", "--levels", "1")
+RUNS = (
+    Run("fhe, ncc", "fhe"),
+    Run("fhe_verified, ncc", "fhe_verified"),
+    Run("fhe, mi", "fhe", MI),
+    Run("mpc, ncc", "mpc"),
+)
 VICTIMS = ("party 1", "party 2", "dealer")
 LONGEST = 200.0  # seconds for a run to end, whatever was killed
 FILES = {"T.tfm", "W.nrrd", "R.json", "R.html"}
@@ -45,7 +73,7 @@ class Stage:
 
     folder: Path
     sites: dict[str, Site]
-    protocol: str
+    what: Run
     programs: dict[str, Program] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
 
@@ -54,28 +82,22 @@ class Stage:
         if who == "dealer":
             program = Program(self.sites["third"].home, "dealer", *listen)
         else:
-            words = ("serve", self.folder / "fixed.mha", *listen, "--protocols", self.protocol, "--threads", 1)
+            words = ("serve", self.folder / "fixed.mha", *listen, "--protocols", self.what.protocol, "--threads", 1)
             program = Program(self.sites["B"].home, *words, *BUDGET, *self._dealer())
         self.programs[who] = program
         self.addresses[who] = program.wait_for("listening")["address"]
 
     def _dealer(self) -> tuple[str, ...]:
-        if self.protocol != "mpc":
+        if "dealer" not in self.what.victims:
             return ()
         return ("--dealer", self.addresses["dealer"], "--dealer-fingerprint", self.sites["third"].fingerprint)
 
     def register(self, out: Path) -> Program:
         out.mkdir()
-        words = (
-            "register",
-            self.folder / "moving.mha",
-            "--peer",
-            self.addresses["party 2"],
-            "--protocol",
-            self.protocol,
-        )
+        words = ("register", self.folder / "moving.mha", "--peer", self.addresses["party 2"])
+        words += ("--protocol", self.what.protocol, *self.what.options, *COMMON)
         files = ("--output", out / "T.tfm", "--warped", out / "W.nrrd", "--report", out / "R.json")
-        return Program(self.sites["A"].home, *words, *files, *RUN, *self._dealer())
+        return Program(self.sites["A"].home, *words, *files, *self._dealer())
 
     def kill(self, who: str) -> None:
         program = self.programs.pop(who)
@@ -88,13 +110,13 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(protocol: str) -> Iterator[Stage]:
+def stage(what: Run) -> Iterator[Stage]:
     folder = Path(tempfile.mkdtemp(prefix="ppir-kills-"))
-    one = Stage(folder, make_sites(folder, ("A", "B", "third")), protocol)
+    one = Stage(folder, make_sites(folder, ("A", "B", "third")), what)
     try:
         save(PHANTOM.on(GEOMETRY), folder / "fixed.mha")
         save(PHANTOM.on(GEOMETRY, motion_of("affine", GEOMETRY)), folder / "moving.mha")
-        if protocol == "mpc":
+        if "dealer" in what.victims:
             one.start("dealer")
         one.start("party 2")
         yield one
@@ -128,14 +150,12 @@ def whole_or_absent(out: Path) -> None:
         json.loads((out / "R.json").read_text())
 
 
-def ledgers_hold(sites: dict[str, Site], counted: bool) -> None:
+def ledgers_hold(sites: dict[str, Site]) -> None:
     """Every record is whole; party 2's account covers all that party 1 received and what its own ledgers say."""
     mine = _opened(session_files(sites["A"].home))
     theirs = _opened(session_files(sites["B"].home))
     for path in (sites["B"].home / "ledger").rglob("*.json*"):
         check(path.suffix in (".json", ".jsonl"), f"left behind: {path.name}")
-    if not counted:
-        return
     account = account_numbers(sites["B"].home)
     check(account >= mine, f"party 1 has {mine} numbers, {account} are on the account")
     check(account == theirs, f"the account has {account} numbers, the session ledgers {theirs}")
@@ -147,70 +167,98 @@ def _opened(files: list[Path]) -> int:
     return sum(r["numbers"] for f in files for r in rows_of(f)[1:] if r["kind"] != "geometry" and r["evaluation"] >= 0)
 
 
-def one_kill(place: Stage, victim: str, draw: random.Random, duration: float, wanted: list[Any], out: Path) -> str:
-    """Kill at a moment of the run; returns how it ended. Raises Broken."""
+@dataclass
+class Outcome:
+    """One kill: at which point of the run, how the run ended, whether a hidden temporary file is left."""
+
+    point: str
+    ending: str
+    left_over: bool = False
+
+
+def point_of(run: Program) -> str:
+    """How far party 1 says it is."""
+    with contextlib.suppress(queue.Empty):
+        while True:
+            run.seen.append(run.events.get_nowait())
+    stages = [str(e["stage"]) for e in run.seen if e.get("event") == "progress"]
+    words = {"level": "a level opens", "evaluation": "evaluations", "finished": "after the session"}
+    return words.get(stages[-1], "the session opens") if run.running else "after the end"
+
+
+def one_kill(place: Stage, victim: str, draw: random.Random, duration: float, wanted: list[Any], out: Path) -> Outcome:
+    """Kill at a moment of the run. Raises Broken."""
     run = place.register(out)
     try:
         run.wait_for("progress")
         time.sleep(draw.uniform(0.0, 1.05 * duration))
-        done = not run.running
+        point = point_of(run)
         if victim == "party 1":
             run.process.kill()
             run.process.wait()
             left = any(p.match(".*.part.*") for p in out.iterdir())
-            outcome = "killed after its end" if done else "killed; nothing torn"
-            outcome = "killed while writing; a hidden temporary file is left" if left else outcome
+            outcome = Outcome(point, "ended before" if point == "after the end" else "killed, nothing torn", left)
         else:
             place.kill(victim)
             try:
                 code = run.ends(LONGEST)
             except Exception as error:
                 raise Broken(f"the run did not end: {type(error).__name__}") from None
-            again = [e for e in run.seen if e.get("event") == "result"]
-            outcome = "killed after its end" if done else "gone on with" if again and again[0]["reconnections"] else ""
-            if code == 0:
-                check(path_of(out) == wanted, "the result differs from the undisturbed run's")
-                outcome = outcome or "not noticed"
-            else:
-                check(not list(out.iterdir()), f"exit code {code} after the run had begun: {run.seen[-2:]}")
-                outcome = "refused before the session was open"
+            outcome = Outcome(point, ended(run, code, out, wanted))
     finally:
         run.__exit__()
     whole_or_absent(out)
     return outcome
 
 
-def kill_often(kills: int, seed: int, protocols: tuple[str, ...] = ("fhe", "mpc", "clear")) -> list[dict[str, Any]]:
-    """Seeded kills, shared out over protocols and victims; one row for each pair."""
-    pairs = [(p, v) for p in protocols for v in VICTIMS if v != "dealer" or p == "mpc"]
-    draw, rows = random.Random(seed), []
-    for protocol in protocols:
-        victims = [v for p, v in pairs if p == protocol]
-        share = [kills // len(pairs) + (pairs.index((protocol, v)) < kills % len(pairs)) for v in victims]
-        with stage(protocol) as place:
-            calm = place.register(place.folder / "calm")
-            calm.wait_for("progress")
-            began = time.monotonic()
-            calm.wait_for("progress", lambda e: e["stage"] == "finished")
-            session = time.monotonic() - began  # what comes after is party 1's alone: pictures and files
-            check(calm.ends(LONGEST) == 0, "the undisturbed run failed")
-            whole, wanted = time.monotonic() - began, path_of(place.folder / "calm")
-            for victim, count in zip(victims, share, strict=True):
-                row: dict[str, Any] = {"protocol": protocol, "victim": victim, "kills": count, "broken": []}
-                outcomes: Counter[str] = Counter()
-                for number in range(count):
-                    out = place.folder / f"{victim.replace(' ', '')}-{number}"
+def ended(run: Program, code: int, out: Path, wanted: list[Any]) -> str:
+    """What came of a run whose peer or dealer was killed; Broken if it should not have."""
+    if code == 0:
+        check(path_of(out) == wanted, "the result differs from the undisturbed run's")
+        again = [e for e in run.seen if e.get("event") == "result"]
+        return "resumed, same result" if again and again[0]["reconnections"] else "not noticed, same result"
+    check(not list(out.iterdir()), f"exit code {code} after the run had begun: {run.seen[-2:]}")
+    errors = [e for e in run.seen if e.get("event") == "error"]
+    check(bool(errors) and bool(errors[-1]["error"]), f"exit code {code} without an error that says why")
+    return f"clear error before the session ({errors[-1]['error']})"
+
+
+def kill_often(kills: int, seed: int, runs: tuple[Run, ...] = RUNS, at_once: int = 1) -> list[dict[str, Any]]:
+    """Seeded kills, shared out over runs and victims; one row for each pair. at_once: runs under way side by side."""
+    pairs = [(run, victim) for run in runs for victim in run.victims]
+    shares = {pair: kills // len(pairs) + (i < kills % len(pairs)) for i, pair in enumerate(pairs)}
+    with ThreadPoolExecutor(at_once) as pool:
+        found = pool.map(lambda run: kills_of(run, {v: shares[run, v] for v in run.victims}, seed), runs)
+        return [row for rows in found for row in rows]
+
+
+def kills_of(what: Run, shares: dict[str, int], seed: int) -> list[dict[str, Any]]:
+    """All kills under one run, and one more run to see that all still works."""
+    draw, rows = random.Random(f"{seed}/{what.name}"), []
+    with stage(what) as place:
+        calm = place.register(place.folder / "calm")
+        calm.wait_for("progress")
+        began = time.monotonic()
+        calm.wait_for("progress", lambda e: e["stage"] == "finished")
+        session = time.monotonic() - began  # what comes after is party 1's alone: pictures and files
+        check(calm.ends(LONGEST) == 0, "the undisturbed run failed")
+        whole, wanted = time.monotonic() - began, path_of(place.folder / "calm")
+        for victim, count in shares.items():
+            row: dict[str, Any] = {"run": what.name, "victim": victim, "kills": count, "broken": [], "outcomes": []}
+            for number in range(count):
+                out = place.folder / f"{victim.replace(' ', '')}-{number}"
+                try:
                     duration = whole if victim == "party 1" else session
-                    try:
-                        outcomes[one_kill(place, victim, draw, duration, wanted, out)] += 1
-                        ledgers_hold(place.sites, protocol != "clear")
-                    except Broken as broken:
-                        row["broken"].append(f"kill {number}: {broken}")
-                    shutil.rmtree(out, ignore_errors=True)
-                rows.append(row | {"outcomes": outcomes})
-                print(protocol, victim, dict(outcomes), *row["broken"], sep="\n  ", flush=True)
-            if place.register(place.folder / "last").ends(LONGEST) or path_of(place.folder / "last") != wanted:
-                rows[-1]["broken"].append("the next run does not work")
+                    row["outcomes"].append(one_kill(place, victim, draw, duration, wanted, out))
+                    ledgers_hold(place.sites)
+                except Broken as broken:
+                    row["broken"].append(f"kill {number}: {broken}")
+                shutil.rmtree(out, ignore_errors=True)
+                told = row["outcomes"][-1] if row["outcomes"] else ""
+                print(f"{what.name}: {victim} {number + 1}/{count}: {told}", *row["broken"][-1:], flush=True)
+            rows.append(row)
+        if place.register(place.folder / "last").ends(LONGEST) or path_of(place.folder / "last") != wanted:
+            rows[-1]["broken"].append("the next run does not work")
     return rows
 
 
@@ -218,17 +266,25 @@ def table(rows: list[dict[str, Any]], seed: int) -> list[str]:
     lines = [
         f"{sum(r['kills'] for r in rows)} kills (SIGKILL) of real processes, seed {seed}, at uniformly drawn moments"
         " from a run's first call to just after the end of party 1's program, or of the session; party 2 and the dealer"
-        " are started again at once. After each: every file whole or absent, every ledger record whole, party 2's"
-        " account = its session ledgers and no less than party 1's, no request counted twice; after all of a protocol"
-        " the next run works. 'Gone on with' means to the undisturbed run's result, value by value.",
+        " are started again at once. 'Resumed' means to the undisturbed run's result, value by value, with the same"
+        " count on both sides. 'Ledgers': after the kill every record is whole, party 2's account is the sum of its"
+        " session ledgers and no less than what party 1 wrote down, and no request is counted twice. 'Left over':"
+        " hidden temporary files of party 1; every other file is whole or absent. After the kills of a run the next"
+        " run works.",
         "",
-        "| protocol | killed | kills | how it ended | broken |",
-        "|---|---|---|---|---|",
+        "| run | killed | kills | at which point | how it ended | ledgers hold | left over | broken |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
-        outcomes = ", ".join(f"{name} {count}" for name, count in r["outcomes"].most_common())
+        done = r["outcomes"]
+        points, endings = (
+            ", ".join(f"{name} {count}" for name, count in Counter(words).most_common())
+            for words in ([o.point for o in done], [o.ending for o in done])
+        )
+        holds = f"{r['kills'] - len(r['broken'])} of {r['kills']}"
         lines.append(
-            f"| {r['protocol']} | {r['victim']} | {r['kills']} | {outcomes} | {'; '.join(r['broken']) or 'none'} |"
+            f"| {r['run']} | {r['victim']} | {r['kills']} | {points} | {endings} | {holds} |"
+            f" {sum(o.left_over for o in done)} | {'; '.join(r['broken']) or 'none'} |"
         )
     return lines
 
@@ -240,7 +296,8 @@ def main() -> None:
     p.add_argument("--write-docs", action="store_true")
     a = p.parse_args()
     where = surroundings()
-    rows = kill_often(a.kills, a.seed)
+    rows = kill_often(a.kills, a.seed, at_once=max(1, os.cpu_count() or 1))
+    print(*table(rows, a.seed), sep="\n")
     if a.write_docs:
         write_section("faults", "Kills at any moment: `make faults`", where, table(rows, a.seed))
     if any(r["broken"] for r in rows):

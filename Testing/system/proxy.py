@@ -21,6 +21,7 @@ class Proxy:
         self.held = threading.Event()  # nothing passes
         self.delay = 0.0  # seconds for every piece
         self.damage = 0  # so many pieces get a flipped bit
+        self.room = -1  # bytes that still pass to the target before the line is cut; negative: any number
         self.open = True  # new connections are taken
         self.connections = 0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -64,10 +65,10 @@ class Proxy:
             called.settimeout(None)
             self.connections += 1
             self._pairs.append((caller, called))
-            for one, other in ((caller, called), (called, caller)):
-                threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+            for one, other, forth in ((caller, called, True), (called, caller, False)):
+                threading.Thread(target=self._carry, args=(one, other, forth), daemon=True).start()
 
-    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+    def _carry(self, one: socket.socket, other: socket.socket, forth: bool) -> None:
         with contextlib.suppress(OSError):
             while piece := one.recv(65536):
                 while self.held.is_set() and not self._stopped:
@@ -79,6 +80,13 @@ class Proxy:
                     changed = bytearray(piece)
                     changed[len(piece) // 2] ^= 1
                     piece = bytes(changed)
+                if forth and 0 <= self.room < len(piece):
+                    other.sendall(piece[: self.room])
+                    self.room = -1
+                    self.cut()
+                    return
+                if forth and self.room >= 0:
+                    self.room -= len(piece)
                 other.sendall(piece)
         for sock in (one, other):
             with contextlib.suppress(OSError):

@@ -10,6 +10,8 @@ from system_support import (
     OPEN,
     Phantom,
     account_numbers,
+    answer,
+    call,
     distance,
     ledger_rows,
     motion_of,
@@ -23,11 +25,13 @@ from system_support import (
 from PPIRLogic import FixedPoints, Parameters, Peer, PointSet, Policy, Shared, register, register_points
 from PPIRLogic.errors import PolicyError
 from PPIRLogic.policy import Policy as OwnersPolicy
+from PPIRLogic.secure.ckks import ANSWER_BYTES
 
 GRID = plain_grid(2)
 PHANTOM = Phantom.make(GRID)
 FIXED, MOVING = PHANTOM.on(GRID, name="fixed"), PHANTOM.on(GRID, motion_of("rigid", GRID), "moving")
 BOTH = ("fhe_v1", "fhe_v2")
+EACH = 5  # numbers of an evaluation: three of a rigid gradient in 2D, the value, the overlap
 
 
 def run(protocol: str, **options: object) -> Parameters:
@@ -101,3 +105,21 @@ def test_points_come_within_the_published_error(protocol: str, tmp_path: Path) -
     gaps = found.fit.transform.apply(fixed) - clear.fit.transform.apply(fixed)
     assert np.sqrt(np.square(gaps).sum(axis=1).mean()) < 1.1
     assert np.isnan(found.fit.residual_mm)  # no residual rather than a wrong one
+
+
+def test_the_same_bytes_under_another_key_are_counted_again(tmp_path: Path) -> None:
+    """Every evaluation has a key of its own, so a request that comes twice opens something new the second time."""
+    mine, theirs = two_sites(tmp_path)
+    with owner(theirs, shared(FIXED, protocols=frozenset({"fhe_v1"}))) as there, call(mine, there.address) as channel:
+        request = run("fhe_v1").request("fixed", GRID, "", "")
+        channel.send("open", {**request.to_dict(), "nonce": bytes(32)})
+        channel.send("level", {"index": 0, "seed": bytes(32)})
+        for kind in ("opened", "level"):
+            answer(channel, kind)
+        for count in (1, 2):
+            channel.send("evaluate", {"level": 0, "evaluation": 0, "stage": "value"})
+            for kind in ("key", *["data"] * 2):
+                answer(channel, kind)
+            channel.send("request", {}, bytes(EACH * ANSWER_BYTES))
+            answer(channel, "answer")
+            assert account_numbers(theirs.home) == count * EACH

@@ -8,15 +8,18 @@ import pytest
 def test_no_case_is_a_finding() -> None:
     pytest.importorskip("torch", reason="conversations of every protocol are recorded, mpc's among them")
     from fuzz import fuzz
+    from fuzz_subjects import SUBJECTS
 
-    rows = fuzz(cases=2000, seed=20)
+    rows = fuzz(cases=1500, seed=20)
     assert [finding for row in rows for finding in row.findings] == []
-    assert len(rows) == 14 and sum(row.cases for row in rows) >= 2000
+    assert len(rows) == 6 + 2 * len(SUBJECTS) and sum(row.cases for row in rows) >= 1500
     for row in rows:
-        # a recorded answer under fhe_verified never fits another session's keys, so its cases may all end alike
-        alike = len(row.outcomes) == 1 and "party 1, fhe_verified" not in row.name
+        alike = len(row.outcomes) == 1 and row.cases >= 100  # of few cases all may end alike
         assert not alike, f"{row.name}: the cases all end alike: {row.outcomes}"
         assert row.grown_mb < 150, f"{row.name}: memory grew by {row.grown_mb:.0f} MB"
+    for who in ("party 1", "party 2"):
+        endings = {outcome for row in rows if row.name.startswith(who) for outcome in row.outcomes}
+        assert endings >= {"accepted", "ProtocolError", "PeerError"}, f"{who}: {endings}"
 
 
 def test_a_handler_that_lets_errors_through_is_found() -> None:

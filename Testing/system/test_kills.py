@@ -18,11 +18,11 @@ from PPIRLogic.simulate import make_sites
 def test_ten_kills_at_any_moment() -> None:
     """Party 1, party 2 and the dealer, under fhe and mpc: files whole, ledgers whole and agreed, runs gone on with."""
     pytest.importorskip("torch")
-    from kills import kill_often
+    from kills import RUNS, kill_often
 
-    rows = kill_often(10, seed=11, protocols=("fhe", "mpc"))
+    rows = kill_often(10, seed=11, runs=(RUNS[0], RUNS[-1]))
     assert [broken for row in rows for broken in row["broken"]] == []
-    assert sum(row["kills"] for row in rows) == 10 and {row["victim"] for row in rows} == {
+    assert sum(len(row["outcomes"]) for row in rows) == 10 and {row["victim"] for row in rows} == {
         "party 1", "party 2", "dealer",
     }  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from system_support import SOON, Phantom, motion_of, owner, plain_grid, shared, wait_until
 
+from PPIRLogic.errors import BusyError
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.registration import CancelToken, Parameters, Progress, register
 from PPIRLogic.simulate import Site, make_sites
@@ -87,6 +88,24 @@ def test_one_that_waits_may_leave(tmp_path: Path) -> None:
         second.join(60)
         assert second.result.complete
         assert len(one.told("session")) == 2
+
+
+def test_one_site_cannot_fill_the_queue(tmp_path: Path) -> None:
+    """A site with a session and one more waiting is told so; another site gets a place and is served."""
+    sites = make_sites(tmp_path, ("A", "B", "C"))
+    with owner(sites["B"], shared(PHANTOM.on(GEOMETRY)), max_sessions=1, queue=4, threads=1) as one:
+        held = hold(sites["A"], one.address)
+        greedy = Caller(sites["A"], one.address)
+        assert greedy.waits(0)
+        again = Caller(sites["A"], one.address)
+        again.join(SOON)
+        assert isinstance(again.result, BusyError) and "1 of your own wait already" in str(again.result)
+        other = Caller(sites["C"], one.address)
+        assert other.waits(1)
+        held.close()
+        for caller in (greedy, other):
+            caller.join(60)
+            assert caller.result.complete and caller.result.numbers == caller.result.peer_numbers
 
 
 def test_more_callers_than_places_for_a_while(tmp_path: Path) -> None:

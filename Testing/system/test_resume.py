@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from proxy import Proxy
+from resume_support import PROTOCOLS, Place, a_place, at, path_of, undisturbed_path
 from system_support import (
     OPEN,
     PATIENCE,
     SOON,
     Phantom,
-    Program,
     account_numbers,
     call,
     last_words,
-    ledger_rows,
     motion_of,
-    opened_numbers,
     owner,
     plain_grid,
     rows_of,
@@ -35,101 +32,29 @@ from system_support import (
 )
 
 from PPIRLogic.errors import BudgetError, PeerError, RefusedError
-from PPIRLogic.registration import CancelToken, Parameters, Peer, Progress, RegistrationResult, register
-from PPIRLogic.simulate import Site, make_sites
+from PPIRLogic.registration import CancelToken, Parameters, Progress, RegistrationResult, register
+from PPIRLogic.simulate import make_sites
 
 GEOMETRY = plain_grid(2)
 PHANTOM = Phantom.make(GEOMETRY)
-MOVING = PHANTOM.on(GEOMETRY, motion_of("affine", GEOMETRY))
+FIXED, MOVING = PHANTOM.on(GEOMETRY), PHANTOM.on(GEOMETRY, motion_of("affine", GEOMETRY))
 RUN = Parameters(levels=(4, 2, 1), step_tolerance=1e-6, loss_tolerance=0.0, evaluations=8, threads=1)
-BUDGET = ("--budget-percent", 1e6, "--budget-bits", 1e9, "--budget-image", 10**9, "--budget-session", 10**9)
-PROTOCOLS = ("clear", "fhe", "mpc")
-Event = Callable[[Progress], None]
 
 
-@dataclass
-class Place:
-    """Three sites with their programs, and a line to party 2 that can be cut."""
-
-    sites: dict[str, Site]
-    fixed: Path
-    stack: contextlib.ExitStack
-    dealer: str = ""
-    address: str = ""
-    second: Program | None = None
-    third: Program | None = None
-
-    def deal(self) -> None:
-        listen = self.dealer or "127.0.0.1:0"
-        self.third = self.stack.enter_context(Program(self.sites["third"].home, "dealer", "--listen", listen))
-        self.dealer = self.third.wait_for("listening")["address"]
-
-    def serve(self, *options: object, fixed: Path | None = None) -> None:
-        """Start party 2, again at the same address."""
-        dealer = ("--dealer", self.dealer, "--dealer-fingerprint", self.sites["third"].fingerprint)
-        words = ("serve", fixed or self.fixed, "--name", "fixed", "--listen", self.address or "127.0.0.1:0")
-        words += ("--protocols", ",".join(PROTOCOLS), "--threads", 1, *BUDGET, *(dealer if self.dealer else ()))
-        self.second = self.stack.enter_context(Program(self.sites["B"].home, *words, *options))
-        self.address = self.second.wait_for("listening")["address"]
-
-    def line(self) -> Proxy:
-        return self.stack.enter_context(Proxy(self.address))
-
-    def run(self, address: str = "", protocol: str = "fhe", **options: Any) -> RegistrationResult:
-        dealer = (self.dealer, self.sites["third"].fingerprint) if protocol == "mpc" else ("", "")
-        peer = Peer(address or self.address, "fixed", *dealer)
-        p = replace(options.pop("parameters", RUN), protocol=protocol)
-        return register(MOVING, peer, home=self.sites["A"].home, parameters=p, **options)
-
-    def both_sides_agree(self, result: RegistrationResult) -> None:
-        """Nothing is missing, nothing counted twice: both ledgers and the account say the same."""
-        assert result.numbers == result.peer_numbers
-        files = session_files(self.sites["B"].home)
-        assert sum(map(opened_numbers, files)) == result.numbers
-        if result.request.protocol != "clear":
-            assert account_numbers(self.sites["B"].home) == result.numbers
-        mine = ledger_rows(session_files(self.sites["A"].home)[-1])
-        assert mine == sorted(row for f in files for row in ledger_rows(f))
-        assert list((self.sites["B"].home / "ledger" / "unfinished").iterdir()) == []
-
-
-def path_of(result: RegistrationResult) -> list[Any]:
-    assert result.complete, result.error
-    return [(r.values, r.transforms, r.evaluations, r.reason) for r in result.levels]
+def under(protocol: str) -> Parameters:
+    return replace(RUN, protocol=protocol)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """The path of a run that nothing happened to; every protocol takes it."""
-    sites = make_sites(tmp_path_factory.mktemp("calm"), ("A", "B"))
-    image = shared(PHANTOM.on(GEOMETRY), protocols=frozenset({"clear"}))
-    with owner(sites["B"], image) as one:
-        p = replace(RUN, protocol="clear")
-        return path_of(register(MOVING, one.address, home=sites["A"].home, parameters=p))
+    with a_place(tmp_path_factory.mktemp("calm"), FIXED, MOVING) as one:
+        return undisturbed_path(one, RUN)
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    fixed = save(PHANTOM.on(GEOMETRY), tmp_path / "fixed.mha")
-    with contextlib.ExitStack() as stack:
-        one = Place(make_sites(tmp_path, ("A", "B", "third")), fixed, stack)
+    with a_place(tmp_path, FIXED, MOVING) as one:
         yield one
-        for program in (one.second, one.third):
-            assert program is None or "Traceback" not in program.log.read_text()
-
-
-def at(*moments: tuple[str, int, Callable[[], Any]]) -> Event:
-    """A progress callback: the action of (stage, level and evaluation as 10·level + evaluation), once each."""
-    left = list(moments)
-
-    def progress(step: Progress) -> None:
-        for moment in left:
-            if step.stage == moment[0] and 10 * step.level + step.evaluation == moment[1]:
-                left.remove(moment)
-                moment[2]()
-                return
-
-    return progress
 
 
 # ------------------------------------------------------------------------------------------------- the line
@@ -150,7 +75,7 @@ def test_a_line_that_is_cut_twice(protocol: str, place: Place, undisturbed: list
         seen.append(step.stage)
         cuts(step)
 
-    result = place.run(line.address, protocol, progress=progress)
+    result = place.run(line.address, parameters=under(protocol), progress=progress)
     assert path_of(result) == undisturbed
     assert result.reconnections == 2 and seen.count("reconnecting") == 2
     place.both_sides_agree(result)
@@ -166,7 +91,9 @@ def test_bytes_that_are_damaged_on_the_way(place: Place, undisturbed: list[Any])
     def damage() -> None:
         line.damage = 1
 
-    result = place.run(line.address, progress=at(("evaluation", 12, damage), ("evaluation", 22, damage)))
+    result = place.run(
+        line.address, parameters=RUN, progress=at(("evaluation", 12, damage), ("evaluation", 22, damage))
+    )
     assert path_of(result) == undisturbed
     assert result.reconnections >= 2
     place.both_sides_agree(result)
@@ -182,7 +109,7 @@ def test_a_slow_line_is_not_a_lost_one(place: Place, undisturbed: list[Any]) -> 
     def fast() -> None:
         line.delay = 0.0
 
-    result = place.run(line.address, progress=at(("evaluation", 12, slow), ("evaluation", 13, fast)))
+    result = place.run(line.address, parameters=RUN, progress=at(("evaluation", 12, slow), ("evaluation", 13, fast)))
     assert path_of(result) == undisturbed and result.reconnections == 0
 
 
@@ -206,7 +133,7 @@ def test_an_answer_that_was_counted_and_lost(place: Place, undisturbed: list[Any
         line.delay = 0.0
 
     result = place.run(
-        line.address, progress=at(("evaluation", 12, hold_answers), ("reconnecting", 0, go))
+        line.address, parameters=RUN, progress=at(("evaluation", 12, hold_answers), ("reconnecting", 0, go))
     )  # fmt: skip
     assert path_of(result) == undisturbed and result.reconnections == 1
     evaluations = sum(record.evaluations for record in result.levels)
@@ -218,20 +145,14 @@ def test_an_answer_that_was_counted_and_lost(place: Place, undisturbed: list[Any
 # ----------------------------------------------------------------------------------------------- the programs
 
 
-@pytest.mark.parametrize("protocol", ["fhe", "mpc"])
+@pytest.mark.parametrize("protocol", ["fhe", "fhe_verified", "mpc"])
 def test_party_2_is_killed_and_started_again(protocol: str, place: Place, undisturbed: list[Any]) -> None:
     if protocol == "mpc":
         pytest.importorskip("torch")
         place.deal()
     place.serve()
 
-    def kill() -> None:
-        assert place.second is not None
-        place.second.process.kill()
-        place.second.process.wait()
-        place.serve()
-
-    result = place.run(protocol=protocol, progress=at(("evaluation", 22, kill)))
+    result = place.run(parameters=under(protocol), progress=at(("evaluation", 22, place.serve_again)))
     assert path_of(result) == undisturbed and result.reconnections == 1
     place.both_sides_agree(result)
 
@@ -247,7 +168,7 @@ def test_the_dealer_is_killed_and_started_again(place: Place, undisturbed: list[
         place.third.process.wait()
         place.deal()
 
-    result = place.run(protocol="mpc", progress=at(("evaluation", 22, kill)))
+    result = place.run(parameters=under("mpc"), progress=at(("evaluation", 22, kill)))
     assert path_of(result) == undisturbed and result.reconnections >= 1
     place.both_sides_agree(result)
 
@@ -262,7 +183,7 @@ def test_party_2_is_suspended_for_longer_than_the_deadline(place: Place, undistu
         process.send_signal(signal.SIGSTOP)
         threading.Timer(14.0, lambda: process.send_signal(signal.SIGCONT)).start()
 
-    result = place.run(progress=at(("evaluation", 12, suspend)))
+    result = place.run(parameters=RUN, progress=at(("evaluation", 12, suspend)))
     assert path_of(result) == undisturbed and result.reconnections >= 1
     place.both_sides_agree(result)
 
@@ -274,7 +195,7 @@ def test_the_patience_ends(place: Place) -> None:
     """Nobody comes back: the run ends with the best so far, and with the reason of the loss."""
     place.serve()
     assert place.second is not None
-    result = place.run(progress=at(("evaluation", 22, place.second.process.kill)), reconnect=1.0)
+    result = place.run(parameters=RUN, progress=at(("evaluation", 22, place.second.process.kill)), reconnect=1.0)
     assert not result.complete and isinstance(result.error, PeerError) and "lost" in str(result.error)
     assert result.levels[-1].transforms and result.reconnections == 0
 
@@ -289,7 +210,7 @@ def test_a_cancel_while_reconnecting(place: Place) -> None:
         place.second.process.kill()
 
     progress = at(("evaluation", 12, gone), ("reconnecting", 0, lambda: threading.Timer(0.5, token.cancel).start()))
-    thread = threading.Thread(target=lambda: results.append(place.run(progress=progress, cancel=token)))
+    thread = threading.Thread(target=lambda: results.append(place.run(parameters=RUN, progress=progress, cancel=token)))
     thread.start()
     thread.join(PATIENCE)
     assert not thread.is_alive() and results[0].stop_reason == "Cancelled" and results[0].levels[0].transforms
@@ -299,7 +220,9 @@ def test_an_owner_that_stops_is_not_called_again(place: Place) -> None:
     place.serve()
     assert place.second is not None
     began = time.monotonic()
-    result = place.run(progress=at(("evaluation", 12, place.second.process.terminate)), reconnect=1000.0)
+    result = place.run(
+        parameters=RUN, progress=at(("evaluation", 12, place.second.process.terminate)), reconnect=1000.0
+    )
     assert not result.complete and time.monotonic() - began < 500
     assert "stopped sharing" in str(result.error)
 
@@ -314,7 +237,7 @@ def test_another_image_under_the_same_name_is_not_gone_on_with(place: Place, tmp
         place.second.process.wait()
         place.serve(fixed=save(other, tmp_path / "other.mha"))
 
-    result = place.run(progress=at(("evaluation", 12, exchange)))
+    result = place.run(parameters=RUN, progress=at(("evaluation", 12, exchange)))
     assert not result.complete and isinstance(result.error, RefusedError)
     assert "image was changed" in str(result.error)
 

@@ -16,17 +16,18 @@ from PPIRLogic.levels import default_factors, make_levels
 from PPIRLogic.losses import LOSSES
 from PPIRLogic.losses.mattes import (
     BINS,
+    FACTOR,
     HIGH,
     LOW,
     WEIGHT,
     JointHistogram,
+    as_factor,
     bin_position,
     fixed_bins,
     one_hot,
     parzen_columns,
     per_unit,
-    slope_columns,
-    steepest_slopes,
+    slopes_of,
 )
 from PPIRLogic.openings import GRADIENT, VALUE, openings
 from PPIRLogic.parameters import Parameters
@@ -36,7 +37,7 @@ from PPIRLogic.policy import Policy, check_budget, grants
 from PPIRLogic.protocols import PROTOCOLS
 from PPIRLogic.sampling import SMALLEST_POOL
 from PPIRLogic.secure.base import CHUNK, numbers_of
-from PPIRLogic.secure.sums import sample_part
+from PPIRLogic.secure.sums import over_vectors, sample_part
 
 Floats = NDArray[np.float64]
 BIN = BSpline.basis_element(np.arange(-2.0, 3.0), extrapolate=False)
@@ -107,18 +108,15 @@ def test_the_operand_is_the_one_hot_of_the_fixed_bins() -> None:
     assert np.array_equal(vectors, np.eye(bins, dtype=int)[fixed].T * inside)
 
 
-def exact_gradient(position: Floats, fixed: NDArray[np.int64], steepest: Floats, bins: int) -> Floats:
-    """dMI/dθ as Σ_x Σ_t B·U·S, with the engine's integer columns."""
-    samples = position.size
+def exact_gradient(position: Floats, fixed: NDArray[np.int64], steepest: Floats, bins: int, most: int) -> Floats:
+    """dMI/dθ as Σ_x S(x)·Σ_t B(x,t)·U(x,t), with the engine's integers of magnitude up to `most`."""
     counts = weights(position, bins) @ np.eye(bins)[fixed]
     histogram = JointHistogram(counts / counts.sum(), float(counts.sum()))
-    use, w = np.ones(samples, bool), histogram.log_conditional()
-    peak = (np.abs(steepest) * steepest_slopes(position, use, w)).max(axis=1)
-    scale = (2**30 / peak).astype(np.float64)
-    out = np.zeros((len(steepest), samples * bins), np.int32)
-    slope_columns(position, use, w, steepest, scale, CHUNK // bins, CHUNK, out)
-    sums = out.astype(np.int64) @ one_hot(fixed, use, bins)
-    return sums / scale / histogram.samples
+    use = np.ones(position.size, bool)
+    slopes, of_slopes = as_factor(slopes_of(position, use, histogram), most)
+    factors, of_factors = as_factor(steepest, most)
+    g = over_vectors(slopes.astype(np.int64) * one_hot(fixed, use, bins), bins)
+    return (factors.astype(np.int64) @ g) / (of_slopes * of_factors) / histogram.samples
 
 
 @pytest.mark.parametrize("bins", [8, 32])
@@ -127,7 +125,7 @@ def test_the_gradient_is_the_slope_of_the_value(bins: int) -> None:
     position, fixed = pair(bins, 4096)
     position = np.clip(position, 1.2, bins - 2.2)  # clear of the clipped ends
     steepest = rng.standard_normal((3, 4096)) * np.array([[1.0], [30.0], [0.1]])
-    got = exact_gradient(position, fixed, steepest, bins)
+    got = exact_gradient(position, fixed, steepest, bins, 2**24)
 
     def value(at: Floats) -> float:
         counts = weights(at, bins) @ np.eye(bins)[fixed]
@@ -137,6 +135,18 @@ def test_the_gradient_is_the_slope_of_the_value(bins: int) -> None:
         h = 1e-5 / np.abs(steepest[k]).max()
         slope = (value(position + h * steepest[k]) - value(position - h * steepest[k])) / (2 * h)
         assert abs(slope - got[k]) < 1e-6 * max(1.0, abs(slope)) + 1e-7 * np.abs(steepest[k]).max()
+
+
+def test_coarse_factors_change_the_gradient_by_less_than_its_samples_do() -> None:
+    """What FACTOR rounds off, against the gradient's spread over pools of as many samples."""
+    bins, n = 32, 16_384
+    rng = np.random.default_rng(5)
+    position, fixed = pair(bins, n)
+    position = np.clip(position, 1.2, bins - 2.2)
+    steepest = rng.standard_normal((3, n)) * rng.uniform(0, 1, n)
+    coarse, fine = (exact_gradient(position, fixed, steepest, bins, most) for most in (FACTOR, 2**24))
+    others = [exact_gradient(position, fixed, rng.permuted(steepest, axis=1), bins, 2**24) for _ in range(8)]
+    assert (np.abs(coarse - fine) < 0.05 * np.std(others, axis=0)).all()
 
 
 def test_positions_stay_where_every_weight_falls_on_a_bin() -> None:

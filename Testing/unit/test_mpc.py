@@ -17,8 +17,8 @@ from PPIRLogic.dealer import MAX_COLUMNS, Dealer, Order
 from PPIRLogic.errors import DealerError, FixedPointError, PPIRError, ProtocolError
 from PPIRLogic.peer.channel import Channel, memory_pair
 from PPIRLogic.peer.messages import error_from
-from PPIRLogic.secure.base import CHUNK, GROUP, Term
-from PPIRLogic.secure.mpc import group_size, mask_of_columns, mask_of_operand, share_of_product
+from PPIRLogic.secure.base import CHUNK, GROUP, Term, group_size
+from PPIRLogic.secure.masks import mask_of_columns, mask_of_operand, share_of_product
 from PPIRLogic.secure.sums import ring_dot
 
 K0, K1 = b"0" * 32, b"1" * 32

@@ -15,16 +15,17 @@ from PPIRLogic.places import Places
 class Waiter(threading.Thread):
     """One that wants a place; `got` is set when it has one, `news` is what it heard."""
 
-    def __init__(self, places: Places, **options: Any) -> None:
+    def __init__(self, places: Places, peer: str = "", **options: Any) -> None:
+        """`peer`: one of its own, unless a name is given."""
         super().__init__(daemon=True)
-        self.places, self.options = places, options
+        self.places, self.peer, self.options = places, peer or str(id(self)), options
         self.got, self.leave, self.news = threading.Event(), threading.Event(), []
         self.problem: Exception | None = None
         self.start()
 
     def run(self) -> None:
         try:
-            self.places.take(self.news.append, self._check, **self.options)
+            self.places.take(self.peer, self.news.append, self._check, **self.options)
             self.got.set()
         except Exception as error:
             self.problem = error
@@ -47,7 +48,7 @@ def nothing(*_: Any) -> None:
 
 def test_those_who_wait_come_in_the_order_in_which_they_came() -> None:
     places = Places(1, 3)
-    places.take(nothing, nothing)
+    places.take("holder", nothing, nothing)
     waiters = [Waiter(places).waits() for _ in range(3)]
     assert [w.news[0] for w in waiters] == [0, 1, 2]
     for i, waiter in enumerate(waiters):
@@ -60,21 +61,21 @@ def test_those_who_wait_come_in_the_order_in_which_they_came() -> None:
 
 def test_the_queue_is_bounded_and_may_be_empty() -> None:
     places = Places(1, 1)
-    places.take(nothing, nothing)
+    places.take("holder", nothing, nothing)
     waiter = Waiter(places).waits()
     with pytest.raises(BusyError, match="1 wait already"):
-        places.take(nothing, nothing)
+        places.take("holder", nothing, nothing)
     places.give_back()
     assert waiter.got.wait(10)
     none = Places(1, 0)
-    none.take(nothing, nothing)
+    none.take("holder", nothing, nothing)
     with pytest.raises(BusyError, match="as many sessions as it can; try again"):
-        none.take(nothing, nothing)
+        none.take("holder", nothing, nothing)
 
 
 def test_who_leaves_frees_its_place_in_the_queue() -> None:
     places = Places(1, 2)
-    places.take(nothing, nothing)
+    places.take("holder", nothing, nothing)
     first, second = Waiter(places).waits(), Waiter(places).waits()
     first.leave.set()
     first.join(10)
@@ -86,10 +87,46 @@ def test_who_leaves_frees_its_place_in_the_queue() -> None:
 
 def test_nobody_overtakes_but_one_that_returns() -> None:
     places = Places(1, 1)
-    places.take(nothing, nothing)
+    places.take("holder", nothing, nothing)
     waiter = Waiter(places).waits()
     returning = Waiter(places, returns=True).waits()
     places.give_back()
     assert returning.got.wait(10) and not waiter.got.is_set()
     places.give_back()
     assert waiter.got.wait(10)
+
+
+def test_one_peer_has_a_quarter_of_the_queue_and_the_others_the_rest() -> None:
+    places = Places(1, 8)
+    places.take("greedy", nothing, nothing)
+    greedy = [Waiter(places, "greedy").waits() for _ in range(2)]
+    with pytest.raises(BusyError, match="2 of your own wait already, the most that one site may have"):
+        places.take("greedy", nothing, nothing)
+    others = [Waiter(places).waits() for _ in range(6)]
+    with pytest.raises(BusyError, match="8 wait already"):
+        places.take("somebody", nothing, nothing)
+    greedy[0].leave.set()
+    greedy[0].join(10)
+    Waiter(places, "greedy").waits()  # the place of one that left is free for the same peer
+    for waiter in (greedy[1], *others):
+        places.give_back()
+        assert waiter.got.wait(10)
+
+
+@pytest.mark.parametrize("queue, each", [(0, 1), (1, 1), (4, 1), (8, 2), (40, 10)])
+def test_the_quarter_is_one_at_least(queue: int, each: int) -> None:
+    assert Places(2, queue).each == each
+
+
+def test_no_more_of_a_peer_return_to_the_front_than_can_have_been_at_work() -> None:
+    """Otherwise the names of old unfinished sessions would keep everybody else out."""
+    places = Places(2, 8)
+    for _ in range(2):
+        places.take("holder", nothing, nothing)
+    waiting = Waiter(places).waits()
+    back = [Waiter(places, "greedy", returns=True).waits() for _ in range(2)]
+    with pytest.raises(BusyError, match="2 of your own"):
+        places.take("greedy", nothing, nothing, returns=True)
+    for waiter in (*back, waiting):
+        places.give_back()
+        assert waiter.got.wait(10)

@@ -92,6 +92,21 @@ def test_product_in_the_transform_domain_is_negacyclic(prime: int) -> None:
         assert got[lane].tolist() == schoolbook(a[lane], b[lane], prime)
 
 
+@given(st.lists(st.integers(-(2**63) + 1, 2**63 - 1), min_size=1, max_size=20), st.sampled_from([2**46 - 21, *PRIMES]))
+def test_division_without_a_division_is_exact(values: list[int], modulus: int) -> None:
+    for v in values:
+        edges = (v // modulus * modulus, v // modulus * modulus - 1)
+        for a in (v, *(e for e in edges if abs(e) < 2**63)):
+            assert ring.divided(np.int64(a), np.int64(modulus), 1.0 / modulus) == divmod(a, modulus)
+
+
+def test_reduction_is_exact() -> None:
+    values = np.random.default_rng(3).integers(-(2**62), 2**62, 1000)
+    out = np.empty(1000, np.uint32)
+    ring.reduce(values, PRIMES[0], out)
+    assert (out == values % PRIMES[0]).all()
+
+
 def test_multiply_accumulate_sums_the_lanes() -> None:
     prime = PRIMES[1]
     a, b = uniform("a", prime, (DEGREE * LANES,)), uniform("b", prime, (DEGREE * LANES,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.images import Geometry
+from PPIRLogic.losses.mattes import BINS, one_hot
 from PPIRLogic.pyramid import level_geometry
+from PPIRLogic.runs.mattes import FactorColumns
 from PPIRLogic.secure import ring, slots
-from PPIRLogic.secure.base import Term
+from PPIRLogic.secure.base import CHUNK, Term
 from PPIRLogic.secure.bfv import GROUP, PRIMES, Evaluator, KeyHolder, Operand, Q, _uniform
 from PPIRLogic.secure.knots import SUM_BITS, VALUE_BITS, KnotMap, knot_map_of
 from PPIRLogic.secure.slots import RANGE, SLOT_MODULI, SlotMultiplier, combine_moduli, encrypt_slots, open_slots
@@ -92,6 +95,37 @@ def test_pooled_products_are_exact(protocol: str, exchange: Callable[..., Any]) 
     assert one == [int(columns[1].astype(np.int64) @ fixed)]
 
 
+@pytest.mark.parametrize("protocol", ["clear", "fhe", "mpc"])
+def test_pooled_products_of_three_are_exact(protocol: str, exchange: Callable[..., Any]) -> None:
+    """The bins of a random pool of samples: Σ_x B_k(x)·S(x)·Σ_t U(x,t)·B(x,t), at the largest magnitudes."""
+    whole, bins, samples = knots((72, 64, 28), spacing=8.0), 2, GROUP + CHUNK
+    random = np.random.default_rng(2)
+    p = replace(whole, pool=np.sort(random.choice(whole.samples, samples, replace=False)))
+    chosen = random.integers(0, bins, samples)
+    u = random.choice([-2047, 0, 5, 2047], (bins, samples)).astype(np.int32)
+    s = random.choice([-4095, 0, 7, 4095], (3, samples)).astype(np.int32)
+    entries = u.reshape(bins, -1, CHUNK // bins).transpose(1, 0, 2).reshape(-1)
+    opened = exchange(protocol, {"B": one_hot(chosen, np.ones(samples, bool), bins)}, knots=p, vectors=bins)
+    terms = [Term(c, "B", "gradient", p.count, by_knot=True, vectors=bins) for c in range(3)]
+    g = u[chosen, np.arange(samples)].astype(np.int64)
+    for evaluation in range(2):
+        found = opened.evaluate(FactorColumns(entries, s, bins), terms, evaluation)
+        assert found == [v for row in s for v in p.sums(g * row).tolist()]
+        s = -s[::-1]
+    sent = [m for a, _, m in opened.sent if a == "party 1" and m.kind == "request"]
+    if protocol == "fhe":  # as much as for one vector: the sum over the bins is taken under encryption
+        assert sum(len(m.payload) for m in sent) == 2 * 3 * 3 * (samples // CHUNK) * slots.PRODUCT_BYTES
+    if protocol == "mpc":
+        assert sum(len(m.payload) for m in sent) == 2 * 8 * (bins + 3) * samples
+
+
+def test_a_pool_is_part_of_what_both_sides_compare() -> None:
+    whole = knots()
+    one, other = (replace(whole, pool=whole.samples[:: 2 + k]) for k in range(2))
+    assert len({whole.digest(), one.digest(), other.digest()}) == 3
+    assert one.sums(np.ones(len(one.samples), np.int64)).tolist() == brute_force(one, np.ones(len(one.samples), int))
+
+
 def test_the_dealer_and_the_peer_learn_no_value_under_mpc(exchange: Callable[..., Any]) -> None:
     p = knots((40, 36, 14))
     column = np.full((1, len(p.samples)), 4095, np.int32)
@@ -120,7 +154,7 @@ class Level:
         self.multiplier = SlotMultiplier(Evaluator(SEED, self.keys.public_key().tobytes()))
 
     def multiply(self, column: NDArray[np.int32]) -> tuple[bytes, NDArray[np.int64]]:
-        message, pads = self.multiplier.multiply(column, self.operand.data[0], self.channel, 8)
+        message, pads = self.multiplier.multiply([(column, self.operand.data[0])], self.channel, 8)
         return message.tobytes(), pads
 
 
@@ -148,6 +182,7 @@ def test_moduli_suit_the_ring_and_the_bounds_in_the_text() -> None:
         assert noise < 2**37
         flood = 2 * slots._FLOOD * d
         assert noise / flood < 2.0**-61.9
+        assert max(BINS) * noise / flood < 2.0**-55.9  # of sums of products, one for every bin
         margin = p0 / (2 * t) - (slots._FLOOD + 1) - 1
         assert margin > 255
         variance, most = ring.DEGREE / 12, 0.5  # of Σ rounding·secret with a ternary secret, every term bounded

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import ProtocolError
-from PPIRLogic.secure.base import CHUNK, Term, numbers_of, packing
+from PPIRLogic.runs.mattes import FactorColumns
+from PPIRLogic.secure.base import CHUNK, LevelInfo, OperandInfo, Term, numbers_of, packing
 from PPIRLogic.secure.bfv import answer_bytes, positions
-from PPIRLogic.secure.sums import products, sample_part
+from PPIRLogic.secure.sums import products, ring_bytes, sample_part
 
 Ints = NDArray[np.int32]
 
@@ -54,6 +55,36 @@ def test_flattened_columns_over_the_same_operand(protocol: str, exchange: Any) -
     flat = np.stack([lay_out(c) for c in columns])
     got = run.evaluate(flat, [Term(c, "B", "gradient") for c in range(2)])
     assert got == [int((c.astype(np.int64) * vectors).sum()) for c in columns]
+
+
+@pytest.mark.parametrize("protocol", ["clear", "fhe", "mpc"])
+@pytest.mark.parametrize("largest", [0, 255**2])
+def test_sums_of_products_of_three(protocol: str, largest: int, exchange: Any) -> None:
+    """In the ring of 64 bits and, where their range is known, in that of 32."""
+    rng = np.random.default_rng(7)
+    bins, samples = 32, 10 * CHUNK // 32  # more than one group
+    fixed = rng.integers(0, bins, samples)
+    vectors = np.eye(bins, dtype=np.int32)[fixed].T
+    u, s = rng.integers(-255, 256, (bins, samples), np.int32), rng.integers(-255, 256, (3, samples), np.int32)
+    run = exchange(protocol, {"B": lay_out(vectors)})
+    terms = [Term(k, "B", "gradient", vectors=bins, largest=largest) for k in range(3)]
+    for evaluation in range(2):
+        got = run.evaluate(FactorColumns(lay_out(u), s, bins), terms, evaluation)
+        assert got == (s.astype(np.int64) @ (u * vectors).sum(axis=0)).tolist()
+    if protocol == "mpc":
+        sent = sum(len(m.payload) for sender, _, m in run.sent if sender == "party 1" and m.kind == "request")
+        assert sent == 2 * (4 if largest else 8) * (bins + 3) * samples
+
+
+def test_a_small_ring_holds_what_fits_and_no_more() -> None:
+    def width(samples: int, **term: int) -> int:
+        level = LevelInfo(0, samples * 32, (OperandInfo("B", 1),))
+        return ring_bytes([Term(0, "B", "x", **term)], level)
+
+    assert width(2**15, vectors=32, largest=255**2) == 4 and 2**15 * 255**2 < 2**31
+    assert width(2**15 + 512, vectors=32, largest=255**2) == 8
+    assert width(2**22, outputs=32, largest=256) == 4 and width(2**23, outputs=32, largest=256) == 8
+    assert width(1, vectors=32) == 8, "what has no public bound gets the whole ring"
 
 
 @settings(max_examples=30, deadline=None)

@@ -124,25 +124,28 @@ def test_overlap_is_where_the_point_lies_inside_and_all_else_is_zero(dimension: 
     assert not got[:, : fixed.voxels][:, ~inside].any() and not got[:, fixed.voxels :].any()
 
 
+@pytest.mark.parametrize(("cubic", "method"), [(False, sitk.sitkLinear), (True, sitk.sitkBSpline)])
 @pytest.mark.parametrize("dimension", [2, 3])
-def test_value_is_simpleitks_linear_resampling(dimension: int) -> None:
+def test_value_is_simpleitks_resampling(dimension: int, cubic: bool, method: int) -> None:
     volume, fixed, transform = scene(dimension)
-    got = collect(columns_of(MovingImage(volume, (0,) * dimension), fixed, transform, fine(transform.parameters)))
-    resampled = sitk.Resample(volume.to_sitk(), fixed.to_sitk_reference(), transform.to_sitk(), sitk.sitkLinear, -9.0)
+    moving = MovingImage(volume, (0,) * dimension, cubic=cubic)
+    got = collect(columns_of(moving, fixed, transform, fine(transform.parameters)))
+    resampled = sitk.Resample(volume.to_sitk(), fixed.to_sitk_reference(), transform.to_sitk(), method, -9.0)
     expected = sitk.GetArrayFromImage(resampled).ravel()
     inside = got[-1, : fixed.voxels] == 1
     value = got[-2, : fixed.voxels] / FINE + INTENSITY_CENTRE
     assert np.abs(value - expected)[inside].max() < 2e-6
 
 
+@pytest.mark.parametrize("cubic", [False, True])
 @pytest.mark.parametrize("kind", ["translation", "rigid", "similarity", "affine"])
 @pytest.mark.parametrize("dimension", [2, 3])
-def test_columns_are_the_derivatives_of_the_value(dimension: int, kind: str) -> None:
+def test_columns_are_the_derivatives_of_the_value(dimension: int, kind: str, cubic: bool) -> None:
     volume, fixed, affine = scene(dimension)
     rotation = turned(*([0.2] if dimension == 2 else [0.1, -0.15, 0.2]))
     matrix = {"translation": np.eye(dimension), "rigid": rotation, "similarity": 1.1 * rotation}
     transform = LinearTransform(kind, matrix.get(kind, affine.matrix), affine.translation, affine.centre)
-    moving, scales = MovingImage(volume, (0,) * dimension), fine(transform.parameters)
+    moving, scales = MovingImage(volume, (0,) * dimension, cubic=cubic), fine(transform.parameters)
     got = collect(columns_of(moving, fixed, transform, scales))
     assert np.abs(got[: transform.parameters]).max() < LIMIT
     for k in range(transform.parameters):

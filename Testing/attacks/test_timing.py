@@ -1,0 +1,331 @@
+"""How long either party computes, for two images that differ in nothing but their content: told apart or not?
+
+Every piece of work is repeated for both contents in random order. What is compared is processor time of the thread
+that works (`time.thread_time_ns`), a finer view than the other party has over a network: by a rank test, and by the
+trained classifier of `views`. The control is the same work with a delay for one of the contents.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from parties import Parties
+from recording import Record
+from scipy import stats
+from views import Verdict, tell_apart
+
+from PPIRLogic.fixed import FixedImage
+from PPIRLogic.images import Geometry, Volume
+from PPIRLogic.losses.mattes import one_hot
+from PPIRLogic.openings import loss_of
+from PPIRLogic.peer.channel import Channel
+from PPIRLogic.peer.ledger import Budget
+from PPIRLogic.peer.messages import Request
+from PPIRLogic.policy import Policy
+from PPIRLogic.registration import Parameters, register
+from PPIRLogic.secure import bfv, ckks
+from PPIRLogic.secure.base import CHUNK, GROUP, Columns, Term
+from PPIRLogic.secure.slots import SlotMultiplier, encrypt_slots
+from PPIRLogic.server import Server, Shared
+from PPIRLogic.simulate import make_sites
+from PPIRLogic.transforms import LinearTransform
+from PPIRLogic.warp import LinearColumns, MovingImage, widest_scales
+
+Array = NDArray[Any]
+LIMIT = 5.0  # standard errors
+DELAYS = (0.1, 0.3)  # of the work, in the control: the second where a busy machine hides the first
+RNG = np.random.default_rng(7)
+Work = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Standard errors of the rank test, and the classifier's verdict."""
+
+    repeats: int
+    rank: float
+    verdict: Verdict
+
+    @property
+    def worst(self) -> float:
+        return max(abs(self.rank), abs(self.verdict.excess))
+
+    def __str__(self) -> str:
+        return f"rank test {self.rank:+.1f} standard errors, classifier {self.verdict} ({self.repeats} times each)"
+
+
+def compared(one: Array, two: Array) -> Times:
+    ranks = stats.rankdata(np.concatenate([one, two]))
+    n, m = len(one), len(two)
+    excess = ranks[:n].sum() - n * (n + m + 1) / 2
+    rank = float(excess / np.sqrt(n * m * (n + m + 1) / 12))
+    middle = float(np.median(np.concatenate([one, two])))
+    rows = [np.stack([t / middle, np.log(t / middle), (t / middle) ** 2], axis=1) for t in (one, two)]
+    return Times(n, rank, tell_apart(*rows))
+
+
+def timed(one: Work, two: Work, repeats: int) -> tuple[Array, Array]:
+    """Processor time of this thread for either, in ns, in random order after a warm-up."""
+    draw, works = np.random.default_rng(0), (one, two)
+    out: tuple[list[int], list[int]] = ([], [])
+    for work in works:
+        work()
+    for _ in range(repeats):
+        for k in draw.permutation(2):
+            before = time.thread_time_ns()
+            works[k]()
+            out[k].append(time.thread_time_ns() - before)
+    return np.array(out[0], float), np.array(out[1], float)
+
+
+def delayed(work: Work, share: float) -> Work:
+    """The same work, and so much longer."""
+    began = time.thread_time_ns()
+    work()
+    extra = share * (time.thread_time_ns() - began)
+
+    def longer() -> None:
+        work()
+        end = time.thread_time_ns() + extra
+        while time.thread_time_ns() < end:
+            pass
+
+    return longer
+
+
+def caught(make: Callable[[float], tuple[Array, Array]]) -> str:
+    """The smaller delay that the same tests notice, in words. make: times without and with a delay."""
+    for share in DELAYS:
+        control = compared(*make(share))
+        if control.rank < -LIMIT:
+            return f"{100 * share:g} % longer for one content: {control}"
+    raise AssertionError(f"a delay of {100 * share:g} % goes unnoticed: {control}")
+
+
+def judge(name: str, one: Work, two: Work, repeats: int, record: Record) -> None:
+    """Neither is told from the other, and either is from one that is delayed. A suspicion is looked into once more."""
+    one()
+    control, found = caught(lambda share: timed(one, delayed(one, share), repeats)), compared(*timed(one, two, repeats))
+    if found.worst > LIMIT - 1:
+        found = compared(*timed(one, two, 2 * repeats))
+    assert found.worst < LIMIT, (name, found)
+    record(f"time: {name}", control, str(found))
+
+
+def contents(size: int) -> dict[str, Columns]:
+    """Integers of an image: noise, nearly empty, smooth; the largest value is public."""
+    noise = RNG.integers(-2048, 2049, size).astype(np.int32)
+    wave = (2000 * np.sin(np.arange(size) / 900)).astype(np.int32)
+    out = {"noise": noise, "empty": np.full(size, -2048, np.int32), "smooth": wave}
+    for values in out.values():
+        values[0] = 2048
+    return out
+
+
+# -------------------------------------------------------------------------------------------- party 2 at work
+
+
+@pytest.mark.parametrize("protocol, other", [("fhe", "empty"), ("fhe", "smooth"), ("fhe_verified", "empty")])
+def test_encrypting_a_fixed_image(protocol: str, other: str, record: Record) -> None:
+    images = contents(GROUP)
+    parties = Parties(protocol, images["noise"]).open()
+
+    def encrypt(values: Columns) -> Work:
+        def work() -> None:
+            parties.two._send_operand("J", values)
+            parties.two.link.channel.sent.clear()  # type: ignore[attr-defined]
+
+        return work
+
+    judge(f"party 2 encrypts, {protocol}: noise, or {other}?", encrypt(images["noise"]), encrypt(images[other]), 80,
+          record)  # fmt: skip
+
+
+def test_encrypting_for_mutual_information_and_for_splines(record: Record) -> None:
+    samples, bins = GROUP // 32, 32
+    hot = [one_hot(v, np.ones(samples, bool), bins) for v in (RNG.integers(0, bins, samples), np.zeros(samples, int))]
+    keys = bfv.KeyHolder(bytes(32))
+    judge("party 2 encrypts the bins of mi: all bins, or one?", lambda: keys.encrypt(hot[0], "B", 0),
+          lambda: keys.encrypt(hot[1], "B", 0), 80, record)  # fmt: skip
+    images = contents(GROUP)
+    judge("party 2 encrypts slots (B-splines): noise, or empty?",
+          lambda: encrypt_slots(keys, images["noise"], "J", 0, 0),
+          lambda: encrypt_slots(keys, images["empty"], "J", 0, 0), 80, record)  # fmt: skip
+
+
+def test_encrypting_under_the_published_protocols(record: Record) -> None:
+    key = ckks.Key(bytes(32))
+    one, two = RNG.normal(size=4096) * 100, np.full(4096, -100.0)
+    judge("party 2 encrypts, fhe_v1: noise, or empty?", lambda: key.encrypt(one, "J"), lambda: key.encrypt(two, "J"),
+          60, record)  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", ["fhe", "fhe_verified"])
+def test_answering_for_two_fixed_images(protocol: str, record: Record) -> None:
+    """And for two moving ones: the requests are made of different columns."""
+    images, hidden = contents(GROUP), [RNG.integers(-30, 31, (6, GROUP)).astype(np.int32) for _ in range(2)]
+    works = []
+    for values, columns in zip((images["noise"], images["empty"]), hidden, strict=True):
+        parties = Parties(protocol, values).open()
+        request = parties.request(columns)[0]
+        works.append(lambda parties=parties, request=request: [parties.opened(request, 6) for _ in range(4)])
+    judge(f"party 2 answers, {protocol}: which fixed and moving image?", *works, 80, record)
+
+
+@pytest.mark.parametrize("loss", ["ssd", "mi", "lncc"])
+def test_preparing_the_fixed_image(loss: str, record: Record) -> None:
+    """Smoothing, resampling, bins or windows of a level, as the server does it. All threads' time, ITK's among them."""
+    geometry = Geometry((56, 56, 40), (1.0, 1.0, 1.2), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel()))
+    spot = np.zeros(geometry.array_shape, np.float32)
+    spot[15:25, 20:30, 20:30] = RNG.uniform(50, 80, (10, 10, 10))
+    noise = RNG.normal(100, 20, geometry.array_shape).astype(np.float32)
+    request = Request("fixed", "fhe", "affine", loss, (1,), radius_mm=5.0 if loss == "lncc" else 0.0)
+    works = []
+    for array in (noise, spot):
+        image = FixedImage("fixed", Volume(array, geometry, "fixed"))
+        level = image.levels(request, bytes(16))[0]
+        works.append(lambda i=image, v=level: i.operands(v, loss_of(request).operands, request))
+    judge(f"party 2 prepares a level, {loss}: noise, or nearly empty?", *works, 60, record)
+
+
+# -------------------------------------------------------------------------------------------- party 1 at work
+
+
+def moving(kind: str, geometry: Geometry) -> MovingImage:
+    array = RNG.random(geometry.array_shape).astype(np.float32)
+    if kind == "empty":
+        array = np.zeros(geometry.array_shape, np.float32)
+        array[10:16, 10:20, 10:20] = 1
+    return MovingImage(Volume(array, geometry, kind), (1, 1, 1))
+
+
+@pytest.mark.parametrize("what", ["noise or empty", "all or half inside"])
+def test_a_request_of_party_1(what: str, record: Record) -> None:
+    """Warping, products and masks, for two moving images or two transforms of one of them."""
+    geometry = Geometry((64, 64, 32), (1.0, 1.0, 1.2), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel()))
+    size = 64 * 64 * 32
+    start = LinearTransform.identity("translation", geometry.centre())
+    away = LinearTransform("translation", start.matrix, np.array([30.0, 0.0, 0.0]), start.centre)
+    noise = moving("noise", geometry)
+    pair = ((noise, start), (moving("empty", geometry), start) if what.startswith("noise") else (noise, away))
+    parties = Parties("fhe", contents(size)["noise"]).open()
+    terms = [Term(k, "J", "gradient") for k in range(start.parameters + 1)]
+    samples, active = np.arange(size, dtype=np.int32), np.arange(-(-size // CHUNK))
+
+    def request(image: MovingImage, transform: LinearTransform) -> Work:
+        scales = widest_scales(image, geometry, start, 30.0)
+
+        def work() -> None:
+            columns = LinearColumns(
+                image, geometry, samples, np.ones(size, bool), active, transform, 30.0, scales
+            )  # fmt: skip
+            parties.one._blind(parties.one._accumulate(columns, terms), 1)
+
+        return work
+
+    judge(f"party 1 makes a request, fhe: {what}?", request(*pair[0]), request(*pair[1]), 50, record)
+
+
+def test_a_product_of_slots(record: Record) -> None:
+    keys = bfv.KeyHolder(bytes(32))
+    evaluator = bfv.Evaluator(bytes(32), keys.public_key().tobytes())
+    operand = RNG.integers(0, min(bfv.PRIMES), (2, len(bfv.PRIMES), GROUP)).astype(np.uint32)
+    multiplier, images = SlotMultiplier(evaluator), contents(GROUP)
+    images["none"] = np.zeros(GROUP, np.int32)
+    judge("party 1 multiplies slots (B-splines): noise, or zeros?",
+          lambda: multiplier.multiply(images["noise"], operand, 0, 8),
+          lambda: multiplier.multiply(images["none"], operand, 0, 8), 50, record)  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------- whole sessions
+
+
+class Clock:
+    """Processor time between what a thread receives and what it sends next, over whole sessions on real sockets."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, list[float]] = {"evaluate": [], "answer": []}
+        self._since = threading.local()
+
+    def __enter__(self) -> Clock:
+        send, receive = Channel.send, Channel.receive
+
+        def sent(channel: Channel, kind: str, *rest: Any, **more: Any) -> None:
+            began = getattr(self._since, "time", None)
+            if kind in self.spent and began is not None:
+                self.spent[kind].append(time.thread_time_ns() - began)
+            send(channel, kind, *rest, **more)
+
+        def received(channel: Channel, *rest: Any, **more: Any) -> Any:
+            message = receive(channel, *rest, **more)
+            # from the answer to the next request at party 1; from the request to its answer at party 2
+            self._since.time = time.thread_time_ns() if message.kind in ("answer", "request") else None
+            return message
+
+        self._patches = [mock.patch.object(Channel, "send", sent), mock.patch.object(Channel, "receive", received)]
+        for patch in self._patches:
+            patch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for patch in self._patches:
+            patch.stop()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    geometry = Geometry((96, 80), (1.0, 1.2), (-10.0, 5.0), (1.0, 0.0, 0.0, 1.0))
+    sites = make_sites(tmp_path, ("A", "B"))
+    from PPIRLogic.peer.identity import load_or_create_identity
+
+    policy = Policy(protocols=frozenset({"fhe"}), budget=Budget(1e6, 1e9, 10**9, 10**9))
+    image = Shared(FixedImage("fixed", blobs(geometry, 0)), policy)
+    server = Server("127.0.0.1:0", load_or_create_identity(sites["B"].home), sites["B"].home, [image], threads=1)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    yield str(server.listener.address), sites["A"].home
+    server.stop()
+    thread.join(15)
+
+
+def blobs(geometry: Geometry, seed: int) -> Volume:
+    """Smooth blobs; other ones for another seed."""
+    draw = np.random.default_rng(seed)
+    y, x = np.indices(geometry.array_shape)
+    array = sum(
+        draw.uniform(0.4, 1) * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / draw.uniform(40, 200))
+        for cx, cy in draw.uniform(20, 60, (12, 2))
+    )
+    return Volume((1000 * array).astype(np.float32), geometry, "blobs")
+
+
+def test_whole_sessions_with_two_moving_images(served: tuple[str, Path], record: Record) -> None:
+    """Both parties' times of every evaluation but a session's first; the number of evaluations is fixed."""
+    address, home = served
+    geometry = blobs(Geometry((96, 80), (1.0, 1.2), (-10.0, 5.0), (1.0, 0.0, 0.0, 1.0)), 0).geometry
+    run = Parameters(
+        transform="affine", loss="ssd", levels=(1,), evaluations=9, step_tolerance=1e-9, loss_tolerance=0.0, threads=1
+    )
+    images, draw = (blobs(geometry, 1), blobs(geometry, 2)), np.random.default_rng(0)
+    times: dict[str, tuple[list[float], list[float]]] = {"evaluate": ([], []), "answer": ([], [])}
+    for turn in range(8):
+        for k in draw.permutation(2):
+            with Clock() as clock:
+                register(images[k], address, home=home, parameters=run)
+            if turn:
+                for kind, spent in clock.spent.items():
+                    times[kind][k].extend(spent)
+    for kind, who in (("evaluate", "party 1, from an answer to the next request"), ("answer", "party 2's answers")):
+        one, two = (np.array(t) for t in times[kind])
+        found, control = compared(one, two), caught(lambda share, one=one: (one, one * (1 + share)))
+        assert len(one) > 30 and found.worst < LIMIT, (who, len(one), found)
+        record(f"time over whole sessions, fhe: {who}: which moving image?", control, str(found))
