@@ -27,7 +27,7 @@ from PPIRLogic.transforms import (
     SplineTransform,
 )
 
-_BENDING = {"ssd": 0.2, "ncc": 3.0, "lncc": 30.0, "mi": 100.0, "cc": 10.0}  # mm²
+_BENDING = {"ssd": 0.2, "ncc": 3.0, "lncc": 30.0, "mi": 100.0, "cc": 30.0}  # mm²
 _FLUID = {loss: 10 * weight for loss, weight in _BENDING.items()}
 _POOLS = {2: (16, 65_536, 100.0), 3: (32, 32_768, 10.0)}  # bins, most samples, per cent: a slice has few voxels
 _LARGE_POOL = 131_072  # of deformable transforms in 3D: every control point needs samples around it

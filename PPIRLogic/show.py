@@ -101,10 +101,12 @@ def _summary(a: argparse.Namespace, result: RegistrationResult) -> None:
     if a.json:
         print(json.dumps({"event": "result", **values}), flush=True)
         return
+    shown = sum(row["numbers"] for row in result.ledger if row["to"] == "party 2")
     state = "done" if result.complete else "ended early; the best transform so far was kept"
     print(
         f"{state}: {result.seconds:.1f} s, {human_bytes(result.bytes_sent)} sent, {human_bytes(result.bytes_received)}"
-        f" received, {result.numbers} numbers of the fixed image disclosed"
+        f" received, {result.numbers - shown} numbers of the fixed image disclosed"
+        + (f", {shown} of the moving image to the other side" if shown else "")
         + (f", reconnected {result.reconnections} times" if result.reconnections else "")
         + f"\ntransform  {a.output}"
         + (f"\ninverse    {a.inverse}" if a.inverse else "")

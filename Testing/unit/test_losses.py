@@ -15,7 +15,7 @@ from PPIRLogic.losses.masked import PrivateMask, pairs, with_private_mask
 
 Array = NDArray[np.float64]
 N, D = 400, 5
-LOSSES = {name: loss for name, loss in ALL_LOSSES.items() if not loss.pooled}  # least squares
+LOSSES = {name: loss for name, loss in ALL_LOSSES.items() if not (loss.pooled or loss.two_sided)}  # least squares
 
 
 class Scene:
