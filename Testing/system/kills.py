@@ -186,12 +186,42 @@ def point_of(run: Program) -> str:
     return words.get(stages[-1], "the session opens") if run.running else "after the end"
 
 
-def one_kill(place: Stage, victim: str, draw: random.Random, duration: float, wanted: list[Any], out: Path) -> Outcome:
+@dataclass(frozen=True)
+class Calm:
+    """An undisturbed run: how often it told its progress, and its seconds to the end of the session and in all."""
+
+    steps: int
+    session: float
+    whole: float
+    path: list[Any]
+
+    def wait(self, run: Program, victim: str, draw: random.Random) -> None:
+        """For a drawn step of another such run, and a moment more: by steps, for seconds are not the same twice.
+
+        Party 1 goes on after the session, by itself: it writes its files.
+        """
+        last = victim == "party 1" and draw.random() < 1 - self.session / self.whole
+        for _ in range(self.steps if last else draw.randint(1, self.steps - 1)):
+            run.wait_for("progress")
+        time.sleep(draw.uniform(0.0, self.whole - self.session if last else 2 * self.session / self.steps))
+
+
+def calm_run(place: Stage) -> Calm:
+    run = place.register(place.folder / "calm")
+    run.wait_for("progress")
+    began, steps = time.monotonic(), 1
+    while run.wait_for("progress")["stage"] != "finished":
+        steps += 1
+    session = time.monotonic() - began
+    check(run.ends(LONGEST) == 0, "the undisturbed run failed")
+    return Calm(steps + 1, session, time.monotonic() - began, path_of(place.folder / "calm"))
+
+
+def one_kill(place: Stage, victim: str, draw: random.Random, calm: Calm, out: Path) -> Outcome:
     """Kill at a moment of the run. Raises Broken."""
     run = place.register(out)
     try:
-        run.wait_for("progress")
-        time.sleep(draw.uniform(0.0, 1.05 * duration))
+        calm.wait(run, victim, draw)
         point = point_of(run)
         if victim == "party 1":
             run.process.kill()
@@ -204,7 +234,7 @@ def one_kill(place: Stage, victim: str, draw: random.Random, duration: float, wa
                 code = run.ends(LONGEST)
             except Exception as error:
                 raise Broken(f"the run did not end: {type(error).__name__}") from None
-            outcome = Outcome(point, ended(run, code, out, wanted))
+            outcome = Outcome(point, ended(run, code, out, calm.path))
     finally:
         run.__exit__()
     whole_or_absent(out)
@@ -236,20 +266,13 @@ def kills_of(what: Run, shares: dict[str, int], seed: int) -> list[dict[str, Any
     """All kills under one run, and one more run to see that all still works."""
     draw, rows = random.Random(f"{seed}/{what.name}"), []
     with stage(what) as place:
-        calm = place.register(place.folder / "calm")
-        calm.wait_for("progress")
-        began = time.monotonic()
-        calm.wait_for("progress", lambda e: e["stage"] == "finished")
-        session = time.monotonic() - began  # what comes after is party 1's alone: pictures and files
-        check(calm.ends(LONGEST) == 0, "the undisturbed run failed")
-        whole, wanted = time.monotonic() - began, path_of(place.folder / "calm")
+        calm = calm_run(place)
         for victim, count in shares.items():
             row: dict[str, Any] = {"run": what.name, "victim": victim, "kills": count, "broken": [], "outcomes": []}
             for number in range(count):
                 out = place.folder / f"{victim.replace(' ', '')}-{number}"
                 try:
-                    duration = whole if victim == "party 1" else session
-                    row["outcomes"].append(one_kill(place, victim, draw, duration, wanted, out))
+                    row["outcomes"].append(one_kill(place, victim, draw, calm, out))
                     ledgers_hold(place.sites)
                 except Broken as broken:
                     row["broken"].append(f"kill {number}: {broken}")
@@ -257,14 +280,14 @@ def kills_of(what: Run, shares: dict[str, int], seed: int) -> list[dict[str, Any
                 told = row["outcomes"][-1] if row["outcomes"] else ""
                 print(f"{what.name}: {victim} {number + 1}/{count}: {told}", *row["broken"][-1:], flush=True)
             rows.append(row)
-        if place.register(place.folder / "last").ends(LONGEST) or path_of(place.folder / "last") != wanted:
+        if place.register(place.folder / "last").ends(LONGEST) or path_of(place.folder / "last") != calm.path:
             rows[-1]["broken"].append("the next run does not work")
     return rows
 
 
 def table(rows: list[dict[str, Any]], seed: int) -> list[str]:
     lines = [
-        f"{sum(r['kills'] for r in rows)} kills (SIGKILL) of real processes, seed {seed}, at uniformly drawn moments"
+        f"{sum(r['kills'] for r in rows)} kills (SIGKILL) of real processes, seed {seed}, each a moment after a drawn step of the run"
         " from a run's first call to just after the end of party 1's program, or of the session; party 2 and the dealer"
         " are started again at once. 'Resumed' means to the undisturbed run's result, value by value, with the same"
         " count on both sides. 'Ledgers': after the kill every record is whole, party 2's account is the sum of its"
