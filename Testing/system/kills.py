@@ -287,11 +287,11 @@ def kills_of(what: Run, shares: dict[str, int], seed: int) -> list[dict[str, Any
 
 def table(rows: list[dict[str, Any]], seed: int) -> list[str]:
     lines = [
-        f"{sum(r['kills'] for r in rows)} kills (SIGKILL) of real processes, seed {seed}, each a moment after a drawn step of the run"
-        " from a run's first call to just after the end of party 1's program, or of the session; party 2 and the dealer"
-        " are started again at once. 'Resumed' means to the undisturbed run's result, value by value, with the same"
-        " count on both sides. 'Ledgers': after the kill every record is whole, party 2's account is the sum of its"
-        " session ledgers and no less than what party 1 wrote down, and no request is counted twice. 'Left over':"
+        f"{sum(r['kills'] for r in rows)} kills (SIGKILL) of real processes, seed {seed}, each a moment after a drawn"
+        " step of the run, from its first call to the end of the session, or of party 1's program; party 2 and the"
+        " dealer are started again at once. 'Resumed' means to the undisturbed run's result, value by value, with the"
+        " same count on both sides. 'Ledgers': after the kill every record is whole, party 2's account is the sum of"
+        " its session ledgers and no less than what party 1 wrote down, and no request is counted twice. 'Left over':"
         " hidden temporary files of party 1; every other file is whole or absent. After the kills of a run the next"
         " run works.",
         "",
