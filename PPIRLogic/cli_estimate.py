@@ -89,7 +89,9 @@ def _run_estimate(a: Arguments) -> None:
         offer = choose_offer(session.points() if a.points else session.offers(), Peer(a.peer, a.image))
     levels, most = point_estimates(a.transform, offer) if a.points else estimates(parameters, offer)
     problem = "" if a.points else _problem(parameters, offer)
-    rows = [{"transform": e.transform, **e.grant.to_dict(), "most": e.grant.most} for e in levels]
+    rows = [
+        {"transform": e.transform, **e.grant.to_dict(), "most": e.grant.most, "shown": e.grant.shown} for e in levels
+    ]
     text = "\n".join(f"    {e.describe()}" for e in levels)
     text += f"\n    in all: at most {most} numbers" + (f"\n    {problem}" if problem else "")
     say(a, "estimate", text, image=offer.name, levels=rows, most=most, problem=problem)

@@ -80,13 +80,26 @@ def consent_text(
             else _("masked; a dealer at a third site helps, and must not work with either hospital"),
         ),
         "",
-        _("What the other site learns: that and when I register, how many steps it takes, the settings of the run."),
+        _(
+            "What the other site learns: that and when I register, how many steps it takes, the settings of the"
+            " run{more}."
+        ).format(more=_shown(estimate)),
         "",
         _learned(offer, estimate),
         "",
         _("Both sides are trusted to follow the protocol. This is research software, not a medical device."),
     ]
     return "\n".join(lines)
+
+
+def _shown(estimate: dict[str, Any]) -> str:
+    """What else, where both images move."""
+    numbers = sum(row.get("shown", 0) for row in estimate["levels"])
+    if not numbers:
+        return ""
+    return _(
+        ", which steps led on, and at most {numbers:,} sums over both images, of which its own steps are made"
+    ).format(numbers=numbers)
 
 
 def _learned(offer: dict[str, Any], estimate: dict[str, Any]) -> str:

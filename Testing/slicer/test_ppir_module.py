@@ -348,6 +348,18 @@ def test_consent_is_asked_again_when_more_would_be_disclosed(panel: Panel, world
     assert len(shown) == 5 and panel.status.startswith("Done")
 
 
+def test_consent_says_what_the_other_site_learns_where_both_images_move(panel: Panel) -> None:
+    from PPIRLib import consent
+
+    panel.prepare("b:1", transform="diffeo", loss="cc", protocol="mpc")
+    row = {"transform": "diffeo", "factor": 4, "samples": 1000, "most": 50, "shown": 0}
+    offer = {"event": "image", "name": "atlas", "geometry": {"size": [8, 8, 8]}}
+    for shown, words in ((0, "settings of the run."), (2400, "at most 2,400 sums over both images")):
+        estimate = {"most": 50, "levels": [{**row, "shown": shown}]}
+        text = consent.consent_text(panel.node, {"name": "B", "fingerprint": "F"}, offer, estimate)
+        assert words in text and ("both images" in text) == bool(shown)
+
+
 def test_consent_of_another_release_counts_for_nothing(panel: Panel, world: support.Sites) -> None:
     import slicer
 
