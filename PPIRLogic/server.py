@@ -361,7 +361,8 @@ class ServerSession:
             path = folder / f"{stamp}_{self.first}_{own}.jsonl"
             self.ledger = SessionLedger(path, {**header, "resumes": self.first}, former)
             if self.protocol.counted and self.opened > evaluated:  # ended between the account and its own ledger
-                self.ledger.record(Entry("lost", "party 1", self.opened - evaluated, self.protocol.bits, 0))
+                missing = self.opened - evaluated  # of an evaluation, so that the next connection does not miss them
+                self.ledger.record(Entry("lost", "party 1", missing, self.protocol.bits, 0, evaluation=0))
         self.ledger.record(geometry_entry(self.geometry.disclosed))
 
     def run(self) -> None:

@@ -22,6 +22,7 @@ from system_support import (
     call,
     last_words,
     motion_of,
+    opened_numbers,
     owner,
     plain_grid,
     rows_of,
@@ -155,6 +156,26 @@ def test_party_2_is_killed_and_started_again(protocol: str, place: Place, undist
     result = place.run(parameters=under(protocol), progress=at(("evaluation", 22, place.serve_again)))
     assert path_of(result) == undisturbed and result.reconnections == 1
     place.both_sides_agree(result)
+
+
+def test_what_the_account_alone_has_is_entered_once(place: Place, undisturbed: list[Any]) -> None:
+    """Party 2 killed between its account and its session's ledger, and then once more."""
+    place.serve()
+
+    def kill_between() -> None:
+        place.serve_again()
+        (path,) = session_files(place.sites["B"].home)
+        *whole, last = path.read_text().splitlines(keepends=True)
+        assert '"evaluation":' in last
+        path.write_text("".join(whole))
+
+    moments = at(("evaluation", 12, kill_between), ("evaluation", 22, place.serve_again))
+    result = place.run(parameters=RUN, progress=moments)
+    assert path_of(result) == undisturbed and result.reconnections == 2
+    files = session_files(place.sites["B"].home)
+    assert [r["kind"] for f in files for r in rows_of(f)[1:]].count("lost") == 1
+    home = place.sites["B"].home
+    assert result.numbers == result.peer_numbers == account_numbers(home) == sum(map(opened_numbers, files))
 
 
 def test_the_dealer_is_killed_and_started_again(place: Place, undisturbed: list[Any]) -> None:
