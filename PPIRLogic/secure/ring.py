@@ -148,7 +148,7 @@ def divided(a: Any, t: Any, inverse: Any) -> Any:
 
     The same steps for every a: a division or a branch would take a time that depends on the image.
     """
-    q = np.int64(np.float64(a) * inverse)  # off by one at most
+    q = np.int64(np.floor(np.float64(a) * inverse))  # off by one at most; rounded towards 0 it could be by two
     r = a - q * t
     below = r >> 63
     q, r = q + below, r + (t & below)

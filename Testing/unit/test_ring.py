@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from numba import uint32
+from numba import njit, uint32
 from numpy.typing import NDArray
 
 from PPIRLogic.secure import bfv, ring
@@ -92,12 +92,31 @@ def test_product_in_the_transform_domain_is_negacyclic(prime: int) -> None:
         assert got[lane].tolist() == schoolbook(a[lane], b[lane], prime)
 
 
+@example([-99_534_927_493_517_923], PRIMES[1])  # just below a multiple, of which the double knows nothing
 @given(st.lists(st.integers(-(2**63) + 1, 2**63 - 1), min_size=1, max_size=20), st.sampled_from([2**46 - 21, *PRIMES]))
 def test_division_without_a_division_is_exact(values: list[int], modulus: int) -> None:
     for v in values:
         edges = (v // modulus * modulus, v // modulus * modulus - 1)
         for a in (v, *(e for e in edges if abs(e) < 2**63)):
             assert ring.divided(np.int64(a), np.int64(modulus), 1.0 / modulus) == divmod(a, modulus)
+
+
+@pytest.mark.parametrize("modulus", [2**46 - 21, *PRIMES])
+def test_division_is_exact_beside_multiples(modulus: int) -> None:
+    """Where a double cannot tell the quotient: one off a multiple, of either sign, a million times."""
+    most = 2**62 // modulus
+    quotients = np.random.default_rng(modulus % 1000).integers(-most, most, 10**6)
+    for rest in (0, 1, modulus - 1):
+        q, r = _all_divided(quotients * modulus + rest, modulus)
+        assert np.array_equal(q, quotients) and (r == rest).all()
+
+
+@njit
+def _all_divided(values: Any, modulus: int) -> Any:
+    q, r = np.empty_like(values), np.empty_like(values)
+    for i in range(values.size):
+        q[i], r[i] = ring.divided(values[i], modulus, 1.0 / modulus)
+    return q, r
 
 
 def test_reduction_is_exact() -> None:
