@@ -242,8 +242,8 @@ def test_a_product_of_slots(record: Record) -> None:
     multiplier, images = SlotMultiplier(evaluator), contents(GROUP)
     images["none"] = np.zeros(GROUP, np.int32)
     judge("party 1 multiplies slots (B-splines): noise, or zeros?",
-          lambda: multiplier.multiply(images["noise"], operand, 0, 8),
-          lambda: multiplier.multiply(images["none"], operand, 0, 8), 50, record)  # fmt: skip
+          lambda: multiplier.multiply([(images["noise"], operand)], 0, 8),
+          lambda: multiplier.multiply([(images["none"], operand)], 0, 8), 50, record)  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------- whole sessions
