@@ -344,7 +344,7 @@ class PPIRLogic(ScriptedLoadableModuleLogic):
     def sharePoints(self, points, *, home=None, onEvent=None, onFinished=None, **settings):
         """Serve a markups list as fixed points until `stop()` of the returned `PointsShare` is called."""
         from PPIRLib.points import PointsShare
-        from PPIRLib.run import ShareSettings
+        from PPIRLib.settings import ShareSettings
 
         run = PointsShare(
             points,

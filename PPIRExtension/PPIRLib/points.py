@@ -11,7 +11,8 @@ import numpy as np
 
 from PPIRLib import conversion, engine
 from PPIRLib.job import Event, Job, QProcessRunner
-from PPIRLib.run import Outcome, RegisterRun, ShareRun, ShareSettings, unfit
+from PPIRLib.run import Outcome, RegisterRun, ShareRun, unfit
+from PPIRLib.settings import ShareSettings
 
 
 def points_from_node(node: Any) -> np.ndarray:

@@ -32,7 +32,8 @@ sys.path[:0] = [{tests!r}]
 import host
 host.load_module({module!r})
 import ppir_support as support
-from PPIRLib.run import RegisterRun, Settings, ShareRun, ShareSettings
+from PPIRLib.run import RegisterRun, ShareRun
+from PPIRLib.settings import Settings, ShareSettings
 large = support.phantom((96, 88, 80))
 """
 SHARE = """

@@ -83,7 +83,8 @@ class Worker:
 
 
 def run(kind: str, moving: Any, **nodes: Any) -> Any:
-    from PPIRLib.run import RegisterRun, Settings
+    from PPIRLib.run import RegisterRun
+    from PPIRLib.settings import Settings
 
     worker = Worker(RESULTS[kind]())
     done = RegisterRun(moving, Settings("b.example:7443", transform=kind.split()[0]), runner=worker, **nodes)
@@ -147,7 +148,8 @@ def test_a_node_of_the_deforming_kind_takes_its_part(module: Any) -> None:
      ("rigid", "vtkMRMLScalarVolumeNode")],
 )  # fmt: skip
 def test_nodes_of_another_kind_are_refused_before_the_run(module: Any, kind: str, wrong: str) -> None:
-    from PPIRLib.run import RegisterRun, Settings
+    from PPIRLib.run import RegisterRun
+    from PPIRLib.settings import Settings
 
     from PPIRLogic.errors import InputError
 
@@ -159,7 +161,8 @@ def test_nodes_of_another_kind_are_refused_before_the_run(module: Any, kind: str
 def test_a_result_that_does_not_fit_leaves_the_scene_alone(module: Any) -> None:
     """The engine delivered something else than was asked for."""
     import slicer
-    from PPIRLib.run import RegisterRun, Settings
+    from PPIRLib.run import RegisterRun
+    from PPIRLib.settings import Settings
 
     moving, output = support.add_volume(MOVING, "M"), support.add(LINEAR, "T")
     worker = Worker(deformation())
