@@ -308,24 +308,31 @@ def blobs(geometry: Geometry, seed: int) -> Volume:
     return Volume((1000 * array).astype(np.float32), geometry, "blobs")
 
 
-def test_whole_sessions_with_two_moving_images(served: tuple[str, Path], record: Record) -> None:
-    """Both parties' times of every evaluation but a session's first; the number of evaluations is fixed."""
-    address, home = served
+def sessions(address: str, home: Path, turns: int) -> dict[str, tuple[Array, Array]]:
+    """Both parties' times of every evaluation but the first session's, for two moving images in random order."""
     geometry = blobs(Geometry((96, 80), (1.0, 1.2), (-10.0, 5.0), (1.0, 0.0, 0.0, 1.0)), 0).geometry
     run = Parameters(
         transform="affine", loss="ssd", levels=(1,), evaluations=9, step_tolerance=1e-9, loss_tolerance=0.0, threads=1
     )
     images, draw = (blobs(geometry, 1), blobs(geometry, 2)), np.random.default_rng(0)
     times: dict[str, tuple[list[float], list[float]]] = {"evaluate": ([], []), "answer": ([], [])}
-    for turn in range(8):
+    for turn in range(turns):
         for k in draw.permutation(2):
             with Clock() as clock:
                 register(images[k], address, home=home, parameters=run)
             if turn:
                 for kind, spent in clock.spent.items():
                     times[kind][k].extend(spent)
+    return {kind: (np.array(one), np.array(two)) for kind, (one, two) in times.items()}
+
+
+def test_whole_sessions_with_two_moving_images(served: tuple[str, Path], record: Record) -> None:
+    """The number of evaluations is fixed. A busy spell slows a whole session, so a suspicion asks for new sessions."""
+    times = sessions(*served, 8)
+    if any(compared(*pair).worst > LIMIT - 2 for pair in times.values()):
+        times = sessions(*served, 16)
     for kind, who in (("evaluate", "party 1, from an answer to the next request"), ("answer", "party 2's answers")):
-        one, two = (np.array(t) for t in times[kind])
+        one, two = times[kind]
         found, control = compared(one, two), caught(lambda share, one=one: (one, one * (1 + share)))
         assert len(one) > 30 and found.worst < LIMIT, (who, len(one), found)
         record(f"time over whole sessions, fhe: {who}: which moving image?", control, str(found))
