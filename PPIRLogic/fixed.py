@@ -91,7 +91,7 @@ class FixedImage:
         """This image as a half that moves, at a level; `former`: its half after the levels before."""
         image = smooth(self._normalised(request.fixed_mask), level.sigma_mm)
         still = LinearTransform.identity("affine", self.geometry.centre())
-        moving = MovingImage(image, margin_voxels(self.geometry, level.margin_mm))
+        moving = MovingImage(image, margin_voxels(self.geometry, level.margin_mm), cubic=LOSSES[request.loss].cubic)
         start = former or HalfField.identity(level.geometry)
         bending, elastic = request.bending, request.elastic_mm
         return HalfImage(level, self.geometry, moving, still, start, bending, elastic, threads)

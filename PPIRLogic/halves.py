@@ -14,7 +14,7 @@ from PPIRLogic.errors import FixedPointError
 from PPIRLogic.images import Geometry, Volume
 from PPIRLogic.levels import Level
 from PPIRLogic.losses.base import Fit
-from PPIRLogic.losses.cc import SUM_BITS, UNIT_BITS, HalfColumns, half_columns, normalised, window_size
+from PPIRLogic.losses.cc import SUM_BITS, TERM_BITS, HalfColumns, half_columns, normalised, window_size
 from PPIRLogic.pyramid import smooth
 from PPIRLogic.splinestep import SplineStep
 from PPIRLogic.transforms.basis import gather, spread
@@ -93,7 +93,7 @@ class HalfImage:
         for size in sizes:
             grid[self.box[1:]] = size
             most = max(most, float(gather(grid, self.knots.axes, weights).max()))
-        return most * 2.0 ** (2 * UNIT_BITS)
+        return most * 2.0**TERM_BITS
 
     def _warped(self) -> NDArray[np.int32]:
         """I, Ω and the gradient at the trial's position, (2 + dim, …) over the box."""
@@ -121,7 +121,7 @@ class HalfImage:
         grid = np.zeros((2 + len(slopes), *self.knots.shape), np.int32)
         grid[(slice(2, None), *self.box[1:])] = slopes
         per_unit = self._scales.gradient * self._slope
-        opened = force / (self.knots.scale * 2.0 ** (2 * UNIT_BITS) * per_unit)
+        opened = force / (self.knots.scale * 2.0**TERM_BITS * per_unit)
         scale = _SHARE * len(self.level.samples) / window_size(len(force))
         fit = Fit(0.0, _SHARE, 0.0, scale, 0.0, free=False)
         model = SplineStep(

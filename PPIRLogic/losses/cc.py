@@ -26,7 +26,9 @@ RADIUS = 2  # voxels: a window of 5 per axis
 FLOOR = 0.02  # under the local standard deviation, of the image's normalised range
 IMAGE_BITS = 15  # of Ī, per unit of the normalised range
 ROOT_BITS = 15  # of 1/√E
-UNIT_BITS = 15  # of ρ, î, ĵ
+UNIT_BITS = 18  # of ρ, î, ĵ
+TERM_BITS = 20  # of ρ·ĵ, ρ·î, ρ², so that the slopes have as many: what is rounded coarsely, steps amplify
+TERM_SHIFT = 2 * UNIT_BITS - TERM_BITS
 SHIFT = 2 * IMAGE_BITS + 2 * ROOT_BITS - UNIT_BITS  # from D·(1/√E)·(1/√F), below 2^60, to ρ
 FORCE_BITS = 40  # of one voxel's part of a force, on average: what the owner's unit of a is chosen for
 SUM_BITS = 62  # of its sum over all voxels, with the weights of the control points
@@ -45,6 +47,7 @@ class CC(Loss):
     name = "cc"
     operands = ()
     two_sided = True
+    cubic = True  # the gradient of linear interpolation jumps from voxel to voxel: steps would amplify every rounding
 
     def terms(self, parameters: int) -> Sequence[Term]:
         """The mean."""
@@ -114,14 +117,16 @@ def window_size(dimension: int) -> int:
     return int((2 * RADIUS + 1) ** dimension)
 
 
+def _shifted(values: Ring, bits: int) -> Ring:
+    return (values + (1 << (bits - 1))) >> bits
+
+
 def correlation(first: HalfColumns, second: HalfColumns) -> Ring:
     """ρ in units of 2^-UNIT_BITS, rounded: what the shares hold, to one unit."""
-    v = window_sums(first.image * second.image) * first.root * second.root
-    return (v + (1 << (SHIFT - 1))) >> SHIFT
+    return _shifted(window_sums(first.image * second.image) * first.root * second.root, SHIFT)
 
 
 def forces(own: HalfColumns, other: HalfColumns, rho: Ring) -> Ring:
-    """Per voxel and axis, on the half of `own`, without the factor 2; 2^(2·UNIT_BITS) of a's units to one."""
-    return np.stack([
-        rho * other.unit * a - rho * rho * b for a, b in zip(own.slopes, own.products, strict=True)
-    ])  # fmt: skip
+    """Per voxel and axis, on the half of `own`, without the factor 2; 2^TERM_BITS of a's units to one."""
+    term, square = _shifted(rho * other.unit, TERM_SHIFT), _shifted(rho * rho, TERM_SHIFT)
+    return np.stack([term * a - square * b for a, b in zip(own.slopes, own.products, strict=True)])

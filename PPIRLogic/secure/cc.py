@@ -25,7 +25,7 @@ from PPIRLogic.losses.cc import (
     IMAGE_BITS,
     ROOT_BITS,
     SIMILARITY,
-    UNIT_BITS,
+    TERM_BITS,
     VOXELS,
     HalfColumns,
     correlation,
@@ -220,7 +220,7 @@ def coarse_of_published(opened: Ring, rank: int, own: HalfColumns, knots: KnotMa
     factor, *differences = opened.reshape(3, -1)
     box = own.image.shape
     mine = (factor * 2.0 ** -(2 * IMAGE_BITS + 2 * INVERSE_BITS)) * (differences[rank] * 2.0**-VOXEL_BITS)
-    force = np.rint(mine.reshape(box) / own.root * 2.0 ** (ROOT_BITS + 2 * UNIT_BITS)).astype(np.int64)
+    force = np.rint(mine.reshape(box) / own.root * 2.0 ** (ROOT_BITS + TERM_BITS)).astype(np.int64)
     return np.concatenate([knots.box_sums(force * a) for a in own.slopes])
 
 

@@ -13,14 +13,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.losses.cc import SHIFT
+from PPIRLogic.losses.cc import SHIFT, TERM_SHIFT
 from PPIRLogic.secure.knots import KnotMap
 from PPIRLogic.secure.prg import Stream
 
 Ring = NDArray[np.int64]
 Mask = Callable[[str], Ring]
 MOST_SAMPLES = 2**26
-ROUNDS = ("product", "scale", "shift", "square", "terms", "force", "published")
+ROUNDS = ("product", "scale", "shift", "square", "terms", "shorten", "force", "published")
+SHIFTS = {"shift": (SHIFT, ("r",)), "shorten": (TERM_SHIFT, ("r first", "r second", "r square"))}  # bits, masks
 
 
 def wire_mask(key: bytes, name: str, level: int, evaluation: int, count: int) -> Ring:
@@ -38,7 +39,9 @@ def numbers_of_round(stage: str, samples: int, knots: KnotMap | None) -> int:
     if stage == "force":
         assert knots is not None
         return 2 * len(knots.axes) * knots.count
-    return {"square": 1, "shift": 2 * samples, "terms": 3 * samples, "published": 3 * samples}.get(stage, samples)
+    if stage in SHIFTS:
+        return 2 * samples * len(SHIFTS[stage][1])
+    return {"square": 1, "terms": 3 * samples, "published": 3 * samples}.get(stage, samples)
 
 
 def mask_products(stage: str, first: Mask, second: Mask, knots: KnotMap | None, box: tuple[int, ...]) -> Ring:
@@ -47,9 +50,10 @@ def mask_products(stage: str, first: Mask, second: Mask, knots: KnotMap | None, 
         return first("x") * second("x")
     if stage == "scale":
         return first("scaled") * second("root") + first("root") * second("scaled")
-    if stage == "shift":
-        r = (first("r") + second("r")).view(np.uint64)
-        return np.concatenate([(r >> np.uint64(SHIFT)), r >> np.uint64(63)]).view(np.int64)
+    if stage in SHIFTS:
+        bits, names = SHIFTS[stage]
+        r = np.concatenate([first(name) + second(name) for name in names]).view(np.uint64)
+        return np.concatenate([r >> np.uint64(bits), r >> np.uint64(63)]).view(np.int64)
     if stage == "square":
         return np.sum(2 * first("rho") * second("rho"), keepdims=True)
     if stage == "terms":

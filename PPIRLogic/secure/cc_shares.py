@@ -10,10 +10,11 @@ each side sends, 8 bytes per voxel each:
     shift     v_k + r_k            ρ = v >> SHIFT, with r = r₁ + r₂ uniform: exact but for one unit in the last place
     square    ρ_k                  Σρ², one number: the value of the loss
     terms     unit                 ρ·î, ρ·ĵ, ρ²
+    shorten   these three + r_k    the same, >> TERM_SHIFT, as in shift
     force     the last two, a, b   Σ_x B(x)·(ρ·ĵ·a − ρ²·b) for party 1's half, likewise for party 2's: projected on
                                    shares onto the control points; each is opened to its owner
 
-Together 5 values per voxel and side, and 3 + 2·dim more with the forces. The shift: c = v + 2^62 + r is opened;
+Together 5 values per voxel and side, and 6 + 2·dim more with the forces. The shift: c = v + 2^62 + r is opened;
 v + 2^62 lies below 2^63, so it wrapped round exactly if r's top bit is set and c's is not, and (c >> s) − (r >> s) plus
 the wrap is v >> s or one more. No failure is merely improbable, as where each side shifts its own share.
 """
@@ -27,11 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
-from PPIRLogic.losses.cc import IMAGE_BITS, ROOT_BITS, SHIFT, HalfColumns, window_sums
+from PPIRLogic.losses.cc import IMAGE_BITS, ROOT_BITS, HalfColumns, window_sums
 from PPIRLogic.peer.channel import MAX_PAYLOAD
 from PPIRLogic.peer.messages import wait_for_message
 from PPIRLogic.secure.base import Link
-from PPIRLogic.secure.cc_masks import box_of, first_share, numbers_of_round, wire_mask
+from PPIRLogic.secure.cc_masks import SHIFTS, box_of, first_share, numbers_of_round, wire_mask
 from PPIRLogic.secure.knots import KnotMap
 
 Ring = NDArray[np.int64]
@@ -69,7 +70,7 @@ class CcShares:
         self._swap(root=own.root, scaled=own.root.ravel() * self._product)
         v = self._cross("scaled", "root") + self._cross("root", "scaled") + self._correlation("scale")
         self._order("shift")
-        self._rho = self._shifted(v)
+        (self._rho,) = self._shifted("shift", v)
         self._order("square")
         self._swap(rho=self._rho)
         squares = self._rho * self._rho + 2 * self._cross("rho", "rho")
@@ -84,6 +85,11 @@ class CcShares:
         mine = rho * self._own.unit.ravel() + self._cross("unit", "rho") + shares[rank]  # ρ·î at party 1, ρ·ĵ at 2
         other = self._cross("rho", "unit") + shares[1 - rank]
         square = rho * rho + 2 * self._cross("rho", "rho") + shares[2]
+        self._order("shorten")
+        if rank == 0:
+            mine, other, square = self._shifted("shorten", mine, other, square)
+        else:
+            other, mine, square = self._shifted("shorten", other, mine, square)
         self._order("force")
         slopes, products = self._own.slopes, self._own.products
         named = {f"{n}{k}": v for n, part in (("a", slopes), ("b", products)) for k, v in enumerate(part)}
@@ -114,17 +120,20 @@ class CcShares:
         differences[1 - rank] = differences[1 - rank] + (x << np.int64(VOXEL_BITS - IMAGE_BITS))
         return np.concatenate([factor, *differences])
 
-    def _shifted(self, v: Ring) -> Ring:
-        """A share of v >> SHIFT, or of one more."""
-        r = wire_mask(self._link.dealer_key, "r", *self._where, self._count)
-        offset = _OFFSET if self._rank == 0 else 0
-        c = (v + r + offset + self._exchange("shift", v + r + offset)).view(np.uint64)
-        high, top = self._correlation("shift").reshape(2, -1)
+    def _shifted(self, stage: str, *values: Ring) -> list[Ring]:
+        """Shares of v >> bits of a round that shifts, or of one more; |v| < 2^62."""
+        bits, names = SHIFTS[stage]
+        offset, opened = _OFFSET if self._rank == 0 else 0, []
+        for name, v in zip(names, values, strict=True):
+            masked = v + wire_mask(self._link.dealer_key, name, *self._where, self._count) + offset
+            opened.append((masked + self._exchange(name, masked)).view(np.uint64))
+        c = np.concatenate(opened)
+        high, top = self._correlation(stage).reshape(2, -1)
         wrapped = top * ((c >> np.uint64(63)) == 0)
-        share = (wrapped << np.int64(64 - SHIFT)) - high
+        share = (wrapped << np.int64(64 - bits)) - high
         if self._rank == 0:
-            share += (c >> np.uint64(SHIFT)).view(np.int64) - (_OFFSET >> SHIFT)
-        return share
+            share += (c >> np.uint64(bits)).view(np.int64) - (_OFFSET >> bits)
+        return np.split(share, len(names))
 
     def _projected(self, values: list[Ring]) -> Ring:
         return np.concatenate([self._knots.box_sums(v.reshape(self._box)) for v in values])

@@ -15,7 +15,7 @@ from scipy.sparse.linalg import LinearOperator, lsmr
 
 from PPIRLogic.images import normalise, read_volume, robust_range
 from PPIRLogic.levels import Level, make_levels
-from PPIRLogic.losses.cc import IMAGE_BITS, ROOT_BITS, UNIT_BITS, HalfColumns, half_columns, normalised
+from PPIRLogic.losses.cc import IMAGE_BITS, ROOT_BITS, TERM_BITS, UNIT_BITS, HalfColumns, half_columns, normalised
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.secure.cc_masks import box_of
 from PPIRLogic.secure.cc_shares import INVERSE_BITS, VOXEL_BITS
@@ -94,7 +94,7 @@ def attack_on_coarse_force(
     opened = cc_exchange(knots, *halves, evaluation=1)
     opened.both(lambda s: s.similarity())
     (here, _), (_, there) = opened.both(lambda s: s.forces())
-    force = (here + there) / 4.0**UNIT_BITS
+    force = (here + there) / 2.0**TERM_BITS
     rho = (opened.sides[0]._rho + opened.sides[1]._rho) / 2.0**UNIT_BITS
     units = [h.unit.ravel() / 2.0**UNIT_BITS for h in halves]
     hidden = rho * units[1] - rho**2 * units[0]
@@ -143,7 +143,10 @@ def test_what_travels_on_shares_looks_random(
             high = np.bincount((numbers >> 60) & 15, minlength=16)  # uniform: chi-square with 15 degrees of freedom
             assert np.sum((high - numbers.size / 16) ** 2) / (numbers.size / 16) < 60
     chance = 6 / np.sqrt(halves[0].image.size)
-    assert seen == {"x", "root", "scaled", "shift", "rho", "unit", "term", "square", "a0", "a1", "b0", "b1"}
+    assert seen == {
+        "x", "root", "scaled", "r", "rho", "unit", "r first", "r second", "r square", "term", "square", "a0", "a1",
+        "b0", "b1",
+    }  # fmt: skip
     assert worst < chance
     assert correlation(halves[0].image.ravel(), halves[0].image.ravel()) > 0.999
     record(
