@@ -48,7 +48,7 @@ class SymmetricRun:
         self.began = time.perf_counter()
 
     def run(self, evaluations: int, gradients: int) -> Halves:
-        """At most so many of each; then `run.best` is the whole transform after this level."""
+        """At most so many of each; then `run.best` is the whole transform after this level, unless it folds."""
         run, level, session = self.run_, self.level, self.session
         assert isinstance(run.best, DiffeoTransform)
         affine = run.best.affine
@@ -75,8 +75,12 @@ class SymmetricRun:
         theirs = np.array(numbers, np.int64).reshape(self.half.velocity.shape)
         second = self.start[1].on_grid(level.geometry).moved(dense_velocity(theirs, level))
         halves = self.half.finished(), second
-        run.best = whole(affine, *halves)
-        self.record.smallest_jacobian = float(jacobian_determinant(run.best.field, level.geometry).min())
+        found = whole(affine, *halves)
+        self.record.smallest_jacobian = float(jacobian_determinant(found.field, level.geometry).min())
+        if self.record.smallest_jacobian > 0:
+            run.best = found
+        else:  # neither half folds; on the grid of a level their composition may
+            self.record.reason = "folding"
         self.record.seconds = time.perf_counter() - self.began
         return halves
 

@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from PPIRLogic.dealer import CcOrder, Dealer, _Session
 from PPIRLogic.errors import PolicyError, ProtocolError
-from PPIRLogic.halves import HalfImage
-from PPIRLogic.images import Geometry
+from PPIRLogic.halves import SMALLEST_JACOBIAN, HalfImage
+from PPIRLogic.images import Geometry, Volume
 from PPIRLogic.levels import Level, make_levels, request_problem
 from PPIRLogic.losses.cc import (
     FLOOR,
@@ -37,17 +37,18 @@ from PPIRLogic.losses.cc import (
     window_sums,
 )
 from PPIRLogic.openings import FIELD, GRADIENT, VALUE, openings
-from PPIRLogic.parameters import Parameters
+from PPIRLogic.parameters import CancelToken, Parameters
 from PPIRLogic.peer.channel import memory_pair
 from PPIRLogic.peer.messages import Request
 from PPIRLogic.policy import Policy, most_numbers
-from PPIRLogic.secure.base import LevelInfo, Link
+from PPIRLogic.secure.base import LevelInfo, Link, numbers_of
 from PPIRLogic.secure.cc import CcFixed, CcProduct, coarse_of_published
 from PPIRLogic.secure.cc_masks import ROUNDS, box_of, first_share, wire_mask
 from PPIRLogic.secure.cc_shares import INVERSE_BITS, VOXEL_BITS, CcShares
 from PPIRLogic.transforms import DiffeoTransform, LinearTransform
-from PPIRLogic.transforms.field import composed, exponential, inverse_error_mm, smoothed
+from PPIRLogic.transforms.field import composed, exponential, inverse_error_mm, jacobian_determinant, smoothed
 from PPIRLogic.transforms.halves import HalfField, whole
+from PPIRLogic.warp import MovingImage
 
 Array = NDArray[Any]
 GRID = Geometry((24, 30, 26), (1.5, 1.0, 1.2), (3.0, 4.0, 5.0), (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
@@ -390,6 +391,66 @@ def test_the_bending_travels_with_the_request_of_this_loss_alone() -> None:
 
 
 # ------------------------------------------------------------------------------------------------- the halves
+
+
+def half_image(bending: float = 1.0) -> HalfImage:
+    level, still = level_of(PLANE), LinearTransform.identity("affine", PLANE.centre())
+    volume = Volume((image(PLANE.array_shape, 1) + 0.5).astype(np.float32), PLANE, "moving")
+    moving = MovingImage(volume, (0, 0), cubic=True)
+    return HalfImage(level, PLANE, moving, still, HalfField.identity(PLANE), bending, 0.0, 1)
+
+
+@pytest.mark.parametrize("height, moves", [(3.0, True), (40.0, True), (4000.0, False)])
+def test_a_step_that_would_fold_is_shortened_or_refused(height: float, moves: bool) -> None:
+    """Neighbouring control points pulled in opposite directions: a longer pull folds sooner."""
+    half = half_image()
+    here, there = half.level.knots.counts if half.level.knots else (0, 0)
+    half._step = np.zeros((2, here, there))
+    half._step[0, here // 2, 3:-3:2] = height
+    half._step[0, here // 2, 4:-3:2] = -height
+    unlimited = half.start.displaced(half._dense(half._quantised(half._step)))
+    assert (jacobian_determinant(unlimited, PLANE).min() > SMALLEST_JACOBIAN) == (height < 10)
+    half.try_step(1.0)
+    assert jacobian_determinant(half._field, PLANE).min() > SMALLEST_JACOBIAN
+    assert bool(half.trial.any()) == moves
+    half.keep()
+    assert np.array_equal(half.finished().field, half._field)
+
+
+def test_a_whole_that_folds_leaves_the_last_good_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    import PPIRLogic.runs.symmetric as runs
+
+    good = DiffeoTransform.identity(LinearTransform.identity("affine", PLANE.centre()), PLANE)
+    folded = replace(good, field=wave(PLANE, 60.0, 4))
+    assert jacobian_determinant(folded.field, PLANE).min() < 0
+    for found, kept in ((folded, False), (replace(good, field=wave(PLANE, 1.0, 4)), True)):
+        run, level = FakeRun(good), level_of(PLANE)
+        one = runs.SymmetricRun(run, FakeSession(level), level, half_image()._warp._moving, None)  # type: ignore[arg-type]
+        monkeypatch.setattr(runs, "whole", lambda affine, first, second, found=found: found)
+        one.run(3, 0)
+        assert (run.best is found) == kept and (run.best is good) != kept
+        assert one.record.reason == ("iterations" if kept else "folding")
+
+
+class FakeRun:
+    """What a level needs of a run."""
+
+    def __init__(self, best: DiffeoTransform) -> None:
+        self.best, self.records, self.parameters = best, [], Parameters(threads=1)
+        self.cancel, self.report_progress = CancelToken(), lambda *a, **k: None
+
+
+class FakeSession:
+    """A peer that answers nothing but zeros."""
+
+    def __init__(self, level: Level) -> None:
+        self.request, self.levels, self.geometry = request(), [level], PLANE
+
+    def open_level(self, *_: Any) -> None:
+        pass
+
+    def evaluate(self, level: Level, half: HalfImage, stage: str, terms: Any, details: Any = None) -> list[int]:
+        return [0] * numbers_of(terms)
 
 
 def wave(grid: Geometry, height_mm: float, seed: int) -> Array:
