@@ -57,7 +57,7 @@ def symmetric_lungs(options: Options) -> Iterator[Row]:
         fields = [_displacements(run, pairs.LUNG[0]) for run in found]
         off = np.square(fields[0] - fields[1]).sum(axis=-1)
         yield Row(
-            "o", "lung pair, symmetric cc: mpc against clear, rms over the image", f"{np.sqrt(off.mean()):.3f} mm"
+            "o", "lung pair, symmetric cc: mpc against clear, rms over the image", f"{np.sqrt(off.mean()):.3g} mm"
         )
         rms = float(np.sqrt(off[inside].mean()))
         yield at_most("o", "lung pair, symmetric cc: mpc against clear, rms in the lung", rms, 0.01, "mm")
@@ -217,13 +217,17 @@ def _disclosed(figure: str, what: str, run: Run, report: dict[str, Any], most: f
         return
     voxels = float(np.prod(report["fixed"]["size"]))
     total = report["totals"]
-    share = 100 * total["numbers"] / voxels
+    parties = {r["to"]: r["numbers"] for r in report["disclosed"]["per_party"]}
+    numbers, shown = parties["party 1"], parties.get("party 2", 0)
+    share = 100 * numbers / voxels
     opened = f"{what}: numbers opened, of the fixed voxels"
     if most is None:
-        yield Row(figure, opened, f"{share:.3g} %", data={"value": share, "numbers": total["numbers"]})
+        yield Row(figure, opened, f"{share:.3g} %", data={"value": share, "numbers": numbers})
     else:
-        yield at_most(figure, opened, share, most, "%", numbers=total["numbers"])
-    rows = report["disclosed"]["per_level"]
+        yield at_most(figure, opened, share, most, "%", numbers=numbers)
+    if shown:
+        yield Row(figure, f"{what}: numbers opened to party 1, to party 2", f"{numbers:,}, {shown:,}")
+    rows = [r for r in report["disclosed"]["per_level"] if r["to"] == "party 1"]
     parts = [f"1/{r['level']}: {r['percent']:.2g} % (bits {r['bits_percent']:.2g} %)" for r in rows if r["level"]]
     yield Row(figure, f"{what}: share of each level", "; ".join(parts), data={"levels": rows})
     traffic = (
