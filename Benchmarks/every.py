@@ -35,6 +35,7 @@ METHODS: dict[str, tuple[str, tuple[str, ...]]] = {  # name → protocol, option
     **{f"affine mi {p}": (p, (*LINEAR, "--loss", "mi")) for p in ("fhe", "fhe_verified", "mpc")},
     **{f"B-spline ncc {p}": (p, SPLINE) for p in ("clear", "fhe", "mpc")},
     **{f"diffeomorphic lncc {p}": (p, (*DIFFEO, "--loss", "lncc")) for p in ("clear", "fhe", "mpc")},
+    **{f"symmetric cc {p}": (p, (*DIFFEO, "--loss", "cc")) for p in ("clear", "mpc")},
 }
 
 
