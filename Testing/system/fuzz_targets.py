@@ -107,7 +107,7 @@ class Frames(Target):
     """Bytes on an open connection: valid streams of frames, damaged; bombs; noise."""
 
     name = "frames (prefix, msgpack header, payload)"
-    share = 0.5
+    share = 0.52
 
     def __init__(self, recorded: Conversations) -> None:
         self._streams = []
@@ -299,7 +299,7 @@ class Offers(Target):
     """`ppir estimate` with a damaged list of what a peer offers; nothing but plain text may reach the terminal."""
 
     name = "ppir estimate: what a peer offers"
-    share = 0.01
+    share = 0.005
 
     def __init__(self, recorded: Conversations, site: Site) -> None:
         self._offered = next(m for m in recorded["fhe", "2 to 1"][0] if m.kind == "info")
