@@ -164,20 +164,23 @@ def _prepare() -> None:
     atexit.register(stack.close)
 
 
-def _part(index: int, part: int, parts: int, cases: int, seed: int, only: str, until: float) -> Row:
+def _part(index: int, part: int, parts: int, cases: int, sessions: float, seed: int, only: str, until: float) -> Row:
     """One worker's share of a target's cases."""
     target = _makers[index]()
     try:
         if only not in target.name:
             return Row("")
-        whole = max(FEWEST, round(cases * target.share))
+        share = target.share * (sessions if isinstance(target, (Party1, Party2)) else 1.0)
+        whole = max(FEWEST, round(cases * share))
         first, end = (whole * k // parts for k in (part, part + 1))
         return run(target, end - first, seed, first, until)
     finally:
         target.close()
 
 
-def fuzz_over_cores(cases: int, seed: int, minutes: float, workers: int, only: str = "") -> list[Row]:
+def fuzz_over_cores(
+    cases: int, seed: int, minutes: float, workers: int, only: str = "", sessions: float = 1.0
+) -> list[Row]:
     """All targets, each shared out over the worker processes, and all of them ended after so many minutes."""
     rows: dict[int, Row] = {}
     until, count = time.monotonic() + 60 * minutes, SINGLE + 2 * len(SUBJECTS)
@@ -185,7 +188,7 @@ def fuzz_over_cores(cases: int, seed: int, minutes: float, workers: int, only: s
     with ProcessPoolExecutor(workers, spawn, _prepare) as pool:
         parts = ROUNDS * workers
         jobs = {
-            pool.submit(_part, i, part, parts, cases, seed, only, until): i
+            pool.submit(_part, i, part, parts, cases, sessions, seed, only, until): i
             for part in range(parts)
             for i in range(count)
         }
@@ -223,11 +226,14 @@ def main() -> None:
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--minutes", type=float, default=20.0, help="stop after so long, whatever is left")
     p.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    p.add_argument(
+        "--sessions", type=float, default=1.0, help="so many times the cases of whole sessions: the slow ones"
+    )
     p.add_argument("--only", default="", help="targets whose name holds this")
     p.add_argument("--write-docs", action="store_true")
     a = p.parse_args()
     where = surroundings()
-    rows = fuzz_over_cores(a.cases, a.seed, a.minutes, a.workers, a.only)
+    rows = fuzz_over_cores(a.cases, a.seed, a.minutes, a.workers, a.only, a.sessions)
     print(*table(rows, a.seed), sep="\n")
     if a.write_docs:
         write_section("fuzz", "Hostile peers: `make fuzz`", where, table(rows, a.seed))
