@@ -45,7 +45,7 @@ from PPIRLogic.peer.ledger import (
     geometry_entry,
     recorded_numbers,
 )
-from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from, send_error
+from PPIRLogic.peer.messages import PROTOCOL_VERSION, Fields, LevelGrant, Request, error_from, send_error
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.places import Places
 from PPIRLogic.points.fixed import FixedPoints
@@ -164,7 +164,8 @@ class Server:
             while not self._stopping.is_set():
                 message = channel.receive(IDLE_TIMEOUT)
                 if message.kind == "info":
-                    channel.send("info", self._offers(channel.peer_fingerprint))
+                    offers = self._offers(channel.peer_fingerprint)
+                    channel.send("info", {"version": PROTOCOL_VERSION, **offers})
                 elif message.kind == "open":
                     self._session(channel, message)
                     return

@@ -322,7 +322,7 @@ class Offers(Target):
 
     def _damaged(self, draw: random.Random) -> Message:
         """Mostly one offer of them all: what it is asked for is among them."""
-        lists = {kind: list(offers) for kind, offers in self._offered.data.items()}
+        lists = {**self._offered.data, **{kind: list(self._offered.data[kind]) for kind in ("images", "points")}}
         if draw.random() < 0.1:
             return Message("info", changed_map(draw, lists))
         offers = lists[draw.choice(("images", "images", "points"))]

@@ -389,7 +389,8 @@ def test_another_version_is_named_on_both_sides(served: Owner, sites: tuple[Site
         channel.send("open", {**request, "version": 41, "nonce": bytes(32)})
         error = last_words(channel)
     assert isinstance(error, VersionError)
-    assert "version 1 " in str(error) and "version 41" in str(error) and "same release" in str(error)
+    assert "version 2 " in str(error) and "version 41" in str(error)
+    assert str(error).endswith("Update PPIRExtension at the site that serves (party 2).")
     assert wait_until(lambda: any("VersionError" in e["reason"] for e in served.told("session ended")))
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PPIRLogic.dealer import MAX_COLUMNS, Dealer, Order
 from PPIRLogic.errors import DealerError, FixedPointError, PPIRError, ProtocolError
 from PPIRLogic.peer.channel import Channel, memory_pair
-from PPIRLogic.peer.messages import error_from
+from PPIRLogic.peer.messages import PROTOCOL_VERSION, error_from
 from PPIRLogic.secure.base import CHUNK, GROUP, Term, group_size
 from PPIRLogic.secure.masks import mask_of_columns, mask_of_operand, share_of_product
 from PPIRLogic.secure.sums import ring_dot
@@ -307,7 +307,7 @@ class Waiting:
         self._channels += [here, there]
         self._threads.append(threading.Thread(target=self.dealer._serve, args=(there,), daemon=True))
         self._threads[-1].start()
-        here.send("join", {"session": name, "role": role, "other": other})
+        here.send("join", {"session": name, "role": role, "other": other, "version": PROTOCOL_VERSION})
         return here
 
     def is_waiting(self) -> None:
