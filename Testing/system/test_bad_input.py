@@ -55,7 +55,7 @@ from PPIRLogic.openings import VALUE
 from PPIRLogic.peer.channel import Listener
 from PPIRLogic.peer.identity import load_or_create_identity
 from PPIRLogic.peer.ledger import Budget, SessionLedger
-from PPIRLogic.peer.messages import Request
+from PPIRLogic.peer.messages import PROTOCOL_VERSION, Request
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.registration import Parameters, Peer, register
 from PPIRLogic.secure.base import Columns, Term
@@ -389,7 +389,7 @@ def test_another_version_is_named_on_both_sides(served: Owner, sites: tuple[Site
         channel.send("open", {**request, "version": 41, "nonce": bytes(32)})
         error = last_words(channel)
     assert isinstance(error, VersionError)
-    assert "version 2 " in str(error) and "version 41" in str(error)
+    assert f"version {PROTOCOL_VERSION}" in str(error) and "version 41" in str(error)
     assert str(error).endswith("Update PPIRExtension at the site that serves (party 2).")
     assert wait_until(lambda: any("VersionError" in e["reason"] for e in served.told("session ended")))
 
