@@ -112,7 +112,7 @@ def _flowing_lung(folder: Path, protocol: str, what: str) -> Iterator[Row]:
     errors = _landmark_errors(run)
     yield at_most("l", f"{what}: mean landmark error", float(errors.mean()), 1.7, "mm", wall=run.wall)
     yield Row("l", f"{what}: median landmark error", f"{np.median(errors):.2f} mm")
-    yield at_least("l", f"{what}: Dice of the lung masks", _dice(run), 0.98)
+    yield at_least("l", f"{what}: Dice of the lung masks", pairs.lung_dice(run.transform), 0.98)
     yield from _diffeo_rows("l", what, report)
     yield from _disclosed("l", what, run, report)
 
@@ -126,7 +126,7 @@ def _symmetric_lung(folder: Path, start: Path, protocol: str, what: str, found: 
     errors = _landmark_errors(run)
     yield at_most("o", f"{what}: mean landmark error", float(errors.mean()), 1.7, "mm", wall=run.wall)
     yield Row("o", f"{what}: median landmark error", f"{np.median(errors):.2f} mm")
-    yield at_least("o", f"{what}: Dice of the lung masks", _dice(run), 0.98)
+    yield at_least("o", f"{what}: Dice of the lung masks", pairs.lung_dice(run.transform), 0.98)
     yield from _diffeo_rows("o", what, report)
     voxels = {v["factor"]: v["samples"] for v in report["levels"]}
     rows = {(r["kind"], r["to"], r["level"]): r["numbers"] for r in report["disclosed"]["rows"]}
@@ -146,13 +146,6 @@ def _landmark_errors(run: Run) -> Array:
     fixed, moving = (np.loadtxt(name, skiprows=2) for name in pairs.LANDMARKS)
     mapped = np.array([run.transform.TransformPoint(p) for p in fixed.tolist()])
     return np.asarray(np.linalg.norm(mapped - moving, axis=1))
-
-
-def _dice(run: Run) -> float:
-    fixed, moving = (sitk.ReadImage(str(p)) > 0 for p in pairs.LUNG_MASKS)
-    warped = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, run.transform, sitk.sitkNearestNeighbor)) > 0
-    there = sitk.GetArrayFromImage(fixed) > 0
-    return float(2 * np.sum(warped & there) / (warped.sum() + there.sum()))
 
 
 def _diffeo_rows(figure: str, what: str, report: dict[str, Any]) -> Iterator[Row]:

@@ -19,7 +19,7 @@ import SimpleITK as sitk
 
 from Benchmarks import pairs
 from Benchmarks.commands import peak_of, register
-from Benchmarks.rows import Options, Row, attempt, surroundings
+from Benchmarks.rows import Options, Row, attempt, surroundings, write_figure
 from PPIRLogic.simulate import World, peers
 
 SIZE = (192, 160, 192)
@@ -35,17 +35,17 @@ METHODS: dict[str, tuple[str, tuple[str, ...]]] = {  # name → protocol, option
     **{f"affine mi {p}": (p, (*LINEAR, "--loss", "mi")) for p in ("fhe", "fhe_verified", "mpc")},
     **{f"B-spline ncc {p}": (p, SPLINE) for p in ("clear", "fhe", "mpc")},
     **{f"diffeomorphic lncc {p}": (p, (*DIFFEO, "--loss", "lncc")) for p in ("clear", "fhe", "mpc")},
+    **{f"symmetric cc {p}": (p, (*DIFFEO, "--loss", "cc")) for p in ("clear", "mpc")},
 }
 
 
 def every(options: Options) -> Iterator[Row]:
     """n: memory and time of every method at 192×160×192."""
     chosen = ("affine ncc clear", "affine ncc fhe") if options.quick else tuple(METHODS)
-    yield from _measured(chosen, options.folder)
+    yield from _measured(chosen, options.folder, *_volumes(options.folder))
 
 
-def _measured(names: tuple[str, ...], folder: Path) -> Iterator[Row]:
-    fixed, moved = _volumes(folder)
+def _measured(names: tuple[str, ...], folder: Path, fixed: Path, moved: dict[str, Path]) -> Iterator[Row]:
     for name in names:
         protocol, settings = METHODS[name]
         yield from attempt("n", name, _method, name, fixed, moved, folder, protocol, settings)
@@ -106,14 +106,37 @@ def _method(
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m Benchmarks.every", description=__doc__)
     parser.add_argument("--only", default=",".join(METHODS), help=f"out of: {', '.join(METHODS)}")
-    parser.add_argument("--output", type=Path, required=True, help="file for the rows, JSON lines")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("bench-output/every.jsonl"),
+        help="JSON lines; rows are added, the last counts",
+    )
+    parser.add_argument(
+        "--write-docs", action="store_true", help="also figure n of Docs/benchmarks.md, of all its rows"
+    )
     a = parser.parse_args()
-    where = surroundings(False)
-    with tempfile.TemporaryDirectory(prefix="ppir-bench-") as folder, a.output.open("a", encoding="utf-8") as out:
-        for row in _measured(tuple(a.only.split(",")), Path(folder)):
-            print(f"| {row.what} | {row.value} |", flush=True)
-            out.write(json.dumps({**where, **asdict(row)}, ensure_ascii=False) + "\n")
-            out.flush()
+    a.output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="ppir-bench-") as folder:
+        fixed, moved = _volumes(Path(folder))
+        for name in a.only.split(","):
+            where = surroundings(False)
+            for row in _measured((name,), Path(folder), fixed, moved):
+                print(f"| {row.what} | {row.value} |", flush=True)
+                with a.output.open("a", encoding="utf-8") as out:
+                    out.write(json.dumps({**where, **asdict(row)}, ensure_ascii=False) + "\n")
+    if a.write_docs:
+        _write(a.output)
+
+
+def _write(file: Path) -> None:
+    """The last row of every method, with the commit and the load when its measurement began."""
+    found = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        begin = f"; {row['date'][:10]}, {row['commit'][:12]}, load {row['load_at_start']:.1f}"
+        found[row["what"]] = Row("n", row["what"], row["value"] + begin, row["must"], row["reached"])
+    write_figure("n", every.__doc__ or "n", [found[m] for m in METHODS if m in found], surroundings(False))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,14 @@ class Known:
         return float(np.linalg.norm(gaps, axis=1).mean())
 
 
+def lung_dice(transform: sitk.Transform) -> float:
+    """Of the lung masks, the moving one by nearest neighbour."""
+    fixed, moving = (sitk.ReadImage(str(p)) > 0 for p in LUNG_MASKS)
+    warped = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, transform, sitk.sitkNearestNeighbor)) > 0
+    there = sitk.GetArrayFromImage(fixed) > 0
+    return float(2 * np.sum(warped & there) / (warped.sum() + there.sum()))
+
+
 def affine_of(transform: sitk.Transform) -> Array:
     """(dim, dim+1) matrix of a linear transform, from the images of the origin and of the unit points."""
     dim = transform.GetDimension()

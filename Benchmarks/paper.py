@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from Benchmarks import pairs
 from Benchmarks.paper_tables import TABLES, ImageCase, Line, PointCase, Table
 from Benchmarks.rows import ROOT, surroundings
-from PPIRLogic import Parameters, PointSet, read_volume, register, register_points
+from PPIRLogic import Parameters, PointSet, RegistrationResult, Volume, read_volume, register, register_points
 from PPIRLogic.demo import rms_displacement
 from PPIRLogic.peer.ledger import UNLIMITED, VOXEL_BITS, Budget
 from PPIRLogic.points.fit import FitSums, fit
@@ -77,13 +77,28 @@ def _opened(ledger: list[dict[str, Any]], whole: dict[int, int]) -> tuple[tuple[
     return tuple(out)
 
 
-def image_runs(table: Table, case: ImageCase, seeds: range) -> Iterator[tuple[Measured, sitk.Transform]]:
+def initial(table: Table) -> dict[str, Any]:
+    """The initial transform that a table gives its lines, as an option of Parameters; none where it gives none."""
+    if table.start is None or table.images is None:
+        return {}
+    moving, fill = (read_volume(p, role="moving") for p in (table.images[1], pairs.LUNG_MASKS[1]))
+    parameters = Parameters(**table.start)
+    with peers(Path(table.images[0]), mask=pairs.LUNG_MASKS[0], protocol=parameters.protocol, budget=OPEN) as world:
+        result = register(moving, world.peer, mask=fill.array > 0, parameters=parameters, home=world.home)
+    if result.error is not None:
+        raise result.error
+    return {"initial": result.transform}
+
+
+def image_runs(
+    table: Table, case: ImageCase, seeds: range, start: dict[str, Any]
+) -> Iterator[tuple[Measured, sitk.Transform]]:
     """One registration per seed, between this process and a serving one. rmse is filled in by the caller."""
     assert table.images is not None
     fixed, moving = (read_volume(p, role="fixed") for p in table.images)
     with peers(Path(table.images[0]), protocol=case.protocol, budget=OPEN) as world:
         for seed in seeds:
-            parameters = Parameters(**table.base, **case.options, protocol=case.protocol, seed=seed)
+            parameters = Parameters(**{**table.base, **case.options, **start}, protocol=case.protocol, seed=seed)
             clock = _Clock(world)
             result = register(moving, world.peer, parameters=parameters, home=world.home)
             seconds = clock.seconds()
@@ -91,9 +106,7 @@ def image_runs(table: Table, case: ImageCase, seeds: range) -> Iterator[tuple[Me
                 raise result.error
             yield (
                 Measured(
-                    _ssd(fixed.to_sitk(), moving.to_sitk(), result.transform)
-                    if parameters.loss == "ssd"
-                    else abs(result.levels[-1].values[-1]),
+                    _similarity(table, fixed, moving, result),
                     sum(v.iterations for v in result.levels),
                     sum(v.evaluations for v in result.levels),
                     math.nan,
@@ -103,6 +116,14 @@ def image_runs(table: Table, case: ImageCase, seeds: range) -> Iterator[tuple[Me
                 ),
                 result.transform,
             )
+
+
+def _similarity(table: Table, fixed: Volume, moving: Volume, result: RegistrationResult) -> float:
+    if table.similarity == "Dice":
+        return pairs.lung_dice(result.transform)
+    if table.similarity == "SSD":
+        return _ssd(fixed.to_sitk(), moving.to_sitk(), result.transform)
+    return abs(result.levels[-1].values[-1])
 
 
 def _ssd(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> float:
@@ -159,14 +180,16 @@ def _rms(gaps: NDArray[np.float64]) -> float:
     return float(np.sqrt(np.square(gaps).sum(axis=1).mean()))
 
 
-def measure(table: Table, line: Line, seeds: range, reference: list[sitk.Transform]) -> list[Measured]:
+def measure(
+    table: Table, line: Line, seeds: range, start: dict[str, Any], reference: list[sitk.Transform]
+) -> list[Measured]:
     """All runs of a line; the first image line of a table, clear on the full image, becomes its reference."""
     if isinstance(line.case, PointCase):
         return list(point_runs(line.case, seeds))
     assert isinstance(line.case, ImageCase) and table.images is not None
     grid = read_volume(table.images[0], role="fixed").geometry
     out = []
-    for run, transform in image_runs(table, line.case, seeds):
+    for run, transform in image_runs(table, line.case, seeds, start):
         if not reference:
             reference.append(transform)
         gap = rms_displacement(transform, reference[0], grid)
@@ -253,7 +276,8 @@ def _table_lines(table: Table, measured: dict[str, Any]) -> list[str]:
             name = "" if line.published else line.name
             lines.append(_row([name, "here", *cells(measured[line.name]["runs"])]))
         else:
-            lines.append(_row(["" if line.published else line.name, "here", "not measured", *[""] * 6]))
+            state = "not measured" if line.case else "not offered"
+            lines.append(_row(["" if line.published else line.name, "here", state, *[""] * 6]))
     notes = sorted({f"{m['date']}, commit {m['commit']}, {len(m['runs'])} runs" for m in measured.values()})
     machine = sorted({m["machine"] for m in measured.values()})
     return [*lines, "", *([f"Measured: {'; '.join(notes)}; {'; '.join(machine)}.", ""] if notes else [])]
@@ -282,8 +306,9 @@ def main() -> None:
     machine = f"{where['processor']}, {where['cores']} cores, load at the start {where['load_at_start']}"
     for table in (t for t in TABLES if t.name in a.only.split(",")):
         reference: list[sitk.Transform] = []
+        start = initial(table)
         for line in (v for v in table.lines if v.case is not None):
-            runs = [asdict(r) for r in measure(table, line, range(1, a.seeds + 1), reference)]
+            runs = [asdict(r) for r in measure(table, line, range(1, a.seeds + 1), start, reference)]
             entry = {"date": where["date"][:10], "commit": where["commit"][:12], "machine": machine, "runs": runs}
             data.setdefault(table.name, {})[line.name] = entry
             print(table.name, line.name, *cells(runs), sep="  ", flush=True)

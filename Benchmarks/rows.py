@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from Benchmarks.sections import begun, write_section
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "Resources" / "SampleData"
 LIBRARIES = (
@@ -152,28 +154,20 @@ def write_json(rows: list[Row], where: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps({**where, "rows": [asdict(r) for r in rows]}, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_markdown(rows: list[Row], where: dict[str, Any], path: Path) -> None:
-    """The table for readers; what each figure means is in Benchmarks/README.md."""
-    memory = where["memory_bytes"]
-    libraries = ", ".join(f"{k} {v}" for k, v in where["libraries"].items() if v)
-    lines = [
-        "# Benchmarks",
-        "",
-        "Written by `python -m Benchmarks.run --write-docs`; what each figure means: `Benchmarks/README.md`.",
-        "",
-        f"- {where['date']}, commit {where['commit']}{', quick run' if where['quick'] else ''}",
-        f"- {where['processor']}, {where['cores']} cores"
-        + (f", {memory / 1e9:.0f} GB" if memory else "")
-        + f"; {where['system']}; load at the start {where['load_at_start']}",
-        f"- Python {where['python']}; {libraries}",
-        "",
-        "| figure | what was measured | value | must reach | reached |",
-        "|---|---|---|---|---|",
-        *(f"| {r.figure} | {_cell(r.what)} | {_cell(r.value)} | {r.must} | {reached_text(r)} |" for r in rows),
-        "",
+def table(rows: list[Row]) -> list[str]:
+    """For readers; what each figure means is in Benchmarks/README.md."""
+    return [
+        "| what was measured | value | must reach | reached |",
+        "|---|---|---|---|",
+        *(f"| {_cell(r.what)} | {_cell(r.value)} | {r.must} | {reached_text(r)} |" for r in rows),
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines))
+
+
+def write_figure(figure: str, title: str, rows: list[Row], where: dict[str, Any]) -> None:
+    """The section of a figure in Docs/benchmarks.md; the other sections are kept."""
+    libraries = ", ".join(f"{k} {v}" for k, v in where["libraries"].items() if v)
+    head = f"{'A quick run, ' if where['quick'] else ''}{begun(where)}; Python {where['python']}, {libraries}."
+    write_section(ROOT / "Docs" / "benchmarks.md", f"figure {figure}", title, head[0].upper() + head[1:], table(rows))
 
 
 def reached_text(row: Row) -> str:

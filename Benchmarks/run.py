@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from Benchmarks import accuracy, cost, deformable, every, mutual_information, others
-from Benchmarks.rows import ROOT, Figure, Options, Row, attempt, reached_text, surroundings, write_json, write_markdown
+from Benchmarks.rows import Figure, Options, Row, attempt, reached_text, surroundings, write_figure, write_json
 
 FIGURES: dict[str, Figure] = {
     "a": accuracy.same_path,
@@ -36,7 +36,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(FIGURES), help="figures, such as a,c,h (default: all)")
     parser.add_argument("--output", type=Path, default=Path("bench-output"), help="folder for benchmarks.json")
     parser.add_argument("--quick", action="store_true", help="smaller and fewer runs; not the figures themselves")
-    parser.add_argument("--write-docs", action="store_true", help="also write Docs/benchmarks.md")
+    parser.add_argument("--write-docs", action="store_true", help="also the figures' sections of Docs/benchmarks.md")
     parser.add_argument("--peer-python", default=sys.executable, help="Python that has the other programs of figure i")
     found = parser.parse_args()
     if unknown := set(found.only.split(",")) - set(FIGURES):
@@ -47,15 +47,17 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     a = _arguments()
     a.output.mkdir(parents=True, exist_ok=True)
-    where, rows = surroundings(a.quick), []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="ppir-bench-") as folder:
         options = Options(Path(folder), a.quick, a.peer_python)
         for name in sorted(a.only.split(",")):
-            print(f"{FIGURES[name].__doc__}", flush=True)
-            rows += attempt(name, f"figure {name}", _shown, FIGURES[name], options)
+            title, where = FIGURES[name].__doc__ or name, surroundings(a.quick)
+            print(title, flush=True)
+            found = attempt(name, f"figure {name}", _shown, FIGURES[name], options)
+            rows += found
             write_json(rows, where, a.output / "benchmarks.json")
-    if a.write_docs:
-        write_markdown(rows, where, ROOT / "Docs" / "benchmarks.md")
+            if a.write_docs:
+                write_figure(name, title, found, where)
     missed = [r for r in rows if r.reached is False]
     print(f"{len(rows)} rows, {len(missed)} not reached; {a.output / 'benchmarks.json'}")
 

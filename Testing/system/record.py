@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import re
 import resource
 import sys
 from pathlib import Path
@@ -39,12 +38,6 @@ def surroundings() -> dict[str, Any]:
 
 def write_section(name: str, title: str, where: dict[str, Any], lines: list[str]) -> None:
     """Replace the section of this name, or add it at the end."""
-    head = (
-        f"Written by the make target; begun on {where['date']}, commit {where['commit']}, on {where['processor']},"
-        f" {where['cores']} cores, load {where['load_at_start']} at the start."
-    )
-    section = "\n".join([f"<!-- {name} -->", f"## {title}", "", head, "", *lines, f"<!-- end of {name} -->"])
-    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else "# Robustness\n"
-    pattern = re.compile(rf"<!-- {name} -->.*?<!-- end of {name} -->", re.DOTALL)
-    text = pattern.sub(lambda _: section, text) if pattern.search(text) else f"{text.rstrip()}\n\n{section}\n"
-    PAGE.write_text(text, encoding="utf-8")
+    from Benchmarks import sections
+
+    sections.write_section(PAGE, name, title, f"Written by the make target; {sections.begun(where)}.", lines)
