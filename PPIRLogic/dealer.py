@@ -207,6 +207,8 @@ class Order:
                 raise ProtocolError("Field 'terms' of 'order' must hold pairs.")
             pair = Fields({"column": item[0], "operand": item[1]}, "order")
             terms.append((pair.integer("column", 0, columns - 1), pair.text("operand", 16)))
+        if not terms:
+            raise ProtocolError("Field 'terms' of 'order' is empty.")
         where = f.integer("level", 0, 64), f.integer("evaluation", 0, 10**6)
         samples = f.integer("samples", 1, 2**31)
         if rows := data.get("knots"):
