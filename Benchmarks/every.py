@@ -20,6 +20,7 @@ import SimpleITK as sitk
 from Benchmarks import pairs
 from Benchmarks.commands import peak_of, register
 from Benchmarks.rows import Options, Row, attempt, surroundings, write_figure
+from PPIRLogic.levels import PUBLISHED_FHE
 from PPIRLogic.simulate import World, peers
 
 SIZE = (192, 160, 192)
@@ -29,7 +30,8 @@ _BUMP_MM, _BUMP_WIDTH = 4.0, 25.0  # of the deformation that deformable methods 
 LINEAR = ("--transform", "affine")
 SPLINE, DIFFEO = ("--transform", "bspline"), ("--transform", "diffeo", "--levels", "4,2")
 METHODS: dict[str, tuple[str, tuple[str, ...]]] = {  # name → protocol, options
-    **{f"affine ncc {p}": (p, LINEAR) for p in ("clear", "fhe", "fhe_verified", "mpc", "fhe_v1", "fhe_v2")},
+    **{f"affine ncc {p}": (p, LINEAR) for p in ("clear", "fhe", "fhe_verified", "mpc")},
+    **{f"affine ncc {p} urs 10 %": (p, (*LINEAR, "--sampling", "urs", "--percent", "10")) for p in PUBLISHED_FHE},
     **{f"affine ssd {p}": (p, (*LINEAR, "--loss", "ssd")) for p in ("fhe", "mpc")},
     **{f"affine lncc {p}": (p, (*LINEAR, "--loss", "lncc")) for p in ("fhe", "mpc")},
     **{f"affine mi {p}": (p, (*LINEAR, "--loss", "mi")) for p in ("fhe", "fhe_verified", "mpc")},

@@ -21,7 +21,17 @@ from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
 from PPIRLogic.losses.cc import FORCE_BITS, SUM_BITS
 from PPIRLogic.peer.channel import MAX_PAYLOAD, Channel, Listener, connect
 from PPIRLogic.peer.identity import Identity
-from PPIRLogic.peer.messages import Fields, error_from, send_error, wait_for_message
+from PPIRLogic.peer.messages import (
+    DEALER,
+    PARTY_1,
+    PARTY_2,
+    PROTOCOL_VERSION,
+    Fields,
+    check_version,
+    error_from,
+    send_error,
+    wait_for_message,
+)
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.secure.base import CHUNK, GROUP, Term, group_size, numbers_of
 from PPIRLogic.secure.cc_masks import MOST_SAMPLES, ROUNDS, correlation
@@ -88,7 +98,7 @@ class Dealer:
         try:
             session_id, role, session = self._join(channel)
             self._await_other(channel, session)
-            channel.send("joined", {"key": session.keys[role - 1]})
+            channel.send("joined", {"key": session.keys[role - 1], "version": PROTOCOL_VERSION})
             if role == 1:
                 self._deal(channel, session)
             else:
@@ -116,6 +126,7 @@ class Dealer:
         f = Fields(message.data, "join")
         if message.kind != "join":
             raise ProtocolError(f"Expected 'join', got '{message.kind}'.")
+        check_version(message.data, "join", DEALER, "the site that calls it")
         name, role, other = f.raw("session", 32), f.integer("role", 1, 2), f.text("other", 64)
         with self._lock:
             session = self._sessions.get(name)
@@ -196,6 +207,8 @@ class Order:
                 raise ProtocolError("Field 'terms' of 'order' must hold pairs.")
             pair = Fields({"column": item[0], "operand": item[1]}, "order")
             terms.append((pair.integer("column", 0, columns - 1), pair.text("operand", 16)))
+        if not terms:
+            raise ProtocolError("Field 'terms' of 'order' is empty.")
         where = f.integer("level", 0, 64), f.integer("evaluation", 0, 10**6)
         samples = f.integer("samples", 1, 2**31)
         if rows := data.get("knots"):
@@ -316,12 +329,12 @@ def join_dealer(
         channel = connect(address, identity, trust, expected_fingerprint=fingerprint or None)
     except PPIRError as error:
         raise DealerError(f"The dealer at {address} cannot be used: {error}") from error
-    channel.send("join", {"session": session, "role": role, "other": other})
-
+    channel.send("join", {"session": session, "role": role, "other": other, "version": PROTOCOL_VERSION})
     try:
         message = wait_for_message(channel, JOIN_TIMEOUT, check)
         if message.kind != "joined":
             raise DealerError(f"The dealer at {address} did not let this site join: {error_from(message)}")
+        check_version(message.data, "joined", PARTY_1 if role == 1 else PARTY_2, DEALER)
         return channel, Fields(message.data, "joined").raw("key", KEY_BYTES)
     except BaseException:
         channel.close()

@@ -184,7 +184,7 @@ def _checked_sizes(value: Any) -> tuple[int, ...]:
         raise InputError(f"Grid field 'size' has {len(value)} entries; only 2D and 3D images can be used.")
     if any(not _MIN_SIZE <= n <= _MAX_SIZE for n in value) or math.prod(value) > _MAX_VOXELS:
         raise InputError(
-            f"Grid field 'size' must have {_MIN_SIZE} to {_MAX_SIZE} voxels per axis and at most 2^31 in all, "
+            f"Grid field 'size' must have {_MIN_SIZE} to {_MAX_SIZE} voxels per axis and at most 2^28 in all, "
             f"not {'×'.join(str(n) if abs(n) < 10**9 else '…' for n in value)}."
         )
     return tuple(value)

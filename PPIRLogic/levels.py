@@ -24,6 +24,8 @@ FACTORS = (16, 8, 4, 2, 1)
 FIXED_BOUND = 2048  # of J, 12 bits signed
 _SMALLEST_AXIS = 16
 MOST_STRIDE = 64
+PUBLISHED_FHE = ("fhe_v1", "fhe_v2")
+MOST_PUBLISHED = 2**20  # samples of a level under these: about 2 GB at party 2
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def _two_sided_problem(request: Request) -> str:
 
 
 def grid_problem(request: Request, geometry: Geometry) -> str:
-    """Why a B-spline grid or an lncc window does not fit the fixed image; empty if it does."""
+    """Why a grid, a window or the samples of a published protocol do not fit the fixed image; empty if they do."""
     extent = [n * s for n, s in zip(geometry.size, geometry.spacing, strict=True)]
     window = 2 * request.radius_mm * max(request.levels)
     if window > min(extent):
@@ -139,6 +141,8 @@ def grid_problem(request: Request, geometry: Geometry) -> str:
             f"The window of lncc, {window:g} mm wide at shrink factor {max(request.levels)}, is larger than the fixed"
             f" image ({min(extent):.4g} mm on its shortest axis). Give a smaller --radius, or no coarse level."
         )
+    if problem := _published_problem(request, geometry):
+        return problem
     if request.transform == DIFFEO and (short := _shortest_level(request, geometry)) < 2 * request.stride:
         return (
             f"A stride of {request.stride} voxels leaves fewer than two cells on the shortest axis of a level"
@@ -162,6 +166,19 @@ def grid_problem(request: Request, geometry: Geometry) -> str:
                 f" ({'×'.join(f'{s:.3g}' for s in voxels)} mm). Give a larger --grid-spacing."
             )
     return ""
+
+
+def _published_problem(request: Request, geometry: Geometry) -> str:
+    """fhe_v1 and fhe_v2 encrypt every sample anew at each evaluation, some 360 bytes for each operand."""
+    voxels = math.prod(level_geometry(geometry, min(request.levels)).size)
+    count = round(voxels * request.percent / 100)
+    if request.protocol not in PUBLISHED_FHE or count <= MOST_PUBLISHED:
+        return ""
+    return (
+        f"{request.protocol} encrypts every sample anew at each evaluation and is offered for {MOST_PUBLISHED} samples;"
+        f" shrink factor {min(request.levels)} has {count}. Use fhe, or --sampling urs --percent"
+        f" {max(1, int(100 * MOST_PUBLISHED / voxels))}, or no fine level."
+    )
 
 
 def _shortest_level(request: Request, geometry: Geometry) -> int:

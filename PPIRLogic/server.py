@@ -45,7 +45,7 @@ from PPIRLogic.peer.ledger import (
     geometry_entry,
     recorded_numbers,
 )
-from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from, send_error
+from PPIRLogic.peer.messages import PROTOCOL_VERSION, Fields, LevelGrant, Request, error_from, send_error
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.places import Places
 from PPIRLogic.points.fixed import FixedPoints
@@ -63,6 +63,7 @@ from PPIRLogic.version import SOFTWARE
 IDLE_TIMEOUT = 600.0
 REQUEST_TIMEOUT = 3600.0  # for all parts of one request
 TAKE_OVER = 20.0  # seconds for a former connection of the same session to end
+FAREWELL = 10.0  # seconds for a peer to say goodbye once its session has finished
 Event = Callable[[dict[str, Any]], None]
 
 
@@ -163,7 +164,8 @@ class Server:
             while not self._stopping.is_set():
                 message = channel.receive(IDLE_TIMEOUT)
                 if message.kind == "info":
-                    channel.send("info", self._offers(channel.peer_fingerprint))
+                    offers = self._offers(channel.peer_fingerprint)
+                    channel.send("info", {"version": PROTOCOL_VERSION, **offers})
                 elif message.kind == "open":
                     self._session(channel, message)
                     return
@@ -233,6 +235,7 @@ class Server:
             finally:
                 session.close()
                 self._places.give_back()
+            session.end()
         finally:
             ended.set()
             with self._lock:
@@ -248,6 +251,7 @@ class Server:
             former[0].close()
             if not former[1].wait(TAKE_OVER):
                 raise BusyError("The former connection of this session is still at work; try again soon.")
+            session.check_resumable()  # that one may have ended in order just now
 
 
 class ServerSession:
@@ -275,15 +279,19 @@ class ServerSession:
         if former and self.protocol.two_sided:
             raise RefusedError(f"A run with {request.loss} cannot go on after a lost connection: start a new one.")
         self.resumed = bool(former)
-        if former and not server.unfinished.permits(former, self.peer, self.image_id, request):
+        self.first = former if self.resumed else self.name.hex()[:16]
+        self.check_resumable()
+        self.outlet = Outlet(channel)
+        self.link = Link(cast(Channel, self.outlet), self.name, server.threads, self._check, IDLE_TIMEOUT)
+        self._waits = False
+
+    def check_resumable(self) -> None:
+        """RefusedError if this session goes on for one that is not on record as unfinished."""
+        if self.resumed and not self.server.unfinished.permits(self.first, self.peer, self.image_id, self.request):
             raise RefusedError(
                 "There is no unfinished session of that name here for this peer, image and request: the image was"
                 " changed, or the record of the session is gone. Start a new run."
             )
-        self.first = former if self.resumed else self.name.hex()[:16]
-        self.outlet = Outlet(channel)
-        self.link = Link(cast(Channel, self.outlet), self.name, server.threads, self._check, IDLE_TIMEOUT)
-        self._waits = False
 
     def wait(self, before: int) -> None:
         """Tell both sides that this session waits for a place, and how many are before it."""
@@ -385,13 +393,25 @@ class ServerSession:
                 self._evaluate(message, level)
             elif message.kind == "finish":
                 self.server.log("session finished", session=self.name.hex()[:16], numbers=self.ledger.numbers)
-                self.server.unfinished.end(self.first)
                 self.channel.send("finished", {"numbers": self.ledger.numbers})
                 return
             elif message.kind in ("bye", "error"):
                 raise error_from(message)
             else:
                 raise ProtocolError(f"'{message.kind}' does not belong here.")
+
+    def end(self) -> None:
+        """Strike the session off the unfinished ones once the peer has said goodbye, so that it knows of the end.
+
+        A peer that lost the connection before it read 'finished' goes on with this session, to ask for the end again.
+        """
+        try:
+            message = self.channel.receive(FAREWELL)
+        except PeerError:
+            return
+        if message.kind not in ("bye", "error"):
+            raise ProtocolError(f"'{message.kind}' came after the end of the session.")
+        self.server.unfinished.end(self.first)
 
     def _open_level(self, message: Message, former: Level | None) -> Level:
         f = Fields(message.data, "level")

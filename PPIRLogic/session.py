@@ -20,7 +20,16 @@ from PPIRLogic.losses import Loss
 from PPIRLogic.peer.channel import Channel, connect
 from PPIRLogic.peer.identity import Identity
 from PPIRLogic.peer.ledger import VOXEL_BITS, Entry, Receipt, SessionLedger, geometry_entry
-from PPIRLogic.peer.messages import Fields, LevelGrant, Request, error_from, wait_for_message
+from PPIRLogic.peer.messages import (
+    PARTY_1,
+    PARTY_2,
+    Fields,
+    LevelGrant,
+    Request,
+    check_version,
+    error_from,
+    wait_for_message,
+)
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.points.pointset import PointLayout
 from PPIRLogic.protocols import Protocol, protocol_of
@@ -164,7 +173,9 @@ class ClientSession:
 
     def _info(self) -> Fields:
         self.channel.send("info", {})
-        return Fields(self._link(b"").receive("info").data, "info")
+        data = self._link(b"").receive("info").data
+        check_version(data, "info", PARTY_1, PARTY_2)
+        return Fields(data, "info")
 
     def _link(self, session: bytes) -> Link:
         return Link(self.channel, session, self._threads, self._check, ANSWER_TIMEOUT)

@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from PPIRLogic.errors import OverlapError
+from PPIRLogic.errors import OverlapError, ProtocolError
 from PPIRLogic.losses.base import Evaluation, Loss, Sums
 from PPIRLogic.peer.ledger import HISTOGRAM
 from PPIRLogic.secure.base import CHUNK, Term
@@ -78,7 +78,15 @@ class JointHistogram:
 
     @classmethod
     def from_sums(cls, sums: Sequence[int], bins: int) -> JointHistogram:
-        """From the opened integers, moving bin by moving bin; OverlapError if nothing was counted."""
+        """From the opened integers, moving bin by moving bin; OverlapError if nothing was counted.
+
+        ProtocolError for a negative count, which no image gives: its logarithm would be the value of the loss.
+        """
+        if min(sums) < 0:
+            raise ProtocolError(
+                "A joint histogram came with negative counts: the peer or the dealer does not compute what was agreed."
+                " Check that all run the same release; if they do, do not trust the peer."
+            )
         counts = np.array(sums, np.float64).reshape(bins, bins) / WEIGHT
         total = float(counts.sum())
         if total < 1:

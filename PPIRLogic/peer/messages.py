@@ -23,7 +23,8 @@ from PPIRLogic import errors
 from PPIRLogic.errors import PPIRError, ProtocolError
 from PPIRLogic.peer.channel import Channel, Message
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2  # raised with every change of a message, so that builds that do not fit together say so
+PARTY_1, PARTY_2, DEALER = "the site that registers (party 1)", "the site that serves (party 2)", "the dealer's site"
 _ERRORS: dict[str, type[PPIRError]] = {
     cls.__name__: cls
     for cls in vars(errors).values()
@@ -118,6 +119,22 @@ class Fields:
         return dict(self._get(name, dict))
 
 
+def check_version(data: Mapping[str, Any], where: str, here: str, there: str) -> None:
+    """VersionError, saying which of the two sites is to be updated, unless a message is of this build's version.
+
+    The text is read at both sites, so it names them by what they do. The first builds said no version but in 'open'.
+    """
+    theirs = Fields(data, where).integer("version", 0, 2**31) if "version" in data else 1
+    if theirs == PROTOCOL_VERSION:
+        return
+    older, newer = (there, here) if theirs < PROTOCOL_VERSION else (here, there)
+    low, high = sorted((theirs, PROTOCOL_VERSION))
+    raise errors.VersionError(
+        f"The two sites run releases of PPIRExtension that do not fit together: {newer} speaks version {high} of the"
+        f" protocol, {older} version {low}. Update PPIRExtension at {older}."
+    )
+
+
 @dataclass(frozen=True)
 class Request:
     """What party 1 wants to run. The same on both sides, bound to the session."""
@@ -150,14 +167,10 @@ class Request:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Request:
-        """From the network; ProtocolError for anything malformed, VersionError for another version."""
+        """At party 2, from the network; ProtocolError for anything malformed, VersionError for another version."""
         f = Fields(data, "open")
-        version = f.integer("version", 0, 2**31)
-        if version != PROTOCOL_VERSION:
-            raise errors.VersionError(
-                f"This side speaks version {PROTOCOL_VERSION} of the protocol, the other side version {version}."
-                " Install the same release of PPIRExtension on both sides."
-            )
+        f.integer("version", 0, 2**31)
+        check_version(data, "open", PARTY_2, PARTY_1)
         levels = f.items("levels", 8)
         if not levels or any(not isinstance(v, int) or isinstance(v, bool) or not 1 <= v <= 64 for v in levels):
             raise ProtocolError("Field 'levels' of 'open' must hold one to eight shrink factors between 1 and 64.")
@@ -181,7 +194,6 @@ class Request:
             bending=f.number("bending", 0, 1e12),
             elastic_mm=f.number("elastic_mm", 0, 1e4),
             seed=f.integer("seed", 0, 2**62),
-            version=version,
             dealer=f.text("dealer", 64),
             software=f.text("software", 64),
         )

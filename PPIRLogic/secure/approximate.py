@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from PPIRLogic.errors import FixedPointError, PolicyError, ProtocolError
+from PPIRLogic.errors import PolicyError, ProtocolError
 from PPIRLogic.peer.channel import MAX_PAYLOAD
 from PPIRLogic.secure import ckks
 from PPIRLogic.secure.base import GROUP, Columns, ColumnSource, LevelInfo, Link, Term, over_groups, packing
 from PPIRLogic.secure.ckks import Floats
-
-MOST_VALUES = 2**27  # of columns held at once
 
 
 def check_terms(terms: Sequence[Term]) -> None:
@@ -23,15 +21,10 @@ def check_terms(terms: Sequence[Term]) -> None:
 
 
 def gather(source: ColumnSource, terms: Sequence[Term], level: LevelInfo, link: Link) -> tuple[Floats, Floats]:
-    """Party 1's columns scaled to the norm the parameters allow, (m, N), and the factors that scale them back, (m,).
-
-    FixedPointError if there are too many values to hold.
-    """
+    """Party 1's columns scaled to the norm the parameters allow, (m, N), and the factors that scale them back, (m,)."""
     if level.active.size != level.chunks:
         raise ProtocolError("Under fhe_v1 and fhe_v2 all samples of the level take part; choose them before the level.")
     columns = max(t.column for t in terms) + 1
-    if columns * level.samples > MOST_VALUES:
-        raise FixedPointError("There are too many samples for this protocol. Use sampling, or fhe.")
     out = np.zeros((columns, level.samples))
 
     def work(group: int, worker: int, block: Columns) -> None:

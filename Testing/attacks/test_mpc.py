@@ -16,6 +16,7 @@ from recording import Record
 from PPIRLogic import dealer
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.peer.channel import Message
+from PPIRLogic.peer.messages import PROTOCOL_VERSION
 from PPIRLogic.secure.base import Term
 from PPIRLogic.secure.masks import mask_of_columns, mask_of_operand
 from PPIRLogic.secure.prg import Stream
@@ -139,13 +140,14 @@ def test_a_dealer_that_saw_masked_data_would_have_everything(exchange: Callable[
 def test_joining_the_dealer_tells_it_who_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[tuple[str, dict[str, Any], bytes]] = []
     channel = SimpleNamespace(send=lambda kind, data, payload=b"": said.append((kind, data, payload)), close=list)
-    joined = Message("joined", {"key": b"k" * 32})
+    joined = Message("joined", {"key": b"k" * 32, "version": PROTOCOL_VERSION})
     monkeypatch.setattr(dealer, "wait_for_message", lambda *args: joined)
     monkeypatch.setattr(dealer, "connect", lambda *args, **options: channel)
     nobody = cast(Any, None)
     key = dealer.join_dealer("host:1", nobody, nobody, b"s" * 32, 2, "their fingerprint", "", lambda: None)[1]
     assert key == b"k" * 32
-    assert said == [("join", {"session": b"s" * 32, "role": 2, "other": "their fingerprint"}, b"")]
+    told = {"session": b"s" * 32, "role": 2, "other": "their fingerprint", "version": PROTOCOL_VERSION}
+    assert said == [("join", told, b"")]
 
 
 # ---------------------------------------------------------------------------- what the masks are drawn from

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuzz_subjects import SUBJECTS, Conversations, record
-from fuzz_targets import Certificates, Dealing, Frames, Handshake, Maps, Party1, Party2, Sockets, Target
+from fuzz_targets import Certificates, Dealing, Frames, Handshake, Maps, Offers, Party1, Party2, Sockets, Target
 from record import memory_mb, surroundings, write_section
 
 from PPIRLogic.errors import PPIRError
@@ -32,6 +32,7 @@ from PPIRLogic.simulate import Site, make_sites
 DEADLINE = 20.0  # seconds for one case: beyond any wait that a handler may have
 WARM = 200  # cases before memory is measured for the first time
 FEWEST = 20  # cases of a target
+SINGLE = 7  # targets that are not a party under a subject
 ROUNDS = 8  # every target has its turn so often: where time ends the run, all have had their share
 
 
@@ -101,16 +102,17 @@ def run(target: Target, cases: int, seed: int, first: int = 0, until: float = fl
 
 
 @contextlib.contextmanager
-def stage() -> Iterator[tuple[dict[str, Site], Conversations]]:
-    """Sites in memory where there is such a folder (every count is synced), and recorded valid sessions."""
+def stage(repeats: int = 2) -> Iterator[tuple[dict[str, Site], Conversations]]:
+    """Sites in memory where there is such a folder (every count is synced), and so many valid sessions of each."""
     shm = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="ppir-fuzz-", dir=shm if shm.is_dir() else None))
     warnings.filterwarnings("ignore", module="cryptography")  # the library's remarks on damaged certificates
     warnings.filterwarnings("ignore", message="Parsed a")
+    warnings.filterwarnings("error", category=RuntimeWarning)  # arithmetic on what was not checked
     try:
         sites = make_sites(folder, ("A", "B", "third"))
         sites |= {"stranger": make_sites(folder, ("stranger",))["stranger"]}
-        recorded = record(sites)
+        recorded = record(sites, repeats)
         gc.collect()
         gc.freeze()  # a server collects after every session: it need not look at the libraries each time
         yield sites, recorded
@@ -126,6 +128,7 @@ def makers(sites: dict[str, Site], recorded: Conversations) -> list[Callable[[],
         lambda: Maps(recorded),
         lambda: Certificates(b, a, stranger),
         lambda: Dealing(recorded, third),
+        lambda: Offers(recorded, a),
         lambda: Handshake(b, a),
     ]
     for subject in SUBJECTS:
@@ -137,7 +140,7 @@ def makers(sites: dict[str, Site], recorded: Conversations) -> list[Callable[[],
 def fuzz(cases: int, seed: int, only: str = "") -> list[Row]:
     """All targets (whose name holds `only`) in this process."""
     rows = []
-    with stage() as (sites, recorded):
+    with stage(repeats=1) as (sites, recorded):
         for make in makers(sites, recorded):
             target = make()
             try:
@@ -161,28 +164,31 @@ def _prepare() -> None:
     atexit.register(stack.close)
 
 
-def _part(index: int, part: int, parts: int, cases: int, seed: int, only: str, until: float) -> Row:
+def _part(index: int, part: int, parts: int, cases: int, sessions: float, seed: int, only: str, until: float) -> Row:
     """One worker's share of a target's cases."""
     target = _makers[index]()
     try:
         if only not in target.name:
             return Row("")
-        whole = max(FEWEST, round(cases * target.share))
+        share = target.share * (sessions if isinstance(target, (Party1, Party2)) else 1.0)
+        whole = max(FEWEST, round(cases * share))
         first, end = (whole * k // parts for k in (part, part + 1))
         return run(target, end - first, seed, first, until)
     finally:
         target.close()
 
 
-def fuzz_over_cores(cases: int, seed: int, minutes: float, workers: int, only: str = "") -> list[Row]:
+def fuzz_over_cores(
+    cases: int, seed: int, minutes: float, workers: int, only: str = "", sessions: float = 1.0
+) -> list[Row]:
     """All targets, each shared out over the worker processes, and all of them ended after so many minutes."""
     rows: dict[int, Row] = {}
-    until, count = time.monotonic() + 60 * minutes, 6 + 2 * len(SUBJECTS)
+    until, count = time.monotonic() + 60 * minutes, SINGLE + 2 * len(SUBJECTS)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, spawn, _prepare) as pool:
         parts = ROUNDS * workers
         jobs = {
-            pool.submit(_part, i, part, parts, cases, seed, only, until): i
+            pool.submit(_part, i, part, parts, cases, sessions, seed, only, until): i
             for part in range(parts)
             for i in range(count)
         }
@@ -220,11 +226,14 @@ def main() -> None:
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--minutes", type=float, default=20.0, help="stop after so long, whatever is left")
     p.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    p.add_argument(
+        "--sessions", type=float, default=1.0, help="so many times the cases of whole sessions: the slow ones"
+    )
     p.add_argument("--only", default="", help="targets whose name holds this")
     p.add_argument("--write-docs", action="store_true")
     a = p.parse_args()
     where = surroundings()
-    rows = fuzz_over_cores(a.cases, a.seed, a.minutes, a.workers, a.only)
+    rows = fuzz_over_cores(a.cases, a.seed, a.minutes, a.workers, a.only, a.sessions)
     print(*table(rows, a.seed), sep="\n")
     if a.write_docs:
         write_section("fuzz", "Hostile peers: `make fuzz`", where, table(rows, a.seed))

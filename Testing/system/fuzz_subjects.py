@@ -14,10 +14,12 @@ from unittest import mock
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 from system_support import Phantom, grid, motion_of, owner, shared
 
 from PPIRLogic.dealer import Dealer
 from PPIRLogic.images import Geometry
+from PPIRLogic.losses import LOSSES
 from PPIRLogic.peer.channel import Channel, Message
 from PPIRLogic.peer.identity import load_or_create_identity
 from PPIRLogic.peer.ledger import Budget
@@ -25,7 +27,7 @@ from PPIRLogic.points.fixed import FixedPoints
 from PPIRLogic.points.pointset import PointSet
 from PPIRLogic.pointsets import register_points
 from PPIRLogic.policy import Policy
-from PPIRLogic.protocols import PROTOCOLS
+from PPIRLogic.protocols import NAMES, PROTOCOLS, TWO_SIDED, Protocol
 from PPIRLogic.registration import Parameters, Peer, register
 from PPIRLogic.server import Shared
 from PPIRLogic.simulate import Site
@@ -37,8 +39,16 @@ POINTS = np.random.default_rng(5).uniform(-50, 50, (40, 3))
 ENDLESS = Budget(1e9, 1e12, 10**12, 10**12, 10**12)
 _COMMON = Parameters(transform="translation", loss="ssd", levels=(2, 1), evaluations=4, threads=1)
 _MI = replace(_COMMON, loss="mi", levels=(1,), bins=8, evaluations=2)
+_BLOCKS = replace(
+    _COMMON, loss="ncc", levels=(1,), sampling="gms", percent=40.0, disclose_sampling=True, fixed_mask="disclosed"
+)
 _SPLINE = replace(
     _COMMON, transform="bspline", grid_spacing=14.0, iterations=(1, 1), evaluations=2, initial=sitk.AffineTransform(2)
+)
+_MI_SPLINE = replace(_MI, transform="bspline", grid_spacing=20.0, iterations=(1,), initial=sitk.AffineTransform(2))
+_MI_DIFFEO = replace(_MI_SPLINE, transform="diffeo", stride=8)
+_CC = replace(
+    _COMMON, transform="diffeo", loss="cc", stride=5, iterations=(1, 1), evaluations=3, initial=sitk.AffineTransform(2)
 )
 
 
@@ -47,7 +57,13 @@ def _pair(geometry: Geometry) -> tuple[Any, Any]:
     return phantom.on(geometry), phantom.on(geometry, motion_of("translation", geometry))
 
 
-IMAGES = {"fixed": _pair(GEOMETRY), "wide": _pair(WIDE)}
+def _masked(geometry: Geometry) -> NDArray[np.bool_]:
+    mask = np.zeros(geometry.array_shape, bool)
+    mask[4:-4, 4:-4] = True
+    return mask
+
+
+IMAGES = {"fixed": _pair(GEOMETRY), "wide": _pair(WIDE), "masked": _pair(WIDE)}
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,11 @@ class Subject:
     shares: tuple[float, float]
     parameters: Parameters | None = _COMMON
     image: str = "fixed"
+
+    @property
+    def engine(self) -> Protocol:
+        two_sided = self.parameters is not None and LOSSES[self.parameters.loss].two_sided
+        return (TWO_SIDED if two_sided else PROTOCOLS)[self.protocol]
 
     def call(self, peer: Peer, site: Site, seed: int = 1, reconnect: float = 0.0) -> str:
         """Party 1's run; how it ended. AssertionError if it gives a transform that is none."""
@@ -72,29 +93,43 @@ class Subject:
         result = register(moving, peer, home=site.home, parameters=parameters, reconnect=reconnect)
         assert np.isfinite(result.linear.matrix).all() and np.isfinite(result.linear.translation).all()
         assert result.spline is None or np.isfinite(result.spline.coefficients).all()
+        assert result.diffeo is None or np.isfinite(result.diffeo.field).all()
         return "accepted" if result.complete else type(result.error).__name__
 
 
 SUBJECTS = (
     Subject("clear", "clear", (0.006, 0.003)),
-    Subject("fhe", "fhe", (0.002, 0.001)),
-    Subject("fhe_verified", "fhe_verified", (0.002, 0.001)),
+    Subject("fhe", "fhe", (0.0015, 0.001)),
+    Subject("fhe_verified", "fhe_verified", (0.001, 0.0007)),
     Subject("mpc", "mpc", (0.004, 0.002)),
-    Subject("fhe_v1", "fhe_v1", (0.002, 0.001)),
-    Subject("fhe_v2", "fhe_v2", (0.001, 0.0005)),
+    Subject("fhe_v1", "fhe_v1", (0.001, 0.0005)),
+    Subject("fhe_v2", "fhe_v2", (0.0005, 0.0003)),
     Subject("mi, clear", "clear", (0.003, 0.002), _MI, "wide"),
-    Subject("mi, fhe", "fhe", (0.002, 0.001), _MI, "wide"),
-    Subject("bspline, clear", "clear", (0.003, 0.002), _SPLINE),
-    Subject("bspline, fhe", "fhe", (0.001, 0.0005), _SPLINE),
-    Subject("bspline, mpc", "mpc", (0.003, 0.002), _SPLINE),
-    Subject("points, fhe", "fhe", (0.002, 0.001), None, "points"),
+    Subject("mi, fhe", "fhe", (0.001, 0.0005), _MI, "wide"),
+    Subject("bspline, clear", "clear", (0.0015, 0.001), _SPLINE),
+    Subject("bspline, fhe", "fhe", (0.0006, 0.0004), _SPLINE),
+    Subject("bspline, mpc", "mpc", (0.0015, 0.001), _SPLINE),
+    Subject("gms blocks and a disclosed mask, mpc", "mpc", (0.002, 0.001), _BLOCKS, "masked"),
+    Subject("mi, mpc", "mpc", (0.003, 0.002), _MI, "wide"),
+    Subject("mi with bspline, mpc", "mpc", (0.001, 0.0007), _MI_SPLINE, "wide"),
+    Subject("mi with bspline, fhe", "fhe", (0.0003, 0.0002), _MI_SPLINE, "wide"),
+    Subject("mi with diffeo, mpc", "mpc", (0.001, 0.0007), _MI_DIFFEO, "wide"),
+    Subject("cc, clear", "clear", (0.0015, 0.001), _CC, "wide"),
+    Subject("cc, mpc", "mpc", (0.003, 0.002), _CC, "wide"),
+    Subject("cc, published", "published", (0.0015, 0.001), _CC, "wide"),
+    Subject("points, fhe", "fhe", (0.001, 0.0005), None, "points"),
     Subject("points, mpc", "mpc", (0.003, 0.002), None, "points"),
 )
 
 
 def offered(dealer: str, fingerprint: str) -> list[Shared]:
     """Everything that the subjects ask for."""
-    out = [shared(pair[0], name=name, protocols=frozenset(PROTOCOLS), budget=ENDLESS) for name, pair in IMAGES.items()]
+    rules: dict[str, Any] = {"protocols": frozenset(NAMES), "budget": ENDLESS, "disclosed_sampling": True}
+    rules["masks"] = frozenset({"none", "fill", "private", "disclosed"})
+    out = [
+        shared(pair[0], name=name, mask=_masked(pair[0].geometry) if name == "masked" else None, **rules)
+        for name, pair in IMAGES.items()
+    ]
     policy = Policy(protocols=frozenset(PROTOCOLS), budget=ENDLESS)
     out.append(Shared(FixedPoints("points", PointSet(POINTS, "points")), policy))
     return [replace(v, dealer=dealer, dealer_fingerprint=fingerprint) for v in out]
@@ -129,7 +164,7 @@ def record(sites: dict[str, Site], repeats: int = 2) -> Conversations:
         with owner(sites["B"], *offered(address, fingerprint), threads=1) as one:
             for subject in SUBJECTS:
                 for seed in range(1, repeats + 1):
-                    dealer = (address, fingerprint) if PROTOCOLS[subject.protocol].dealer else ("", "")
+                    dealer = (address, fingerprint) if subject.engine.dealer else ("", "")
                     with heard() as log:
                         assert subject.call(Peer(one.address, "", *dealer), sites["A"], seed) == "accepted"
                         time.sleep(0.2)  # the last words of the others

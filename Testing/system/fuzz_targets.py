@@ -7,6 +7,7 @@ The handlers are the real ones, fed by a scripted channel in place of a socket; 
 from __future__ import annotations
 
 import contextlib
+import io
 import random
 import shutil
 import socket
@@ -19,9 +20,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from fuzz_mutation import bomb, changed_bytes, changed_conversation, changed_map
 from fuzz_subjects import ENDLESS, SUBJECTS, Conversations, Subject, more_of, offered
-from system_support import call, owner
+from system_support import call, owner, rows_of
 
-from PPIRLogic.dealer import Dealer, Order, _Session
+from PPIRLogic.cli import build_parser
+from PPIRLogic.dealer import Dealer, Order, _Session, read_order
 from PPIRLogic.errors import InputError, PeerError
 from PPIRLogic.images import Geometry
 from PPIRLogic.peer.channel import FrameReader, Message, encode_head
@@ -32,10 +34,12 @@ from PPIRLogic.peer.channel.wire import Gone
 from PPIRLogic.peer.identity import load_or_create_identity
 from PPIRLogic.peer.messages import LevelGrant, Request, error_from
 from PPIRLogic.peer.trust import TrustStore
-from PPIRLogic.protocols import PROTOCOLS
+from PPIRLogic.points.pointset import PointLayout
 from PPIRLogic.registration import Peer
 from PPIRLogic.secure.base import CHUNK
 from PPIRLogic.secure.factors import Factored
+from PPIRLogic.secure.knots import KnotMap
+from PPIRLogic.secure.outlet import NUMBER_BYTES
 from PPIRLogic.server import Server
 from PPIRLogic.session import ClientSession, Offer
 from PPIRLogic.simulate import Site
@@ -103,7 +107,7 @@ class Frames(Target):
     """Bytes on an open connection: valid streams of frames, damaged; bombs; noise."""
 
     name = "frames (prefix, msgpack header, payload)"
-    share = 0.5
+    share = 0.52
 
     def __init__(self, recorded: Conversations) -> None:
         self._streams = []
@@ -140,7 +144,7 @@ class Frames(Target):
 class Maps(Target):
     """The checked values made of a message's map."""
 
-    name = "messages (Request, LevelGrant, Offer, Geometry, Order, error)"
+    name = "messages (Request, LevelGrant, Offer, Geometry, Order, KnotMap, error)"
     share = 0.4
 
     def __init__(self, recorded: Conversations) -> None:
@@ -149,6 +153,9 @@ class Maps(Target):
         images = next(m.data["images"] for m in to_1 if m.kind == "info")
         grants = next(m.data["levels"] for m in to_1 if m.kind == "opened")
         opening = next(m.data for m in recorded["fhe", "1 to 2"][0] if m.kind == "open")
+        points = next(m.data["points"] for m in to_1 if m.kind == "info")
+        rounds = [m.data for m in recorded["cc, mpc", "1 to dealer"][0] if m.kind == "order"]
+        force = next(r for r in rounds if r["cc"] == "force")
 
         def geometry(data: Any) -> None:
             with contextlib.suppress(InputError):
@@ -157,7 +164,9 @@ class Maps(Target):
         self._makers: tuple[tuple[Callable[[Any], Any], Any], ...] = (
             (Request.from_dict, opening), (LevelGrant.from_dict, grants[0]),
             (lambda d: Offer.from_dict(d, ClientSession._read_geometry), images[0]),
-            (geometry, images[0]["geometry"]), (Order.from_dict, order),
+            (lambda d: Offer.from_dict(d, PointLayout.from_dict, "point set"), points[0]),
+            (geometry, images[0]["geometry"]), (Order.from_dict, order), (read_order, rounds[0]), (read_order, force),
+            (lambda d: KnotMap.from_wire(d.get("knots")), {"knots": force["knots"]}),
             (Factored.from_dict, Factored(0, 0, CHUNK, 8, 2, "B").to_dict()),
             (lambda d: error_from(Message("error", d)), {"error": "PeerError", "text": "why"}),
         )  # fmt: skip
@@ -175,7 +184,7 @@ class Party2(Target):
     """`Server` with whole sessions of party 1 (and of the dealer), damaged. No number may leave uncounted."""
 
     def __init__(self, subject: Subject, recorded: Conversations, site: Site, peer: str) -> None:
-        self._protocol = PROTOCOLS[subject.protocol]
+        self._protocol = subject.engine
         self.name = f"party 2, {subject.name}: sessions of party 1" + (" and the dealer" * self._protocol.dealer)
         self.share = subject.shares[0]
         self._said = more_of(subject.name, "1 to 2", recorded)
@@ -234,7 +243,7 @@ class Party1(Target):
     """`register` against a party 2 (and a dealer) that says what it should not."""
 
     def __init__(self, subject: Subject, recorded: Conversations, site: Site) -> None:
-        self._subject, dealer = subject, PROTOCOLS[subject.protocol].dealer
+        self._subject, dealer = subject, subject.engine.dealer
         self.name = f"party 1, {subject.name}: answers of party 2" + (" and the dealer" * dealer)
         self.share = subject.shares[1]
         self._said = more_of(subject.name, "2 to 1", recorded)
@@ -256,11 +265,72 @@ class Party1(Target):
         dealt = draw.choice(self._dealt) if self._dealt else []
         if dealt and draw.random() < 0.3:
             dealt = changed_conversation(draw, dealt, self._dealt)
+        channels: list[Scripted] = []
+
+        def connect(*_: Any, **__: Any) -> Scripted:
+            channels.append(Scripted(list(said), "B"))
+            return channels[-1]
+
+        try:
+            with (
+                mock.patch("PPIRLogic.session.connect", connect),
+                mock.patch("PPIRLogic.dealer.connect", lambda *_, **__: Scripted(list(dealt), "D")),
+            ):
+                return self._subject.call(self._peer, self._site, reconnect=self._reconnect(draw))
+        finally:
+            self._check_given([payload for c in channels for kind, payload in c.sent if kind == "answer"])
+
+    def _check_given(self, answers: list[bytes]) -> None:
+        """Where the other image moves, too, party 1 tells numbers as well: only such as are on its record."""
+        if not answers or not self._subject.engine.counted:
+            return
+        newest = max((self._site.home / "ledger" / "sessions").glob("*.jsonl"), key=lambda p: p.stat().st_mtime_ns)
+        given = sum(row["numbers"] for row in rows_of(newest)[1:] if row["to"] == "party 2")
+        assert given * NUMBER_BYTES >= sum(map(len, answers)), "given, not counted"
+
+
+ESTIMATES = (
+    "--loss ncc", "--loss mi", "--transform bspline --grid-spacing 20", "--transform diffeo --loss lncc --stride 2",
+    "--transform diffeo --loss cc --protocol mpc --stride 2", "--points",
+)  # fmt: skip
+
+
+class Offers(Target):
+    """`ppir estimate` with a damaged list of what a peer offers; nothing but plain text may reach the terminal."""
+
+    name = "ppir estimate: what a peer offers"
+    share = 0.005
+
+    def __init__(self, recorded: Conversations, site: Site) -> None:
+        self._offered = next(m for m in recorded["fhe", "2 to 1"][0] if m.kind == "info")
+        self._others, self._site = [[m] for m in recorded["fhe", "2 to 1"][0]], site
+
+    def case(self, draw: random.Random) -> str:
+        words = ["estimate", "peer:1", "--home", str(self._site.home), *draw.choice(ESTIMATES).split()]
+        words += ["--image", "points" if "--points" in words else draw.choice(("fixed", "wide"))]
+        a = build_parser().parse_args(words + ["--json"] * (draw.random() < 0.3))
+        said = [self._damaged(draw)] * 4  # it asks for images and points, to list them and to choose
+        said = changed_conversation(draw, said, self._others) if draw.random() < 0.2 else said
+        shown = io.StringIO()
         with (
-            mock.patch("PPIRLogic.session.connect", lambda *_, **__: Scripted(list(said), "B")),
-            mock.patch("PPIRLogic.dealer.connect", lambda *_, **__: Scripted(list(dealt), "D")),
+            mock.patch("PPIRLogic.session.connect", lambda *_, **__: Scripted(said, "B")),
+            contextlib.redirect_stdout(shown),
         ):
-            return self._subject.call(self._peer, self._site, reconnect=self._reconnect(draw))
+            a.run(a)
+        assert all(line.isprintable() for line in shown.getvalue().splitlines()), "control characters of a peer's"
+        return "accepted"
+
+    def _damaged(self, draw: random.Random) -> Message:
+        """Mostly one offer of them all: what it is asked for is among them."""
+        lists = {**self._offered.data, **{kind: list(self._offered.data[kind]) for kind in ("images", "points")}}
+        if draw.random() < 0.1:
+            return Message("info", changed_map(draw, lists))
+        offers = lists[draw.choice(("images", "images", "points"))]
+        at = draw.randrange(len(offers))
+        offers[at] = changed_map(draw, offers[at])
+        if draw.random() < 0.5 and isinstance(offers[at].get("geometry"), dict):
+            offers[at]["geometry"] = changed_map(draw, offers[at]["geometry"])
+        return Message("info", lists)
 
 
 class Dealing(Target):
@@ -270,7 +340,7 @@ class Dealing(Target):
     share = 0.03
 
     def __init__(self, recorded: Conversations, site: Site) -> None:
-        under = [s.name for s in SUBJECTS if PROTOCOLS[s.protocol].dealer]
+        under = [s.name for s in SUBJECTS if s.engine.dealer]
         self._orders = [c[1:] for name in under for c in recorded[name, "1 to dealer"]]
         self._joins = [c[0] for n in under for way in ("1 to dealer", "2 to dealer") for c in recorded[n, way]]
         self._foreign = [*self._orders, *recorded["fhe", "1 to 2"]]

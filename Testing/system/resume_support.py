@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,12 @@ class Place:
         self.third = self.stack.enter_context(Program(self.sites["third"].home, "dealer", "--listen", listen))
         self.dealer = self.third.wait_for("listening")["address"]
 
-    def serve(self, *options: object, fixed: Path | None = None) -> None:
-        """Start party 2, again at the same address."""
+    def serve(self, *options: object, fixed: Path | None = None, within: Sequence[str] = ()) -> None:
+        """Start party 2, again at the same address; `within`: as `Program` has it."""
         dealer = ("--dealer", self.dealer, "--dealer-fingerprint", self.sites["third"].fingerprint)
         words = ("serve", fixed or self.fixed, "--name", "fixed", "--listen", self.address or "127.0.0.1:0")
         words += ("--protocols", ",".join(PROTOCOLS), "--threads", 1, *BUDGET, *(dealer if self.dealer else ()))
-        self.second = self.stack.enter_context(Program(self.sites["B"].home, *words, *options))
+        self.second = self.stack.enter_context(Program(self.sites["B"].home, *words, *options, within=within))
         self.address = self.second.wait_for("listening")["address"]
 
     def serve_again(self) -> None:

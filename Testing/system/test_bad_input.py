@@ -55,11 +55,12 @@ from PPIRLogic.openings import VALUE
 from PPIRLogic.peer.channel import Listener
 from PPIRLogic.peer.identity import load_or_create_identity
 from PPIRLogic.peer.ledger import Budget, SessionLedger
-from PPIRLogic.peer.messages import Request
+from PPIRLogic.peer.messages import PROTOCOL_VERSION, Request
 from PPIRLogic.peer.trust import TrustStore
 from PPIRLogic.registration import Parameters, Peer, register
 from PPIRLogic.secure.base import Columns, Term
 from PPIRLogic.secure.bfv import PLAIN_MODULUS, check_range
+from PPIRLogic.server import Server
 from PPIRLogic.session import ClientSession
 from PPIRLogic.simulate import Site, make_sites
 from PPIRLogic.transforms import parameter_count
@@ -389,8 +390,18 @@ def test_another_version_is_named_on_both_sides(served: Owner, sites: tuple[Site
         channel.send("open", {**request, "version": 41, "nonce": bytes(32)})
         error = last_words(channel)
     assert isinstance(error, VersionError)
-    assert "version 1 " in str(error) and "version 41" in str(error) and "same release" in str(error)
+    assert f"version {PROTOCOL_VERSION}" in str(error) and "version 41" in str(error)
+    assert str(error).endswith("Update PPIRExtension at the site that serves (party 2).")
     assert wait_until(lambda: any("VersionError" in e["reason"] for e in served.told("session ended")))
+
+
+def test_a_peer_of_an_older_build_is_the_one_to_update(
+    served: Owner, sites: tuple[Site, Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first builds said no version with their offers, and knew fewer fields."""
+    monkeypatch.setattr(Server, "_offers", lambda *_: {"version": 1, "images": [{"name": "fixed"}]})
+    with pytest.raises(VersionError, match=r"Update PPIRExtension at the site that serves \(party 2\)\."):
+        register(MOVING[2], served.address, home=sites[0].home)
 
 
 # -------------------------------------------------------------------------------------------- peer and policy

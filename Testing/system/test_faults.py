@@ -43,10 +43,11 @@ from system_support import (
 
 from PPIRLogic.dealer import MAX_SESSIONS
 from PPIRLogic.errors import BusyError, DealerError, PeerError, RefusedError
-from PPIRLogic.peer.messages import Request
+from PPIRLogic.peer.messages import PROTOCOL_VERSION, Request
 from PPIRLogic.registration import CancelToken, Parameters, Peer, register
 from PPIRLogic.simulate import Site, make_sites
 
+VERSION = {"version": PROTOCOL_VERSION}
 GEOMETRY = grid((64, 60, 48), (1.2, 1.2, 1.6), (0.0, 10.0, -30.0))
 PHANTOM = Phantom.make(GEOMETRY)
 TRUTH = motion_of("affine", GEOMETRY)
@@ -332,16 +333,16 @@ def test_an_unknown_caller_at_the_dealer_disturbs_nobody(tmp_path: Path) -> None
         address = dealer.wait_for("listening")["address"]
         for kind, data in (
             ("order", {}),
-            ("join", {"session": b"short", "role": 1, "other": "x"}),
-            ("join", {"session": bytes(32), "role": 3, "other": "x"}),
-            ("join", {}),
+            ("join", {**VERSION, "session": b"short", "role": 1, "other": "x"}),
+            ("join", {**VERSION, "session": bytes(32), "role": 3, "other": "x"}),
+            ("join", VERSION),
         ):
             with call(sites["A"], address) as channel:
                 channel.send(kind, data)
                 assert "Field" in str(last_words(channel)) or "join" in str(last_words(channel))
         with call(sites["A"], address) as one, call(sites["A"], address) as two:
             for channel in (one, two):
-                channel.send("join", {"session": bytes(32), "role": 1, "other": sites["A"].fingerprint})
+                channel.send("join", {**VERSION, "session": bytes(32), "role": 1, "other": sites["A"].fingerprint})
             assert wait_until(lambda: one.farewell or two.farewell)
             refused = one if one.farewell else two
             assert "joined the session already" in str(last_words(refused))
@@ -355,13 +356,14 @@ def test_parties_that_left_do_not_hold_places_at_the_dealer(tmp_path: Path) -> N
         address = dealer.wait_for("listening")["address"]
         for i in range(MAX_SESSIONS):
             with call(sites["A"], address) as channel:
-                channel.send("join", {"session": bytes([i] * 32), "role": 1, "other": sites["B"].fingerprint})
+                there = sites["B"].fingerprint
+                channel.send("join", {**VERSION, "session": bytes([i] * 32), "role": 1, "other": there})
                 dealer.wait_for("joined")
 
         def joins() -> bool:
             with call(sites["A"], address) as one, call(sites["B"], address) as two:
                 for role, channel, other in ((1, one, "B"), (2, two, "A")):
-                    name = {"session": bytes([99] * 32), "role": role, "other": sites[other].fingerprint}
+                    name = {**VERSION, "session": bytes([99] * 32), "role": role, "other": sites[other].fingerprint}
                     channel.send("join", name)
                 return {c.receive(SOON).kind for c in (one, two)} == {"joined"}
 

@@ -7,12 +7,12 @@ import pytest
 
 def test_no_case_is_a_finding() -> None:
     pytest.importorskip("torch", reason="conversations of every protocol are recorded, mpc's among them")
-    from fuzz import fuzz
+    from fuzz import SINGLE, fuzz
     from fuzz_subjects import SUBJECTS
 
     rows = fuzz(cases=1500, seed=20)
     assert [finding for row in rows for finding in row.findings] == []
-    assert len(rows) == 6 + 2 * len(SUBJECTS) and sum(row.cases for row in rows) >= 1500
+    assert len(rows) == SINGLE + 2 * len(SUBJECTS) and sum(row.cases for row in rows) >= 1500
     for row in rows:
         alike = len(row.outcomes) == 1 and row.cases >= 100  # of few cases all may end alike
         assert not alike, f"{row.name}: the cases all end alike: {row.outcomes}"

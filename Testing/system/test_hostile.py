@@ -35,7 +35,7 @@ from system_support import (
 from PPIRLogic.errors import BudgetError, PeerError, PPIRError, ProtocolError
 from PPIRLogic.losses import LOSSES
 from PPIRLogic.peer.channel import Channel
-from PPIRLogic.peer.messages import Request
+from PPIRLogic.peer.messages import PROTOCOL_VERSION, Request
 from PPIRLogic.registration import Parameters, register
 from PPIRLogic.secure.bfv import ANSWER_BYTES
 from PPIRLogic.simulate import Site
@@ -394,9 +394,10 @@ def test_the_words_of_a_hostile_server_are_shown_plain(tmp_path: Path) -> None:
         ("error", {"error": "PolicyError", "text": "\x1b[2J\x07gone\nTrusted: yes" + "x" * 10_000}),
         ("error", {"error": "KeyboardInterrupt", "text": "stop"}),
         ("error", {"error": 5, "text": ["?"]}),
-        ("info", {"images": "all"}),
-        ("info", {"images": [{"name": "a"}]}),
-        ("info", {"images": [3] * 300}),
+        ("info", {"version": PROTOCOL_VERSION, "images": "all"}),
+        ("info", {"version": PROTOCOL_VERSION, "images": [{"name": "a"}]}),
+        ("info", {"version": PROTOCOL_VERSION, "images": [3] * 300}),
+        ("info", {"version": "x", "images": []}),
         ("opened", {}),
     ]
     with Listener("127.0.0.1:0", identity, trust) as listener:

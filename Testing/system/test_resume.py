@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from proxy import Proxy
@@ -33,6 +35,7 @@ from system_support import (
 )
 
 from PPIRLogic.errors import BudgetError, PeerError, RefusedError
+from PPIRLogic.peer.channel import Channel
 from PPIRLogic.registration import CancelToken, Parameters, Progress, RegistrationResult, register
 from PPIRLogic.simulate import make_sites
 
@@ -156,6 +159,54 @@ def test_party_2_is_killed_and_started_again(protocol: str, place: Place, undist
     result = place.run(parameters=under(protocol), progress=at(("evaluation", 22, place.serve_again)))
     assert path_of(result) == undisturbed and result.reconnections == 1
     place.both_sides_agree(result)
+
+
+@pytest.mark.parametrize("when, protocol", [("before", "fhe"), ("before", "mpc"), ("after", "fhe")])
+def test_party_2_is_killed_at_its_last_word(when: str, protocol: str, place: Place, undisturbed: list[Any]) -> None:
+    """Before 'finished' is out: the run asks again for the end. After it, before party 1's goodbye: all is well."""
+    if protocol == "mpc":
+        pytest.importorskip("torch")
+        place.deal()
+    place.serve(within=(sys.executable, str(Path(__file__).with_name("last_word.py")), when))
+    assert place.second is not None
+    first = place.second
+
+    def start_again() -> None:
+        first.process.wait()
+        place.serve()
+
+    owner_of_2 = threading.Thread(target=start_again)
+    owner_of_2.start()
+    result = place.run(parameters=under(protocol))
+    owner_of_2.join(PATIENCE)
+    assert not owner_of_2.is_alive() and first.process.returncode == -signal.SIGKILL
+    assert path_of(result) == undisturbed and result.reconnections == (when == "before")
+    if when == "after":  # party 1 knows of the end, party 2 does not know that it does
+        (left,) = (place.sites["B"].home / "ledger" / "unfinished").iterdir()
+        left.unlink()
+    place.both_sides_agree(result)
+
+
+def test_the_last_word_is_lost_on_its_way(tmp_path: Path) -> None:
+    """Party 2 said 'finished' and goes on; the line broke before party 1 read it."""
+    sites, lost = make_sites(tmp_path, ("A", "B")), []
+    send = Channel.send
+
+    def cut_instead(channel: Channel, kind: str, *rest: Any, **more: Any) -> None:
+        if kind == "finished" and not lost:
+            lost.append(kind)
+            line.cut()
+        send(channel, kind, *rest, **more)
+
+    with (
+        owner(sites["B"], shared(PHANTOM.on(GEOMETRY))) as one,
+        Proxy(one.address) as line,
+        mock.patch.object(Channel, "send", cut_instead),
+    ):
+        result = register(MOVING, line.address, home=sites["A"].home, parameters=replace(RUN, levels=(4,)))
+        assert lost and result.complete and result.reconnections == 1, result.error
+        assert result.numbers == result.peer_numbers == account_numbers(one.home)
+        assert list((one.home / "ledger" / "unfinished").iterdir()) == []
 
 
 def test_what_the_account_alone_has_is_entered_once(place: Place, undisturbed: list[Any]) -> None:

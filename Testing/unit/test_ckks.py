@@ -11,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from PPIRLogic.errors import PolicyError, ProtocolError
+from PPIRLogic.images import Geometry
+from PPIRLogic.levels import PUBLISHED_FHE, grid_problem
+from PPIRLogic.parameters import Parameters
 from PPIRLogic.secure import approximate, ckks, ring
 from PPIRLogic.secure.base import CHUNK, Term
 from PPIRLogic.secure.ckks import DEGREE, PRIMES, SPLIT, Ciphertexts, Key
@@ -133,7 +136,7 @@ def test_residues_out_of_range_are_refused() -> None:
             key.open(answer, 1)
 
 
-@pytest.mark.parametrize("protocol", ["fhe_v1", "fhe_v2"])
+@pytest.mark.parametrize("protocol", PUBLISHED_FHE)
 def test_both_protocols_give_the_sums_to_their_noise(protocol: str, exchange: Any) -> None:
     rng, n = np.random.default_rng(7), CHUNK + 77
     v = {"J": rng.integers(-2048, 2049, n, dtype=np.int32), "J2": rng.integers(0, 500_000, n, dtype=np.int32)}
@@ -149,7 +152,7 @@ def test_both_protocols_give_the_sums_to_their_noise(protocol: str, exchange: An
     assert run.problems == []
 
 
-@pytest.mark.parametrize("protocol", ["fhe_v1", "fhe_v2"])
+@pytest.mark.parametrize("protocol", PUBLISHED_FHE)
 def test_every_evaluation_has_a_key_of_its_own(protocol: str, exchange: Any) -> None:
     v = {"J": np.arange(300, dtype=np.int32)}
     s = np.ones((1, 300), np.int32)
@@ -164,3 +167,15 @@ def test_every_evaluation_has_a_key_of_its_own(protocol: str, exchange: Any) -> 
 def test_losses_with_packed_terms_are_refused() -> None:
     with pytest.raises(PolicyError, match="Use fhe"):
         approximate.check_terms([Term(0, "B", "histogram", 4)])
+
+
+@pytest.mark.parametrize("protocol", PUBLISHED_FHE)
+def test_a_level_that_would_not_fit_is_refused_beforehand_with_what_would(protocol: str) -> None:
+    volume = Geometry((192, 160, 192), (1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel()))
+
+    def problem(**changes: Any) -> str:
+        parameters = Parameters(**{"protocol": protocol, "loss": "ssd", "levels": (2, 1), **changes})
+        return grid_problem(parameters.request("x", volume, "", ""), volume)
+
+    assert "--percent 17" in problem() and problem(protocol="fhe") == ""
+    assert problem(sampling="urs", percent=17.0) == "" and problem(levels=(4, 2)) == ""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 from scipy.stats import entropy
 
-from PPIRLogic.errors import BudgetError, InputError, OverlapError, PolicyError
+from PPIRLogic.errors import BudgetError, InputError, OverlapError, PolicyError, ProtocolError
 from PPIRLogic.images import Geometry
 from PPIRLogic.levels import default_factors, make_levels
 from PPIRLogic.losses import LOSSES
@@ -97,6 +97,15 @@ def test_mutual_information_against_scipy(bins: int, seed: int) -> None:
 def test_an_empty_histogram_is_an_overlap_error() -> None:
     with pytest.raises(OverlapError, match="initial transform"):
         JointHistogram.from_sums([0] * 64, 8)
+
+
+def test_counts_that_no_image_gives_are_refused() -> None:
+    """Of a peer or a dealer that lies: their logarithm would be the value of the loss."""
+    counts = [WEIGHT] * 64
+    assert np.isfinite(JointHistogram.from_sums(counts, 8).mutual_information())
+    for at in (0, 37, 63):
+        with pytest.raises(ProtocolError, match="negative counts"):
+            JointHistogram.from_sums([*counts[:at], -1, *counts[at + 1 :]], 8)
 
 
 def test_the_operand_is_the_one_hot_of_the_fixed_bins() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgpack
@@ -13,10 +14,14 @@ from PPIRLogic import errors
 from PPIRLogic.errors import Cancelled, PeerError, PPIRError, ProtocolError, VersionError
 from PPIRLogic.peer.channel import Message, memory_pair
 from PPIRLogic.peer.messages import (
+    DEALER,
+    PARTY_1,
+    PARTY_2,
     PROTOCOL_VERSION,
     Fields,
     LevelGrant,
     Request,
+    check_version,
     error_from,
     send_error,
     wait_for_message,
@@ -101,15 +106,24 @@ def test_no_field_may_be_missing(field: str) -> None:
         Request.from_dict(data)
 
 
-@pytest.mark.parametrize("version", [0, 2, 99])
-def test_another_version_is_refused_and_both_are_named(version: int) -> None:
-    with pytest.raises(VersionError, match=rf"version {PROTOCOL_VERSION} .* version {version}\b"):
+@pytest.mark.parametrize("version, update", [(0, PARTY_1), (PROTOCOL_VERSION - 1, PARTY_1), (99, PARTY_2)])
+def test_another_version_is_refused_and_says_where_to_update(version: int, update: str) -> None:
+    with pytest.raises(VersionError, match=rf"Update PPIRExtension at {re.escape(update)}\.") as caught:
         Request.from_dict(GOOD.to_dict() | {"version": version})
+    assert f"version {version}" in str(caught.value) and f"version {PROTOCOL_VERSION}" in str(caught.value)
 
 
 def test_another_version_may_have_other_fields() -> None:
     with pytest.raises(VersionError):
-        Request.from_dict({"version": 2, "something": "new"})
+        Request.from_dict({"version": PROTOCOL_VERSION + 1, "something": "new"})
+
+
+def test_a_message_of_the_first_builds_says_no_version() -> None:
+    with pytest.raises(VersionError, match=rf"{re.escape(DEALER)} version 1\. Update PPIRExtension at {DEALER}\."):
+        check_version({"key": bytes(32)}, "joined", PARTY_1, DEALER)
+    with pytest.raises(ProtocolError, match="'version'"):
+        check_version({"version": "2"}, "info", PARTY_1, PARTY_2)
+    check_version({"version": PROTOCOL_VERSION}, "info", PARTY_1, PARTY_2)
 
 
 # ------------------------------------------------------------------------------------------------- grants

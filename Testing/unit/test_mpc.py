@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from PPIRLogic.dealer import MAX_COLUMNS, Dealer, Order
-from PPIRLogic.errors import DealerError, FixedPointError, PPIRError, ProtocolError
+from PPIRLogic.errors import DealerError, FixedPointError, PPIRError, ProtocolError, VersionError
 from PPIRLogic.peer.channel import Channel, memory_pair
-from PPIRLogic.peer.messages import error_from
+from PPIRLogic.peer.messages import PROTOCOL_VERSION, error_from
 from PPIRLogic.secure.base import CHUNK, GROUP, Term, group_size
 from PPIRLogic.secure.masks import mask_of_columns, mask_of_operand, share_of_product
 from PPIRLogic.secure.sums import ring_dot
@@ -228,7 +228,7 @@ order_maps = st.fixed_dictionaries(
         "samples": st.integers(1, 2**31),
         "columns": st.integers(1, MAX_COLUMNS),
         "outputs": st.just(1),
-        "terms": st.lists(st.tuples(st.just(0), st.sampled_from(["J", "J2", "M"])).map(list), max_size=5),
+        "terms": st.lists(st.tuples(st.just(0), st.sampled_from(["J", "J2", "M"])).map(list), min_size=1, max_size=5),
     }
 )
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(), st.binary())
@@ -265,7 +265,8 @@ def test_any_order_is_taken_or_a_protocol_error(data: dict[str, Any], over: dict
         {"level": -1}, {"level": 65}, {"evaluation": 10**6 + 1}, {"samples": 0}, {"columns": 0},
         {"columns": MAX_COLUMNS + 1}, {"outputs": 3}, {"outputs": 0}, {"outputs": 128}, {"outputs": 32},
         {"level": True}, {"samples": 1.0}, {"terms": [[5, "J"]]}, {"terms": [[0, "J", 1]]}, {"terms": [[0, 1]]},
-        {"terms": [[0, "J" * 17]]}, {"terms": {}}, {"terms": [0]}, {"terms": [[0, "J"]] * (4 * MAX_COLUMNS + 1)},
+        {"terms": [[0, "J" * 17]]}, {"terms": {}}, {"terms": []}, {"terms": [0]},
+        {"terms": [[0, "J"]] * (4 * MAX_COLUMNS + 1)},
     ],
 )  # fmt: skip
 def test_an_order_out_of_range_is_refused(change: dict[str, Any]) -> None:
@@ -300,14 +301,14 @@ class Waiting:
         self._channels: list[Channel] = []
         self._threads: list[threading.Thread] = []
 
-    def comes(self, who: str, role: int, other: str, name: bytes = NAME) -> Channel:
+    def comes(self, who: str, role: int, other: str, name: bytes = NAME, version: int = PROTOCOL_VERSION) -> Channel:
         """A party with this fingerprint, which names the other one's."""
         here, there = memory_pair(who, "dealer")
         there.peer_fingerprint = who
         self._channels += [here, there]
         self._threads.append(threading.Thread(target=self.dealer._serve, args=(there,), daemon=True))
         self._threads[-1].start()
-        here.send("join", {"session": name, "role": role, "other": other})
+        here.send("join", {"session": name, "role": role, "other": other, "version": version})
         return here
 
     def is_waiting(self) -> None:
@@ -362,6 +363,12 @@ def test_who_does_not_belong_to_a_session_takes_no_place_in_it(
     dealt = second.receive(5)
     order = Order(0, 0, 3, 1, ((0, "J"),))
     assert dealt.kind == "correlation" and np.frombuffer(dealt.payload, "<i8") == order.correlation(*keys)
+
+
+def test_a_party_of_an_older_build_is_told_to_update(waiting: Waiting) -> None:
+    error = error_from(waiting.comes("A", 1, "B", version=1).receive(5))
+    assert isinstance(error, VersionError) and "Update PPIRExtension at the site that calls it" in str(error)
+    assert waiting.dealer._sessions == {}
 
 
 def test_the_order_in_which_two_parties_come_does_not_matter(waiting: Waiting) -> None:
