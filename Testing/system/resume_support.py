@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy import Proxy
-from system_support import Program, account_numbers, ledger_rows, opened_numbers, save, session_files
+from system_support import Program, account_numbers, ledger_rows, opened_numbers, save, session_files, wait_until
 
 from PPIRLogic.images import Volume
 from PPIRLogic.peer.identity import make_private_directory, write_private_file
@@ -71,7 +71,8 @@ class Place:
             assert account_numbers(self.sites["B"].home) == result.numbers
         mine = ledger_rows(session_files(self.sites["A"].home)[-1])
         assert mine == sorted(row for f in files for row in ledger_rows(f))
-        assert list((self.sites["B"].home / "ledger" / "unfinished").iterdir()) == []
+        unfinished = self.sites["B"].home / "ledger" / "unfinished"
+        assert wait_until(lambda: not any(unfinished.iterdir()))  # party 2 may still read the goodbye
 
 
 @contextlib.contextmanager

@@ -206,7 +206,8 @@ def test_the_last_word_is_lost_on_its_way(tmp_path: Path) -> None:
         result = register(MOVING, line.address, home=sites["A"].home, parameters=replace(RUN, levels=(4,)))
         assert lost and result.complete and result.reconnections == 1, result.error
         assert result.numbers == result.peer_numbers == account_numbers(one.home)
-        assert list((one.home / "ledger" / "unfinished").iterdir()) == []
+        unfinished = one.home / "ledger" / "unfinished"
+        assert wait_until(lambda: not any(unfinished.iterdir()))
 
 
 def test_what_the_account_alone_has_is_entered_once(place: Place, undisturbed: list[Any]) -> None:
