@@ -136,7 +136,7 @@ CC = Table(
     "Diffeomorphic, cross-correlation, 3D",
     "Dice",
     "Published: abdomen MR and CT, 192 × 160 × 192 (2 mm), levels 3, 2, 1, window 5³. Here: the lung CT pair,"
-    " 115 × 157 × 129 (1.37 × 1.37 × 2.5 mm), symmetric, levels 4, 2, window 5³, from an affine in the clear with"
+    " 115 × 157 × 129 (1.37 × 1.37 × 2.5 mm), symmetric, levels 4, 2, 1, window 5³, from an affine in the clear with"
     " a mask on each side. Dice: of the lung masks, 0.708 as they lie, 0.937 after the affine. RMSE over the whole"
     " grid, air included.",
     (
@@ -144,7 +144,7 @@ CC = Table(
         Line("mpc", ("0.67 / 0.68", "26", "0.22 ± 0.04", "24.0", "152.25"), ImageCase("mpc")),
     ),
     pairs.LUNG,
-    {"transform": "diffeo", "loss": "cc", "levels": (4, 2), "iterations": (20, 14)},
+    {"transform": "diffeo", "loss": "cc", "levels": (4, 2, 1), "iterations": (20, 14, 2)},
     {"transform": "affine", "loss": "ncc", "levels": (4, 2), "protocol": "clear", "fixed_mask": "fill"},
 )
 
