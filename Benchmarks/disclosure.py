@@ -93,9 +93,9 @@ def tapped(views: dict[int, View]) -> Iterator[None]:
     """Every evaluation of every session in this process leaves its rows and sums in `views`, by shrink factor."""
     original = ClientSession.evaluate
 
-    def evaluate(self: ClientSession, level: Any, source: Any, stage: str, terms: Any) -> list[int]:
+    def evaluate(self: ClientSession, level: Any, source: Any, stage: str, terms: Any, details: Any) -> list[int]:
         tap = Tap(source)
-        values = original(self, level, tap, stage, terms)
+        values = original(self, level, tap, stage, terms, details)
         voxels = int(np.prod(level.geometry.array_shape))
         columns, scales = tap.columns_of(level.samples, voxels), source.column_scales()
         view = views.setdefault(level.factor, View([], [], np.empty(0), np.empty(0)))
