@@ -45,7 +45,7 @@ from PPIRLogic.registration import Parameters, register
 from PPIRLogic.runs.mattes import FactorColumns, moves_bins, parzen_source
 from PPIRLogic.secure import bfv, ckks
 from PPIRLogic.secure.base import CHUNK, GROUP, Columns, ColumnSource, LevelInfo, Link, OperandInfo, Term
-from PPIRLogic.secure.cc_masks import numbers_of_round
+from PPIRLogic.secure.cc_masks import SHIFTS, numbers_of_round
 from PPIRLogic.secure.cc_shares import CcShares
 from PPIRLogic.secure.mpc import MpcFixed, MpcProduct
 from PPIRLogic.secure.slots import SlotMultiplier, encrypt_slots
@@ -58,7 +58,7 @@ from PPIRLogic.warp import LinearColumns, MovingImage, widest_scales
 Array = NDArray[Any]
 LIMIT = 5.0  # standard errors
 FEW = GROUP // 4  # samples of a level under mpc
-DELAYS = (0.1, 0.3)  # of the work, in the control: the second where a busy machine hides the first
+DELAYS = (0.1, 0.3, 1.0)  # of the work, in the control: the later ones where a busy machine hides the first
 RNG = np.random.default_rng(7)
 Work = Callable[[], Any]
 
@@ -416,10 +416,10 @@ def _cc_at_party_2(array: Array, geometry: Geometry, whole: bool) -> Work:
     half, knots = image.half(level, request, None, 1), level.knots
     assert knots is not None
     count, dim = len(level.samples), geometry.dimension
-    names = ["x", "root", "scaled", "shift", "rho", "unit", "term", "square"]
+    names = ["x", "root", "scaled", *SHIFTS["shift"][1], "rho", "unit", *SHIFTS["shorten"][1], "term", "square"]
     names += [f"{n}{k}" for n in "ab" for k in range(dim)]
     theirs = [Message("data", {"name": n, "first": 0}, _uniform(count)) for n in names]
-    rounds = ("product", "scale", "shift", "square", "terms", "force")
+    rounds = ("product", "scale", "shift", "square", "terms", "shorten", "force")
     dealt = [
         Message("correlation", {"level": 0, "evaluation": 0, "cc": r, "first": 0},
                 _uniform(numbers_of_round(r, count, knots)))
