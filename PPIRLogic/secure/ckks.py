@@ -230,10 +230,11 @@ class Ciphertexts:
 @_jit
 def _dot(x: Any, c: Any, prime: int, out: Any) -> None:
     """out (n,) += Σ_k x[k]·c[k] mod p."""
-    p = uint64(prime)
+    p, inverse = np.int64(prime), 1.0 / prime
     for k in range(x.shape[0]):
         for j in range(x.shape[1]):
-            out[j] = (out[j] + uint64(x[k, j]) * uint64(c[k, j])) % p
+            _, r = ring.divided(np.int64(out[j]) + np.int64(x[k, j]) * np.int64(c[k, j]), p, inverse)
+            out[j] = uint64(r)
 
 
 def dot(plain: Polynomials, encrypted: Ciphertexts) -> NDArray[np.uint64]:

@@ -36,7 +36,15 @@ from PPIRLogic.secure.base import (
     over_groups,
 )
 from PPIRLogic.secure.exact import IMPOSSIBLE
-from PPIRLogic.secure.slots import SLOT_MODULI, SlotMultiplier, combine_moduli, encrypt_slots, open_slots, slot_name
+from PPIRLogic.secure.slots import (
+    SLOT_MODULI,
+    SlotMultiplier,
+    combine_moduli,
+    encrypt_slots,
+    open_slots,
+    reduced,
+    slot_name,
+)
 from PPIRLogic.secure.sums import by_vector
 
 CHANNELS = range(len(SLOT_MODULI))
@@ -75,10 +83,12 @@ class KnotProduct:
         def multiply(group: int, worker: int, i: int, columns: Columns) -> None:
             """Term i; columns (vectors, GROUP)."""
             peaks[worker, i] = max(peaks[worker, i], np.abs(columns).max())
-            used = np.flatnonzero(columns.any(axis=1)).tolist()
             vectors = self._operands[terms[i].operand]
-            for channel in CHANNELS:
-                pairs = ((columns[v] % SLOT_MODULI[channel], vectors[v][channel].data[group]) for v in used)
+            for channel in CHANNELS:  # all vectors, empty ones too: the time must not tell which bins an image has
+                pairs = (
+                    (reduced(column, channel), vector[channel].data[group])
+                    for column, vector in zip(columns, vectors, strict=True)
+                )
                 chunks = _chunks(group_size(samples, group))
                 message, pad = multipliers[worker].multiply(pairs, channel, chunks)
                 pads[i, channel, group * GROUP : (group + 1) * GROUP] = pad

@@ -120,8 +120,10 @@ def inverse(x: Any, twiddle: Any, quotient: Any, prime: Any, degree_inverse: Any
             _inverse_butterflies(x[a:b], x[b : b + span * 8], w, q, p, p2)
         span <<= 1
         blocks = half
+    each = 1.0 / prime
     for i in range(x.size):
-        x[i] = uint32((uint64(x[i]) * uint64(degree_inverse)) % uint64(prime))
+        _, r = divided(np.int64(x[i]) * np.int64(degree_inverse), np.int64(prime), each)
+        x[i] = uint32(r)
 
 
 @_jit
@@ -167,13 +169,14 @@ def reduce(values: Any, prime: int, out: Any) -> None:
 
 @_jit
 def multiply_accumulate(x: Any, c: Any, total: Any, prime: Any) -> None:
-    """total (n,) += Σ_lane x·c, both (n·8,) in the transform domain, mod p. Eight products of 60 bits fit 64."""
-    p = uint64(prime)
+    """total (n,) += Σ_lane x·c, both (n·8,) in the transform domain, mod p < 2^30: the sum fits 63 bits."""
+    p, inverse = np.int64(prime), 1.0 / prime
     for i in range(total.size):
-        s = uint64(0)
+        s = np.int64(total[i])
         for lane in range(8):
-            s += uint64(x[i * 8 + lane]) * uint64(c[i * 8 + lane])
-        total[i] = (total[i] + s % p) % p
+            s += np.int64(x[i * 8 + lane]) * np.int64(c[i * 8 + lane])
+        _, r = divided(s, p, inverse)
+        total[i] = uint64(r)
 
 
 # ------------------------------------------------------------------------------------------ sampling

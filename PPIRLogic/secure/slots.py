@@ -65,6 +65,13 @@ def _by_chunk(lanes: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(lanes.reshape(DEGREE, LANES).T).reshape(-1)
 
 
+def reduced(column: NDArray[np.int32], channel: int) -> NDArray[np.int32]:
+    """A column as residues of one of the moduli."""
+    out = np.empty(column.size, np.uint32)
+    ring.reduce(column.astype(np.int64), SLOT_MODULI[channel], out)
+    return out.view(np.int32)
+
+
 def slots_to_polynomials(values: NDArray[np.int32], modulus: int) -> NDArray[np.int32]:
     """Eight chunks of slot values, |v| < t, coefficient-major, to centred coefficients, coefficient-major."""
     table = ring.tables(modulus)
@@ -131,9 +138,10 @@ def _divide(c: Any, digits: Any, shift: Any, primes: Any, inverses: Any, out: An
 @_jit
 def _accumulate(m: Any, c: Any, prime: int, out: Any) -> None:
     """out (n·8,) += m·c mod p, in the transform domain."""
-    p = np.uint64(prime)
+    p, inverse = np.int64(prime), 1.0 / prime
     for k in range(out.size):
-        out[k] = uint32((np.uint64(out[k]) + np.uint64(m[k]) * np.uint64(c[k])) % p)
+        _, r = ring.divided(np.int64(out[k]) + np.int64(m[k]) * np.int64(c[k]), p, inverse)
+        out[k] = uint32(r)
 
 
 @_jit
