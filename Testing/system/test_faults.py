@@ -144,6 +144,15 @@ def evaluation(program: Program, count: int = 2) -> dict[str, Any]:
     return program.wait_for("progress", lambda e: e["stage"] == "evaluation" and e["evaluation"] >= count)
 
 
+@contextlib.contextmanager
+def frozen(program: Program) -> Iterator[None]:
+    """A program that does nothing meanwhile, nor a moment after: the other one is not done before it is interrupted."""
+    program.process.send_signal(signal.SIGSTOP)
+    yield
+    time.sleep(0.5)
+    program.process.send_signal(signal.SIGCONT)
+
+
 # ------------------------------------------------------------------------------------------------------ Ctrl-C
 
 
@@ -179,7 +188,8 @@ def test_an_interrupt_during_evaluations_keeps_the_best_so_far(scene: Scene, pro
     server, address = scene.serve()
     run = scene.register(address, "--protocol", protocol, "--levels", "4,2,1", report=True)
     evaluation(run)
-    run.process.send_signal(signal.SIGINT)
+    with frozen(server):
+        run.process.send_signal(signal.SIGINT)
     assert run.ends() == 130
     scene.the_best_is_written(run, "Cancelled")
     report = scene.the_report_says("Cancelled")
@@ -191,12 +201,13 @@ def test_an_interrupt_during_evaluations_keeps_the_best_so_far(scene: Scene, pro
 
 def test_two_interrupts_are_one(scene: Scene) -> None:
     """An impatient person presses twice; what was found is written all the same, and nobody says it was not."""
-    _, address = scene.serve()
+    server, address = scene.serve()
     run = scene.register(address, "--levels", "4,1", report=True)
     evaluation(run)
-    run.process.send_signal(signal.SIGINT)
-    time.sleep(0.1)
-    run.process.send_signal(signal.SIGINT)
+    with frozen(server):
+        run.process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+        run.process.send_signal(signal.SIGINT)
     assert run.ends() == 130
     assert "nothing was written" not in run.event("error")["text"]
     scene.the_best_is_written(run, "Cancelled")
@@ -208,7 +219,8 @@ def test_a_terminated_run_keeps_the_best_so_far(scene: Scene) -> None:
     server, address = scene.serve()
     run = scene.register(address, "--levels", "4,1")
     evaluation(run)
-    run.process.send_signal(signal.SIGTERM)
+    with frozen(server):
+        run.process.send_signal(signal.SIGTERM)
     assert run.ends() != 0
     scene.the_best_is_written(run, "Cancelled")
     assert server.wait_for("session ended", seconds=SOON)
@@ -219,7 +231,8 @@ def test_a_run_ends_with_its_parent(scene: Scene) -> None:
     run = scene.register(address, "--levels", "4,1", with_parent=True)
     evaluation(run)
     assert run.process.stdin is not None
-    run.process.stdin.close()
+    with frozen(server):
+        run.process.stdin.close()
     assert run.ends() == 130
     scene.the_best_is_written(run, "Cancelled")
     assert server.running
