@@ -138,7 +138,8 @@ def _write(file: Path) -> None:
         row = json.loads(line)
         begin = f"; {row['date'][:10]}, {row['commit'][:12]}, load {row['load_at_start']:.1f}"
         found[row["what"]] = Row("n", row["what"], row["value"] + begin, row["must"], row["reached"])
-    write_figure("n", every.__doc__ or "n", [found[m] for m in METHODS if m in found], surroundings(False))
+    rows = [found.get(m, Row("n", m, "not measured")) for m in METHODS]
+    write_figure("n", every.__doc__ or "n", rows, surroundings(False))
 
 
 if __name__ == "__main__":

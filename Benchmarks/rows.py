@@ -96,7 +96,7 @@ def surroundings(quick: bool) -> dict[str, Any]:
 def _commit() -> str:
     try:
         hash_ = _git("rev-parse", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":!Docs")  # pages are being written
     except (OSError, subprocess.CalledProcessError):
         return "not known"
     return hash_ + (" with uncommitted changes" if changed else "")
