@@ -148,9 +148,11 @@ def evaluation(program: Program, count: int = 2) -> dict[str, Any]:
 def frozen(program: Program) -> Iterator[None]:
     """A program that does nothing meanwhile, nor a moment after: the other one is not done before it is interrupted."""
     program.process.send_signal(signal.SIGSTOP)
-    yield
-    time.sleep(0.5)
-    program.process.send_signal(signal.SIGCONT)
+    try:
+        yield
+        time.sleep(0.5)
+    finally:
+        program.process.send_signal(signal.SIGCONT)
 
 
 # ------------------------------------------------------------------------------------------------------ Ctrl-C
