@@ -14,9 +14,10 @@ from Benchmarks import pairs
 from Benchmarks.commands import register_once
 from Benchmarks.float_reference import register_in_floats
 from Benchmarks.rows import Options, Row, at_least, at_most, attempt
-from PPIRLogic.images import read_volume
-from PPIRLogic.registration import Parameters, RegistrationResult
-from PPIRLogic.simulate import simulate
+from PPIRLogic.images.reading import read_volume
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.result import RegistrationResult
+from PPIRLogic.registration.simulate import simulate
 
 PROTOCOLS = ("clear", "fhe", "mpc")
 MIN_NCC = 0.9895

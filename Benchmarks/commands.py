@@ -14,7 +14,8 @@ from typing import Any
 import SimpleITK as sitk
 
 from PPIRLogic.errors import PeerError
-from PPIRLogic.simulate import World, peers, start
+from PPIRLogic.local_processes import start
+from PPIRLogic.registration.simulate import World, peers
 from PPIRLogic.transforms import read_transform
 
 THREADS = "2"

@@ -13,9 +13,13 @@ from numpy.typing import NDArray
 from Benchmarks import pairs
 from Benchmarks.commands import Run, loopback_bytes, register, watched_peers
 from Benchmarks.rows import Options, Row, at_most, attempt
-from PPIRLogic.secure import bfv
-from PPIRLogic.secure.ring import DEGREE, LANES
-from PPIRLogic.simulate import peers
+from PPIRLogic.registration.simulate import peers
+from PPIRLogic.secure.exact_range import check_range
+from PPIRLogic.secure.fhe import bfv
+from PPIRLogic.secure.fhe.evaluator import Accumulator, Evaluator, Operand
+from PPIRLogic.secure.fhe.key_holder import KeyHolder
+from PPIRLogic.secure.fhe.ring import DEGREE
+from PPIRLogic.secure.layout import LANES
 
 PUBLISHED_SECONDS = 473.0
 MEMORY_LIMIT = 4.0
@@ -89,10 +93,10 @@ def product(options: Options) -> Iterator[Row]:
     columns = np.zeros((d, groups * bfv.GROUP), np.int32)
     columns[:, :n] = rng.integers(-16000, 16001, (d, n), dtype=np.int32)
     sums, norms = np.abs(columns).sum(axis=1), np.linalg.norm(columns.astype(float), axis=1)
-    bfv.check_range(int(sums.max()) * 2048, float(norms.max()), int(sums.max()))
+    check_range(int(sums.max()) * 2048, float(norms.max()), int(sums.max()))
     seed = secrets.token_bytes(32)
-    holder = bfv.KeyHolder(seed)
-    evaluator = bfv.Evaluator(seed, holder.public_key().tobytes())
+    holder = KeyHolder(seed)
+    evaluator = Evaluator(seed, holder.public_key().tobytes())
     operand, sent = _encrypted(holder, seed, fixed)
     expected = [int(v) for v in columns[:, :n].astype(np.int64) @ fixed.astype(np.int64)]
     timings, exact = [], True
@@ -107,9 +111,9 @@ def product(options: Options) -> Iterator[Row]:
     yield at_most("g", f"{what}: bytes per voxel sent before the first iteration", sent / n, 16, "")
 
 
-def _encrypted(holder: bfv.KeyHolder, seed: bytes, fixed: NDArray[np.int32]) -> tuple[bfv.Operand, int]:
+def _encrypted(holder: KeyHolder, seed: bytes, fixed: NDArray[np.int32]) -> tuple[Operand, int]:
     """Party 1's copy of the encrypted fixed values, and the bytes sent for it with the public key."""
-    operand, sent = bfv.Operand(-(-fixed.size // DEGREE)), holder.public_key().size
+    operand, sent = Operand(-(-fixed.size // DEGREE)), holder.public_key().size
     for start in range(0, fixed.size, bfv.GROUP):
         packed = holder.encrypt(fixed[start : start + bfv.GROUP], "J", start // DEGREE).tobytes()
         sent += len(packed)
@@ -119,17 +123,15 @@ def _encrypted(holder: bfv.KeyHolder, seed: bytes, fixed: NDArray[np.int32]) -> 
     return operand, sent
 
 
-def _iteration(
-    holder: bfv.KeyHolder, evaluator: bfv.Evaluator, operand: bfv.Operand, columns: NDArray[np.int32]
-) -> list[int]:
+def _iteration(holder: KeyHolder, evaluator: Evaluator, operand: Operand, columns: NDArray[np.int32]) -> list[int]:
     """One evaluation of both parties: multiply and add, blind, open, take off the pads."""
-    total = bfv.Accumulator(len(columns))
+    total = Accumulator(len(columns))
     for group in range(columns.shape[1] // (LANES * DEGREE)):
         block = np.ascontiguousarray(columns[:, group * bfv.GROUP : (group + 1) * bfv.GROUP])
         for k in range(len(columns)):
             total.add(block, k, operand.data[group], k)
     message, pads = evaluator.blind(total.total)
-    return bfv.Evaluator.unblind(holder.open(message, len(pads)), pads)
+    return Evaluator.unblind(holder.open(message, len(pads)), pads)
 
 
 # ------------------------------------------------------------------------------------------------------ h

@@ -31,20 +31,23 @@ from scipy import fft, ndimage
 
 from Benchmarks.pairs import DEMO
 from Benchmarks.rows import surroundings
+from PPIRLogic.disclosure.accounts import Budget
 from PPIRLogic.errors import BudgetError
-from PPIRLogic.fixed import FixedImage
-from PPIRLogic.images import Volume, read_volume
-from PPIRLogic.levels import make_levels
-from PPIRLogic.losses import LOSSES
-from PPIRLogic.losses.base import FIXED_SCALE
-from PPIRLogic.peer.identity import load_or_create_identity
-from PPIRLogic.peer.ledger import Budget
-from PPIRLogic.peer.messages import Request
-from PPIRLogic.policy import Policy
-from PPIRLogic.registration import Parameters, register
-from PPIRLogic.server import Server, Shared
-from PPIRLogic.session import ClientSession
-from PPIRLogic.simulate import make_sites
+from PPIRLogic.images.reading import read_volume
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.local_processes import make_sites
+from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.registration.levels import make_levels
+from PPIRLogic.registration.losses import LOSSES
+from PPIRLogic.registration.operands import FIXED_SCALE
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.party1.session import ClientSession
+from PPIRLogic.registration.party2.fixed_image import FixedImage
+from PPIRLogic.registration.party2.policy import Policy
+from PPIRLogic.registration.party2.server import Server
+from PPIRLogic.registration.party2.site import Shared
+from PPIRLogic.registration.request import Request
 
 Array = NDArray[Any]
 DOCS = Path(__file__).parents[1] / "Docs"
@@ -182,8 +185,8 @@ def unit(rows: Array, sums: Array) -> tuple[Array, Array]:
 
 def basis(size: int, spacing: int) -> Array:
     """Cubic B-splines, (knots, size)."""
-    knots = np.arange(-1, size // spacing + 3)
-    u = np.abs(np.arange(size)[None] / spacing - knots[:, None])
+    control_points = np.arange(-1, size // spacing + 3)
+    u = np.abs(np.arange(size)[None] / spacing - control_points[:, None])
     inner, outer = 2 / 3 - u**2 + u**3 / 2, np.maximum(2 - u, 0) ** 3 / 6
     return np.where(u < 1, inner, outer)
 

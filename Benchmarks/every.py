@@ -20,8 +20,8 @@ import SimpleITK as sitk
 from Benchmarks import pairs
 from Benchmarks.commands import peak_of, register
 from Benchmarks.rows import Options, Row, attempt, surroundings, write_figure
-from PPIRLogic.levels import PUBLISHED_FHE
-from PPIRLogic.simulate import World, peers
+from PPIRLogic.registration.rules import PUBLISHED_FHE
+from PPIRLogic.registration.simulate import World, peers
 
 SIZE = (192, 160, 192)
 MEMORY_LIMIT = 8.0  # GB, all parties together

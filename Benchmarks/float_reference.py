@@ -1,6 +1,7 @@
 """The same registration once more, without fixed point, network or protection: plain numpy in 64-bit floats.
 
-Written independently of PPIRLogic.warp: values and derivatives come from an explicit sum over the corners of a cell.
+Written independently of PPIRLogic.registration.columns: values and derivatives come from an explicit
+sum over the corners of a cell.
 Shared with the package are only the levels (grids, margins, samples), the smoothing, the losses and the optimiser.
 """
 
@@ -11,13 +12,16 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.images import Geometry, Volume, normalise, robust_range
-from PPIRLogic.levels import Level, make_levels
-from PPIRLogic.losses import LOSSES, Evaluation, Sums
-from PPIRLogic.optimise import Stopping, minimise
-from PPIRLogic.pyramid import build_level, margin_voxels, smooth
-from PPIRLogic.registration import Parameters, moving_sigma_mm
-from PPIRLogic.runs.linear import SHRINKING_LIMIT
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.intensities import normalise, robust_range
+from PPIRLogic.images.pyramid import build_level, margin_voxels, smooth
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.registration.levels import Level, make_levels
+from PPIRLogic.registration.losses import LOSSES, Evaluation, Sums
+from PPIRLogic.registration.optimizers.gauss_newton import Stopping, minimise
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.level_loop import moving_sigma_mm
+from PPIRLogic.registration.party1.level_runs.linear import SHRINKING_LIMIT
 from PPIRLogic.transforms import LinearTransform
 
 Array = NDArray[np.float64]

@@ -11,9 +11,10 @@ import SimpleITK as sitk
 
 from Benchmarks import pairs
 from Benchmarks.rows import DATA, Options, Row, at_most, attempt
-from PPIRLogic.parameters import Progress
-from PPIRLogic.registration import Parameters, RegistrationResult
-from PPIRLogic.simulate import simulate
+from PPIRLogic.progress import Progress
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.result import RegistrationResult
+from PPIRLogic.registration.simulate import simulate
 
 VOLUMES = (DATA / "brainweb_t1.mha", DATA / "brainweb_t2_rotated.mha")
 SLICES = (DATA / "BrainT1SliceBorder20.png", DATA / "BrainProtonDensitySliceR10X13Y17.png")

@@ -12,7 +12,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from Benchmarks.rows import DATA
-from PPIRLogic.images import Geometry, read_volume, write_volume
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.reading import read_volume
+from PPIRLogic.images.writing import write_volume
 
 Array = NDArray[np.float64]
 

@@ -22,10 +22,11 @@ from Benchmarks import pairs
 from Benchmarks.paper_tables import TABLES, ImageCase, Line, PointCase, Table
 from Benchmarks.rows import ROOT, surroundings
 from PPIRLogic import Parameters, PointSet, RegistrationResult, Volume, read_volume, register, register_points
-from PPIRLogic.demo import rms_displacement
-from PPIRLogic.peer.ledger import UNLIMITED, VOXEL_BITS, Budget
-from PPIRLogic.points.fit import FitSums, fit
-from PPIRLogic.simulate import World, peers
+from PPIRLogic.disclosure.accounts import UNLIMITED, Budget
+from PPIRLogic.disclosure.ledger import VOXEL_BITS
+from PPIRLogic.registration.points.fit import FitSums, fit
+from PPIRLogic.registration.simulate import World, peers
+from PPIRLogic.transforms.distances import rms_displacement
 
 OPEN = Budget(1e6, 1e7, UNLIMITED - 1, UNLIMITED - 1)
 _OUTLINE_LEVEL = 30

@@ -16,9 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from PPIRLogic.secure import bfv, fhe_verified
-from PPIRLogic.secure.bfv import GROUP, LANES, Accumulator, Evaluator, KeyHolder, Operand
-from PPIRLogic.secure.fhe_verified import PAD, pad_block, pad_values
+from PPIRLogic.secure.fhe import bfv
+from PPIRLogic.secure.fhe import verified as fhe_verified
+from PPIRLogic.secure.fhe.bfv import GROUP
+from PPIRLogic.secure.fhe.evaluator import Accumulator, Evaluator, Operand
+from PPIRLogic.secure.fhe.key_holder import KeyHolder, multiples
+from PPIRLogic.secure.fhe.ring import DEGREE
+from PPIRLogic.secure.fhe.verified import PAD, pad_block, pad_values
+from PPIRLogic.secure.layout import LANES
 
 SEED = bytes(32)
 Rows = list[tuple[str, float, float, float, float, float]]
@@ -39,11 +44,11 @@ class Clock:
 
 def encrypted(holder: KeyHolder, values: Any, name: str, copies: int, factor: int, clock: Clock) -> tuple[Operand, int]:
     """One operand at the other side, and the bytes it took."""
-    operand, sent = Operand(-(-values.size // bfv.DEGREE), copies), 0
+    operand, sent = Operand(-(-values.size // DEGREE), copies), 0
     for start in range(0, values.size, GROUP):
         for copy in range(copies):
-            part = bfv.multiples(values[start : start + GROUP], factor if copy else 1)
-            chunk, label = start // bfv.DEGREE, f"{name}{copy}"
+            part = multiples(values[start : start + GROUP], factor if copy else 1)
+            chunk, label = start // DEGREE, f"{name}{copy}"
             packed = clock.run("encrypt", lambda p=part, n=label, c=chunk: holder.encrypt(p, n, c))
             sent += packed.size
             for k in range(packed.size // bfv.CHUNK_BYTES):
@@ -113,7 +118,7 @@ def main() -> None:
     draw = np.random.default_rng(0)
     image = draw.integers(-2048, 2049, a.samples).astype(np.int32)
     columns = draw.integers(-100, 101, (a.columns, a.samples)).astype(np.int32)
-    forward_roles(columns[:1, : LANES * bfv.DEGREE], image[: LANES * bfv.DEGREE], True)  # compiles
+    forward_roles(columns[:1, : LANES * DEGREE], image[: LANES * DEGREE], True)  # compiles
     print(f"{a.samples} samples, {a.columns} numbers per evaluation; one thread")
     print(
         "| design | setup MB | setup CPU s | MB per evaluation | party 1 CPU s | party 2 CPU s |\n"

@@ -16,19 +16,26 @@ to moving points (ITK's resampling direction) in LPS millimetres. The whole publ
 There is no global state: identity, trust and ledger live in the folder given as `home`.
 """
 
-from PPIRLogic.api import deal, serve
+from PPIRLogic.disclosure.accounts import Budget
 from PPIRLogic.errors import PPIRError
-from PPIRLogic.fixed import FixedImage
-from PPIRLogic.images import Geometry, Volume, read_mask, read_volume, write_volume
-from PPIRLogic.peer.ledger import Budget
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.reading import read_mask, read_volume
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.images.writing import write_volume
 from PPIRLogic.points.files import read_points
-from PPIRLogic.points.fixed import FixedPoints
 from PPIRLogic.points.pointset import PointSet
-from PPIRLogic.pointsets import PointsResult, register_points
-from PPIRLogic.policy import Policy
-from PPIRLogic.registration import CancelToken, Parameters, Peer, Progress, RegistrationResult, register
-from PPIRLogic.server import Shared
-from PPIRLogic.simulate import simulate, simulate_points
+from PPIRLogic.progress import CancelToken, Progress
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.party2.fixed_image import FixedImage
+from PPIRLogic.registration.party2.policy import Policy
+from PPIRLogic.registration.party2.site import Shared
+from PPIRLogic.registration.points.fixed_points import FixedPoints
+from PPIRLogic.registration.points.register import PointsResult, register_points
+from PPIRLogic.registration.request import Peer
+from PPIRLogic.registration.result import RegistrationResult
+from PPIRLogic.registration.simulate import simulate, simulate_points
+from PPIRLogic.serving import deal, serve
 from PPIRLogic.transforms import LinearTransform, read_transform, write_transform
 from PPIRLogic.version import __version__
 

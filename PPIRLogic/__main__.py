@@ -1,6 +1,6 @@
 """`python -m PPIRLogic` is the command `ppir`."""
 
-from PPIRLogic.cli import main
+from PPIRLogic.cli.main import main
 
 if __name__ == "__main__":
     main()

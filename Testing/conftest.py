@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from PPIRLogic.dealer import Dealer, _Session
-from PPIRLogic.losses.cc import HalfColumns
-from PPIRLogic.peer.channel import Channel, Message, memory_pair
-from PPIRLogic.protocols import PROTOCOLS
-from PPIRLogic.secure.base import CHUNK, LANES, ColumnSource, LevelInfo, Link, OperandInfo, PrivateProduct, Term
-from PPIRLogic.secure.cc_shares import CcShares
-from PPIRLogic.secure.knots import KnotMap
+from PPIRLogic.network.channel import Channel, Message, memory_pair
+from PPIRLogic.network.service import Told
+from PPIRLogic.registration.control_points import ControlPointMap
+from PPIRLogic.registration.dealer.dealer import DealerSession, Dealing, Joined
+from PPIRLogic.registration.losses.cross_correlation import HalfColumns
+from PPIRLogic.registration.protocols import PROTOCOLS
+from PPIRLogic.registration.symmetric.shares import CcShares
+from PPIRLogic.secure.layout import CHUNK, LANES
+from PPIRLogic.secure.product import ColumnSource, LevelInfo, Link, OperandInfo, PrivateProduct, Term
 
 SESSION = bytes(range(32))
 
@@ -65,16 +67,16 @@ class Exchange:
         active: Sequence[int] | None = None,
         threads: int = 2,
         keys: tuple[bytes, bytes] = (b"K" * 31 + b"0", b"K" * 31 + b"1"),
-        knots: KnotMap | None = None,
+        control_points: ControlPointMap | None = None,
         vectors: int = 1,
     ) -> None:
         samples = len(next(iter(operands.values())))
         infos = tuple(
-            OperandInfo(k, int(np.abs(v, dtype=np.int64).max()), knots is not None, vectors)
+            OperandInfo(k, int(np.abs(v, dtype=np.int64).max()), control_points is not None, vectors)
             for k, v in operands.items()
         )
         chunks = np.arange(-(-samples // CHUNK)) if active is None else np.array(active, np.int64)
-        self.level = LevelInfo(0, samples, infos, chunks, knots)
+        self.level = LevelInfo(0, samples, infos, chunks, control_points)
         self.sent: list[tuple[str, str, Message]] = []
         self.problems: list[BaseException] = []
         self._channels: list[Channel] = []
@@ -124,13 +126,12 @@ class Exchange:
         channel.send = recorded  # type: ignore[method-assign]
 
     def _add_dealer(self, first: Link, second: Link, keys: tuple[bytes, bytes]) -> None:
-        session = _Session(keys)
+        session = Joined(keys)
         for role, link in enumerate((first, second), 1):
             link.dealer, session.channels[role] = self._pair(f"party {role}", "dealer")
             link.dealer_key = session.keys[role - 1]
-        dealer = object.__new__(Dealer)  # the real dealing, without a listener
-        dealer._stopping = threading.Event()
-        self._start(dealer._deal, session.channels[1], session)
+        dealing = Dealing(Told(lambda event: None))  # the real dealing, without a listener
+        self._start(DealerSession(dealing, session.channels[1], session, 1, b"").deal)
 
     def _start(self, work: Callable[..., None], *args: Any) -> None:
         def run() -> None:
@@ -153,7 +154,8 @@ class CcExchange(Exchange):
     """Both sides of one evaluation of local cross-correlation on shares, and the dealer, in threads of their own."""
 
     def __init__(
-        self, knots: KnotMap, first: HalfColumns, second: HalfColumns, evaluation: int = 0, level: int = 0,
+        self, control_points: ControlPointMap, first: HalfColumns, second: HalfColumns, evaluation: int = 0,
+        level: int = 0,
         keys: tuple[bytes, bytes] = (b"K" * 31 + b"0", b"K" * 31 + b"1"),
     ) -> None:  # fmt: skip
         self.sent: list[tuple[str, str, Message]] = []
@@ -162,7 +164,9 @@ class CcExchange(Exchange):
         self._threads: list[threading.Thread] = []
         links = [Link(c, SESSION, 1, lambda: None, 30.0) for c in self._pair("party 1", "party 2")]
         self._add_dealer(*links, keys)
-        self.sides = [CcShares(links[k], k, level, evaluation, knots, own) for k, own in enumerate((first, second))]
+        self.sides = [
+            CcShares(links[k], k, level, evaluation, control_points, own) for k, own in enumerate((first, second))
+        ]
 
     def both(self, work: Callable[[CcShares], Any]) -> tuple[Any, Any]:
         """What each side gets from the same piece of work."""

@@ -26,7 +26,8 @@ import vtk.util.numpy_support
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from PPIRLogic.images import Geometry, Volume
+    from PPIRLogic.images.geometry import Geometry
+    from PPIRLogic.images.volume import Volume
 
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS to LPS and back
 _RIGHT_ANGLE = 1e-3  # largest cosine between two axes of a grid, and slope of a 2D image against the z axis
@@ -48,7 +49,8 @@ def volume_from_node(node: Any) -> Volume:
     does not accept as a grid.
     """
     from PPIRLogic.errors import InputError
-    from PPIRLogic.images import Geometry, Volume
+    from PPIRLogic.images.geometry import Geometry
+    from PPIRLogic.images.volume import Volume
 
     what = _call(node, "volume")
     values = _voxels(node, what)
@@ -206,7 +208,7 @@ def _voxels(node: Any, what: str) -> NDArray[Any]:
 
 def _grid(node: Any) -> Geometry:
     """The 3D grid of a volume node, local coordinates, LPS mm; not validated."""
-    from PPIRLogic.images import Geometry
+    from PPIRLogic.images.geometry import Geometry
 
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASDirectionMatrix(matrix)
@@ -235,7 +237,7 @@ def _refuse_not_finite(values: NDArray[Any], what: str) -> None:
 def _flat(geometry: Geometry, what: str) -> Geometry:
     """The 2D grid of one slice along k with the z axis as its normal; InputError for others."""
     from PPIRLogic.errors import InputError
-    from PPIRLogic.images import Geometry
+    from PPIRLogic.images.geometry import Geometry
 
     size = geometry.size
     directions = np.reshape(geometry.direction, (3, 3))

@@ -11,7 +11,7 @@ import numpy as np
 
 from PPIRLib import conversion, engine
 from PPIRLib.job import Event, Job, QProcessRunner
-from PPIRLib.run import Outcome, RegisterRun, ShareRun, unfit
+from PPIRLib.run import RegisterRun, RunOutcome, ShareRun, unfit
 from PPIRLib.settings import ShareSettings
 
 
@@ -56,7 +56,7 @@ class PointsRun(RegisterRun):
         output_transform: Any = None,
         home: Path | None = None,
         on_progress: Callable[[Event], None] = lambda event: None,
-        on_finished: Callable[[Outcome], None] = lambda outcome: None,
+        on_finished: Callable[[RunOutcome], None] = lambda outcome: None,
         runner: Any = QProcessRunner,
     ) -> None:
         engine.add_to_path()
@@ -67,7 +67,7 @@ class PointsRun(RegisterRun):
         if problem := unfit(moving, output_transform, None, transform):
             raise InputError(problem)
         self._on_progress, self._on_finished, self._forgotten = on_progress, on_finished, False
-        self.outcome = Outcome()
+        self.outcome = RunOutcome()
         self._transform_id, self._volume_id = output_transform.GetID() if output_transform else "", ""
         self.folder = Path(tempfile.mkdtemp(prefix="ppir-"))  # 0700
         try:

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from PPIRLib import choices, consent, engine, presets
 from PPIRLib.job import Event, Job
 from PPIRLib.plot import LossPlot
-from PPIRLib.run import Outcome, undo, unfit
+from PPIRLib.run import RunOutcome, undo, unfit
 from PPIRLib.settings import Settings
 
 HISTORY_KEY = "PPIR/peers"
@@ -320,7 +320,7 @@ class RegisterPanel:
                 ).format(sent=event["bytes_sent"] / 1e6, received=event["bytes_received"] / 1e6, **event)
             )
 
-    def _on_finished(self, outcome: Outcome) -> None:
+    def _on_finished(self, outcome: RunOutcome) -> None:
         if self._run is None:
             return
         self._run = None
@@ -334,7 +334,7 @@ class RegisterPanel:
             self.say(outcome.error, error=True)
         self.update()
 
-    def _after_result(self, outcome: Outcome) -> None:
+    def _after_result(self, outcome: RunOutcome) -> None:
         node = self._node
         transform = slicer.mrmlScene.GetNodeByID(outcome.transform_id)
         totals = outcome.report.get("totals", {})
@@ -351,7 +351,7 @@ class RegisterPanel:
         self._blend(outcome)
 
     @staticmethod
-    def _blend(outcome: Outcome) -> None:
+    def _blend(outcome: RunOutcome) -> None:
         """Show the registered volume over what is in the slice views."""
         shown = outcome.volume_id
         if shown:

@@ -24,7 +24,7 @@ REPORT_ROLE = "PPIR.Report"
 
 
 @dataclass
-class Outcome:
+class RunOutcome:
     """What came of a run. `transform_id` is empty if there is no transform."""
 
     transform_id: str = ""
@@ -51,7 +51,7 @@ class RegisterRun:
         fixed_file: Path | None = None,
         fixed_mask_file: Path | None = None,
         on_progress: Callable[[Event], None] = lambda event: None,
-        on_finished: Callable[[Outcome], None] = lambda outcome: None,
+        on_finished: Callable[[RunOutcome], None] = lambda outcome: None,
         runner: Any = QProcessRunner,
     ) -> None:
         engine.add_to_path()
@@ -61,7 +61,7 @@ class RegisterRun:
         self.moving_id = moving.GetID()
         self._transform_id = output_transform.GetID() if output_transform else ""
         self._volume_id = output_volume.GetID() if output_volume else ""
-        self.outcome = Outcome()
+        self.outcome = RunOutcome()
         self.folder = Path(tempfile.mkdtemp(prefix="ppir-"))  # 0700
         try:
             inputs = self._write_inputs(moving, mask, initial_transform)
@@ -85,7 +85,8 @@ class RegisterRun:
 
     def _write_inputs(self, moving: Any, mask: Any, initial: Any) -> list[str]:
         """The moving volume's file, and options for mask and initial transform."""
-        from PPIRLogic.images import Volume, write_raw
+        from PPIRLogic.images.volume import Volume
+        from PPIRLogic.images.writing import write_raw
         from PPIRLogic.transforms import write_transform
 
         volume = conversion.volume_from_node(moving)
@@ -173,7 +174,7 @@ class RegisterRun:
             moving.SetAndObserveTransformNodeID(node.GetID())
 
     def _warped(self, node: Any) -> None:
-        from PPIRLogic.images import read_volume
+        from PPIRLogic.images.reading import read_volume
 
         with contextlib.suppress(FileNotFoundError):
             conversion.volume_to_node(read_volume(self.folder / "W.mha"), node, self._slice_z())
@@ -274,7 +275,8 @@ class ShareRun:
 def write_fixed(volume: Any, mask: Any, folder: Path) -> tuple[Path, Path | None]:
     """A fixed volume and its mask as files in world coordinates. A parent transform must be hardened first."""
     from PPIRLogic.errors import InputError
-    from PPIRLogic.images import Volume, write_raw
+    from PPIRLogic.images.volume import Volume
+    from PPIRLogic.images.writing import write_raw
 
     if volume is not None and volume.GetParentTransformNode() is not None:
         raise InputError(

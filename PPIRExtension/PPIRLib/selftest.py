@@ -14,7 +14,7 @@ from PPIRLib import conversion, engine
 def check_known_transform(logic: Any) -> float:
     """Simulate a registration of a sample volume to itself, moved by a known rigid transform; mean error in mm."""
     engine.ensure("fhe")
-    from PPIRLogic.images import Volume
+    from PPIRLogic.images.volume import Volume
 
     fixed = sitk.GetImageFromArray(_phantom())
     fixed.SetSpacing((2.0, 1.8, 2.5))

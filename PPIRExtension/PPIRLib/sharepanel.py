@@ -160,8 +160,8 @@ class SharePanel:
         """What peers have learned of the images shared here, over all sessions, into the log."""
         try:
             store = self._store()
-            from PPIRLogic.peer.identity import default_home, normalise_fingerprint
-            from PPIRLogic.peer.ledger import Accounts
+            from PPIRLogic.disclosure.accounts import Accounts
+            from PPIRLogic.network.identity import default_home, normalise_fingerprint
 
             rows = Accounts(default_home() / "ledger" / "accounts").rows()
             names = {peer: store.name_of(normalise_fingerprint(peer)) or peer[:8] for peer in {r["peer"] for r in rows}}
@@ -202,15 +202,15 @@ class SharePanel:
     def _store(self) -> Any:
         """The site's trust store; Declined if the packages are not there and not wanted."""
         engine.ensure("fhe")
-        from PPIRLogic.peer.identity import default_home
-        from PPIRLogic.peer.trust import TrustStore
+        from PPIRLogic.network.identity import default_home
+        from PPIRLogic.network.trust import TrustStore
 
         return TrustStore(default_home())
 
     def on_show_identity(self, checked: bool = False) -> None:
         try:
             engine.ensure("fhe")
-            from PPIRLogic.peer.identity import default_home, load_or_create_identity
+            from PPIRLogic.network.identity import default_home, load_or_create_identity
 
             self.ui.fingerprintLabel.text = load_or_create_identity(default_home()).fingerprint
         except Exception as error:
@@ -241,7 +241,7 @@ class SharePanel:
     def on_add_peer(self, checked: bool = False) -> None:
         try:
             store = self._store()
-            from PPIRLogic.peer.identity import default_home, load_or_create_identity, normalise_fingerprint
+            from PPIRLogic.network.identity import default_home, load_or_create_identity, normalise_fingerprint
 
             fingerprint = normalise_fingerprint(self.ui.fingerprintLineEdit.text)
             if fingerprint == load_or_create_identity(default_home()).fingerprint:

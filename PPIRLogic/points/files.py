@@ -20,7 +20,7 @@ from PPIRLogic.errors import InputError
 from PPIRLogic.points.pointset import MOST_POINTS, PointSet
 
 POINT_FILES = (".fcsv", ".mrk.json", ".json", ".csv", ".txt", ".pts")
-_LARGEST_FILE = 2**28
+_MAX_FILE = 2**28
 _SYSTEMS = {"lps": "lps", "ras": "ras", "0": "ras", "1": "lps"}  # Slicer 4 wrote numbers
 _COLUMNS = (("x", "y", "z"), ("l", "p", "s"), ("r", "a", "s"))
 
@@ -30,8 +30,8 @@ def read_points(path: str | os.PathLike[str], role: str = "moving") -> PointSet:
     file, what = Path(path), f"The {role} points '{os.fspath(path)}'"
     if not file.is_file():
         raise InputError(f"{what} do not exist or are a folder. Check the path.")
-    if file.stat().st_size > _LARGEST_FILE:
-        raise InputError(f"{what} are a file of more than {_LARGEST_FILE >> 20} MiB: is it a list of points?")
+    if file.stat().st_size > _MAX_FILE:
+        raise InputError(f"{what} are a file of more than {_MAX_FILE >> 20} MiB: is it a list of points?")
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):

@@ -17,14 +17,13 @@ import os
 from pathlib import Path
 
 from PPIRLogic.errors import OutputError
-from PPIRLogic.images import write_atomically
+from PPIRLogic.files import write_atomically
 from PPIRLogic.report.build import CONVENTION, LIBRARIES, SCHEMA_VERSION, Report, build_report, schema
 from PPIRLogic.report.figures import convergence
 from PPIRLogic.report.page import render
 from PPIRLogic.report.pictures import Pictures, figures_of, pictures_of
 from PPIRLogic.report.slices import Plane
-from PPIRLogic.report.slices import slices as _slices  # noqa: F401 - the tests look at them
-from PPIRLogic.report.words import GEOMETRY, KINDS, LOSSES, PROTOCOLS, REASONS, STOPS, human_bytes, human_seconds
+from PPIRLogic.report.wording import GEOMETRY, KINDS, LOSSES, PROTOCOLS, REASONS, STOPS, human_bytes, human_seconds
 
 __all__ = [
     "CONVENTION",

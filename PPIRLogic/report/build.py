@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from PPIRLogic.images import Geometry, Volume
-from PPIRLogic.peer.ledger import VOXEL_BITS
-from PPIRLogic.registration import LevelRecord, RegistrationResult
-from PPIRLogic.report.words import GEOMETRY
-from PPIRLogic.transforms import BSPLINE, DIFFEO, DiffeoTransform, LinearTransform, SplineTransform
+from PPIRLogic.disclosure.ledger import VOXEL_BITS
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.registration.result import LevelRecord, RegistrationResult
+from PPIRLogic.report.wording import GEOMETRY
+from PPIRLogic.transforms import BSPLINE, DIFFEO, BSplineTransform, DiffeoTransform, LinearTransform
 from PPIRLogic.version import __version__
 
 SCHEMA_VERSION = 1
@@ -65,7 +66,7 @@ def build_report(
     report = {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "software": _software(),
+        "software": software_versions(),
         "complete": result.complete,
         "stop_reason": result.stop_reason,
         "error": None if result.error is None else str(result.error),
@@ -88,17 +89,16 @@ def build_report(
             "numbers": result.numbers,
             "reconnections": result.reconnections,
         },
-        "disclosed": _disclosed(result.ledger, {r.factor: r.samples for r in result.levels}),
+        "disclosed": disclosed_rows(result.ledger, {r.factor: r.samples for r in result.levels}),
         "peer_numbers": result.peer_numbers,
         "counts_agree": agree,
-        "transform": _transform(result.linear, transform_file, result.spline or result.diffeo, inverse_file),
+        "transform": transform_entry(result.linear, transform_file, result.spline or result.diffeo, inverse_file),
         "warped": {"file": warped_file},
     }
-    plain: Report = _plain(report)
-    return plain
+    return json_values(report)
 
 
-def _software() -> dict[str, Any]:
+def software_versions() -> dict[str, Any]:
     """Versions; None for a library that is not installed. Nothing is imported to find out."""
     versions: dict[str, Any] = {"ppir": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
@@ -121,14 +121,14 @@ def _level(record: LevelRecord) -> dict[str, Any]:
     return {**{n: getattr(record, n) for n in names}, "spacing_mm": record.spacing}
 
 
-def _transform(
+def transform_entry(
     linear: LinearTransform,
     file: str | None,
-    part: SplineTransform | DiffeoTransform | None = None,
+    part: BSplineTransform | DiffeoTransform | None = None,
     inverse_file: str | None = None,
 ) -> dict[str, Any]:
     kind, convention = linear.kind, CONVENTION
-    if isinstance(part, SplineTransform):
+    if isinstance(part, BSplineTransform):
         kind, convention = BSPLINE, f"{CONVENTION} {SPLINE_CONVENTION}"
     elif part is not None:
         kind, convention = DIFFEO, f"{CONVENTION} {DIFFEO_CONVENTION}"
@@ -140,12 +140,12 @@ def _transform(
         "translation_mm": linear.translation.tolist(),
         "centre_mm": linear.centre.tolist(),
         "convention": convention,
-        "spline": part.statistics() if isinstance(part, SplineTransform) else None,
+        "spline": part.statistics() if isinstance(part, BSplineTransform) else None,
         "diffeo": part.statistics() if isinstance(part, DiffeoTransform) else None,
     }
 
 
-def _disclosed(ledger: Iterable[Mapping[str, Any]], samples: Mapping[int, int]) -> dict[str, Any]:
+def disclosed_rows(ledger: Iterable[Mapping[str, Any]], samples: Mapping[int, int]) -> dict[str, Any]:
     """The ledger's rows with their totals. `samples`: fixed voxels that took part, by shrink factor.
 
     What party 2 learns concerns no fixed voxel: no percentage there. The grid's geometry says nothing of what an image
@@ -181,14 +181,14 @@ def _percent(part: float, whole: float | None) -> float | None:
     return 100.0 * part / whole if whole else None
 
 
-def _plain(value: Any) -> Any:
+def json_values(value: Any) -> Any:
     """Only what JSON knows: NumPy numbers and tuples become plain ones, numbers that are not finite None."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): json_values(v) for k, v in value.items()}
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return json_values(value.tolist())
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [json_values(v) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, os.PathLike):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from PPIRLogic.peer.ledger import VOXEL_BITS
+from PPIRLogic.disclosure.ledger import VOXEL_BITS
 from PPIRLogic.report.build import Report
 from PPIRLogic.report.markup import escape, table
-from PPIRLogic.report.words import GEOMETRY, KINDS, PROTOCOLS, share
+from PPIRLogic.report.wording import GEOMETRY, KINDS, PROTOCOLS, share
 
 
 def peer_name(report: Report) -> str:

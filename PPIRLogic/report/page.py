@@ -14,7 +14,7 @@ from PPIRLogic.report.disclosure import disclosed_line, disclosure_section, mean
 from PPIRLogic.report.figures import convergence
 from PPIRLogic.report.markup import PAGE, STYLE, escape, image, pairs, table
 from PPIRLogic.report.pictures import Pictures, figures_of
-from PPIRLogic.report.words import LOSSES, REASONS, STOPS, human_bytes, human_seconds, number, share, times
+from PPIRLogic.report.wording import LOSSES, REASONS, STOPS, human_bytes, human_seconds, number, share, times
 
 
 def render(report: Report, pictures: Pictures | None) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from PPIRLogic.errors import InputError
-from PPIRLogic.images import Volume
-from PPIRLogic.registration import RegistrationResult
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.registration.result import RegistrationResult
 from PPIRLogic.report.figures import Picture, draw
 from PPIRLogic.report.slices import checkerboard, combine, scaled, window_of
 

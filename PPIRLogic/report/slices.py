@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.images import Volume
+from PPIRLogic.images.volume import Volume
 
 Plane = NDArray[np.float32]
 

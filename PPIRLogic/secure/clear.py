@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import ProtocolError
-from PPIRLogic.secure.base import (
-    CHUNK,
-    GROUP,
+from PPIRLogic.secure.exact_range import check_exact
+from PPIRLogic.secure.integer_sums import over_vectors, products, sample_part
+from PPIRLogic.secure.layout import CHUNK, GROUP, LANES, group_size
+from PPIRLogic.secure.product import (
     Columns,
     ColumnSource,
     FactorSource,
@@ -24,18 +25,14 @@ from PPIRLogic.secure.base import (
     LevelInfo,
     Link,
     PrivateProduct,
+    PublicMap,
     Term,
-    are_by_knot,
-    group_size,
+    are_per_control_point,
     is_factored,
     numbers_of,
     over_groups,
     packing,
 )
-from PPIRLogic.secure.exact import check_exact
-from PPIRLogic.secure.knots import KnotMap
-from PPIRLogic.secure.ring import LANES
-from PPIRLogic.secure.sums import over_vectors, products, sample_part
 
 
 class ClearProduct(PrivateProduct):
@@ -71,8 +68,8 @@ class ClearProduct(PrivateProduct):
     def evaluate(
         self, source: ColumnSource, terms: Sequence[Term], evaluation: int, announce: Callable[[], None]
     ) -> list[int]:
-        if are_by_knot(terms):
-            return self._by_knot(source, terms, announce)
+        if are_per_control_point(terms):
+            return self._per_control_point(source, terms, announce)
         sums = np.zeros((source.groups, numbers_of(terms)), np.int64)
         outputs = packing(terms)
 
@@ -85,11 +82,13 @@ class ClearProduct(PrivateProduct):
         check_exact(source, terms, self._level)
         return self._reported(sums.sum(axis=0), announce)
 
-    def _by_knot(self, source: ColumnSource, terms: Sequence[Term], announce: Callable[[], None]) -> list[int]:
+    def _per_control_point(
+        self, source: ColumnSource, terms: Sequence[Term], announce: Callable[[], None]
+    ) -> list[int]:
         level = self._level
-        assert level is not None and level.knots is not None
+        assert level is not None and level.control_points is not None
         if is_factored(terms):
-            return self._by_sample(level.knots, cast(FactorSource, source), terms, announce)
+            return self._by_sample(level.control_points, cast(FactorSource, source), terms, announce)
         values = np.zeros((len(terms), level.samples), np.int64)
 
         def work(group: int, worker: int, block: Columns) -> None:
@@ -99,10 +98,10 @@ class ClearProduct(PrivateProduct):
                 np.multiply(block[term.column, : len(part)], part, out=values[i, at], dtype=np.int64)
 
         over_groups(source, self.link, work)
-        return self._reported(np.concatenate([level.knots.sums(v) for v in values]), announce)
+        return self._reported(np.concatenate([level.control_points.sums(v) for v in values]), announce)
 
     def _by_sample(
-        self, knots: KnotMap, source: FactorSource, terms: Sequence[Term], announce: Callable[[], None]
+        self, control_points: PublicMap, source: FactorSource, terms: Sequence[Term], announce: Callable[[], None]
     ) -> list[int]:
         """By knot, of products of three."""
         fixed, parts = self._operands[terms[0].operand], []
@@ -111,7 +110,7 @@ class ClearProduct(PrivateProduct):
             u, s = source.factors(group)
             parts.append(s * over_vectors(u * fixed[group * GROUP : group * GROUP + u.size], terms[0].vectors))
         values = np.concatenate(parts, axis=1)
-        return self._reported(np.concatenate([knots.sums(values[t.column]) for t in terms]), announce)
+        return self._reported(np.concatenate([control_points.sums(values[t.column]) for t in terms]), announce)
 
     def _reported(self, sums: NDArray[np.int64], announce: Callable[[], None]) -> list[int]:
         """The sums, after party 2 was told of them."""

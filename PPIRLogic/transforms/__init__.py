@@ -1,16 +1,9 @@
 """Transforms from fixed to moving points, LPS mm."""
 
-from PPIRLogic.transforms.diffeo import DIFFEO, DiffeoTransform
-from PPIRLogic.transforms.linear import (
-    FIELD_FILES,
-    KINDS,
-    TRANSFORM_FILES,
-    LinearTransform,
-    parameter_count,
-    read_transform,
-    write_transform,
-)
-from PPIRLogic.transforms.spline import BSPLINE, SplineTransform
+from PPIRLogic.transforms.bspline import BSPLINE, BSplineTransform
+from PPIRLogic.transforms.diffeomorphic import DIFFEO, DiffeoTransform
+from PPIRLogic.transforms.files import FIELD_FILES, TRANSFORM_FILES, read_transform, write_transform
+from PPIRLogic.transforms.linear import KINDS, LinearTransform, parameter_count
 
 DEFORMABLE = (BSPLINE, DIFFEO)
 TRANSFORMS = (*KINDS, *DEFORMABLE)
@@ -23,9 +16,9 @@ __all__ = [
     "KINDS",
     "TRANSFORMS",
     "TRANSFORM_FILES",
+    "BSplineTransform",
     "DiffeoTransform",
     "LinearTransform",
-    "SplineTransform",
     "parameter_count",
     "read_transform",
     "write_transform",

@@ -6,10 +6,8 @@ A transform maps FIXED points to MOVING points in LPS mm (ITK's resampling direc
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +15,10 @@ import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
 
 from PPIRLogic.errors import InputError
-from PPIRLogic.images import split_extension, write_atomically
 
 Array = NDArray[np.float64]
 
 KINDS = ("translation", "rigid", "similarity", "affine")
-FIELD_FILES = (".h5", ".hdf5")  # as text, a displacement field would take gigabytes
-TRANSFORM_FILES = (*FIELD_FILES, ".tfm", ".txt")
 _REPRESENTABLE = 1e-6
 _SINGULAR = 1e-6  # smallest accepted ratio of singular values
 _PROBE_MM = 100.0
@@ -253,37 +248,3 @@ def _probe(transform: sitk.Transform, centre: Array) -> tuple[Array, Array]:
     ]
     translation = np.subtract(transform.TransformPoint(centre.tolist()), centre)
     return np.column_stack(columns) / (2 * _PROBE_MM), translation
-
-
-def read_transform(path: str | os.PathLike[str]) -> sitk.Transform:
-    """Read a transform file (.h5, .hdf5, .tfm, .txt, .mat, .xfm). InputError: missing, empty or unreadable."""
-    what = f"The transform '{os.fspath(path)}'"
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"{what} does not exist or is a folder. Check the path.")
-    if file.stat().st_size == 0:
-        raise InputError(f"{what} is an empty file. Write it again.")
-    try:
-        return sitk.ReadTransform(str(file))
-    except (RuntimeError, MemoryError):
-        raise InputError(
-            f"{what} cannot be read: it is not a transform file of ITK's, or is damaged. Write it as .h5 or .tfm."
-        ) from None
-
-
-def write_transform(transform: LinearTransform | sitk.Transform, path: str | os.PathLike[str]) -> None:
-    """Write a transform file (TRANSFORM_FILES); `path` is either complete or untouched.
-
-    OutputError: unknown extension, missing or unwritable folder, full disk.
-    """
-    extension = split_extension(path, TRANSFORM_FILES)
-    item = transform.to_sitk() if isinstance(transform, LinearTransform) else transform
-
-    def write(name: str) -> None:
-        sitk.WriteTransform(item, name)
-        # not every ITK writer notices a full disk
-        if sitk.ReadTransform(name).GetNumberOfParameters() != item.GetNumberOfParameters():
-            raise RuntimeError("the file differs from what was written")
-
-    # room for 25 characters per number in text files
-    write_atomically(path, extension, write, 25 * (item.GetNumberOfParameters() + item.GetNumberOfFixedParameters()))

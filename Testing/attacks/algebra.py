@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.secure import ring
-from PPIRLogic.secure.bfv import GROUP
-from PPIRLogic.secure.ring import DEGREE, LANES
+from PPIRLogic.secure.fhe import ring
+from PPIRLogic.secure.fhe.bfv import GROUP
+from PPIRLogic.secure.fhe.ring import DEGREE
+from PPIRLogic.secure.layout import LANES
 
 Array = NDArray[Any]
 

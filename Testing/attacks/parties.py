@@ -8,11 +8,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.peer.channel import Message
-from PPIRLogic.protocols import PROTOCOLS
-from PPIRLogic.secure import bfv
-from PPIRLogic.secure.base import CHUNK, GROUP, Columns, LevelInfo, Link, OperandInfo, Term
-from PPIRLogic.secure.fhe import FheFixed, FheProduct
+from PPIRLogic.network.channel import Message
+from PPIRLogic.registration.protocols import PROTOCOLS
+from PPIRLogic.secure.fhe.evaluator import Accumulator, Evaluator
+from PPIRLogic.secure.fhe.protocol import FheFixed, FheProduct
+from PPIRLogic.secure.layout import CHUNK, GROUP
+from PPIRLogic.secure.product import Columns, LevelInfo, Link, OperandInfo, Term
 
 Array = NDArray[Any]
 
@@ -65,7 +66,7 @@ class Parties:
 
     def totals(self, columns: Columns) -> NDArray[np.uint64]:
         """Party 1's sums in the transform domain, (columns, 2·copies, primes, n)."""
-        accumulator = bfv.Accumulator(len(columns), self.one.copies)
+        accumulator = Accumulator(len(columns), self.one.copies)
         for group, data in enumerate(self.one._operands["J"].data):
             block = np.zeros((len(columns), GROUP), np.int32)
             part = columns[:, group * GROUP : (group + 1) * GROUP]
@@ -89,4 +90,4 @@ class Parties:
 
     def product(self, columns: Columns) -> list[int]:
         request, pads = self.request(columns)
-        return bfv.Evaluator.unblind(np.array(self.opened(request, len(columns)), np.uint64), pads)
+        return Evaluator.unblind(np.array(self.opened(request, len(columns)), np.uint64), pads)

@@ -18,26 +18,18 @@ from numpy.typing import NDArray
 from recording import Record
 from scipy import stats
 
+from PPIRLogic.disclosure.accounts import UNLIMITED, Budget, ImageAccount
 from PPIRLogic.errors import BudgetError
-from PPIRLogic.peer.ledger import UNLIMITED, Budget, ImageAccount
-from PPIRLogic.secure import bfv, ring
-from PPIRLogic.secure.base import Term
-from PPIRLogic.secure.bfv import (
-    ANSWER_BYTES,
-    CHUNK_BYTES,
-    GROUP,
-    PLAIN_MODULUS,
-    PRIMES,
-    Q_KEPT,
-    Accumulator,
-    Evaluator,
-    KeyHolder,
-    Operand,
-    Q,
-)
-from PPIRLogic.secure.fhe import BITS
-from PPIRLogic.secure.ring import DEGREE, LANES
-from PPIRLogic.session import entries_of
+from PPIRLogic.registration.session import entries_of
+from PPIRLogic.secure.fhe import bfv, ring
+from PPIRLogic.secure.fhe.bfv import ANSWER_BYTES, CHUNK_BYTES, GROUP
+from PPIRLogic.secure.fhe.evaluator import Accumulator, Evaluator, Operand
+from PPIRLogic.secure.fhe.key_holder import KeyHolder
+from PPIRLogic.secure.fhe.parameters import FLOOD, PLAIN_MODULUS, PRIMES, Q_KEPT, Q
+from PPIRLogic.secure.fhe.protocol import BITS
+from PPIRLogic.secure.fhe.ring import DEGREE, crt
+from PPIRLogic.secure.layout import LANES
+from PPIRLogic.secure.product import Term
 
 SEED = bytes(range(32))
 CHANCE = 6 / np.sqrt(DEGREE)  # six standard errors of the correlation of unrelated vectors
@@ -72,7 +64,7 @@ class Run:
 def divided(c1: Array) -> Array:
     """c1 / a modulo the first prime, for the public polynomial a of the chunk; S comes out in reversed order."""
     prime = PRIMES[0]
-    a = bfv._uniform(SEED, "J", 0)[0].astype(np.uint64)
+    a = bfv.uniform_polynomial(SEED, "J", 0)[0].astype(np.uint64)
     return backward(c1 * power(a, prime - 2, prime) % np.uint64(prime), prime)[::-1]
 
 
@@ -174,12 +166,12 @@ def test_the_noise_of_the_one_coefficient_is_drowned(record: Record) -> None:
         for k in range(8):
             c1 = lanes[1, :, :, k].astype(np.int64)
             dots = [int(c @ run.holder._ternary[::-1].astype(np.int64)) % p for c, p in zip(c1, PRIMES, strict=True)]
-            last = (bfv._crt([int(v) for v in lanes[0, :, -1, k]], PRIMES) + bfv._crt(dots, PRIMES)) % Q
+            last = (crt([int(v) for v in lanes[0, :, -1, k]], PRIMES) + crt(dots, PRIMES)) % Q
             bare.append(noise_of([last], [exact[k]])[0])
             part = answers[k * ANSWER_BYTES : (k + 1) * ANSWER_BYTES]
             kept = ring.unpack30(part[:-8]).reshape(2, DEGREE).astype(np.int64)
             dots = [int(c @ run.holder._ternary[::-1].astype(np.int64)) % p for c, p in zip(kept, PRIMES, strict=False)]
-            phase = (int.from_bytes(part[-8:], "little") + bfv._crt(dots, PRIMES[:2])) % Q_KEPT
+            phase = (int.from_bytes(part[-8:], "little") + crt(dots, PRIMES[:2])) % Q_KEPT
             shown = phase * PLAIN_MODULUS - Q_KEPT * ((int(exact[k]) + pads[k]) % PLAIN_MODULUS)
             shown %= Q_KEPT * PLAIN_MODULUS
             ours.append(float(shown - Q_KEPT * PLAIN_MODULUS if 2 * shown > Q_KEPT * PLAIN_MODULUS else shown))
@@ -190,7 +182,7 @@ def test_the_noise_of_the_one_coefficient_is_drowned(record: Record) -> None:
     )
     assert correlation(bare, predicted) > 0.999
     assert abs(correlation(ours, predicted)) < 6 / np.sqrt(count)
-    assert np.abs(predicted).max() < 2.0**-40 * 2 * bfv.FLOOD
+    assert np.abs(predicted).max() < 2.0**-40 * 2 * FLOOD
 
 
 # ----------------------------------------------------------------------- 3. a public key that does not mask
@@ -231,16 +223,16 @@ def test_nothing_from_the_wire_reaches_the_masking_polynomials(fill: int) -> Non
     sent = bytes([fill]) * CHUNK_BYTES
     evaluator, operand = Evaluator(SEED, sent), Operand(1)
     operand.fill(SEED, "J", 5, 0, sent)
-    assert np.array_equal(evaluator._public[1], bfv._uniform(SEED, "public"))
+    assert np.array_equal(evaluator._public[1], bfv.uniform_polynomial(SEED, "public"))
     c1 = operand.data[0, 1].reshape(len(PRIMES), DEGREE, LANES)[..., 0]
-    assert np.array_equal(c1, bfv._uniform(SEED, "J", 5))
+    assert np.array_equal(c1, bfv.uniform_polynomial(SEED, "J", 5))
     for i, prime in enumerate(PRIMES):
         assert stats.kstest(evaluator._public[1, i] / prime, "uniform").pvalue > 1e-6
 
 
 def test_either_party_alone_changes_the_masking_polynomials() -> None:
     ours = [bfv.joint_seed(b"s" * 32, 0, bytes([k]) * 32, b"chosen by party 2".ljust(32)) for k in range(3)]
-    drawn = [bfv._uniform(seed, "public")[0].astype(float) for seed in ours]
+    drawn = [bfv.uniform_polynomial(seed, "public")[0].astype(float) for seed in ours]
     assert max(abs(correlation(drawn[i], drawn[j])) for i in range(3) for j in range(i)) < CHANCE
 
 
@@ -367,7 +359,7 @@ def seen_through_the_flood(error: int) -> tuple[list[float], list[int]]:
             part = answers[k * ANSWER_BYTES : (k + 1) * ANSWER_BYTES]
             kept = ring.unpack30(part[:-8]).reshape(2, DEGREE).astype(np.int64)
             dots = [int(c @ run.holder._ternary[::-1].astype(np.int64)) % p for c, p in zip(kept, PRIMES, strict=False)]
-            phase = (int.from_bytes(part[-8:], "little") + bfv._crt(dots, PRIMES[:2])) % Q_KEPT
+            phase = (int.from_bytes(part[-8:], "little") + crt(dots, PRIMES[:2])) % Q_KEPT
             below = phase * PLAIN_MODULUS % Q_KEPT  # what is left beside the padded number
             seen.append((below if 2 * below < Q_KEPT else below - Q_KEPT) / Q_KEPT)
             hidden.append(int(run.columns[k, 5]))

@@ -13,13 +13,13 @@ from algebra import correlation
 from numpy.typing import NDArray
 from recording import Record
 
-from PPIRLogic import dealer
 from PPIRLogic.errors import ProtocolError
-from PPIRLogic.peer.channel import Message
-from PPIRLogic.peer.messages import PROTOCOL_VERSION
-from PPIRLogic.secure.base import Term
-from PPIRLogic.secure.masks import mask_of_columns, mask_of_operand
+from PPIRLogic.network.channel import Message
+from PPIRLogic.network.messages import PROTOCOL_VERSION
+from PPIRLogic.registration.dealer import joining
+from PPIRLogic.secure.mpc.one_time_masks import mask_of_columns, mask_of_operand
 from PPIRLogic.secure.prg import Stream
+from PPIRLogic.secure.product import Term
 
 TERMS = [Term(0, "J", "gradient"), Term(1, "J", "value"), Term(1, "J2", "overlap")]
 SAMPLES = 4000
@@ -141,10 +141,10 @@ def test_joining_the_dealer_tells_it_who_and_nothing_else(monkeypatch: pytest.Mo
     said: list[tuple[str, dict[str, Any], bytes]] = []
     channel = SimpleNamespace(send=lambda kind, data, payload=b"": said.append((kind, data, payload)), close=list)
     joined = Message("joined", {"key": b"k" * 32, "version": PROTOCOL_VERSION})
-    monkeypatch.setattr(dealer, "wait_for_message", lambda *args: joined)
-    monkeypatch.setattr(dealer, "connect", lambda *args, **options: channel)
+    monkeypatch.setattr(joining, "wait_for_message", lambda *args: joined)
+    monkeypatch.setattr(joining, "connect", lambda *args, **options: channel)
     nobody = cast(Any, None)
-    key = dealer.join_dealer("host:1", nobody, nobody, b"s" * 32, 2, "their fingerprint", "", lambda: None)[1]
+    key = joining.join_dealer("host:1", nobody, nobody, b"s" * 32, 2, "their fingerprint", "", lambda: None)[1]
     assert key == b"k" * 32
     told = {"session": b"s" * 32, "role": 2, "other": "their fingerprint", "version": PROTOCOL_VERSION}
     assert said == [("join", told, b"")]

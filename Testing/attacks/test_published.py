@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from recording import Record
 from scipy import fft, ndimage
 
-from PPIRLogic.images import normalise, read_volume, robust_range
-from PPIRLogic.losses import LOSSES
-from PPIRLogic.peer.ledger import Budget, ImageAccount
-from PPIRLogic.secure.base import Term, numbers_of
-from PPIRLogic.secure.bfv import PRIMES
-from PPIRLogic.secure.ring import DEGREE
-from PPIRLogic.session import entries_of
+from PPIRLogic.disclosure.accounts import Budget, ImageAccount
+from PPIRLogic.images.intensities import normalise, robust_range
+from PPIRLogic.images.reading import read_volume
+from PPIRLogic.registration.losses import LOSSES
+from PPIRLogic.registration.session import entries_of
+from PPIRLogic.secure.fhe.parameters import PRIMES
+from PPIRLogic.secure.fhe.ring import DEGREE
+from PPIRLogic.secure.product import Term, numbers_of
 from PPIRLogic.transforms import parameter_count
 
 Array = NDArray[Any]

@@ -13,13 +13,22 @@ from numpy.typing import NDArray
 from recording import Record
 from scipy.sparse.linalg import LinearOperator, lsmr
 
-from PPIRLogic.images import normalise, read_volume, robust_range
-from PPIRLogic.levels import Level, make_levels
-from PPIRLogic.losses.cc import IMAGE_BITS, ROOT_BITS, TERM_BITS, UNIT_BITS, HalfColumns, half_columns, normalised
-from PPIRLogic.peer.messages import Request
-from PPIRLogic.secure.cc_masks import box_of
-from PPIRLogic.secure.cc_shares import INVERSE_BITS, VOXEL_BITS
-from PPIRLogic.transforms.basis import gather, spread
+from PPIRLogic.images.intensities import normalise, robust_range
+from PPIRLogic.images.reading import read_volume
+from PPIRLogic.registration.levels import Level, make_levels
+from PPIRLogic.registration.losses.cross_correlation import (
+    IMAGE_BITS,
+    ROOT_BITS,
+    TERM_BITS,
+    UNIT_BITS,
+    HalfColumns,
+    half_columns,
+    normalised,
+)
+from PPIRLogic.registration.request import Request
+from PPIRLogic.registration.symmetric.one_time_masks import box_of
+from PPIRLogic.registration.symmetric.shares import INVERSE_BITS, VOXEL_BITS
+from PPIRLogic.transforms.bspline_basis import gather, spread
 
 Array = NDArray[Any]
 SAMPLES = Path(__file__).parents[2] / "Resources" / "SampleData"
@@ -40,12 +49,12 @@ def halves(level: Level) -> tuple[HalfColumns, HalfColumns]:
 
 
 def columns(name: str, level: Level, seed: int) -> HalfColumns:
-    assert level.knots is not None
+    assert level.control_points is not None
     volume = read_volume(SAMPLES / name)
     picture = normalise(volume, robust_range(volume, None)).array.astype(float)
     picture += 1e-3 * np.random.default_rng(seed).normal(size=picture.shape)
-    inner = picture[tuple(slice(m, -m) for m in level.knots.margin[::-1])]
-    assert inner.shape == box_of(level.knots)
+    inner = picture[tuple(slice(m, -m) for m in level.control_points.margin[::-1])]
+    assert inner.shape == box_of(level.control_points)
     gradient = np.rint(np.stack(np.gradient(inner)[::-1]) * SCALE).astype(np.int32)
     whole = np.rint((inner - 0.5) * SCALE).astype(np.int32)
     x, root = normalised(whole, np.ones(inner.shape, np.int32), SCALE)
@@ -56,7 +65,7 @@ def test_published_openings_give_both_images_on_what_really_travels(
     cc_exchange: Callable[..., Any], level: Level, halves: tuple[HalfColumns, HalfColumns], record: Record
 ) -> None:
     """c₁ = D/EF, c₂, c₃ are opened: D/F = E·c₁, so J̄ = (Ī − c₃)/(D/F) at party 1, and Ī at party 2 likewise."""
-    opened = cc_exchange(level.knots, *halves)
+    opened = cc_exchange(level.control_points, *halves)
     opened.both(lambda s: s.similarity())
     shares = opened.both(lambda s: s.published())
     factor, c2, c3 = (shares[0] + shares[1]).reshape(3, -1).astype(float)
@@ -89,33 +98,33 @@ def attack_on_coarse_force(
 
     How many numbers it has, and how its solution correlates with J̄ and with the force itself.
     """
-    assert level.knots is not None
-    knots, first = level.knots, halves[0]
-    opened = cc_exchange(knots, *halves, evaluation=1)
+    assert level.control_points is not None
+    control_points, first = level.control_points, halves[0]
+    opened = cc_exchange(control_points, *halves, evaluation=1)
     opened.both(lambda s: s.similarity())
     (here, _), (_, there) = opened.both(lambda s: s.forces())
     force = (here + there) / 2.0**TERM_BITS
     rho = (opened.sides[0]._rho + opened.sides[1]._rho) / 2.0**UNIT_BITS
     units = [h.unit.ravel() / 2.0**UNIT_BITS for h in halves]
     hidden = rho * units[1] - rho**2 * units[0]
-    weights = [w.astype(float) for w in knots.weights]
-    window = tuple(slice(m, n - m) for m, n in zip(knots.margin[::-1], knots.shape, strict=True))
+    weights = [w.astype(float) for w in control_points.weights]
+    window = tuple(slice(m, n - m) for m, n in zip(control_points.margin[::-1], control_points.shape, strict=True))
     box = first.image.shape
 
     def forward(guess: Array) -> Array:
         out = []
         for slope in first.slopes:
-            grid = np.zeros(knots.shape)
+            grid = np.zeros(control_points.shape)
             grid[window] = guess.reshape(box) * slope
-            out.append(gather(grid, knots.axes, weights).ravel()[knots.kept])
+            out.append(gather(grid, control_points.axes, weights).ravel()[control_points.kept])
         return np.concatenate(out)
 
     def back(numbers: Array) -> Array:
         total = np.zeros(box)
         for slope, part in zip(first.slopes, np.asarray(numbers).reshape(len(first.slopes), -1), strict=True):
-            full = np.zeros(int(np.prod(knots.counts)))
-            full[knots.kept] = part
-            total += slope * spread(full.reshape(knots.counts), knots.axes, weights)[window]
+            full = np.zeros(int(np.prod(control_points.counts)))
+            full[control_points.kept] = part
+            total += slope * spread(full.reshape(control_points.counts), control_points.axes, weights)[window]
         return total.ravel()
 
     shape = (force.size, first.image.size)
@@ -129,7 +138,7 @@ def test_what_travels_on_shares_looks_random(
     cc_exchange: Callable[..., Any], level: Level, halves: tuple[HalfColumns, HalfColumns], record: Record
 ) -> None:
     """Every value that either side receives, against what it hides; unmasked, the same measure says 1."""
-    opened = cc_exchange(level.knots, *halves)
+    opened = cc_exchange(level.control_points, *halves)
     opened.both(lambda s: s.similarity())
     opened.both(lambda s: s.forces())
     worst, seen = 0.0, set()

@@ -23,10 +23,16 @@ from recording import Record
 from scipy import stats
 from views import Verdict, tell_apart
 
-from PPIRLogic.fixed import FixedImage
-from PPIRLogic.images import Geometry, Volume
-from PPIRLogic.losses import LOSSES
-from PPIRLogic.losses.mattes import (
+from PPIRLogic.disclosure.accounts import Budget
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.interpolation import MovingImage
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.local_processes import make_sites
+from PPIRLogic.network.channel import Channel, Message
+from PPIRLogic.registration.columns.linear import LinearColumns, widest_scales
+from PPIRLogic.registration.columns.mutual_information import FactorColumns, moves_bins, parzen_source
+from PPIRLogic.registration.losses import LOSSES
+from PPIRLogic.registration.losses.mutual_information import (
     FACTOR,
     HIGH,
     LOW,
@@ -36,24 +42,26 @@ from PPIRLogic.losses.mattes import (
     one_hot,
     slopes_of,
 )
-from PPIRLogic.openings import loss_of
-from PPIRLogic.peer.channel import Channel, Message
-from PPIRLogic.peer.ledger import Budget
-from PPIRLogic.peer.messages import Request
-from PPIRLogic.policy import Policy
-from PPIRLogic.registration import Parameters, register
-from PPIRLogic.runs.mattes import FactorColumns, moves_bins, parzen_source
-from PPIRLogic.secure import bfv, ckks
-from PPIRLogic.secure.base import CHUNK, GROUP, Columns, ColumnSource, LevelInfo, Link, OperandInfo, Term
-from PPIRLogic.secure.cc_masks import SHIFTS, numbers_of_round
-from PPIRLogic.secure.cc_shares import CcShares
-from PPIRLogic.secure.mpc import MpcFixed, MpcProduct
-from PPIRLogic.secure.slots import SlotMultiplier, encrypt_slots
-from PPIRLogic.secure.sums import ring_bytes
-from PPIRLogic.server import Server, Shared
-from PPIRLogic.simulate import make_sites
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.party2.fixed_image import FixedImage
+from PPIRLogic.registration.party2.policy import Policy
+from PPIRLogic.registration.party2.server import Server
+from PPIRLogic.registration.party2.site import Shared
+from PPIRLogic.registration.request import Request
+from PPIRLogic.registration.symmetric.one_time_masks import SHIFTS, numbers_of_round
+from PPIRLogic.registration.symmetric.shares import CcShares
+from PPIRLogic.registration.terms import loss_of
+from PPIRLogic.secure.fhe.evaluator import Evaluator
+from PPIRLogic.secure.fhe.key_holder import KeyHolder
+from PPIRLogic.secure.fhe.parameters import PRIMES
+from PPIRLogic.secure.fhe.slots import SlotMultiplier, encrypt_slots
+from PPIRLogic.secure.integer_sums import ring_bytes
+from PPIRLogic.secure.layout import CHUNK, GROUP
+from PPIRLogic.secure.mpc.protocol import MpcFixed, MpcProduct
+from PPIRLogic.secure.product import Columns, ColumnSource, LevelInfo, Link, OperandInfo, Term
+from PPIRLogic.secure.published import ckks
 from PPIRLogic.transforms import LinearTransform
-from PPIRLogic.warp import LinearColumns, MovingImage, widest_scales
 
 Array = NDArray[Any]
 LIMIT = 5.0  # standard errors
@@ -175,7 +183,7 @@ def test_encrypting_a_fixed_image(protocol: str, other: str, record: Record) -> 
 def test_encrypting_for_mutual_information_and_for_splines(record: Record) -> None:
     samples, bins = GROUP // 32, 32
     hot = [one_hot(v, np.ones(samples, bool), bins) for v in (RNG.integers(0, bins, samples), np.zeros(samples, int))]
-    keys = bfv.KeyHolder(bytes(32))
+    keys = KeyHolder(bytes(32))
     judge("party 2 encrypts the bins of mi: all bins, or one?", lambda: keys.encrypt(hot[0], "B", 0),
           lambda: keys.encrypt(hot[1], "B", 0), 80, record)  # fmt: skip
     images = contents(GROUP)
@@ -258,9 +266,9 @@ def test_a_request_of_party_1(what: str, record: Record) -> None:
 
 
 def test_a_product_of_slots(record: Record) -> None:
-    keys = bfv.KeyHolder(bytes(32))
-    evaluator = bfv.Evaluator(bytes(32), keys.public_key().tobytes())
-    operand = RNG.integers(0, min(bfv.PRIMES), (2, len(bfv.PRIMES), GROUP)).astype(np.uint32)
+    keys = KeyHolder(bytes(32))
+    evaluator = Evaluator(bytes(32), keys.public_key().tobytes())
+    operand = RNG.integers(0, min(PRIMES), (2, len(PRIMES), GROUP)).astype(np.uint32)
     multiplier, images = SlotMultiplier(evaluator), contents(GROUP)
     images["none"] = np.zeros(GROUP, np.int32)
     judge("party 1 multiplies slots (B-splines): noise, or zeros?",
@@ -413,8 +421,8 @@ def _cc_at_party_2(array: Array, geometry: Geometry, whole: bool) -> Work:
     level = image.levels(request, bytes(16))[0]
     if whole:
         return lambda: image.half(level, request, None, 1)
-    half, knots = image.half(level, request, None, 1), level.knots
-    assert knots is not None
+    half, control_points = image.half(level, request, None, 1), level.control_points
+    assert control_points is not None
     count, dim = len(level.samples), geometry.dimension
     names = ["x", "root", "scaled", *SHIFTS["shift"][1], "rho", "unit", *SHIFTS["shorten"][1], "term", "square"]
     names += [f"{n}{k}" for n in "ab" for k in range(dim)]
@@ -422,7 +430,7 @@ def _cc_at_party_2(array: Array, geometry: Geometry, whole: bool) -> Work:
     rounds = ("product", "scale", "shift", "square", "terms", "shorten", "force")
     dealt = [
         Message("correlation", {"level": 0, "evaluation": 0, "cc": r, "first": 0},
-                _uniform(numbers_of_round(r, count, knots)))
+                _uniform(numbers_of_round(r, count, control_points)))
         for r in rounds
     ]  # fmt: skip
     link, rewind = _link(theirs, dealt)
@@ -430,7 +438,7 @@ def _cc_at_party_2(array: Array, geometry: Geometry, whole: bool) -> Work:
     def work() -> None:
         rewind()
         half.try_step(0.0)
-        shares = CcShares(link, 1, 0, 0, knots, half.columns())
+        shares = CcShares(link, 1, 0, 0, control_points, half.columns())
         shares.similarity()
         shares.forces()
 
@@ -486,7 +494,7 @@ class Clock:
 def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     geometry = Geometry((96, 80), (1.0, 1.2), (-10.0, 5.0), (1.0, 0.0, 0.0, 1.0))
     sites = make_sites(tmp_path, ("A", "B"))
-    from PPIRLogic.peer.identity import load_or_create_identity
+    from PPIRLogic.network.identity import load_or_create_identity
 
     policy = Policy(protocols=frozenset({"fhe"}), budget=Budget(1e6, 1e9, 10**9, 10**9))
     image = Shared(FixedImage("fixed", blobs(geometry, 0)), policy)

@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from parties import Parties
 from recording import Record
 
+from PPIRLogic.disclosure.failed_checks import MAX_FAILURES, FailedChecks
 from PPIRLogic.errors import PolicyError, ProtocolError, VerificationError
-from PPIRLogic.peer.failures import MOST_FAILURES, Failures
-from PPIRLogic.secure import bfv, fhe_verified, ring
-from PPIRLogic.secure.base import Columns, Term
-from PPIRLogic.secure.bfv import ANSWER_BYTES, PLAIN_MODULUS, PRIMES, Q_KEPT, Evaluator
-from PPIRLogic.secure.fhe_verified import PAD, VerifiedFixed
-from PPIRLogic.secure.ring import DEGREE
+from PPIRLogic.secure.fhe import bfv, evaluator, key_holder, ring
+from PPIRLogic.secure.fhe import verified as fhe_verified
+from PPIRLogic.secure.fhe.bfv import ANSWER_BYTES
+from PPIRLogic.secure.fhe.evaluator import Evaluator
+from PPIRLogic.secure.fhe.parameters import PLAIN_MODULUS, PRIMES, Q_KEPT, Q
+from PPIRLogic.secure.fhe.ring import DEGREE
+from PPIRLogic.secure.fhe.verified import PAD, VerifiedFixed
+from PPIRLogic.secure.product import Columns, Term
 
 Array = NDArray[Any]
 DIGITS = 29  # coefficients of the key in one crafted answer
@@ -138,9 +141,9 @@ def test_half_the_modulus_is_forged_if_it_is_even_and_never_with_the_prime(
     ours = forged_by(PLAIN_MODULUS // 2, tries, rng) + forged_by(PLAIN_MODULUS // 2 + 1, tries, rng)
     assert ours == 0
     even = 2**46
-    for module in (bfv, fhe_verified):
+    for module in (bfv, key_holder, evaluator, fhe_verified):
         monkeypatch.setattr(module, "PLAIN_MODULUS", even, raising=False)
-    monkeypatch.setattr(bfv, "FLOOD", bfv.Q // (4 * even))
+    monkeypatch.setattr(evaluator, "FLOOD", Q // (4 * even))
     monkeypatch.setitem(globals(), "PLAIN_MODULUS", even)
     accepted = forged_by(even // 2, tries, rng)  # whenever α is even
     assert 3 <= accepted <= 21
@@ -188,7 +191,7 @@ def test_selective_failure_is_a_known_limit_that_three_failures_end(tmp_path: An
     values = image()
     assert guess(Parties("fhe_verified", values).open(), 5, int(values[5]))
     assert not guess(Parties("fhe_verified", values).open(), 5, int(values[5]) + 1)
-    failures, learned, tried = Failures(tmp_path), 0, 0
+    failures, learned, tried = FailedChecks(tmp_path), 0, 0
     rng = np.random.default_rng(9)
     for voxel in range(DEGREE):  # 12-bit voxels, guessed
         try:
@@ -200,7 +203,7 @@ def test_selective_failure_is_a_known_limit_that_three_failures_end(tmp_path: An
             learned += 1
         else:
             failures.record("peer", "session")
-    assert failures.count("peer") == MOST_FAILURES and tried <= MOST_FAILURES + 1 and learned <= 1
+    assert failures.count("peer") == MAX_FAILURES and tried <= MAX_FAILURES + 1 and learned <= 1
     record(
         "selective failure (guess a voxel)",
         "failures not recorded: a right guess passes, a wrong one costs a session, for ever",

@@ -17,12 +17,15 @@ from parties import Parties
 from recording import Record
 from views import Verdict, features, tell_apart
 
-from PPIRLogic.secure import bfv, ring
-from PPIRLogic.secure.base import Columns, Term
-from PPIRLogic.secure.bfv import ANSWER_BYTES, CHUNK_BYTES, PLAIN_MODULUS, PRIMES, Q_KEPT
-from PPIRLogic.secure.masks import mask_of_columns
+from PPIRLogic.secure.fhe import bfv, evaluator, ring
+from PPIRLogic.secure.fhe.bfv import ANSWER_BYTES, CHUNK_BYTES
+from PPIRLogic.secure.fhe.key_holder import KeyHolder, _coefficient_of_product
+from PPIRLogic.secure.fhe.parameters import PLAIN_MODULUS, PRIMES, Q_KEPT, Q
+from PPIRLogic.secure.fhe.ring import DEGREE, crt
+from PPIRLogic.secure.layout import LANES
+from PPIRLogic.secure.mpc.one_time_masks import mask_of_columns
 from PPIRLogic.secure.prg import new_key
-from PPIRLogic.secure.ring import DEGREE, LANES
+from PPIRLogic.secure.product import Columns, Term
 
 Array = NDArray[Any]
 LIMIT = 5.0  # standard errors
@@ -79,18 +82,18 @@ def _without_key(parties: Parties) -> Callable[..., None]:
     original = parties.two.open_level
 
     def open_level(*args: Any) -> None:
-        made = bfv.KeyHolder.__post_init__
+        made = KeyHolder.__post_init__
 
-        def spoiled(holder: bfv.KeyHolder) -> None:
+        def spoiled(holder: KeyHolder) -> None:
             made(holder)
             holder._secret.fill(0)
             holder._secret_quotient.fill(0)
 
-        bfv.KeyHolder.__post_init__ = spoiled  # type: ignore[method-assign]
+        KeyHolder.__post_init__ = spoiled  # type: ignore[method-assign]
         try:
             original(*args)
         finally:
-            bfv.KeyHolder.__post_init__ = made  # type: ignore[method-assign]
+            KeyHolder.__post_init__ = made  # type: ignore[method-assign]
 
     return open_level
 
@@ -112,7 +115,7 @@ def rows_of(polynomials: Array, wanted: list[Array]) -> Array:
 
 def encoded(values: Columns) -> Array:
     """What the curious side looks for: the values as they would stand in a polynomial without key and noise."""
-    scaled = [(bfv.Q * int(v) + PLAIN_MODULUS // 2) // PLAIN_MODULUS % PRIMES[0] for v in range(-2048, 2049)]
+    scaled = [(Q * int(v) + PLAIN_MODULUS // 2) // PLAIN_MODULUS % PRIMES[0] for v in range(-2048, 2049)]
     return np.array(scaled, float)[values + 2048]
 
 
@@ -157,13 +160,13 @@ def test_the_numbers_party_1_gets_are_the_same_for_both_images() -> None:
 
 def answers(parties: Parties, hidden: Columns, count: int, flood: bool = True) -> tuple[bytes, int]:
     """So many requests with the same columns, as party 2 receives them."""
-    saved = bfv.FLOOD
+    saved = evaluator.FLOOD
     try:
         if not flood:
-            bfv.FLOOD = 1
+            evaluator.FLOOD = 1
         sent = b"".join(parties.request(hidden)[0] for _ in range(count))
     finally:
-        bfv.FLOOD = saved
+        evaluator.FLOOD = saved
     return sent, len(sent) // ANSWER_BYTES
 
 
@@ -175,8 +178,8 @@ def seen_by_the_key_holder(parties: Parties, sent: bytes, wanted: list[Array]) -
     for k in range(len(sent) // ANSWER_BYTES):
         part = sent[k * ANSWER_BYTES : (k + 1) * ANSWER_BYTES]
         c1 = ring.unpack30(part[:-8]).reshape(2, DEGREE)
-        dots = [bfv._coefficient_of_product(c1[i], secret, DEGREE - 1) % PRIMES[i] for i in range(2)]
-        phase = (int.from_bytes(part[-8:], "little") + bfv._crt([int(d) for d in dots], PRIMES[:2])) % Q_KEPT
+        dots = [_coefficient_of_product(c1[i], secret, DEGREE - 1) % PRIMES[i] for i in range(2)]
+        phase = (int.from_bytes(part[-8:], "little") + crt([int(d) for d in dots], PRIMES[:2])) % Q_KEPT
         number = (phase * PLAIN_MODULUS + Q_KEPT // 2) // Q_KEPT
         noise = (phase * PLAIN_MODULUS - Q_KEPT * number) / (Q_KEPT / 2)
         out.append(row_of_answer(c1, number % PLAIN_MODULUS, noise, wanted))
@@ -226,7 +229,7 @@ def test_party_2_cannot_tell_two_moving_images_apart_nor_from_a_simulation(proto
 
 def _bare_second_polynomials(parties: Parties, hidden: list[Columns], wanted: list[Array], rounds: int) -> Verdict:
     """c1 as the product leaves it, divided by the public polynomial of the first chunk (S there is all there is)."""
-    a = bfv._uniform(parties.one._seed, "J", 0)[0].astype(np.uint64)
+    a = bfv.uniform_polynomial(parties.one._seed, "J", 0)[0].astype(np.uint64)
     inverse = np.array([pow(int(v), -1, PRIMES[0]) for v in a], np.uint64)
     rows = []
     for h in hidden:

@@ -20,11 +20,12 @@ import ppir_support as support
 import slicer
 import slicer.util
 
-from PPIRLogic.demo import DATA, PAIRS, Pair, rms_displacement
-from PPIRLogic.images import read_volume
+from PPIRLogic.cli.demo import DATA, PAIRS, Pair
+from PPIRLogic.images.reading import read_volume
+from PPIRLogic.registration.simulate import peers
 from PPIRLogic.report.slices import window_of
-from PPIRLogic.simulate import peers
 from PPIRLogic.transforms import read_transform
+from PPIRLogic.transforms.distances import rms_displacement
 
 SAMPLES = support.EXTENSION / "Resources" / "SampleData"
 NRRD = {  # slicer-core reads no PNG files; the module's own sample data are the same two slices

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from PPIRLogic.peer.trust import TrustStore
-from PPIRLogic.simulate import Child, Site, make_sites, start
+from PPIRLogic.local_processes import Child, Site, make_sites, start
+from PPIRLogic.network.trust import TrustStore
 
 if sys.version_info < (3, 12):
     # PySide6 6.12 gives back one reference to None too many at each call without a result. From Python 3.12 on None is
@@ -56,7 +56,7 @@ def add_volume(image: sitk.Image, name: str, node_class: str = "vtkMRMLScalarVol
     import slicer
     from PPIRLib import conversion
 
-    from PPIRLogic.images import Volume
+    from PPIRLogic.images.volume import Volume
 
     node = slicer.mrmlScene.AddNewNodeByClass(node_class, name)
     conversion.volume_to_node(Volume.from_sitk(image), node)

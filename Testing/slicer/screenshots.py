@@ -29,7 +29,7 @@ from vtkmodules.vtkIOImage import vtkPNGWriter
 from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter
 from vtkmodules.vtkViewsContext2D import vtkContextView
 
-from PPIRLogic.demo import PAIRS
+from PPIRLogic.cli.demo import PAIRS
 
 SAMPLES = support.EXTENSION / "Resources" / "SampleData"
 WIDTH = 460

@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "PPIRExtension"))
 from PPIRLib import conversion
 
 from PPIRLogic.errors import InputError
-from PPIRLogic.images import Geometry, Volume
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.volume import Volume
 from PPIRLogic.transforms import LinearTransform
 
 Array = NDArray[np.float64]

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from PySide6 import QtGui
 
-from PPIRLogic.demo import PAIRS
+from PPIRLogic.cli.demo import PAIRS
 
 
 def test_demo_leaves_a_scene_and_pictures(slicer_host: ModuleType, tmp_path: Path) -> None:

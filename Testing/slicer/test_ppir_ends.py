@@ -48,8 +48,8 @@ host.process_events(until=lambda: False, timeout=120)
 """
 SIMULATE = """
 import sys
-from PPIRLogic.images import Volume
-from PPIRLogic.simulate import simulate
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.registration.simulate import simulate
 sys.path[:0] = [{tests!r}]
 import ppir_support as support
 large = support.phantom((96, 88, 80))

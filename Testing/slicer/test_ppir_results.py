@@ -179,10 +179,10 @@ def test_choices_are_the_engines(slicer_host: ModuleType) -> None:
     slicer_host.load_module(support.MODULE)
     from PPIRLib import choices, presets
 
-    from PPIRLogic.losses import LOSSES
-    from PPIRLogic.policy import MASK_MODES
-    from PPIRLogic.protocols import PROTOCOLS
-    from PPIRLogic.sampling import METHODS
+    from PPIRLogic.registration.losses import LOSSES
+    from PPIRLogic.registration.party2.policy import MASK_MODES
+    from PPIRLogic.registration.protocols import PROTOCOLS
+    from PPIRLogic.registration.sampling import METHODS
     from PPIRLogic.transforms import TRANSFORMS
 
     assert set(choices.TRANSFORMS) == set(TRANSFORMS) and set(choices.LOSSES) == set(LOSSES)

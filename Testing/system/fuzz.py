@@ -26,8 +26,8 @@ from fuzz_targets import Certificates, Dealing, Frames, Handshake, Maps, Offers,
 from record import memory_mb, surroundings, write_section
 
 from PPIRLogic.errors import PPIRError
-from PPIRLogic.peer.channel.wire import Gone
-from PPIRLogic.simulate import Site, make_sites
+from PPIRLogic.local_processes import Site, make_sites
+from PPIRLogic.network.channel.timed_socket import Gone
 
 DEADLINE = 20.0  # seconds for one case: beyond any wait that a handler may have
 WARM = 200  # cases before memory is measured for the first time

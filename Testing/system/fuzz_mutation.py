@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from PPIRLogic.peer.channel import MAX_DEPTH, Message
+from PPIRLogic.network.channel import MAX_DEPTH, Message
 
 EDGES: tuple[Any, ...] = (
     0, 1, -1, 2, 7, 31, 32, 63, 64, 65, 255, 256, 2**16, 2**31 - 1, 2**31, 2**32, 2**62, 2**62 + 1, 2**63 - 1, -(2**63),

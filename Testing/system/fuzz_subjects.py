@@ -17,20 +17,22 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from system_support import Phantom, grid, motion_of, owner, shared
 
-from PPIRLogic.dealer import Dealer
-from PPIRLogic.images import Geometry
-from PPIRLogic.losses import LOSSES
-from PPIRLogic.peer.channel import Channel, Message
-from PPIRLogic.peer.identity import load_or_create_identity
-from PPIRLogic.peer.ledger import Budget
-from PPIRLogic.points.fixed import FixedPoints
+from PPIRLogic.disclosure.accounts import Budget
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.local_processes import Site
+from PPIRLogic.network.channel import Channel, Message
+from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.points.pointset import PointSet
-from PPIRLogic.pointsets import register_points
-from PPIRLogic.policy import Policy
-from PPIRLogic.protocols import NAMES, PROTOCOLS, TWO_SIDED, Protocol
-from PPIRLogic.registration import Parameters, Peer, register
-from PPIRLogic.server import Shared
-from PPIRLogic.simulate import Site
+from PPIRLogic.registration.dealer.dealer import Dealer
+from PPIRLogic.registration.losses import LOSSES
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.party2.policy import Policy
+from PPIRLogic.registration.party2.site import Shared
+from PPIRLogic.registration.points.fixed_points import FixedPoints
+from PPIRLogic.registration.points.register import register_points
+from PPIRLogic.registration.protocols import NAMES, PROTOCOLS, TWO_SIDED, Protocol
+from PPIRLogic.registration.request import Peer
 
 Conversations = dict[tuple[str, str], list[list[Message]]]  # (subject, who to whom) → what was said, per session
 GEOMETRY = grid((28, 24), (1.0, 1.2), (-10.0, 5.0))

@@ -22,27 +22,30 @@ from fuzz_mutation import bomb, changed_bytes, changed_conversation, changed_map
 from fuzz_subjects import ENDLESS, SUBJECTS, Conversations, Subject, more_of, offered
 from system_support import call, owner, rows_of
 
-from PPIRLogic.cli import build_parser
-from PPIRLogic.dealer import Dealer, Order, _Session, read_order
+from PPIRLogic.cli.main import build_parser
+from PPIRLogic.disclosure.counted_channel import NUMBER_BYTES
 from PPIRLogic.errors import InputError, PeerError
-from PPIRLogic.images import Geometry
-from PPIRLogic.peer.channel import FrameReader, Message, encode_head
-from PPIRLogic.peer.channel.doorkeeper import Doorkeeper
-from PPIRLogic.peer.channel.handshake import make_engine
-from PPIRLogic.peer.channel.tls import Tls
-from PPIRLogic.peer.channel.wire import Gone
-from PPIRLogic.peer.identity import load_or_create_identity
-from PPIRLogic.peer.messages import LevelGrant, Request, error_from
-from PPIRLogic.peer.trust import TrustStore
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.local_processes import Site
+from PPIRLogic.network.channel import FrameReader, Message, encode_head
+from PPIRLogic.network.channel.handshake import make_engine
+from PPIRLogic.network.channel.peer_certificate import Doorkeeper
+from PPIRLogic.network.channel.timed_socket import Gone
+from PPIRLogic.network.channel.tls import Tls
+from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.network.messages import error_from
+from PPIRLogic.network.service import Told
+from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.points.pointset import PointLayout
-from PPIRLogic.registration import Peer
-from PPIRLogic.secure.base import CHUNK
-from PPIRLogic.secure.factors import Factored
-from PPIRLogic.secure.knots import KnotMap
-from PPIRLogic.secure.outlet import NUMBER_BYTES
-from PPIRLogic.server import Server
-from PPIRLogic.session import ClientSession, Offer
-from PPIRLogic.simulate import Site
+from PPIRLogic.registration.control_points import ControlPointMap
+from PPIRLogic.registration.dealer.dealer import DealerSession, Joined
+from PPIRLogic.registration.dealer.dealer import Dealing as DealingMethod
+from PPIRLogic.registration.dealer.orders import Order, read_order
+from PPIRLogic.registration.party1.session import ClientSession
+from PPIRLogic.registration.party2.server import Server
+from PPIRLogic.registration.request import LevelGrant, Offer, Peer, Request
+from PPIRLogic.secure.layout import CHUNK
+from PPIRLogic.secure.mpc.triple_products import Factored
 
 SWEEP = 200  # cases after which a target's files are thrown away
 
@@ -55,12 +58,12 @@ class Scripted:
     def __init__(self, messages: list[Message], fingerprint: str) -> None:
         self._waiting, self.peer_fingerprint = deque(messages), fingerprint
         self.sent: list[tuple[str, bytes]] = []
-        self.farewell: Message | None = None
+        self.closing_message: Message | None = None
         self._over = False
 
     @property
     def interrupted(self) -> bool:
-        return self._over or self.farewell is not None
+        return self._over or self.closing_message is not None
 
     def still_trusted(self) -> bool:
         return True
@@ -79,7 +82,7 @@ class Scripted:
             raise PeerError("the script is over")
         message = self._waiting.popleft()
         if message.kind in ("bye", "error"):
-            self.farewell, self._over = message, True
+            self.closing_message, self._over = message, True
         return message
 
     def close(self, kind: str = "bye", data: dict[str, Any] | None = None) -> None:
@@ -144,7 +147,7 @@ class Frames(Target):
 class Maps(Target):
     """The checked values made of a message's map."""
 
-    name = "messages (Request, LevelGrant, Offer, Geometry, Order, KnotMap, error)"
+    name = "messages (Request, LevelGrant, Offer, Geometry, Order, ControlPointMap, error)"
     share = 0.4
 
     def __init__(self, recorded: Conversations) -> None:
@@ -166,7 +169,7 @@ class Maps(Target):
             (lambda d: Offer.from_dict(d, ClientSession._read_geometry), images[0]),
             (lambda d: Offer.from_dict(d, PointLayout.from_dict, "point set"), points[0]),
             (geometry, images[0]["geometry"]), (Order.from_dict, order), (read_order, rounds[0]), (read_order, force),
-            (lambda d: KnotMap.from_wire(d.get("knots")), {"knots": force["knots"]}),
+            (lambda d: ControlPointMap.from_wire(d.get("knots")), {"knots": force["knots"]}),
             (Factored.from_dict, Factored(0, 0, CHUNK, 8, 2, "B").to_dict()),
             (lambda d: error_from(Message("error", d)), {"error": "PeerError", "text": "why"}),
         )  # fmt: skip
@@ -207,12 +210,12 @@ class Party2(Target):
         if "resumes" in opening and draw.random() < 0.5:
             request = Request.from_dict(opening)
             name = opening["resumes"].hex()[:16]
-            self._server.unfinished.begin(name, self._peer, self._server.image_id(self._image), request)
+            self._server.site.unfinished.begin(name, self._peer, self._server.site.image_id(self._image), request)
         return said
 
     def _spent(self) -> int:
         """Over all that is shared: a damaged request may ask for another image."""
-        accounts, ids = self._server.accounts, map(self._server.image_id, self._server.shared)
+        accounts, ids = self._server.site.accounts, map(self._server.site.image_id, self._server.site.shared)
         return sum(accounts.account(self._peer, image, ENDLESS).total for image in ids)
 
     def case(self, draw: random.Random) -> str:
@@ -225,10 +228,10 @@ class Party2(Target):
         dealt = draw.choice(self._dealt) if self._dealt else []
         if dealt and draw.random() < 0.5:
             dealt = changed_conversation(draw, dealt, self._dealt)
-        self._server.failures.lift(self._peer)  # by a person; blocked peers have tests of their own
+        self._server.site.failures.lift(self._peer)  # by a person; blocked peers have tests of their own
         before, told = self._spent(), len(self.events)
-        with mock.patch("PPIRLogic.dealer.connect", lambda *_, **__: Scripted(list(dealt), "D")):
-            self._server._serve(channel)  # type: ignore[arg-type]
+        with mock.patch("PPIRLogic.registration.dealer.joining.connect", lambda *_, **__: Scripted(list(dealt), "D")):
+            self._server.serve_connection(channel)  # type: ignore[arg-type]
         answers = {payload for kind, payload in channel.sent if kind == "answer"}
         left = sum(map(len, answers)) // self._protocol.answer_bytes
         assert not self._protocol.counted or self._spent() - before >= left, "answered, not counted"
@@ -273,8 +276,10 @@ class Party1(Target):
 
         try:
             with (
-                mock.patch("PPIRLogic.session.connect", connect),
-                mock.patch("PPIRLogic.dealer.connect", lambda *_, **__: Scripted(list(dealt), "D")),
+                mock.patch("PPIRLogic.registration.party1.session.connect", connect),
+                mock.patch(
+                    "PPIRLogic.registration.dealer.joining.connect", lambda *_, **__: Scripted(list(dealt), "D")
+                ),
             ):
                 return self._subject.call(self._peer, self._site, reconnect=self._reconnect(draw))
         finally:
@@ -313,7 +318,7 @@ class Offers(Target):
         said = changed_conversation(draw, said, self._others) if draw.random() < 0.2 else said
         shown = io.StringIO()
         with (
-            mock.patch("PPIRLogic.session.connect", lambda *_, **__: Scripted(said, "B")),
+            mock.patch("PPIRLogic.registration.party1.session.connect", lambda *_, **__: Scripted(said, "B")),
             contextlib.redirect_stdout(shown),
         ):
             a.run(a)
@@ -344,24 +349,21 @@ class Dealing(Target):
         self._orders = [c[1:] for name in under for c in recorded[name, "1 to dealer"]]
         self._joins = [c[0] for n in under for way in ("1 to dealer", "2 to dealer") for c in recorded[n, way]]
         self._foreign = [*self._orders, *recorded["fhe", "1 to 2"]]
-        self._dealer = Dealer("127.0.0.1:0", load_or_create_identity(site.home), site.home)
+        self._dealing = DealingMethod(Told(lambda event: None))
 
     def case(self, draw: random.Random) -> str:
         if draw.random() < 0.3:
             join = draw.choice(self._joins)
             channel = Scripted([Message(join.kind, changed_map(draw, join.data)), Message("bye")], "A")
-            name, _, _ = self._dealer._join(channel)  # type: ignore[arg-type]
-            self._dealer._leave(name)
+            self._dealing.open_session(channel, channel.receive(1))  # type: ignore[arg-type]
+            self._dealing.left(channel)  # type: ignore[arg-type]
             return "accepted"
-        session = _Session((bytes(32), bytes(32)))
+        session = Joined((bytes(32), bytes(32)))
         channel = Scripted(changed_conversation(draw, draw.choice(self._orders), self._foreign), "A")
         session.channels = {1: channel, 2: Scripted([], "B")}  # type: ignore[dict-item]
-        with mock.patch("PPIRLogic.dealer.ORDER_TIMEOUT", 0.5):
-            self._dealer._deal(channel, session)  # type: ignore[arg-type]
+        with mock.patch("PPIRLogic.registration.dealer.dealer.ORDER_TIMEOUT", 0.5):
+            DealerSession(self._dealing, channel, session, 1, b"").deal()  # type: ignore[arg-type]
         return "accepted"
-
-    def close(self) -> None:
-        self._dealer.stop()
 
 
 # -------------------------------------------------------------------------------------------------------- TLS

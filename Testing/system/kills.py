@@ -27,7 +27,7 @@ import SimpleITK as sitk
 from record import surroundings, write_section
 from system_support import Phantom, Program, account_numbers, motion_of, plain_grid, rows_of, save, session_files
 
-from PPIRLogic.simulate import Site, make_sites
+from PPIRLogic.local_processes import Site, make_sites
 
 GEOMETRY = plain_grid(2)
 PHANTOM = Phantom.make(GEOMETRY)

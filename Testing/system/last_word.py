@@ -10,8 +10,8 @@ import signal
 import sys
 from typing import Any
 
-from PPIRLogic.cli import main
-from PPIRLogic.peer.channel import Channel
+from PPIRLogic.cli.main import main
+from PPIRLogic.network.channel import Channel
 
 WHEN, ARGUMENTS = sys.argv[1], sys.argv[sys.argv.index("PPIRLogic") + 1 :]
 _send = Channel.send

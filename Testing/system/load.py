@@ -16,8 +16,10 @@ from typing import Any
 from record import surroundings, write_section
 from system_support import Phantom, Program, account_numbers, motion_of, plain_grid, save
 
-from PPIRLogic.registration import Parameters, Progress, register
-from PPIRLogic.simulate import make_sites
+from PPIRLogic.local_processes import make_sites
+from PPIRLogic.progress import Progress
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
 
 GEOMETRY = plain_grid(2)
 PHANTOM = Phantom.make(GEOMETRY)

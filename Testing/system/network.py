@@ -17,11 +17,13 @@ from netlab import BUFFER, Line, network, problem
 from record import surroundings, write_section
 from system_support import Phantom, Program, grid, motion_of, owner, save, shared
 
-from PPIRLogic.dealer import Dealer
-from PPIRLogic.peer.channel import Channel
-from PPIRLogic.peer.identity import load_or_create_identity
-from PPIRLogic.registration import Parameters, Peer, register
-from PPIRLogic.simulate import Site, make_sites
+from PPIRLogic.local_processes import Site, make_sites
+from PPIRLogic.network.channel import Channel
+from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.registration.dealer.dealer import Dealer
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.request import Peer
 
 GEOMETRY = grid((40, 36, 32), (1.5, 1.5, 2.0), (3.0, -8.0, 20.0))
 PHANTOM = Phantom.make(GEOMETRY)

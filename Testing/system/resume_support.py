@@ -11,10 +11,14 @@ from typing import Any
 from proxy import Proxy
 from system_support import Program, account_numbers, ledger_rows, opened_numbers, save, session_files, wait_until
 
-from PPIRLogic.images import Volume
-from PPIRLogic.peer.identity import make_private_directory, write_private_file
-from PPIRLogic.registration import Parameters, Peer, Progress, RegistrationResult, register
-from PPIRLogic.simulate import Site, make_sites
+from PPIRLogic.files import make_private_directory, write_private_file
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.local_processes import Site, make_sites
+from PPIRLogic.progress import Progress
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.request import Peer
+from PPIRLogic.registration.result import RegistrationResult
 
 BUDGET = ("--budget-percent", 1e6, "--budget-bits", 1e9, "--budget-image", 10**9, "--budget-session", 10**9)
 PROTOCOLS = ("clear", "fhe", "fhe_verified", "mpc")

@@ -20,18 +20,20 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from PPIRLogic.cli import main
+from PPIRLogic.cli.main import main
+from PPIRLogic.disclosure.accounts import Budget
 from PPIRLogic.errors import PPIRError
-from PPIRLogic.fixed import FixedImage
-from PPIRLogic.images import Geometry, Volume
-from PPIRLogic.peer.channel import Channel, Message, connect
-from PPIRLogic.peer.identity import load_or_create_identity
-from PPIRLogic.peer.ledger import Budget
-from PPIRLogic.peer.messages import error_from
-from PPIRLogic.peer.trust import TrustStore
-from PPIRLogic.policy import Policy
-from PPIRLogic.server import Server, Shared
-from PPIRLogic.simulate import Site, make_sites
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.local_processes import Site, make_sites
+from PPIRLogic.network.channel import Channel, Message, connect
+from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.network.messages import error_from
+from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.registration.party2.fixed_image import FixedImage
+from PPIRLogic.registration.party2.policy import Policy
+from PPIRLogic.registration.party2.server import Server
+from PPIRLogic.registration.party2.site import Shared
 
 PATIENCE = 60.0  # seconds for anything that must happen at all
 SOON = 15.0  # seconds for what must happen "at once": generous, for a busy machine
@@ -359,11 +361,11 @@ def call(site: Site, address: str) -> Channel:
 def last_words(channel: Channel, seconds: float = SOON) -> PPIRError:
     """What the other side says last: the error behind its 'error' or 'bye'. Other messages are passed over."""
     deadline = time.monotonic() + seconds
-    while channel.farewell is None:
+    while channel.closing_message is None:
         assert time.monotonic() < deadline, "the other side said nothing"
         with contextlib.suppress(PPIRError):
             channel.receive(0.2)
-    return error_from(channel.farewell)
+    return error_from(channel.closing_message)
 
 
 def try_to_send(channel: Channel, kind: str, data: dict[str, Any], payload: bytes = b"") -> None:

@@ -38,7 +38,8 @@ from system_support import (
     wait_until,
 )
 
-from PPIRLogic import session as session_module
+from PPIRLogic.disclosure.accounts import Budget
+from PPIRLogic.disclosure.ledger import SessionLedger
 from PPIRLogic.errors import (
     BudgetError,
     FixedPointError,
@@ -49,20 +50,23 @@ from PPIRLogic.errors import (
     PPIRError,
     VersionError,
 )
-from PPIRLogic.images import Volume
-from PPIRLogic.losses import LOSSES
-from PPIRLogic.openings import VALUE
-from PPIRLogic.peer.channel import Listener
-from PPIRLogic.peer.identity import load_or_create_identity
-from PPIRLogic.peer.ledger import Budget, SessionLedger
-from PPIRLogic.peer.messages import PROTOCOL_VERSION, Request
-from PPIRLogic.peer.trust import TrustStore
-from PPIRLogic.registration import Parameters, Peer, register
-from PPIRLogic.secure.base import Columns, Term
-from PPIRLogic.secure.bfv import PLAIN_MODULUS, check_range
-from PPIRLogic.server import Server
-from PPIRLogic.session import ClientSession
-from PPIRLogic.simulate import Site, make_sites
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.local_processes import Site, make_sites
+from PPIRLogic.network.channel import Listener
+from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.network.messages import PROTOCOL_VERSION
+from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.registration.losses import LOSSES
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1 import session as session_module
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.party1.session import ClientSession
+from PPIRLogic.registration.party2.server import Server
+from PPIRLogic.registration.request import Peer, Request
+from PPIRLogic.registration.terms import VALUE
+from PPIRLogic.secure.exact_range import check_range
+from PPIRLogic.secure.fhe.parameters import PLAIN_MODULUS
+from PPIRLogic.secure.product import Columns, Term
 from PPIRLogic.transforms import parameter_count
 
 GRID = {d: plain_grid(d) for d in (2, 3)}

@@ -24,8 +24,8 @@ from system_support import (
 
 from PPIRLogic import FixedPoints, Parameters, Peer, PointSet, Policy, Shared, register, register_points
 from PPIRLogic.errors import PolicyError
-from PPIRLogic.policy import Policy as OwnersPolicy
-from PPIRLogic.secure.ckks import ANSWER_BYTES
+from PPIRLogic.registration.party2.policy import Policy as OwnersPolicy
+from PPIRLogic.secure.published.ckks import ANSWER_BYTES
 
 GRID = plain_grid(2)
 PHANTOM = Phantom.make(GRID)

@@ -29,7 +29,7 @@ from system_support import (
 )
 
 import PPIRLogic
-from PPIRLogic.images import Geometry
+from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.version import SOFTWARE
 
 SCHEMA = json.loads((Path(PPIRLogic.__file__).parent / "report_schema.json").read_text())

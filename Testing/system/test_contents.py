@@ -19,11 +19,12 @@ import pytest
 from numpy.typing import NDArray
 from system_support import Phantom, Program, motion_of, plain_grid, ppir, save
 
-from PPIRLogic.fixed import FixedImage
-from PPIRLogic.images import Volume, normalise, robust_range
-from PPIRLogic.levels import make_levels
-from PPIRLogic.peer.messages import Request
-from PPIRLogic.simulate import make_sites
+from PPIRLogic.images.intensities import normalise, robust_range
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.local_processes import make_sites
+from PPIRLogic.registration.levels import make_levels
+from PPIRLogic.registration.party2.fixed_image import FixedImage
+from PPIRLogic.registration.request import Request
 
 RUN = 6  # consecutive values that are no accident
 GEOMETRY = plain_grid(2)

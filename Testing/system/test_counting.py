@@ -32,18 +32,19 @@ from system_support import (
     wait_until,
 )
 
-from PPIRLogic import server
+from PPIRLogic.disclosure.ledger import Receipt
 from PPIRLogic.errors import BudgetError
-from PPIRLogic.losses import LOSSES, SSD
-from PPIRLogic.peer.ledger import Receipt
-from PPIRLogic.peer.messages import Request
-from PPIRLogic.policy import most_numbers
-from PPIRLogic.protocols import PROTOCOLS, Protocol
-from PPIRLogic.registration import Parameters, register
-from PPIRLogic.secure.base import Term
-from PPIRLogic.secure.bfv import ANSWER_BYTES
-from PPIRLogic.secure.fhe import FheFixed
-from PPIRLogic.simulate import Site
+from PPIRLogic.local_processes import Site
+from PPIRLogic.registration.disclosure_estimate import most_numbers
+from PPIRLogic.registration.losses import LOSSES, SSD
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.party2 import session as party2_session
+from PPIRLogic.registration.protocols import PROTOCOLS, Protocol
+from PPIRLogic.registration.request import Request
+from PPIRLogic.secure.fhe.bfv import ANSWER_BYTES
+from PPIRLogic.secure.fhe.protocol import FheFixed
+from PPIRLogic.secure.product import Term
 from PPIRLogic.transforms import KINDS
 
 GEOMETRY = plain_grid(2)
@@ -142,7 +143,7 @@ def test_the_server_itself_sends_nothing_but_these() -> None:
     """Its own messages carry no numbers; everything a protocol sends passes the outlet."""
     calls = [
         node
-        for node in ast.walk(ast.parse(Path(server.__file__).read_text(encoding="utf-8")))
+        for node in ast.walk(ast.parse(Path(party2_session.__file__).read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "send"
     ]
     kinds = {c.args[0].value for c in calls if isinstance(c.args[0], ast.Constant)}

@@ -12,11 +12,12 @@ import SimpleITK as sitk
 from system_support import apply, grid_points, save
 from test_spline import error, pair, path_of
 
-from PPIRLogic.cli import main
+from PPIRLogic.cli.main import main
+from PPIRLogic.disclosure.accounts import Budget
 from PPIRLogic.errors import BudgetError, InputError
-from PPIRLogic.peer.ledger import Budget
-from PPIRLogic.registration import Parameters, RegistrationResult
-from PPIRLogic.simulate import simulate
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.result import RegistrationResult
+from PPIRLogic.registration.simulate import simulate
 from PPIRLogic.transforms import read_transform
 
 CASES = ((2, "lncc"), (3, "ncc"))
@@ -123,7 +124,7 @@ def test_the_default_budget_refuses_before_anything_is_opened() -> None:
 
 def test_a_fold_stops_the_level_and_keeps_the_last_good_field(monkeypatch: pytest.MonkeyPatch) -> None:
     """No step may leave a Jacobian below that of the start: every one is refused as a fold, nothing is lost."""
-    monkeypatch.setattr("PPIRLogic.runs.spline.SMALLEST_JACOBIAN", 1.0)
+    monkeypatch.setattr("PPIRLogic.registration.party1.level_runs.bspline.MIN_JACOBIAN", 1.0)
     found = run(2, "clear", loss="ncc", levels=(2,), iterations=(3,))
     assert found.complete and found.levels[-1].reason == "folding" and found.levels[-1].iterations == 0
     assert found.diffeo is not None and not found.diffeo.field.any()

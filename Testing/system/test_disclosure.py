@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from system_support import Phantom, motion_of, owner, plain_grid, shared, two_sites
 
-from PPIRLogic.registration import Parameters, Peer, register
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.request import Peer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from Benchmarks.disclosure import View, tapped

@@ -41,11 +41,14 @@ from system_support import (
     wait_until,
 )
 
-from PPIRLogic.dealer import MAX_SESSIONS
 from PPIRLogic.errors import BusyError, DealerError, PeerError, RefusedError
-from PPIRLogic.peer.messages import PROTOCOL_VERSION, Request
-from PPIRLogic.registration import CancelToken, Parameters, Peer, register
-from PPIRLogic.simulate import Site, make_sites
+from PPIRLogic.local_processes import Site, make_sites
+from PPIRLogic.network.messages import PROTOCOL_VERSION
+from PPIRLogic.progress import CancelToken
+from PPIRLogic.registration.dealer.dealer import MAX_SESSIONS
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.request import Peer, Request
 
 VERSION = {"version": PROTOCOL_VERSION}
 GEOMETRY = grid((64, 60, 48), (1.2, 1.2, 1.6), (0.0, 10.0, -30.0))
@@ -309,7 +312,7 @@ def test_the_owner_stops_sharing(scene: Scene) -> None:
 
 
 def test_trust_withdrawn_during_a_run(scene: Scene) -> None:
-    from PPIRLogic.peer.trust import TrustStore
+    from PPIRLogic.network.trust import TrustStore
 
     server, address = scene.serve()
     run = scene.register(address, "--levels", "4,1")
@@ -358,8 +361,8 @@ def test_an_unknown_caller_at_the_dealer_disturbs_nobody(tmp_path: Path) -> None
         with call(sites["A"], address) as one, call(sites["A"], address) as two:
             for channel in (one, two):
                 channel.send("join", {**VERSION, "session": bytes(32), "role": 1, "other": sites["A"].fingerprint})
-            assert wait_until(lambda: one.farewell or two.farewell)
-            refused = one if one.farewell else two
+            assert wait_until(lambda: one.closing_message or two.closing_message)
+            refused = one if one.closing_message else two
             assert "joined the session already" in str(last_words(refused))
         assert dealer.running
 
@@ -390,7 +393,7 @@ def test_parties_that_left_do_not_hold_places_at_the_dealer(tmp_path: Path) -> N
 PARENT = """
 import sys, time
 from pathlib import Path
-from PPIRLogic.simulate import peers
+from PPIRLogic.registration.simulate import peers
 with peers(Path(sys.argv[1]), protocol=sys.argv[2]) as world:
     print(*[c.process.pid for c in world.children], flush=True)
     time.sleep(600)

@@ -33,12 +33,14 @@ from system_support import (
 )
 
 from PPIRLogic.errors import BudgetError, PeerError, PPIRError, ProtocolError
-from PPIRLogic.losses import LOSSES
-from PPIRLogic.peer.channel import Channel
-from PPIRLogic.peer.messages import PROTOCOL_VERSION, Request
-from PPIRLogic.registration import Parameters, register
-from PPIRLogic.secure.bfv import ANSWER_BYTES
-from PPIRLogic.simulate import Site
+from PPIRLogic.local_processes import Site
+from PPIRLogic.network.channel import Channel
+from PPIRLogic.network.messages import PROTOCOL_VERSION
+from PPIRLogic.registration.losses import LOSSES
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.request import Request
+from PPIRLogic.secure.fhe.bfv import ANSWER_BYTES
 from PPIRLogic.transforms import parameter_count
 
 GEOMETRY = plain_grid(2)
@@ -384,9 +386,9 @@ def test_clear_by_a_raw_client_only_where_it_is_permitted(tmp_path: Path) -> Non
 
 def test_the_words_of_a_hostile_server_are_shown_plain(tmp_path: Path) -> None:
     """What the peer calls an error is printed; it must not be able to write to the terminal."""
-    from PPIRLogic.peer.channel import Listener
-    from PPIRLogic.peer.identity import load_or_create_identity
-    from PPIRLogic.peer.trust import TrustStore
+    from PPIRLogic.network.channel import Listener
+    from PPIRLogic.network.identity import load_or_create_identity
+    from PPIRLogic.network.trust import TrustStore
 
     mine, theirs = two_sites(tmp_path)
     identity, trust = load_or_create_identity(theirs.home), TrustStore(theirs.home)

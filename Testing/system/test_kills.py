@@ -11,8 +11,10 @@ import pytest
 from system_support import OPEN, Phantom, account_numbers, motion_of, owner, plain_grid, shared
 
 from PPIRLogic.errors import BudgetError
-from PPIRLogic.registration import Parameters, Progress, register
-from PPIRLogic.simulate import make_sites
+from PPIRLogic.local_processes import make_sites
+from PPIRLogic.progress import Progress
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
 
 
 def test_ten_kills_at_any_moment() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from PPIRLogic.simulate import make_sites
+from PPIRLogic.local_processes import make_sites
 
 
 @pytest.mark.parametrize("protocol", ["fhe", "mpc"])

@@ -24,13 +24,17 @@ from system_support import (
     session_files,
 )
 
-from PPIRLogic.images import Volume
-from PPIRLogic.peer.identity import load_or_create_identity
-from PPIRLogic.peer.ledger import SessionLedger
-from PPIRLogic.peer.trust import TrustStore
-from PPIRLogic.registration import Parameters, Peer, RegistrationResult, register
-from PPIRLogic.session import ClientSession
-from PPIRLogic.simulate import Site, make_sites, peers, simulate
+from PPIRLogic.disclosure.ledger import SessionLedger
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.local_processes import Site, make_sites
+from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.party1.session import ClientSession
+from PPIRLogic.registration.request import Peer
+from PPIRLogic.registration.result import RegistrationResult
+from PPIRLogic.registration.simulate import peers, simulate
 
 PHANTOMS = {d: Phantom.make(plain_grid(d)) for d in (2, 3)}
 

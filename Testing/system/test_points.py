@@ -23,9 +23,10 @@ from system_support import (
 
 from PPIRLogic import Budget, FixedPoints, Peer, PointSet, Policy, Shared, register_points, simulate_points
 from PPIRLogic.errors import BudgetError, InputError, PolicyError, ProtocolError
-from PPIRLogic.points.fit import FitSums, fit
-from PPIRLogic.pointsets import PointsResult
-from PPIRLogic.registration import Parameters, register
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.points.fit import FitSums, fit
+from PPIRLogic.registration.points.register import PointsResult
 from PPIRLogic.transforms import read_transform
 
 RNG = np.random.default_rng(193)
@@ -148,7 +149,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_opened(tmp_path: Path) 
 def test_a_request_for_points_of_an_image_and_the_reverse_are_refused(tmp_path: Path, monkeypatch: object) -> None:
     from system_support import call, last_words
 
-    from PPIRLogic.peer.messages import Request
+    from PPIRLogic.registration.request import Request
 
     mine, theirs = two_sites(tmp_path)
     phantom = Phantom.make(plain_grid(3)).on(plain_grid(3))
@@ -205,7 +206,7 @@ def test_check_lists_point_sets(tmp_path: Path) -> None:
 def test_points_that_change_between_offer_and_session_are_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from PPIRLogic import server
+    from PPIRLogic.registration.party2 import server
 
     mine, theirs = two_sites(tmp_path)
     first = points()
@@ -213,7 +214,7 @@ def test_points_that_change_between_offer_and_session_are_noticed(
         real = server.ServerSession.__init__
 
         def swap(session: object, *arguments: object) -> None:
-            there.server.shared["pts"] = points(values=FIXED * 3)
+            there.site.shared["pts"] = points(values=FIXED * 3)
             real(session, *arguments)
 
         monkeypatch.setattr(server.ServerSession, "__init__", swap)

@@ -9,9 +9,11 @@ from typing import Any
 from system_support import SOON, Phantom, motion_of, owner, plain_grid, shared, wait_until
 
 from PPIRLogic.errors import BusyError
-from PPIRLogic.peer.messages import Request
-from PPIRLogic.registration import CancelToken, Parameters, Progress, register
-from PPIRLogic.simulate import Site, make_sites
+from PPIRLogic.local_processes import Site, make_sites
+from PPIRLogic.progress import CancelToken, Progress
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.request import Request
 
 GEOMETRY = plain_grid(2)
 PHANTOM = Phantom.make(GEOMETRY)

@@ -35,9 +35,12 @@ from system_support import (
 )
 
 from PPIRLogic.errors import BudgetError, PeerError, RefusedError
-from PPIRLogic.peer.channel import Channel
-from PPIRLogic.registration import CancelToken, Parameters, Progress, RegistrationResult, register
-from PPIRLogic.simulate import make_sites
+from PPIRLogic.local_processes import make_sites
+from PPIRLogic.network.channel import Channel
+from PPIRLogic.progress import CancelToken, Progress
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.result import RegistrationResult
 
 GEOMETRY = plain_grid(2)
 PHANTOM = Phantom.make(GEOMETRY)
@@ -335,7 +338,7 @@ def test_the_limit_of_a_session_is_not_escaped_by_reconnecting(tmp_path: Path) -
 
 def test_a_session_is_gone_on_with_by_its_own_peer_only(tmp_path: Path) -> None:
     """Another trusted peer, another request, or a name that never was: refused, nothing disclosed."""
-    from PPIRLogic.peer.messages import Request
+    from PPIRLogic.registration.request import Request
 
     sites = make_sites(tmp_path, ("A", "B", "C"))
     request = Request("fixed", "fhe", "translation", "ssd", (4, 2))

@@ -20,7 +20,7 @@ from resume_support import Place, a_place, at, path_of, undisturbed_path
 from system_support import PATIENCE, Phantom, grid, motion_of, rows_of, wait_until
 
 from PPIRLogic.errors import BudgetError
-from PPIRLogic.registration import Parameters
+from PPIRLogic.registration.parameters import Parameters
 
 GEOMETRY = grid((128, 112), (1.0, 1.2), (-10.0, 5.0))
 PHANTOM = Phantom.make(GEOMETRY)

@@ -31,9 +31,10 @@ from test_tls import Site as TlsSite
 from test_tls import authority, reissue
 
 from PPIRLogic.errors import PPIRError, TrustError
-from PPIRLogic.peer.messages import Request
-from PPIRLogic.registration import Parameters, register
-from PPIRLogic.simulate import Site
+from PPIRLogic.local_processes import Site
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.request import Request
 
 GEOMETRY = grid((64, 60, 24), (1.2, 1.2, 1.6), (0.0, 10.0, -30.0))
 PHANTOM = Phantom.make(GEOMETRY)

@@ -11,13 +11,15 @@ import pytest
 import SimpleITK as sitk
 from system_support import Phantom, apply, grid_points, plain_grid, save
 
-from PPIRLogic.cli import main
+from PPIRLogic.cli.main import main
+from PPIRLogic.disclosure.accounts import Budget
 from PPIRLogic.errors import BudgetError, InputError
-from PPIRLogic.images import Geometry, Volume
-from PPIRLogic.peer.ledger import Budget
-from PPIRLogic.policy import most_numbers
-from PPIRLogic.registration import Parameters, RegistrationResult
-from PPIRLogic.simulate import simulate
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.registration.disclosure_estimate import most_numbers
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.result import RegistrationResult
+from PPIRLogic.registration.simulate import simulate
 from PPIRLogic.transforms import read_transform
 
 

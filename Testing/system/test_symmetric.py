@@ -12,13 +12,16 @@ import SimpleITK as sitk
 from system_support import Phantom, apply, grid_points, plain_grid, save
 from test_spline import bent, error
 
-from PPIRLogic.cli import main
+from PPIRLogic.cli.main import main
+from PPIRLogic.disclosure.accounts import Budget
 from PPIRLogic.errors import BudgetError, InputError, PolicyError
-from PPIRLogic.images import Volume
-from PPIRLogic.peer.ledger import Budget
-from PPIRLogic.policy import most_numbers
-from PPIRLogic.registration import Parameters, Peer, RegistrationResult, register
-from PPIRLogic.simulate import peers, simulate
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.registration.disclosure_estimate import most_numbers
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.request import Peer
+from PPIRLogic.registration.result import RegistrationResult
+from PPIRLogic.registration.simulate import peers, simulate
 from PPIRLogic.transforms import read_transform
 
 

@@ -17,10 +17,12 @@ from resume_support import Place, a_place, at
 from system_support import Program, account_numbers, ledger_rows, save, session_files
 from test_symmetric import pair
 
+from PPIRLogic.disclosure.accounts import Budget
 from PPIRLogic.errors import BudgetError, Cancelled, DealerError, PeerError, PPIRError
-from PPIRLogic.peer.ledger import Budget
-from PPIRLogic.registration import CancelToken, Parameters, RegistrationResult
-from PPIRLogic.simulate import simulate
+from PPIRLogic.progress import CancelToken
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.result import RegistrationResult
+from PPIRLogic.registration.simulate import simulate
 
 PARTIES = ("party 1", "party 2")
 INITIAL = sitk.AffineTransform(2)

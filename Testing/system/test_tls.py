@@ -25,9 +25,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from PPIRLogic.errors import IdentityError, InputError, PeerError, ProtocolError, TrustError
-from PPIRLogic.peer.channel import MAX_PAYLOAD, Channel, Listener, connect, encode_head
-from PPIRLogic.peer.identity import Identity, load_or_create_identity, load_private_key
-from PPIRLogic.peer.trust import TrustStore
+from PPIRLogic.network.channel import MAX_PAYLOAD, Channel, Listener, connect, encode_head
+from PPIRLogic.network.identity import Identity, load_or_create_identity, load_private_key
+from PPIRLogic.network.trust import TrustStore
 
 
 class Site:
@@ -578,9 +578,9 @@ def test_a_frozen_peer_is_noticed(sites: tuple[Site, Site, Site]) -> None:
 PEER = """
 import sys, time
 from pathlib import Path
-from PPIRLogic.peer.channel import connect
-from PPIRLogic.peer.identity import load_or_create_identity
-from PPIRLogic.peer.trust import TrustStore
+from PPIRLogic.network.channel import connect
+from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.network.trust import TrustStore
 home = Path(sys.argv[2])
 channel = connect(sys.argv[1], load_or_create_identity(home), TrustStore(home))
 channel.send("ready")

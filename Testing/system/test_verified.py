@@ -23,10 +23,11 @@ from system_support import (
 )
 
 from PPIRLogic.errors import PolicyError, VerificationError
-from PPIRLogic.peer.messages import Request
-from PPIRLogic.registration import Parameters, register
-from PPIRLogic.secure.bfv import ANSWER_BYTES
-from PPIRLogic.simulate import Site
+from PPIRLogic.local_processes import Site
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.request import Request
+from PPIRLogic.secure.fhe.bfv import ANSWER_BYTES
 
 GEOMETRY = plain_grid(2)
 PHANTOM = Phantom.make(GEOMETRY)

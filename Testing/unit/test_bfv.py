@@ -16,23 +16,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from PPIRLogic.errors import FixedPointError, ProtocolError
-from PPIRLogic.secure import bfv, ring
-from PPIRLogic.secure.bfv import (
-    ANSWER_BYTES,
-    CHUNK_BYTES,
-    FLOOD,
-    GROUP,
-    PLAIN_MODULUS,
-    PRIMES,
-    Q_KEPT,
-    Accumulator,
-    Evaluator,
-    KeyHolder,
-    Operand,
-    Q,
-    check_range,
-)
-from PPIRLogic.secure.ring import DEGREE, LANES
+from PPIRLogic.secure.exact_range import check_range
+from PPIRLogic.secure.fhe import bfv, key_holder, ring
+from PPIRLogic.secure.fhe.bfv import ANSWER_BYTES, CHUNK_BYTES, GROUP
+from PPIRLogic.secure.fhe.evaluator import Accumulator, Evaluator, Operand
+from PPIRLogic.secure.fhe.key_holder import KeyHolder
+from PPIRLogic.secure.fhe.parameters import FLOOD, PLAIN_MODULUS, PRIMES, Q_KEPT, SPECIAL_BITS, Q
+from PPIRLogic.secure.fhe.ring import DEGREE
+from PPIRLogic.secure.layout import LANES
 
 SEED = bytes(range(32))
 Ints = NDArray[np.int32]
@@ -175,7 +166,7 @@ def test_the_key_holder_sees_padded_numbers_only(pair: Pair) -> None:
 
 
 def test_seal_decrypts_our_encryption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seal, context = bfv._seal_context()
+    seal, context = bfv.seal_context()
     kept: list[Any] = []
 
     class Seal:
@@ -188,12 +179,12 @@ def test_seal_decrypts_our_encryption(tmp_path: Path, monkeypatch: pytest.Monkey
             kept.append(seal.KeyGenerator(context))
             return kept[0]
 
-    monkeypatch.setattr(bfv, "_seal_context", lambda: (Seal, context))
+    monkeypatch.setattr(key_holder, "seal_context", lambda: (Seal, context))
     holder = KeyHolder(SEED)
     values = np.random.default_rng(1).integers(-2048, 2049, DEGREE).astype(np.int32)
     values[:3] = [2**23 - 1, -(2**23 - 1), 0]
     c0 = ring.unpack30(holder.encrypt(values, "J", 7).tobytes()).reshape(len(PRIMES), DEGREE)
-    words = np.stack([c0, bfv._uniform(SEED, "J", 7)]).astype("<u8")
+    words = np.stack([c0, bfv.uniform_polynomial(SEED, "J", 7)]).astype("<u8")
 
     def head(length: int) -> bytes:
         return struct.pack("<HBBBBHQ", 0xA15E, 16, 4, 3, 0, 0, 16 + length)
@@ -217,7 +208,7 @@ def test_encryption_is_the_scaled_value_and_a_small_error(pair: Pair) -> None:
     assert not np.array_equal(*c0)  # a fresh error every time
     for part in c0:
         scaled = [(2 * Q * int(v) + PLAIN_MODULUS) // (2 * PLAIN_MODULUS) for v in values]
-        got = phase(part, bfv._uniform(SEED, "J", 0), pair.holder._secret)
+        got = phase(part, bfv.uniform_polynomial(SEED, "J", 0), pair.holder._secret)
         errors = np.array([g - w for g, w in zip(got, scaled, strict=True)], float)
         assert np.abs(errors).max() <= 21
         assert abs(errors.std() - 3.24) < 0.16 and abs(errors.mean()) < 0.22  # six standard errors
@@ -225,9 +216,9 @@ def test_encryption_is_the_scaled_value_and_a_small_error(pair: Pair) -> None:
 
 def test_public_key_is_an_encryption_of_zero_with_a_seeded_second_half(pair: Pair) -> None:
     pk0 = ring.unpack30(pair.holder.public_key().tobytes()).reshape(4, DEGREE)
-    errors = np.array(phase(pk0, bfv._uniform(SEED, "public"), pair.holder._secret), float)
+    errors = np.array(phase(pk0, bfv.uniform_polynomial(SEED, "public"), pair.holder._secret), float)
     assert np.abs(errors).max() <= 21 and abs(errors.std() - 3.24) < 0.16
-    assert np.array_equal(pair.evaluator._public[1], bfv._uniform(SEED, "public"))
+    assert np.array_equal(pair.evaluator._public[1], bfv.uniform_polynomial(SEED, "public"))
 
 
 def test_every_key_holder_has_a_key_of_its_own() -> None:
@@ -357,8 +348,8 @@ def test_the_seed_depends_on_both_parties_the_session_and_the_level() -> None:
 
 
 def test_public_polynomials_differ_by_operand_and_chunk() -> None:
-    drawn = [bfv._uniform(SEED, *label) for label in (("public",), ("J", 0), ("J", 1), ("J2", 0))]
-    assert np.array_equal(drawn[0], bfv._uniform(SEED, "public"))
+    drawn = [bfv.uniform_polynomial(SEED, *label) for label in (("public",), ("J", 0), ("J", 1), ("J2", 0))]
+    assert np.array_equal(drawn[0], bfv.uniform_polynomial(SEED, "public"))
     for i, one in enumerate(drawn):
         assert (one < np.array(PRIMES)[:, None]).all()
         assert all(np.mean(one == two) < 1e-3 for two in drawn[:i])
@@ -447,7 +438,7 @@ def test_any_bytes_as_ciphertext_or_key_are_taken_whole_or_refused(
 def test_the_modulus_is_below_what_the_standard_s_table_allows_for_192_bits() -> None:
     """SECURITY.md: 140 bits of modulus in all; SEAL's copy of the homomorphic encryption standard's table."""
     seal = pytest.importorskip("tenseal.sealapi")
-    total = Q.bit_length() + bfv.SPECIAL_BITS
+    total = Q.bit_length() + SPECIAL_BITS
     levels = seal.SEC_LEVEL_TYPE
     allowed = [seal.CoeffModulus.MaxBitCount(DEGREE, level) for level in (levels.TC128, levels.TC192, levels.TC256)]
     assert allowed == [218, 152, 118]

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from PPIRLogic.secure import bfv, ckks, fhe_verified, ring, slots
+from PPIRLogic.secure.exact_range import check_range
+from PPIRLogic.secure.fhe import ring, slots
+from PPIRLogic.secure.fhe import verified as fhe_verified
+from PPIRLogic.secure.fhe.parameters import FLOOD, PLAIN_MODULUS, PRIMES, Q_KEPT, SECURITY_BITS, SPECIAL_BITS, Q
+from PPIRLogic.secure.fhe.ring import DEGREE
+from PPIRLogic.secure.published import ckks
 
 SECURITY = (Path(__file__).resolve().parents[2] / "SECURITY.md").read_text(encoding="utf-8")
 # Albrecht et al. 2018, Homomorphic Encryption Security Standard, table 1: the most bits of the modulus by ring degree,
@@ -27,7 +32,7 @@ def test_every_modulus_is_within_the_standard_s_table_and_seal_s_copy_of_it() ->
     for degree, allowed in STANDARD.items():
         assert tuple(seal.CoeffModulus.MaxBitCount(degree, level) for level in levels) == allowed
     assert (ring.DEGREE, ckks.DEGREE) == (8192, 4096)
-    assert bits(*bfv.PRIMES) + bfv.SPECIAL_BITS == 140 <= STANDARD[8192][1]
+    assert bits(*PRIMES) + SPECIAL_BITS == 140 <= STANDARD[8192][1]
     assert bits(*ckks.PRIMES, SPECIAL_OF_CKKS) == 108 <= STANDARD[4096][0]
     assert bits(*ckks.PRIMES) == 78 > STANDARD[4096][1]  # what is encrypted with: 128 bits, not 192
     assert "140 (ciphertexts 120)" in SECURITY and "108 (ciphertexts 78;" in SECURITY
@@ -42,23 +47,23 @@ def test_the_distance_of_a_flooded_number() -> None:
     """26·‖S‖₂ is eight standard deviations of S·e; what passes the check is hidden to 2^-40."""
     assert 8 * math.sqrt(21 / 2) < 26
     assert -50 < math.log2(math.erfc(8 / math.sqrt(2))) < -49
-    assert bfv.SECURITY_BITS == 40 and math.log2(bfv.FLOOD) == pytest.approx(72, abs=0.01)
-    bfv.check_range(1.0, 2.0**33 / 26 / 1.1, 1.0)
+    assert SECURITY_BITS == 40 and math.log2(FLOOD) == pytest.approx(72, abs=0.01)
+    check_range(1.0, 2.0**33 / 26 / 1.1, 1.0)
     with pytest.raises(Exception, match=r"2\^-40"):
-        bfv.check_range(1.0, 2.0**33 / 26 * 1.1, 1.0)
+        check_range(1.0, 2.0**33 / 26 * 1.1, 1.0)
 
 
 def test_a_wrong_decryption_is_more_than_190_standard_deviations_away() -> None:
-    margin = bfv.Q_KEPT / (4 * bfv.PLAIN_MODULUS)
-    assert margin / math.sqrt(bfv.DEGREE / 18) > 190
-    t, p0 = max(slots.SLOT_MODULI), bfv.PRIMES[0]
+    margin = Q_KEPT / (4 * PLAIN_MODULUS)
+    assert margin / math.sqrt(DEGREE / 18) > 190
+    t, p0 = max(slots.SLOT_MODULI), PRIMES[0]
     assert p0 / (2 * t) - 258 > 255
     tail = 2 * math.exp(-(255**2) / 2 / (ring.DEGREE / 18 + 0.5 * 255 / 3))  # Bernstein
     assert tail < 2.0**-70
 
 
 def test_the_distance_of_slots() -> None:
-    t, d = max(slots.SLOT_MODULI), bfv.Q // bfv.PRIMES[0]
+    t, d = max(slots.SLOT_MODULI), Q // PRIMES[0]
     before = 21 * ring.DEGREE * t // 2 + ring.DEGREE * t // 4 + 21 * (2 * ring.DEGREE + 1) + 1
     assert before / (512 * d) < 2.0**-61.9
     assert "2⁻⁶²" in SECURITY
@@ -74,8 +79,8 @@ def test_the_distance_of_a_shared_decryption_under_the_published_protocols() -> 
 
 
 def test_a_forgery() -> None:
-    assert 2 / (bfv.PLAIN_MODULUS - 1) < 2.0**-44
-    assert fhe_verified.DIGIT_BITS * fhe_verified.DIGITS == 46 >= bfv.PLAIN_MODULUS.bit_length()
+    assert 2 / (PLAIN_MODULUS - 1) < 2.0**-44
+    assert fhe_verified.DIGIT_BITS * fhe_verified.DIGITS == 46 >= PLAIN_MODULUS.bit_length()
 
 
 def test_every_row_of_the_table_says_where_it_comes_from() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,12 +11,18 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from PPIRLogic.dealer import CcOrder, Dealer, _Session
 from PPIRLogic.errors import PolicyError, ProtocolError
-from PPIRLogic.halves import SMALLEST_JACOBIAN, HalfImage
-from PPIRLogic.images import Geometry, Volume
-from PPIRLogic.levels import Level, make_levels, request_problem
-from PPIRLogic.losses.cc import (
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.interpolation import MovingImage
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.network.channel import memory_pair
+from PPIRLogic.network.service import Told
+from PPIRLogic.progress import CancelToken
+from PPIRLogic.registration.dealer.dealer import DealerSession, Dealing, Joined
+from PPIRLogic.registration.dealer.orders import CcOrder
+from PPIRLogic.registration.disclosure_estimate import most_numbers
+from PPIRLogic.registration.levels import Level, make_levels
+from PPIRLogic.registration.losses.cross_correlation import (
     FLOOR,
     FORCE,
     FORCE_BITS,
@@ -36,19 +41,25 @@ from PPIRLogic.losses.cc import (
     window_size,
     window_sums,
 )
-from PPIRLogic.openings import FIELD, GRADIENT, VALUE, openings
-from PPIRLogic.parameters import CancelToken, Parameters
-from PPIRLogic.peer.channel import memory_pair
-from PPIRLogic.peer.messages import Request
-from PPIRLogic.policy import Policy, most_numbers
-from PPIRLogic.secure.base import LevelInfo, Link, numbers_of
-from PPIRLogic.secure.cc import CcFixed, CcProduct, coarse_of_published
-from PPIRLogic.secure.cc_masks import ROUNDS, box_of, first_share, wire_mask
-from PPIRLogic.secure.cc_shares import INVERSE_BITS, VOXEL_BITS, CcShares
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party2.policy import Policy
+from PPIRLogic.registration.request import Request
+from PPIRLogic.registration.rules import request_problem
+from PPIRLogic.registration.symmetric.half_field import HalfField, whole
+from PPIRLogic.registration.symmetric.half_image import MIN_JACOBIAN, HalfImage
+from PPIRLogic.registration.symmetric.one_time_masks import ROUNDS, box_of, first_share, wire_mask
+from PPIRLogic.registration.symmetric.protocol import CcFixed, CcProduct, coarse_of_published
+from PPIRLogic.registration.symmetric.shares import INVERSE_BITS, VOXEL_BITS, CcShares
+from PPIRLogic.registration.terms import FIELD, GRADIENT, VALUE, terms_by_stage
+from PPIRLogic.secure.product import LevelInfo, Link, numbers_of
 from PPIRLogic.transforms import DiffeoTransform, LinearTransform
-from PPIRLogic.transforms.field import composed, exponential, inverse_error_mm, jacobian_determinant, smoothed
-from PPIRLogic.transforms.halves import HalfField, whole
-from PPIRLogic.warp import MovingImage
+from PPIRLogic.transforms.displacement_field import (
+    composed,
+    exponential,
+    inverse_error_mm,
+    jacobian_determinant,
+    smoothed,
+)
 
 Array = NDArray[Any]
 GRID = Geometry((24, 30, 26), (1.5, 1.0, 1.2), (3.0, 4.0, 5.0), (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
@@ -84,8 +95,8 @@ def columns_of(picture: Array, slope: float = 2.0**-10) -> tuple[HalfColumns, Ar
 
 
 def pair_of(level: Level) -> tuple[HalfColumns, HalfColumns]:
-    assert level.knots is not None
-    one = image(box_of(level.knots), 1)
+    assert level.control_points is not None
+    one = image(box_of(level.control_points), 1)
     other = 0.7 * ndimage.shift(one, 0.8, order=1, mode="nearest") + 0.1 * image(one.shape, 2)
     return columns_of(one)[0], columns_of(other)[0]
 
@@ -152,9 +163,9 @@ def test_no_image_leaves_the_range_of_the_shift() -> None:
 def test_shares_hold_the_similarity_and_both_forces(cc_exchange: Callable[..., Any], grid: Geometry) -> None:
     level = level_of(grid)
     first, second = pair_of(level)
-    opened = cc_exchange(level.knots, first, second)
+    opened = cc_exchange(level.control_points, first, second)
     mine, theirs = opened.both(lambda s: s.similarity())
-    assert level.knots is not None
+    assert level.control_points is not None
     v = window_sums(first.image * second.image) * first.root * second.root
     rho = (opened.sides[0]._rho + opened.sides[1]._rho).reshape(v.shape)
     excess = rho - (v >> SHIFT)
@@ -164,7 +175,7 @@ def test_shares_hold_the_similarity_and_both_forces(cc_exchange: Callable[..., A
 
     (here_1, there_1), (here_2, there_2) = opened.both(lambda s: s.forces())
     for own, other, found in ((first, second, here_1 + there_2), (second, first, there_1 + here_2)):
-        wanted = np.concatenate([level.knots.box_sums(f) for f in forces(own, other, correlation(own, other))])
+        wanted = np.concatenate([level.control_points.box_sums(f) for f in forces(own, other, correlation(own, other))])
         assert np.abs(found - wanted).max() < 2e-4 * np.abs(wanted).max() and wanted.any()
 
 
@@ -174,7 +185,7 @@ def test_terms_are_shortened_to_one_unit_and_their_sums_are_exact(
 ) -> None:
     level = level_of(grid)
     first, second = pair_of(level)
-    opened = cc_exchange(level.knots, first, second)
+    opened = cc_exchange(level.control_points, first, second)
     seen: dict[int, list[Any]] = {}
     shifted = CcShares._shifted
 
@@ -195,17 +206,17 @@ def test_terms_are_shortened_to_one_unit_and_their_sums_are_exact(
         excess = short - (found >> TERM_SHIFT)
         assert set(np.unique(excess)) <= {0, 1} and 0.2 < excess.mean() < 0.8
     mine, theirs, square = (t.reshape(first.image.shape) for t in terms[3:])
-    assert level.knots is not None
+    assert level.control_points is not None
     for own, term, force in ((first, theirs, here_1 + there_2), (second, mine, there_1 + here_2)):
         each = [term * a - square * b for a, b in zip(own.slopes, own.products, strict=True)]
-        assert np.array_equal(force, np.concatenate([level.knots.box_sums(v) for v in each]))
+        assert np.array_equal(force, np.concatenate([level.control_points.box_sums(v) for v in each]))
 
 
 def test_extreme_values_are_shifted_exactly(cc_exchange: Callable[..., Any]) -> None:
     """Values up to 2^62 on either side of zero, on shares that wrap round."""
     level = level_of(PLANE)
     first, second = pair_of(level)
-    opened = cc_exchange(level.knots, first, second)
+    opened = cc_exchange(level.control_points, first, second)
     count = first.image.size
     rng = np.random.default_rng(0)
     v = rng.integers(-(2**62) + 1, 2**62, count)
@@ -224,7 +235,7 @@ def test_extreme_values_are_shifted_exactly(cc_exchange: Callable[..., Any]) -> 
 def test_the_published_openings_are_the_papers(cc_exchange: Callable[..., Any]) -> None:
     level = level_of(PLANE)
     first, second = pair_of(level)
-    opened = cc_exchange(level.knots, first, second)
+    opened = cc_exchange(level.control_points, first, second)
     opened.both(lambda s: s.similarity())
     shares = opened.both(lambda s: s.published())
     factor, c2, c3 = (shares[0] + shares[1]).reshape(3, *first.image.shape)
@@ -237,10 +248,10 @@ def test_the_published_openings_are_the_papers(cc_exchange: Callable[..., Any]) 
         (c3 / 2.0**VOXEL_BITS, x - d / f * y),
     ):
         assert np.abs(found - wanted).max() < 2e-3 * np.abs(wanted).max()
-    assert level.knots is not None
+    assert level.control_points is not None
     for rank, (own, other) in enumerate(((first, second), (second, first))):
-        coarse = coarse_of_published(shares[0] + shares[1], rank, own, level.knots)
-        wanted = np.concatenate([level.knots.box_sums(f) for f in forces(own, other, correlation(own, other))])
+        coarse = coarse_of_published(shares[0] + shares[1], rank, own, level.control_points)
+        wanted = np.concatenate([level.control_points.box_sums(f) for f in forces(own, other, correlation(own, other))])
         assert np.abs(coarse - wanted).max() < 5e-3 * np.abs(wanted).max()
 
 
@@ -283,17 +294,17 @@ def test_an_evaluation_cannot_be_repeated_on_either_side() -> None:
     one.open_level(info, b"")
     two.open_level(info, {}, b"", b"")
     one._used.add((0, 4))
-    terms = openings(request(), level_of(PLANE))[VALUE]
+    terms = terms_by_stage(request(), level_of(PLANE))[VALUE]
     half: Any = object.__new__(HalfImage)
     with pytest.raises(ProtocolError, match="never used twice"):
         one.evaluate(half, terms, 4, lambda: pytest.fail("it was announced"))
-    two.hold(half)
+    two.move_image(lambda former: half)
     two._used.add((0, 4))
     with pytest.raises(ProtocolError, match="used already"):
         two.receive({"evaluation": 4, "length": 0.0}, terms)
     with pytest.raises(ProtocolError, match="does not exist"):
         two.receive({"evaluation": 5, "length": 0.3}, terms)
-    force = openings(request(), level_of(PLANE))[GRADIENT]
+    force = terms_by_stage(request(), level_of(PLANE))[GRADIENT]
     with pytest.raises(ProtocolError, match="no similarity"):
         two.receive({"evaluation": 6}, force)
     mine.close()
@@ -320,14 +331,12 @@ def test_the_dealer_refuses_orders_that_are_malformed(change: dict[str, Any]) ->
 def test_the_dealer_deals_a_round_once() -> None:
     mine, dealers = memory_pair("party 1", "dealer")
     theirs, other = memory_pair("party 2", "dealer")
-    dealer = object.__new__(Dealer)
-    dealer._stopping = threading.Event()
-    session = _Session((b"0" * 32, b"1" * 32))
+    session = Joined((b"0" * 32, b"1" * 32))
     session.channels = {1: dealers, 2: other}
     mine.send("order", GOOD)
     mine.send("order", GOOD)
     with pytest.raises(ProtocolError, match="never dealt twice"):
-        dealer._deal(dealers, session)
+        DealerSession(Dealing(Told(lambda event: None)), dealers, session, 1, b"").deal()
     sent = np.frombuffer(theirs.receive(5).payload, "<i8")
     whole_product = wire_mask(b"0" * 32, "x", 0, 0, 10) * wire_mask(b"1" * 32, "x", 0, 0, 10)
     assert np.array_equal(sent + first_share(b"0" * 32, "product", 0, 0, 10), whole_product)
@@ -369,15 +378,17 @@ def test_the_default_policy_refuses_the_published_openings() -> None:
 def test_a_step_opens_less_than_a_64th_of_what_is_published(stride: int) -> None:
     grid = Geometry((58, 79, 129), (2.7, 2.7, 2.5), (0.0,) * 3, tuple(np.eye(3).ravel()))
     level = make_levels(grid, request(stride=stride))[0]
-    ours, published = (openings(request(stride=stride, protocol=p), level)[GRADIENT] for p in ("mpc", "published"))
+    ours, published = (
+        terms_by_stage(request(stride=stride, protocol=p), level)[GRADIENT] for p in ("mpc", "published")
+    )
     assert sum(t.outputs for t in published) == 3 * len(level.samples)
     assert 64 * sum(t.outputs for t in ours) < sum(t.outputs for t in published)
-    assert level.knots is not None and level.knots.bits >= 3  # of the projection's weights, per axis
+    assert level.control_points is not None and level.control_points.bits >= 3  # of the projection's weights, per axis
     grant = most_numbers(request(stride=stride), grid)[0]
-    field = sum(t.outputs for t in openings(request(stride=stride), level)[FIELD])
+    field = sum(t.outputs for t in terms_by_stage(request(stride=stride), level)[FIELD])
     assert grant.most == 12 + 3 * grant.numbers_per_gradient + field
     assert grant.shown == 3 * sum(t.outputs for t in ours)  # what party 2 learns
-    assert ours[0].kind == FORCE and all(t.both for t in ours)
+    assert ours[0].kind == FORCE and all(t.revealed_to_both for t in ours)
 
 
 def test_the_bending_travels_with_the_request_of_this_loss_alone() -> None:
@@ -404,21 +415,21 @@ def half_image(bending: float = 1.0) -> HalfImage:
 def test_a_step_that_would_fold_is_shortened_or_refused(height: float, moves: bool) -> None:
     """Neighbouring control points pulled in opposite directions: a longer pull folds sooner."""
     half = half_image()
-    here, there = half.level.knots.counts if half.level.knots else (0, 0)
+    here, there = half.level.control_points.counts if half.level.control_points else (0, 0)
     half._step = np.zeros((2, here, there))
     half._step[0, here // 2, 3:-3:2] = height
     half._step[0, here // 2, 4:-3:2] = -height
     unlimited = half.start.displaced(half._dense(half._quantised(half._step)))
-    assert (jacobian_determinant(unlimited, PLANE).min() > SMALLEST_JACOBIAN) == (height < 10)
+    assert (jacobian_determinant(unlimited, PLANE).min() > MIN_JACOBIAN) == (height < 10)
     half.try_step(1.0)
-    assert jacobian_determinant(half._field, PLANE).min() > SMALLEST_JACOBIAN
+    assert jacobian_determinant(half._field, PLANE).min() > MIN_JACOBIAN
     assert bool(half.trial.any()) == moves
     half.keep()
     assert np.array_equal(half.finished().field, half._field)
 
 
 def test_a_whole_that_folds_leaves_the_last_good_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    import PPIRLogic.runs.symmetric as runs
+    import PPIRLogic.registration.party1.level_runs.symmetric as runs
 
     good = DiffeoTransform.identity(LinearTransform.identity("affine", PLANE.centre()), PLANE)
     folded = replace(good, field=wave(PLANE, 60.0, 4))

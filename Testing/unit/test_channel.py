@@ -15,19 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from PPIRLogic.errors import InputError, PeerError, ProtocolError
-from PPIRLogic.peer.channel import (
+from PPIRLogic.network.channel import (
     MAX_HEADER,
     MAX_PAYLOAD,
     MAX_QUEUE,
     Channel,
     FrameReader,
-    _Wire,
     encode_head,
     memory_pair,
     parse_address,
     parse_header,
     parse_prefix,
 )
+from PPIRLogic.network.channel.timed_socket import Wire
 
 
 def reader_of(content: bytes, step: int = 1 << 30) -> FrameReader:
@@ -39,7 +39,7 @@ def raw_pair(**options: float) -> tuple[Channel, socket.socket]:
     """A running channel and the bare socket that plays its peer."""
     mine, theirs = socket.socketpair()
     dead_after = options.get("dead_after", 10.0)
-    channel = Channel(_Wire(mine, dead_after), peer_name="them", dead_after=dead_after, heartbeat=60)
+    channel = Channel(Wire(mine, dead_after), peer_name="them", dead_after=dead_after, heartbeat=60)
     channel.start()
     return channel, theirs
 
@@ -265,7 +265,7 @@ def test_a_goodbye_is_delivered_last_and_noticed_first() -> None:
     one.send("more")
     one.close("error", {"reason": "policy"})
     assert wait_for(lambda: two.interrupted)
-    assert two.farewell is not None and two.farewell.data == {"reason": "policy"}
+    assert two.closing_message is not None and two.closing_message.data == {"reason": "policy"}
     with pytest.raises(PeerError, match="has ended"):
         two.check()
     assert [two.receive(1).kind for _ in range(3)] == ["work", "more", "error"]

@@ -11,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from PPIRLogic.errors import PolicyError, ProtocolError
-from PPIRLogic.images import Geometry
-from PPIRLogic.levels import PUBLISHED_FHE, grid_problem
-from PPIRLogic.parameters import Parameters
-from PPIRLogic.secure import approximate, ckks, ring
-from PPIRLogic.secure.base import CHUNK, Term
-from PPIRLogic.secure.ckks import DEGREE, PRIMES, SPLIT, Ciphertexts, Key
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.rules import PUBLISHED_FHE, grid_problem
+from PPIRLogic.secure.fhe import ring
+from PPIRLogic.secure.layout import CHUNK
+from PPIRLogic.secure.product import Term
+from PPIRLogic.secure.published import ckks
+from PPIRLogic.secure.published import common as approximate
+from PPIRLogic.secure.published.ckks import DEGREE, PRIMES, SPLIT, Ciphertexts, Key
 
 seal: Any = pytest.importorskip("tenseal.sealapi")
 SEED = bytes(range(32))
@@ -65,7 +68,7 @@ def products(s: Any, v: Any, added: Any = None) -> Any:
 def test_the_error_of_a_sum_is_the_one_derived() -> None:
     rng, n = np.random.default_rng(2), 3000
     v, s = rng.uniform(-1, 1, n) * ckks.fixed_range(n), rng.normal(size=(40, n))
-    s *= ckks.LARGEST_NORM / np.linalg.norm(s, axis=1)[:, None]
+    s *= ckks.MAX_NORM / np.linalg.norm(s, axis=1)[:, None]
     _, found = products(s, v)
     errors = found - s @ v
     assert 0.5 < np.std(errors) / (ckks.ERROR_BOUND / 6) < 1.3  # both ways: neither too little noise nor too much
@@ -75,7 +78,7 @@ def test_the_error_of_a_sum_is_the_one_derived() -> None:
 def test_the_largest_sums_do_not_wrap() -> None:
     n = 5000
     v = np.full(n, ckks.fixed_range(n))
-    s = np.full((2, n), ckks.LARGEST_NORM / math.sqrt(n))
+    s = np.full((2, n), ckks.MAX_NORM / math.sqrt(n))
     s[1] *= -1
     _, found = products(s, v)
     assert np.allclose(found, s @ v, rtol=1e-6)
@@ -100,7 +103,7 @@ def test_the_noise_has_the_derived_size_and_is_fresh() -> None:
 def test_what_is_returned_is_blinded() -> None:
     """Without the fresh encryption of zero, c1 = S·a gives the key owner S; with it, neither S nor a pattern."""
     v, s = np.zeros(SPLIT), np.zeros((1, SPLIT))
-    s[0, 5] = ckks.LARGEST_NORM
+    s[0, 5] = ckks.MAX_NORM
     key = Key(SEED)
     fixed = Ciphertexts.read(key.encrypt(v, "J"), SEED, "J", SPLIT)
     total = ckks.dot(ckks.transformed(ckks.encode(s)), fixed)
@@ -111,7 +114,7 @@ def test_what_is_returned_is_blinded() -> None:
     expected = ckks.transformed(ckks.encode(s))[0, 0]
     assert np.array_equal(seen.astype(np.uint32), expected)
     answers = [ckks.blind([total], SEED, key.public()) for _ in range(2)]
-    c1 = [ring.unpack30(x[: ckks._C1_BYTES]).reshape(2, DEGREE)[0].astype(np.int64) for x in answers]
+    c1 = [ring.unpack30(x[: ckks.C1_BYTES]).reshape(2, DEGREE)[0].astype(np.int64) for x in answers]
     assert np.mean(c1[0] == c1[1]) < 0.01
     uniform = np.histogram(c1[0], 16, (0, PRIMES[0]))[0]
     assert ((uniform - DEGREE / 16) ** 2 / (DEGREE / 16)).sum() < 60  # chi-square, 15 degrees of freedom

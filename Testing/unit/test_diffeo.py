@@ -9,14 +9,19 @@ import pytest
 import SimpleITK as sitk
 
 from PPIRLogic.errors import PolicyError
-from PPIRLogic.images import Geometry, normalise, read_volume, robust_range
-from PPIRLogic.levels import grid_problem, make_levels, request_problem
-from PPIRLogic.openings import numbers_by_stage
-from PPIRLogic.parameters import Parameters, default_iterations
-from PPIRLogic.policy import Policy
-from PPIRLogic.pyramid import smooth
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.intensities import normalise, robust_range
+from PPIRLogic.images.interpolation import MovingImage
+from PPIRLogic.images.pyramid import smooth
+from PPIRLogic.images.reading import read_volume
+from PPIRLogic.registration.columns.deformable import BSplineScales, DeformableWarp
+from PPIRLogic.registration.levels import make_levels
+from PPIRLogic.registration.parameters import Parameters, default_iterations
+from PPIRLogic.registration.party2.policy import Policy
+from PPIRLogic.registration.rules import grid_problem, request_problem
+from PPIRLogic.registration.terms import numbers_by_stage
 from PPIRLogic.transforms import DiffeoTransform, LinearTransform
-from PPIRLogic.transforms.field import (
+from PPIRLogic.transforms.displacement_field import (
     Field,
     composed,
     exponential,
@@ -27,8 +32,6 @@ from PPIRLogic.transforms.field import (
     smoothed,
     zero_field,
 )
-from PPIRLogic.warp import MovingImage
-from PPIRLogic.warp_spline import SplineScales, SplineWarp
 
 MOVING = Path(__file__).resolve().parents[2] / "Resources" / "SampleData" / "BrainProtonDensitySliceBorder20.png"
 OBLIQUE = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
@@ -192,10 +195,10 @@ def test_the_gradient_is_that_of_the_warped_image() -> None:
     use[30:-30, 30:-30] = True
     affine = LinearTransform("affine", np.array([[0.9, 0.2], [-0.3, 1.1]]), np.array([2.0, -1.0]), grid.centre())
     field = wave(grid, 12.0)
-    scales = SplineScales(2.0**14, 2.0**14)
+    scales = BSplineScales(2.0**14, 2.0**14)
 
     def columns(u: Field, composed_with: bool = True) -> np.ndarray:
-        found, peak = SplineWarp(MovingImage(image, (0, 0)), grid, affine, use, 1, composed_with).columns(u, scales)
+        found, peak = DeformableWarp(MovingImage(image, (0, 0)), grid, affine, use, 1, composed_with).columns(u, scales)
         assert peak * scales.gradient < 4095  # nothing saturates
         return found.astype(np.float64)
 

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from PPIRLogic.dealer import Order, read_order
 from PPIRLogic.errors import PPIRError, ProtocolError
-from PPIRLogic.losses.mattes import one_hot
-from PPIRLogic.runs.mattes import FactorColumns
-from PPIRLogic.secure.base import CHUNK, Term
-from PPIRLogic.secure.factors import MAX_ENTRIES, MAX_FACTORS, Factored, FirstMasks, SecondMasks
-from PPIRLogic.secure.sums import over_vectors, ring_dot
+from PPIRLogic.registration.columns.mutual_information import FactorColumns
+from PPIRLogic.registration.dealer.orders import Order, read_order
+from PPIRLogic.registration.losses.mutual_information import one_hot
+from PPIRLogic.secure.integer_sums import over_vectors, ring_dot
+from PPIRLogic.secure.layout import CHUNK
+from PPIRLogic.secure.mpc.triple_products import MAX_ENTRIES, MAX_FACTORS, Factored, FirstMasks, SecondMasks
+from PPIRLogic.secure.product import Term
 
 K0, K1 = b"0" * 32, b"1" * 32
 BINS, SAMPLES = 8, 9 * CHUNK // 8  # more than one group

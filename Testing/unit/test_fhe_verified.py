@@ -11,14 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from PPIRLogic.cli import main
-from PPIRLogic.errors import OutputError, PolicyError, ProtocolError
-from PPIRLogic.peer.failures import MOST_FAILURES, Failures
-from PPIRLogic.peer.trust import TrustStore
-from PPIRLogic.secure import bfv, fhe_verified
-from PPIRLogic.secure.base import CHUNK, GROUP, Term
-from PPIRLogic.secure.bfv import FLOOD, PLAIN_MODULUS, positions
-from PPIRLogic.secure.fhe_verified import DIGIT_BITS, DIGITS, VerifiedProduct, pad_block, pad_values
+from PPIRLogic.cli.main import main
+from PPIRLogic.disclosure.failed_checks import MAX_FAILURES, FailedChecks
+from PPIRLogic.errors import FixedPointError, OutputError, PolicyError, ProtocolError
+from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.secure.exact_range import check_range
+from PPIRLogic.secure.fhe import verified as fhe_verified
+from PPIRLogic.secure.fhe.bfv import positions
+from PPIRLogic.secure.fhe.key_holder import _scale_up, multiples
+from PPIRLogic.secure.fhe.parameters import FLOOD, PLAIN_MODULUS, Q
+from PPIRLogic.secure.fhe.verified import DIGIT_BITS, DIGITS, VerifiedProduct, pad_block, pad_values
+from PPIRLogic.secure.layout import CHUNK, GROUP
+from PPIRLogic.secure.product import Term
 
 PEER, OTHER = "A" * 28, "B" * 28
 MODULI = st.integers(-PLAIN_MODULUS, PLAIN_MODULUS)
@@ -52,14 +56,14 @@ def test_several_outputs_per_term(exchange: Callable[..., Any]) -> None:
 
 @given(st.lists(MODULI, min_size=1, max_size=20), st.integers(0, PLAIN_MODULUS - 1))
 def test_multiples_are_exact_modulo_t(values: list[int], factor: int) -> None:
-    assert bfv.multiples(np.array(values), factor).tolist() == [v * factor % PLAIN_MODULUS for v in values]
+    assert multiples(np.array(values), factor).tolist() == [v * factor % PLAIN_MODULUS for v in values]
 
 
 @given(st.lists(MODULI, min_size=1, max_size=20))
 def test_values_of_46_bits_are_scaled_exactly(values: list[int]) -> None:
     """What is encrypted for v: floor(Q/t)·v + this = round(Q·v/t)."""
-    out, remainder = np.empty(len(values), np.int64), bfv.Q % PLAIN_MODULUS
-    bfv._scale_up(np.array(values), remainder, PLAIN_MODULUS, np.zeros(len(values), np.int8), out)
+    out, remainder = np.empty(len(values), np.int64), Q % PLAIN_MODULUS
+    _scale_up(np.array(values), remainder, PLAIN_MODULUS, np.zeros(len(values), np.int8), out)
     assert out.tolist() == [(remainder * v + PLAIN_MODULUS // 2) // PLAIN_MODULUS for v in values]
 
 
@@ -85,9 +89,9 @@ def test_the_noise_of_the_pads_leaves_room_under_the_flood() -> None:
 def test_a_range_that_the_pads_would_pass_is_refused(exchange: Callable[..., Any]) -> None:
     """A column that just fits fhe leaves no room for the pads: nothing is sent."""
     limit = 2.0**-40 * 2 * FLOOD
-    bfv.check_range(1, limit / 26 * 0.99, 0)
-    with pytest.raises(bfv.FixedPointError, match="Nothing was sent"):
-        bfv.check_range(1, limit / 26 * 0.99, 0, VerifiedProduct._pad_noise(None, 1))  # type: ignore[arg-type]
+    check_range(1, limit / 26 * 0.99, 0)
+    with pytest.raises(FixedPointError, match="Nothing was sent"):
+        check_range(1, limit / 26 * 0.99, 0, VerifiedProduct._pad_noise(None, 1))  # type: ignore[arg-type]
 
 
 def test_every_level_has_a_factor_of_its_own(exchange: Callable[..., Any]) -> None:
@@ -110,22 +114,22 @@ def test_the_group_of_the_pads_is_one_group() -> None:
 
 
 def test_three_failures_block_until_a_person_lifts_them(tmp_path: Path) -> None:
-    failures = Failures(tmp_path)
-    for n in range(MOST_FAILURES):
-        Failures(tmp_path).check(PEER)
+    failures = FailedChecks(tmp_path)
+    for n in range(MAX_FAILURES):
+        FailedChecks(tmp_path).check(PEER)
         assert failures.count(PEER) == n
         failures.record(PEER, "session")
-    Failures(tmp_path).check(OTHER)
+    FailedChecks(tmp_path).check(OTHER)
     with pytest.raises(PolicyError, match="ppir trust lift"):
-        Failures(tmp_path).check(PEER)  # another process, after a restart
-    assert Failures(tmp_path).lift(PEER) == 3
+        FailedChecks(tmp_path).check(PEER)  # another process, after a restart
+    assert FailedChecks(tmp_path).lift(PEER) == 3
     failures.check(PEER)
     failures.record(PEER, "session")
     assert failures.count(PEER) == 1 and failures.lift(OTHER) == 0
 
 
 def test_a_damaged_record_of_failures_serves_nobody(tmp_path: Path) -> None:
-    failures = Failures(tmp_path)
+    failures = FailedChecks(tmp_path)
     failures.record(PEER, "session")
     path = tmp_path / "ledger" / "failures.jsonl"
     path.write_bytes(b"{]\n" + path.read_bytes())
@@ -134,7 +138,7 @@ def test_a_damaged_record_of_failures_serves_nobody(tmp_path: Path) -> None:
 
 
 def test_the_command_that_lifts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store, failures = TrustStore(tmp_path), Failures(tmp_path)
+    store, failures = TrustStore(tmp_path), FailedChecks(tmp_path)
     peer = store.add("7QHX2B3MABCDEFGHJKMNPQRS2345ABCD", "Hospital B").fingerprint
     for _ in range(3):
         failures.record(peer, "session")

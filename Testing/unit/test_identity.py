@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from PPIRLogic.errors import IdentityError, InputError
-from PPIRLogic.peer.identity import (
+from PPIRLogic.network.identity import (
     clean_text,
     default_home,
     fingerprint_of_certificate,

@@ -15,19 +15,14 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from PPIRLogic import images
+from PPIRLogic import files
 from PPIRLogic.errors import InputError, OutputError
-from PPIRLogic.images import (
-    Geometry,
-    Volume,
-    fill_outside,
-    normalise,
-    read_mask,
-    read_volume,
-    robust_range,
-    write_raw,
-    write_volume,
-)
+from PPIRLogic.images import intensities
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.intensities import fill_outside, normalise, robust_range
+from PPIRLogic.images.reading import read_mask, read_volume
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.images.writing import write_raw, write_volume
 
 IDENTITY = {2: (1, 0, 0, 1), 3: (1, 0, 0, 0, 1, 0, 0, 0, 1)}
 
@@ -421,7 +416,7 @@ def test_full_disk_and_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyP
         original(temporary, b"half")
         raise OSError(number, "no luck")
 
-    monkeypatch.setattr(images, "_try_room", fail)
+    monkeypatch.setattr(files, "_try_room", fail)
     with pytest.raises(OutputError, match="no luck"):
         write_volume(volume(8, 7, 6), tmp_path / "a.mha")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.mha", b"old")]
@@ -477,7 +472,7 @@ def test_robust_range() -> None:
 def test_normalise(low: float, width: float) -> None:
     low, high = float(np.float32(low)), float(np.float32(low + width))
     values = np.array([[low, high], [low - 10 * width, high + 10 * width]], np.float32)
-    out = normalise(Volume(values, grid(2, 2)), images.Normalisation(low, high, "test"))
+    out = normalise(Volume(values, grid(2, 2)), intensities.Normalisation(low, high, "test"))
     assert np.allclose(out.array, np.array([[0, 1], [-0.5, 1.5]]), atol=1e-6)
     assert out.array.dtype == np.float32
 

@@ -15,20 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from PPIRLogic.disclosure import record_file
+from PPIRLogic.disclosure.accounts import UNLIMITED, Accounts, Budget, ImageAccount
+from PPIRLogic.disclosure.ledger import Entry, SessionLedger
+from PPIRLogic.disclosure.record_file import FolderLock, append_record
 from PPIRLogic.errors import BudgetError, OutputError
-from PPIRLogic.peer import ledger
-from PPIRLogic.peer.identity import load_or_create_identity
-from PPIRLogic.peer.ledger import (
-    UNLIMITED,
-    Accounts,
-    Budget,
-    Entry,
-    FolderLock,
-    ImageAccount,
-    SessionLedger,
-    append_record,
-)
-from PPIRLogic.server import Server
+from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.registration.party2.server import Server
 
 WIDE = Budget(100.0, 100.0, UNLIMITED, UNLIMITED)
 
@@ -192,7 +185,7 @@ TAKES_THE_LOCK = """
 import sys
 from pathlib import Path
 from PPIRLogic.errors import OutputError
-from PPIRLogic.peer.ledger import FolderLock
+from PPIRLogic.disclosure.record_file import FolderLock
 try:
     lock = FolderLock(Path(sys.argv[1]))
 except OutputError as error:
@@ -301,7 +294,7 @@ def test_a_full_disk_leaves_the_account_as_it_was(tmp_path: Path, monkeypatch: p
     account = ImageAccount(path, WIDE)
     account.spend(entries("x"), "s", 10**6, 0)
     before = path.read_bytes()
-    monkeypatch.setattr(ledger, "open", lambda p, *a, **k: FullDisk(p, room), raising=False)
+    monkeypatch.setattr(record_file, "open", lambda p, *a, **k: FullDisk(p, room), raising=False)
     with pytest.raises(OutputError, match="nothing is disclosed"):
         account.spend(entries("y"), "s", 10**6, 0)
     assert path.read_bytes() == before and account.total == 10

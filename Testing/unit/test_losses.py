@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import OverlapError
-from PPIRLogic.losses import LOSSES as ALL_LOSSES
-from PPIRLogic.losses import NCC, SSD, Loss, Sums
-from PPIRLogic.losses.masked import PrivateMask, pairs, with_private_mask
+from PPIRLogic.registration.losses import LOSSES as ALL_LOSSES
+from PPIRLogic.registration.losses import NCC, SSD, Loss, Sums
+from PPIRLogic.registration.losses.private_mask import PrivateMask, pairs, with_private_mask
 
 Array = NDArray[np.float64]
 N, D = 400, 5

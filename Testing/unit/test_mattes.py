@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 from scipy.stats import entropy
 
+from PPIRLogic.disclosure.accounts import Budget, ImageAccount
+from PPIRLogic.disclosure.ledger import Entry
 from PPIRLogic.errors import BudgetError, InputError, OverlapError, PolicyError, ProtocolError
-from PPIRLogic.images import Geometry
-from PPIRLogic.levels import default_factors, make_levels
-from PPIRLogic.losses import LOSSES
-from PPIRLogic.losses.mattes import (
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.registration.disclosure_estimate import check_budget, grants
+from PPIRLogic.registration.levels import default_factors, make_levels
+from PPIRLogic.registration.losses import LOSSES
+from PPIRLogic.registration.losses.mutual_information import (
     BINS,
     FACTOR,
     HIGH,
@@ -29,15 +32,15 @@ from PPIRLogic.losses.mattes import (
     per_unit,
     slopes_of,
 )
-from PPIRLogic.openings import GRADIENT, VALUE, openings
-from PPIRLogic.parameters import Parameters
-from PPIRLogic.peer.ledger import Budget, Entry, ImageAccount
-from PPIRLogic.peer.messages import Request
-from PPIRLogic.policy import Policy, check_budget, grants
-from PPIRLogic.protocols import PROTOCOLS
-from PPIRLogic.sampling import SMALLEST_POOL
-from PPIRLogic.secure.base import CHUNK, numbers_of
-from PPIRLogic.secure.sums import over_vectors, sample_part
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party2.policy import Policy
+from PPIRLogic.registration.protocols import PROTOCOLS
+from PPIRLogic.registration.request import Request
+from PPIRLogic.registration.sampling import MIN_POOL
+from PPIRLogic.registration.terms import GRADIENT, VALUE, terms_by_stage
+from PPIRLogic.secure.integer_sums import over_vectors, sample_part
+from PPIRLogic.secure.layout import CHUNK
+from PPIRLogic.secure.product import numbers_of
 
 Floats = NDArray[np.float64]
 BIN = BSpline.basis_element(np.arange(-2.0, 3.0), extrapolate=False)
@@ -187,9 +190,9 @@ def test_the_pool_is_random_fixed_and_of_both_sides_choosing() -> None:
 
 
 def test_a_small_pool_is_refused() -> None:
-    with pytest.raises(PolicyError, match=str(SMALLEST_POOL)):
+    with pytest.raises(PolicyError, match=str(MIN_POOL)):
         make_levels(grid((90, 90)), request(levels=(4,)))
-    with pytest.raises(InputError, match=f"at least {SMALLEST_POOL}"):
+    with pytest.raises(InputError, match=f"at least {MIN_POOL}"):
         Parameters(loss="mi", pool=100)
     assert default_factors(grid((221, 257)), LOSSES["mi"])[0] < default_factors(grid((221, 257)), LOSSES["ncc"])[0]
 
@@ -209,7 +212,7 @@ def test_gms_does_not_go_with_a_random_pool() -> None:
 
 def test_what_an_evaluation_opens() -> None:
     level = make_levels(grid((90, 90, 60)), request())[0]
-    stages = openings(request(bins=16), level)
+    stages = terms_by_stage(request(bins=16), level)
     assert numbers_of(stages[VALUE]) == 16 * 16 and numbers_of(stages[GRADIENT]) == 6
 
 

@@ -11,20 +11,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from PPIRLogic.fixed import FixedImage
-from PPIRLogic.images import normalise, read_volume, robust_range
-from PPIRLogic.levels import make_levels, request_problem
-from PPIRLogic.openings import GRADIENT, VALUE, loss_of, openings
-from PPIRLogic.parameters import Parameters
-from PPIRLogic.pyramid import smooth
-from PPIRLogic.runs.mattes_spline import STEP_LIMIT, MattesSplineRun
-from PPIRLogic.runs.spline import Point
-from PPIRLogic.secure.base import numbers_of
-from PPIRLogic.transforms import LinearTransform, SplineTransform
-from PPIRLogic.transforms.bending import BendingEnergy
-from PPIRLogic.transforms.spline import cells_of, knot_spacing
-from PPIRLogic.warp import MovingImage
-from PPIRLogic.warp_spline import SplineScales, SplineWarp
+from PPIRLogic.images.intensities import normalise, robust_range
+from PPIRLogic.images.interpolation import MovingImage
+from PPIRLogic.images.pyramid import smooth
+from PPIRLogic.images.reading import read_volume
+from PPIRLogic.registration.columns.deformable import BSplineScales, DeformableWarp
+from PPIRLogic.registration.levels import make_levels
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.level_runs.bspline import Point
+from PPIRLogic.registration.party1.level_runs.bspline_mi import STEP_LIMIT, BSplineMutualInformationRun
+from PPIRLogic.registration.party2.fixed_image import FixedImage
+from PPIRLogic.registration.rules import request_problem
+from PPIRLogic.registration.terms import GRADIENT, VALUE, loss_of, terms_by_stage
+from PPIRLogic.secure.product import numbers_of
+from PPIRLogic.transforms import BSplineTransform, LinearTransform
+from PPIRLogic.transforms.bending_energy import BendingEnergy
+from PPIRLogic.transforms.bspline import cells_of, control_point_spacing
 
 DATA = Path(__file__).resolve().parents[2] / "Resources" / "SampleData"
 FIXED = DATA / "BrainProtonDensitySliceBSplined10.png"
@@ -32,7 +34,7 @@ MOVING = DATA / "BrainT1SliceBorder20.png"
 Array = NDArray[np.float64]
 
 
-class Problem(MattesSplineRun):
+class Problem(BSplineMutualInformationRun):
     """A level of the pair, opened over a clear exchange instead of a session."""
 
     def __init__(self, exchange: Callable[..., Any], bins: int = 16) -> None:
@@ -43,23 +45,23 @@ class Problem(MattesSplineRun):
         ).request("x", geometry, "", "")
         assert request_problem(request) == ""
         self.level = make_levels(geometry, request)[0]
-        assert self.level.knots is not None
-        self.knots, self.loss = self.level.knots, loss_of(request)  # type: ignore[assignment]
-        self.terms = openings(request, self.level)
+        assert self.level.control_points is not None
+        self.control_points, self.loss = self.level.control_points, loss_of(request)  # type: ignore[assignment]
+        self.terms = terms_by_stage(request, self.level)
         operand = FixedImage("x", fixed).operands(self.level, ("B",), request)
-        self.opened, self.count = exchange("clear", operand, knots=self.knots, vectors=bins), 0
+        self.opened, self.count = exchange("clear", operand, control_points=self.control_points, vectors=bins), 0
         self.session: Any = SimpleNamespace(evaluate=self.evaluate)
         affine = LinearTransform.identity("affine", geometry.centre())
         scaled = smooth(normalise(moving, robust_range(moving)), self.level.sigma_mm)
-        use = self.knots.on_grid(np.ones(len(self.level.samples), bool))
-        self.warp = SplineWarp(MovingImage(scaled, (0, 0), cubic=True), self.level.geometry, affine, use, 1)
-        self.scales = SplineScales(2.0**13, 2.0**13)
+        use = self.control_points.on_grid(np.ones(len(self.level.samples), bool))
+        self.warp = DeformableWarp(MovingImage(scaled, (0, 0), cubic=True), self.level.geometry, affine, use, 1)
+        self.scales = BSplineScales(2.0**13, 2.0**13)
         cells = cells_of(geometry, 24.0, 0)
-        self.zero = SplineTransform.zero(affine, geometry, cells)
-        self.spacing = knot_spacing(geometry, cells)
+        self.zero = BSplineTransform.zero(affine, geometry, cells)
+        self.spacing = control_point_spacing(geometry, cells)
         self.bending, self.weight = BendingEnergy(cells, self.spacing), 0.0
-        self.weights = [a.weights for a in self.knots.axes]
-        self.run_: Any = SimpleNamespace(parameters=SimpleNamespace(threads=1))
+        self.weights = [a.weights for a in self.control_points.axes]
+        self.state: Any = SimpleNamespace(parameters=SimpleNamespace(threads=1))
 
     def evaluate(self, level: Any, source: Any, stage: str, terms: Any) -> list[int]:
         self.count += 1
@@ -88,8 +90,8 @@ def test_the_gradient_is_the_slope_of_the_value(problem: Problem) -> None:
     for share in (0.0, 0.3, 0.3):
         direction = gradient / np.abs(gradient).max() + share * random.normal(size=gradient.shape)
         ahead, behind = (problem.at(start + h * direction).found.value for h in (0.02, -0.02))
-        inside = np.zeros(problem.knots.counts, bool).reshape(-1)
-        inside[problem.knots.kept] = True
+        inside = np.zeros(problem.control_points.counts, bool).reshape(-1)
+        inside[problem.control_points.kept] = True
         slope = float(np.sum(gradient * direction))  # 0 beyond the opened control points
         assert (ahead - behind) / 0.04 == pytest.approx(slope, rel=0.05)
 
@@ -109,4 +111,4 @@ def test_a_step_raises_the_information_and_is_short(problem: Problem) -> None:
 
 def test_what_an_evaluation_opens(problem: Problem) -> None:
     assert numbers_of(problem.terms[VALUE]) == 16 * 16
-    assert numbers_of(problem.terms[GRADIENT]) == 2 * problem.knots.count < 2 * len(problem.level.samples)
+    assert numbers_of(problem.terms[GRADIENT]) == 2 * problem.control_points.count < 2 * len(problem.level.samples)

@@ -12,20 +12,19 @@ from hypothesis import strategies as st
 
 from PPIRLogic import errors
 from PPIRLogic.errors import Cancelled, PeerError, PPIRError, ProtocolError, VersionError
-from PPIRLogic.peer.channel import Message, memory_pair
-from PPIRLogic.peer.messages import (
+from PPIRLogic.network.channel import Message, memory_pair
+from PPIRLogic.network.messages import (
     DEALER,
     PARTY_1,
     PARTY_2,
     PROTOCOL_VERSION,
     Fields,
-    LevelGrant,
-    Request,
     check_version,
     error_from,
     send_error,
     wait_for_message,
 )
+from PPIRLogic.registration.request import LevelGrant, Request
 
 GOOD = Request("brain", "fhe", "affine", "ncc", (4, 2, 1), "urs", 12.5, False, "private", 40, 7, dealer="ab-cd")
 

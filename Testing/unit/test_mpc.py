@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from PPIRLogic.dealer import MAX_COLUMNS, Dealer, Order
 from PPIRLogic.errors import DealerError, FixedPointError, PPIRError, ProtocolError, VersionError
-from PPIRLogic.peer.channel import Channel, memory_pair
-from PPIRLogic.peer.messages import PROTOCOL_VERSION, error_from
-from PPIRLogic.secure.base import CHUNK, GROUP, Term, group_size
-from PPIRLogic.secure.masks import mask_of_columns, mask_of_operand, share_of_product
-from PPIRLogic.secure.sums import ring_dot
+from PPIRLogic.network.channel import Channel, memory_pair
+from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.network.messages import PROTOCOL_VERSION, error_from
+from PPIRLogic.registration.dealer.dealer import Dealer
+from PPIRLogic.registration.dealer.orders import MAX_COLUMNS, Order
+from PPIRLogic.secure.integer_sums import ring_dot
+from PPIRLogic.secure.layout import CHUNK, GROUP, group_size
+from PPIRLogic.secure.mpc.one_time_masks import mask_of_columns, mask_of_operand, share_of_product
+from PPIRLogic.secure.product import Term
 
 K0, K1 = b"0" * 32, b"1" * 32
 TERMS = [Term(0, "J", "gradient"), Term(1, "J", "gradient"), Term(2, "J", "overlap"), Term(2, "J2", "overlap")]
@@ -29,7 +33,7 @@ TERMS = [Term(0, "J", "gradient"), Term(1, "J", "gradient"), Term(2, "J", "overl
 def crypten() -> None:
     """Installations on Python versions without torch come without mpc."""
     pytest.importorskip("torch")
-    from PPIRLogic.secure.crypten_ring import load_crypten
+    from PPIRLogic.secure.mpc.crypten import load_crypten
 
     load_crypten()
 
@@ -291,13 +295,13 @@ NAME = b"n" * 32
 
 
 class Waiting:
-    """A dealer without a listener, and parties that come to it over channels in memory."""
+    """A dealer, and parties that come to it over channels in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Path) -> None:
         self.events: queue.Queue[dict[str, Any]] = queue.Queue()
-        self.dealer = object.__new__(Dealer)
-        self.dealer._on_event = self.events.put
-        self.dealer._sessions, self.dealer._lock, self.dealer._stopping = {}, threading.Lock(), threading.Event()
+        self.dealer = Dealer("127.0.0.1:0", load_or_create_identity(home), home, self.events.put)
+        assert self.events.get()["event"] == "listening"
+        self.sessions = self.dealer.dealing.sessions
         self._channels: list[Channel] = []
         self._threads: list[threading.Thread] = []
 
@@ -306,7 +310,7 @@ class Waiting:
         here, there = memory_pair(who, "dealer")
         there.peer_fingerprint = who
         self._channels += [here, there]
-        self._threads.append(threading.Thread(target=self.dealer._serve, args=(there,), daemon=True))
+        self._threads.append(threading.Thread(target=self.dealer.serve_connection, args=(there,), daemon=True))
         self._threads[-1].start()
         here.send("join", {"session": name, "role": role, "other": other, "version": version})
         return here
@@ -315,9 +319,7 @@ class Waiting:
         assert self.events.get(timeout=5)["event"] == "joined"
 
     def close(self) -> None:
-        self.dealer._stopping.set()
-        for session in list(self.dealer._sessions.values()):
-            session.complete.set()  # nobody waits for a party that does not come
+        self.dealer.stop()
         for channel in self._channels:
             channel.close()
         for thread in self._threads:
@@ -326,8 +328,8 @@ class Waiting:
 
 
 @pytest.fixture
-def waiting() -> Iterator[Waiting]:
-    one = Waiting()
+def waiting(tmp_path: Path) -> Iterator[Waiting]:
+    one = Waiting(tmp_path)
     yield one
     one.close()
 
@@ -353,7 +355,7 @@ def test_who_does_not_belong_to_a_session_takes_no_place_in_it(
     first = waiting.comes("A", 1, "B")
     waiting.is_waiting()
     is_refused(waiting.comes(who, role, other), text)
-    session = waiting.dealer._sessions[NAME]
+    session = waiting.sessions[NAME]
     assert list(session.channels) == list(session.peers) == [1] and not session.complete.is_set()
     assert waiting.events.get(timeout=5)["event"] == "session ended"  # the stranger's own
     second = waiting.comes("B", 2, "A")  # the place is still there for whom A named
@@ -368,7 +370,7 @@ def test_who_does_not_belong_to_a_session_takes_no_place_in_it(
 def test_a_party_of_an_older_build_is_told_to_update(waiting: Waiting) -> None:
     error = error_from(waiting.comes("A", 1, "B", version=1).receive(5))
     assert isinstance(error, VersionError) and "Update PPIRExtension at the site that calls it" in str(error)
-    assert waiting.dealer._sessions == {}
+    assert waiting.sessions == {}
 
 
 def test_the_order_in_which_two_parties_come_does_not_matter(waiting: Waiting) -> None:
@@ -384,6 +386,6 @@ def test_a_session_ends_for_both_and_its_place_becomes_free(waiting: Waiting) ->
     first.close()
     is_refused(second, "The other party left the session")
     end = time.monotonic() + 5
-    while waiting.dealer._sessions and time.monotonic() < end:
+    while waiting.sessions and time.monotonic() < end:
         time.sleep(0.01)
-    assert not waiting.dealer._sessions
+    assert not waiting.sessions

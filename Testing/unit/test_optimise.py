@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from PPIRLogic.losses.base import Evaluation
-from PPIRLogic.optimise import Outcome, Stopping, minimise
+from PPIRLogic.registration.losses.base import Evaluation
+from PPIRLogic.registration.optimizers.gauss_newton import Minimum, Stopping, minimise
 from PPIRLogic.transforms import LinearTransform
 
 TARGET = np.array([3.0, -2.0])
@@ -34,7 +34,7 @@ class Watched:
         assert evaluations == self.calls
         self.accepted.append((transform.translation, found.value, evaluations, step))
 
-    def run(self, step_mm: float = 1e-6, loss: float = 0.0, evaluations: int = 100) -> Outcome:
+    def run(self, step_mm: float = 1e-6, loss: float = 0.0, evaluations: int = 100) -> Minimum:
         outcome = minimise(START, self, Stopping(step_mm, loss, evaluations), 5.0, CORNERS, self.accept)
         values = [value for _, value, _, _ in self.accepted]
         assert values == sorted(values, reverse=True) and len(set(values)) == len(values)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from PPIRLogic.errors import BusyError, Cancelled
-from PPIRLogic.places import Places
+from PPIRLogic.network.session_queue import SessionQueue
 
 
 class Waiter(threading.Thread):
     """One that wants a place; `got` is set when it has one, `news` is what it heard."""
 
-    def __init__(self, places: Places, peer: str = "", **options: Any) -> None:
+    def __init__(self, places: SessionQueue, peer: str = "", **options: Any) -> None:
         """`peer`: one of its own, unless a name is given."""
         super().__init__(daemon=True)
         self.places, self.peer, self.options = places, peer or str(id(self)), options
@@ -47,7 +47,7 @@ def nothing(*_: Any) -> None:
 
 
 def test_those_who_wait_come_in_the_order_in_which_they_came() -> None:
-    places = Places(1, 3)
+    places = SessionQueue(1, 3)
     places.take("holder", nothing, nothing)
     waiters = [Waiter(places).waits() for _ in range(3)]
     assert [w.news[0] for w in waiters] == [0, 1, 2]
@@ -60,21 +60,21 @@ def test_those_who_wait_come_in_the_order_in_which_they_came() -> None:
 
 
 def test_the_queue_is_bounded_and_may_be_empty() -> None:
-    places = Places(1, 1)
+    places = SessionQueue(1, 1)
     places.take("holder", nothing, nothing)
     waiter = Waiter(places).waits()
     with pytest.raises(BusyError, match="1 wait already"):
         places.take("holder", nothing, nothing)
     places.give_back()
     assert waiter.got.wait(10)
-    none = Places(1, 0)
+    none = SessionQueue(1, 0)
     none.take("holder", nothing, nothing)
     with pytest.raises(BusyError, match="as many sessions as it can; try again"):
         none.take("holder", nothing, nothing)
 
 
 def test_who_leaves_frees_its_place_in_the_queue() -> None:
-    places = Places(1, 2)
+    places = SessionQueue(1, 2)
     places.take("holder", nothing, nothing)
     first, second = Waiter(places).waits(), Waiter(places).waits()
     first.leave.set()
@@ -86,7 +86,7 @@ def test_who_leaves_frees_its_place_in_the_queue() -> None:
 
 
 def test_nobody_overtakes_but_one_that_returns() -> None:
-    places = Places(1, 1)
+    places = SessionQueue(1, 1)
     places.take("holder", nothing, nothing)
     waiter = Waiter(places).waits()
     returning = Waiter(places, returns=True).waits()
@@ -97,7 +97,7 @@ def test_nobody_overtakes_but_one_that_returns() -> None:
 
 
 def test_one_peer_has_a_quarter_of_the_queue_and_the_others_the_rest() -> None:
-    places = Places(1, 8)
+    places = SessionQueue(1, 8)
     places.take("greedy", nothing, nothing)
     greedy = [Waiter(places, "greedy").waits() for _ in range(2)]
     with pytest.raises(BusyError, match="2 of your own wait already, the most that one site may have"):
@@ -115,12 +115,12 @@ def test_one_peer_has_a_quarter_of_the_queue_and_the_others_the_rest() -> None:
 
 @pytest.mark.parametrize("queue, each", [(0, 1), (1, 1), (4, 1), (8, 2), (40, 10)])
 def test_the_quarter_is_one_at_least(queue: int, each: int) -> None:
-    assert Places(2, queue).each == each
+    assert SessionQueue(2, queue).each == each
 
 
 def test_no_more_of_a_peer_return_to_the_front_than_can_have_been_at_work() -> None:
     """Otherwise the names of old unfinished sessions would keep everybody else out."""
-    places = Places(2, 8)
+    places = SessionQueue(2, 8)
     for _ in range(2):
         places.take("holder", nothing, nothing)
     waiting = Waiter(places).waits()

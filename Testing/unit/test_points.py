@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from PPIRLogic.errors import InputError, ProtocolError
-from PPIRLogic.points.columns import PointColumns, fit_sums
 from PPIRLogic.points.files import read_points
-from PPIRLogic.points.fit import FitSums, fit
 from PPIRLogic.points.pointset import PointLayout, PointSet
-from PPIRLogic.secure.bfv import PLAIN_MODULUS, check_range
+from PPIRLogic.registration.points.columns import PointColumns, fit_sums
+from PPIRLogic.registration.points.fit import FitSums, fit
+from PPIRLogic.secure.exact_range import check_range
+from PPIRLogic.secure.fhe.parameters import PLAIN_MODULUS
 
 Array = NDArray[np.float64]
 SQUARE = np.array([[0.0, 0, 0], [10, 0, 0], [0, 20, 0], [3, 4, 5]])

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from PPIRLogic.errors import InputError
-from PPIRLogic.images import Geometry, Volume
-from PPIRLogic.pyramid import (
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.pyramid import (
     axis_factors,
     border_margin_mm,
     build_level,
@@ -22,6 +22,7 @@ from PPIRLogic.pyramid import (
     shrink,
     smooth,
 )
+from PPIRLogic.images.volume import Volume
 
 IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 

@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 
 from PPIRLogic import report as module
+from PPIRLogic.disclosure.ledger import Entry, SessionLedger
 from PPIRLogic.errors import BudgetError, InputError, OutputError
-from PPIRLogic.images import Geometry, Normalisation, Volume
-from PPIRLogic.peer.ledger import Entry, SessionLedger
-from PPIRLogic.registration import LevelRecord, Parameters, RegistrationResult
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.intensities import Normalisation
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.result import LevelRecord, RegistrationResult
 from PPIRLogic.report import (
     Pictures,
     build_report,
@@ -30,6 +33,7 @@ from PPIRLogic.report import (
     write_html,
     write_report,
 )
+from PPIRLogic.report.slices import slices
 from PPIRLogic.transforms import LinearTransform, parameter_count
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -290,7 +294,7 @@ def test_planes_are_anatomical_for_any_grid(order: tuple[int, ...], signs: tuple
     points = index * spacing @ direction.T
     for way in range(3):  # an image of the L, P or S coordinate grows along that direction alone
         values = points[..., way].transpose(2, 1, 0).astype(np.float32)
-        axial, coronal, sagittal = (s.plane for s in module._slices(Volume(values, where)))
+        axial, coronal, sagittal = (s.plane for s in slices(Volume(values, where)))
         across = [np.sign(p[0, -1] - p[0, 0]) for p in (axial, coronal, sagittal)]
         down = [np.sign(p[-1, 0] - p[0, 0]) for p in (axial, coronal, sagittal)]
         assert across == [way == 0, way == 0, way == 1]  # to the left, to the left, to posterior

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from numba import njit, uint32
 from numpy.typing import NDArray
 
-from PPIRLogic.secure import bfv, ring
-from PPIRLogic.secure.bfv import PRIMES
+from PPIRLogic.secure.fhe import bfv, ring
+from PPIRLogic.secure.fhe.key_holder import _coefficients, _read
+from PPIRLogic.secure.fhe.parameters import PRIMES
+from PPIRLogic.secure.fhe.ring import DEGREE
+from PPIRLogic.secure.layout import LANES
 from PPIRLogic.secure.prg import Stream
-from PPIRLogic.secure.ring import DEGREE, LANES
 
 Poly = NDArray[np.int64]
 
@@ -167,7 +169,7 @@ def seal_ciphertext(context: Any, seal: Any, words: NDArray[np.uint64], path: Pa
 
 def test_transform_is_seals_own(tmp_path: Path) -> None:
     """Same root, same order: SEAL transforms a ciphertext of our residues to what we get."""
-    seal, context = bfv._seal_context()
+    seal, context = bfv.seal_context()
     residues = np.stack([uniform(f"seal{i}", prime, (2, DEGREE)) for i, prime in enumerate(PRIMES)], axis=1)
     ciphertext = seal_ciphertext(context, seal, residues.astype(np.uint64), tmp_path / "ciphertext", False)
     seal.Evaluator(context).transform_to_ntt_inplace(ciphertext)
@@ -181,10 +183,10 @@ def test_transform_is_seals_own(tmp_path: Path) -> None:
 
 
 def test_a_secret_key_of_seal_is_ternary_in_our_coefficients() -> None:
-    seal, context = bfv._seal_context()
+    seal, context = bfv.seal_context()
     key = seal.KeyGenerator(context).secret_key()  # its data live as long as it does
-    secret = bfv._read(key.data(), 0).astype(np.uint32)
-    first = bfv._coefficients(secret[0])
+    secret = _read(key.data(), 0).astype(np.uint32)
+    first = _coefficients(secret[0])
     assert set(np.unique(first)) == {-1, 0, 1}
     assert np.abs(np.bincount(first + 1) / DEGREE - 1 / 3).max() < 0.032  # six standard errors
     for i, prime in enumerate(PRIMES[1:], 1):  # the same polynomial under every prime

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from PPIRLogic.errors import InputError
-from PPIRLogic.sampling import (
+from PPIRLogic.registration.sampling import (
     METHODS,
     Sampling,
     block_order,

@@ -14,29 +14,33 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import ProtocolError
-from PPIRLogic.images import Geometry
-from PPIRLogic.losses.mattes import BINS, one_hot
-from PPIRLogic.pyramid import level_geometry
-from PPIRLogic.runs.mattes import FactorColumns
-from PPIRLogic.secure import ring, slots
-from PPIRLogic.secure.base import CHUNK, Term
-from PPIRLogic.secure.bfv import GROUP, PRIMES, Evaluator, KeyHolder, Operand, Q, _uniform
-from PPIRLogic.secure.knots import SUM_BITS, VALUE_BITS, KnotMap, knot_map_of
-from PPIRLogic.secure.slots import RANGE, SLOT_MODULI, SlotMultiplier, combine_moduli, encrypt_slots, open_slots
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.pyramid import level_geometry
+from PPIRLogic.registration.columns.mutual_information import FactorColumns
+from PPIRLogic.registration.control_points import SUM_BITS, VALUE_BITS, ControlPointMap, control_point_map_of
+from PPIRLogic.registration.losses.mutual_information import BINS, one_hot
+from PPIRLogic.secure.fhe import ring, slots
+from PPIRLogic.secure.fhe.bfv import GROUP, uniform_polynomial
+from PPIRLogic.secure.fhe.evaluator import Evaluator, Operand
+from PPIRLogic.secure.fhe.key_holder import KeyHolder
+from PPIRLogic.secure.fhe.parameters import PRIMES, Q
+from PPIRLogic.secure.fhe.slots import RANGE, SLOT_MODULI, SlotMultiplier, combine_moduli, encrypt_slots, open_slots
+from PPIRLogic.secure.layout import CHUNK
+from PPIRLogic.secure.product import Term
 
 SEED = bytes(range(32))
 
 
-def knots(size: tuple[int, ...] = (40, 36, 14), factor: int = 1, spacing: float = 9.0) -> KnotMap:
+def control_points(size: tuple[int, ...] = (40, 36, 14), factor: int = 1, spacing: float = 9.0) -> ControlPointMap:
     g = Geometry(size, (1.0, 1.2, 2.0)[: len(size)], (0.0,) * len(size), np.eye(len(size)).ravel())
-    return knot_map_of(g, level_geometry(g, factor), factor, 2.0, spacing, 1, 2)
+    return control_point_map_of(g, level_geometry(g, factor), factor, 2.0, spacing, 1, 2)
 
 
-def brute_force(p: KnotMap, values: NDArray[np.int64]) -> list[int]:
+def brute_force(p: ControlPointMap, values: NDArray[np.int64]) -> list[int]:
     """R of the kept control points in Python's integers, one control point at a time."""
     grid = p.on_grid(values).astype(object)
     for axis, weights in zip(reversed(p.axes), reversed(p.weights), strict=True):
-        dense = np.zeros((axis.knots, axis.size), object)
+        dense = np.zeros((axis.control_points, axis.size), object)
         for i in range(axis.size):
             for t in range(4):
                 dense[axis.start[i] + t, i] += int(weights[i, t])
@@ -46,7 +50,7 @@ def brute_force(p: KnotMap, values: NDArray[np.int64]) -> list[int]:
 
 @pytest.mark.parametrize("size", [(40, 36, 14), (61, 47)])
 def test_pooling_is_the_sum_over_b_splines(size: tuple[int, ...]) -> None:
-    p = knots(size)
+    p = control_points(size)
     values = np.random.default_rng(0).integers(-(2**23), 2**23, len(p.samples))
     assert p.sums(values).tolist() == brute_force(p, values)
     assert 0 < p.count < math.prod(p.counts)  # control points beyond the margin are not opened
@@ -54,16 +58,16 @@ def test_pooling_is_the_sum_over_b_splines(size: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("spacing", [4.0, 9.0, 18.0])
 def test_sums_stay_within_the_exact_range_whatever_the_images(spacing: float) -> None:
-    p = knots((40, 36, 28), spacing=spacing)
+    p = control_points((40, 36, 28), spacing=spacing)
     largest = int(np.abs(p.sums(np.full(len(p.samples), 2**VALUE_BITS))).max())
     assert largest < 2**SUM_BITS <= RANGE // 2
     assert largest * max(SLOT_MODULI) // 2**VALUE_BITS < 2**63  # knots pads modulo t does not wrap either
 
 
 def test_a_pooling_survives_the_wire_and_junk_does_not() -> None:
-    p = knots()
-    assert KnotMap.from_wire(p.to_wire()) == p and KnotMap.from_wire(p.to_wire()).digest() == p.digest()
-    assert knots(spacing=5.0).digest() != p.digest()
+    p = control_points()
+    assert ControlPointMap.from_wire(p.to_wire()) == p and ControlPointMap.from_wire(p.to_wire()).digest() == p.digest()
+    assert control_points(spacing=5.0).digest() != p.digest()
     good = p.to_wire()
     bad: list[Any] = [None, [], "x", good[:1], [good[0], [1, 2]], [[*good[0][:5], 1.5], good[1]]]
     for at, value in ((0, 5000), (1, 0), (1, 2000), (2, -1), (3, 0), (4, 0), (4, 41), (5, 39), (5, -1)):
@@ -72,20 +76,20 @@ def test_a_pooling_survives_the_wire_and_junk_does_not() -> None:
         bad.append([row, *good[1:]])
     for rows in bad:
         with pytest.raises(ProtocolError):
-            KnotMap.from_wire(rows)
+            ControlPointMap.from_wire(rows)
 
 
 @pytest.mark.parametrize("protocol", ["clear", "fhe", "mpc"])
 def test_pooled_products_are_exact(protocol: str, exchange: Callable[..., Any]) -> None:
     """The largest magnitudes that may occur, and noise; two evaluations, as masks are fresh for each."""
-    p = knots((64, 56, 24), spacing=8.0)  # more than one group of samples
+    p = control_points((64, 56, 24), spacing=8.0)  # more than one group of samples
     random = np.random.default_rng(1)
     n = len(p.samples)
     assert n > GROUP
     fixed = random.choice([-2048, -3, 0, 1, 2048], n).astype(np.int32)
     columns = random.choice([-4095, 0, 7, 4095], (5, n)).astype(np.int32)
-    opened = exchange(protocol, {"J": fixed}, knots=p)
-    terms = [Term(c, "J", "gradient", p.count, by_knot=True) for c in (4, 2, 3)]
+    opened = exchange(protocol, {"J": fixed}, control_points=p)
+    terms = [Term(c, "J", "gradient", p.count, per_control_point=True) for c in (4, 2, 3)]
     for evaluation in range(2):
         found = opened.evaluate(columns, terms, evaluation)
         wanted = [v for c in (4, 2, 3) for v in p.sums(columns[c].astype(np.int64) * fixed).tolist()]
@@ -98,15 +102,15 @@ def test_pooled_products_are_exact(protocol: str, exchange: Callable[..., Any]) 
 @pytest.mark.parametrize("protocol", ["clear", "fhe", "mpc"])
 def test_pooled_products_of_three_are_exact(protocol: str, exchange: Callable[..., Any]) -> None:
     """The bins of a random pool of samples: Σ_x B_k(x)·S(x)·Σ_t U(x,t)·B(x,t), at the largest magnitudes."""
-    whole, bins, samples = knots((72, 64, 28), spacing=8.0), 2, GROUP + CHUNK
+    whole, bins, samples = control_points((72, 64, 28), spacing=8.0), 2, GROUP + CHUNK
     random = np.random.default_rng(2)
     p = replace(whole, pool=np.sort(random.choice(whole.samples, samples, replace=False)))
     chosen = random.integers(0, bins, samples)
     u = random.choice([-2047, 0, 5, 2047], (bins, samples)).astype(np.int32)
     s = random.choice([-4095, 0, 7, 4095], (3, samples)).astype(np.int32)
     entries = u.reshape(bins, -1, CHUNK // bins).transpose(1, 0, 2).reshape(-1)
-    opened = exchange(protocol, {"B": one_hot(chosen, np.ones(samples, bool), bins)}, knots=p, vectors=bins)
-    terms = [Term(c, "B", "gradient", p.count, by_knot=True, vectors=bins) for c in range(3)]
+    opened = exchange(protocol, {"B": one_hot(chosen, np.ones(samples, bool), bins)}, control_points=p, vectors=bins)
+    terms = [Term(c, "B", "gradient", p.count, per_control_point=True, vectors=bins) for c in range(3)]
     g = u[chosen, np.arange(samples)].astype(np.int64)
     for evaluation in range(2):
         found = opened.evaluate(FactorColumns(entries, s, bins), terms, evaluation)
@@ -120,17 +124,17 @@ def test_pooled_products_of_three_are_exact(protocol: str, exchange: Callable[..
 
 
 def test_a_pool_is_part_of_what_both_sides_compare() -> None:
-    whole = knots()
+    whole = control_points()
     one, other = (replace(whole, pool=whole.samples[:: 2 + k]) for k in range(2))
     assert len({whole.digest(), one.digest(), other.digest()}) == 3
     assert one.sums(np.ones(len(one.samples), np.int64)).tolist() == brute_force(one, np.ones(len(one.samples), int))
 
 
 def test_the_dealer_and_the_peer_learn_no_value_under_mpc(exchange: Callable[..., Any]) -> None:
-    p = knots((40, 36, 14))
+    p = control_points((40, 36, 14))
     column = np.full((1, len(p.samples)), 4095, np.int32)
-    opened = exchange("mpc", {"J": np.full(len(p.samples), 7, np.int32)}, knots=p)
-    opened.evaluate(column, [Term(0, "J", "gradient", p.count, by_knot=True)])
+    opened = exchange("mpc", {"J": np.full(len(p.samples), 7, np.int32)}, control_points=p)
+    opened.evaluate(column, [Term(0, "J", "gradient", p.count, per_control_point=True)])
     sent = [m for a, b, m in opened.sent if (a, b) == ("party 1", "party 2") and m.kind == "request"]
     masked = np.concatenate([np.frombuffer(m.payload, "<u8") for m in sent])
     assert len(np.unique(masked)) == len(masked)  # a constant column looks like 64 random bits
@@ -226,7 +230,7 @@ def test_c1_does_not_confirm_a_guess_of_the_column(level: Level, monkeypatch: py
 def _c1_of(column: NDArray[np.int32]) -> NDArray[np.uint32]:
     """round(column·a / D) mod p0, from public polynomials, (8, n)."""
     m = slots.slots_to_polynomials(slots._by_lane(column), SLOT_MODULI[0])
-    a = np.stack([_uniform(SEED, slots.slot_name("J", 0), lane) for lane in range(8)])
+    a = np.stack([uniform_polynomial(SEED, slots.slot_name("J", 0), lane) for lane in range(8)])
     product = np.empty((4, GROUP), np.uint32)
     for i, prime in enumerate(PRIMES):
         table, x = ring.tables(prime), np.empty(GROUP, np.uint32)

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from PPIRLogic.images import Geometry
-from PPIRLogic.pyramid import axis_factors, level_geometry
-from PPIRLogic.transforms import LinearTransform, SplineTransform, read_transform, write_transform
-from PPIRLogic.transforms.basis import KnotAxis, gather, spread
-from PPIRLogic.transforms.bending import BendingEnergy, jacobian
-from PPIRLogic.transforms.spline import cells_of, knot_spacing, level_axes
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.pyramid import axis_factors, level_geometry
+from PPIRLogic.transforms import BSplineTransform, LinearTransform, read_transform, write_transform
+from PPIRLogic.transforms.bending_energy import BendingEnergy, jacobian
+from PPIRLogic.transforms.bspline import cells_of, control_point_spacing, level_axes
+from PPIRLogic.transforms.bspline_basis import ControlPointAxis, gather, spread
 
 Array = NDArray[np.float64]
 OBLIQUE = np.array([[0.8, 0.6, 0.0], [-0.6, 0.8, 0.0], [0.0, 0.0, -1.0]])  # left-handed too
@@ -26,16 +26,16 @@ def grid(dimension: int) -> Geometry:
                     direction.ravel())  # fmt: skip
 
 
-def bent(dimension: int, size_mm: float = 1.5, seed: int = 3) -> SplineTransform:
+def bent(dimension: int, size_mm: float = 1.5, seed: int = 3) -> BSplineTransform:
     g = grid(dimension)
     matrix = np.eye(dimension) + 0.05 * np.arange(dimension**2).reshape(dimension, dimension) / dimension
     affine = LinearTransform("affine", matrix, np.full(dimension, 2.5), g.centre())
-    zero = SplineTransform.zero(affine, g, cells_of(g, 12.0, 1))
+    zero = BSplineTransform.zero(affine, g, cells_of(g, 12.0, 1))
     random = np.random.default_rng(seed).normal(0, size_mm, zero.coefficients.shape)
-    return SplineTransform(affine, g, random)
+    return BSplineTransform(affine, g, random)
 
 
-def displacements(transform: SplineTransform, factor: int = 1) -> Array:
+def displacements(transform: BSplineTransform, factor: int = 1) -> Array:
     """u at the voxels of a level, (dim, …grid)."""
     g = transform.geometry
     axes = level_axes(g, axis_factors(g, factor), level_geometry(g, factor).size, transform.cells)
@@ -73,7 +73,7 @@ def test_refinement_changes_nothing(dimension: int) -> None:
 def test_jacobian_is_that_of_itk(dimension: int) -> None:
     transform = bent(dimension)
     g = transform.geometry
-    found = jacobian(transform.coefficients, transform.axes(), knot_spacing(g, transform.cells), g.direction)
+    found = jacobian(transform.coefficients, transform.axes(), control_point_spacing(g, transform.cells), g.direction)
     bspline, step = transform.bspline(), 1e-3
     for x, j in list(zip(points(g).tolist(), found.reshape(-1), strict=True))[5::41]:
         ends = np.array(
@@ -90,7 +90,7 @@ def test_bending_energy_is_the_mean_of_squared_curvatures(dimension: int) -> Non
     """Against second differences of ITK's own transform, averaged over the domain by midpoints."""
     transform = bent(dimension)
     g, bspline, h = transform.geometry, transform.bspline(), 0.05
-    energy = BendingEnergy(transform.cells, knot_spacing(g, transform.cells)).value(transform.coefficients)
+    energy = BendingEnergy(transform.cells, control_point_spacing(g, transform.cells)).value(transform.coefficients)
     random = np.random.default_rng(0)
     index = random.uniform(0, np.array(g.size) - 1, (1500, dimension))
     affine, d = g.index_to_physical(), np.reshape(g.direction, (dimension, dimension))
@@ -109,7 +109,7 @@ def test_bending_energy_is_the_mean_of_squared_curvatures(dimension: int) -> Non
 def test_bending_energy_is_symmetric_and_blind_to_affine_maps() -> None:
     g = grid(3)
     cells = cells_of(g, 12.0, 1)
-    form = BendingEnergy(cells, knot_spacing(g, cells))
+    form = BendingEnergy(cells, control_point_spacing(g, cells))
     random = np.random.default_rng(1)
     shape = tuple(m + 3 for m in reversed(cells))
     a, b = random.normal(size=shape), random.normal(size=shape)
@@ -126,15 +126,15 @@ def test_bending_energy_is_symmetric_and_blind_to_affine_maps() -> None:
 def test_gather_is_the_transpose_of_spread_and_integers_sum_to_one(voxels: int, step: int, data: st.DataObject) -> None:
     cells = data.draw(st.integers(1, max(1, voxels // 2)))
     first = (step - 1) // 2
-    axis = KnotAxis(voxels, cells, first, step, (voxels - first - 1) // step + 1)
+    axis = ControlPointAxis(voxels, cells, first, step, (voxels - first - 1) // step + 1)
     random = np.random.default_rng(voxels)
-    values, knots = random.normal(size=axis.size), random.normal(size=axis.knots)
-    left = np.sum(values * spread(knots, (axis,), [axis.weights]))
-    assert left == pytest.approx(np.sum(knots * gather(values, (axis,), [axis.weights])))
+    values, control_points = random.normal(size=axis.size), random.normal(size=axis.control_points)
+    left = np.sum(values * spread(control_points, (axis,), [axis.weights]))
+    assert left == pytest.approx(np.sum(control_points * gather(values, (axis,), [axis.weights])))
     whole = axis.integers(8)
     assert (whole.sum(axis=1) == 256).all() and (whole >= 0).all()
     np.testing.assert_allclose(whole / 256, axis.weights, atol=1.6 / 256)
-    assert axis.start.min() >= 0 and axis.start.max() + 3 < axis.knots
+    assert axis.start.min() >= 0 and axis.start.max() + 3 < axis.control_points
 
 
 @pytest.mark.parametrize("extension", [".h5", ".tfm"])
@@ -152,8 +152,8 @@ def test_the_grid_covers_the_image_with_whole_cells_that_can_be_halved() -> None
     g = Geometry((115, 157, 129), (1.366, 1.366, 2.5), (0.0, 0.0, 0.0), np.eye(3).ravel())
     cells = cells_of(g, 10.0, 2)
     assert all(m % 4 == 0 for m in cells)
-    assert all(8 < h < 12 for h in knot_spacing(g, cells))
-    transform = SplineTransform.zero(LinearTransform.identity("affine", g.centre()), g, cells)
+    assert all(8 < h < 12 for h in control_point_spacing(g, cells))
+    transform = BSplineTransform.zero(LinearTransform.identity("affine", g.centre()), g, cells)
     transform.coefficients[:] = 1.0  # moves every point of the image, corner voxels too, by 1 mm on each axis
     bspline: sitk.Transform = transform.bspline()
     for x in g.corners().tolist():

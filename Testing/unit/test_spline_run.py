@@ -8,27 +8,31 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from PPIRLogic.disclosure.accounts import Budget, ImageAccount
 from PPIRLogic.errors import BudgetError, InputError, PolicyError
-from PPIRLogic.fixed import FixedImage
-from PPIRLogic.images import Volume, normalise, read_volume, robust_range
-from PPIRLogic.levels import grid_problem, make_levels, request_problem
-from PPIRLogic.losses import LOSSES, NCC, SSD, Loss, Sums
-from PPIRLogic.losses.base import FIXED_SCALE, Fit
-from PPIRLogic.losses.lncc import LNCC, locally_normalised
-from PPIRLogic.openings import GRADIENT, VALUE, numbers_by_stage, openings
-from PPIRLogic.parameters import Parameters, default_iterations
-from PPIRLogic.peer.ledger import Budget, ImageAccount
-from PPIRLogic.policy import check_budget, check_offered, grants
-from PPIRLogic.protocols import PROTOCOLS
-from PPIRLogic.pyramid import build_level, smooth
-from PPIRLogic.secure.base import numbers_of
-from PPIRLogic.splinestep import SplineStep
-from PPIRLogic.transforms import LinearTransform, SplineTransform
-from PPIRLogic.transforms.basis import spread
-from PPIRLogic.transforms.bending import BendingEnergy
-from PPIRLogic.transforms.spline import cells_of, knot_spacing
-from PPIRLogic.warp import MovingImage
-from PPIRLogic.warp_spline import SplineScales, SplineWarp
+from PPIRLogic.images.intensities import normalise, robust_range
+from PPIRLogic.images.interpolation import MovingImage
+from PPIRLogic.images.pyramid import build_level, smooth
+from PPIRLogic.images.reading import read_volume
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.registration.columns.deformable import BSplineScales, DeformableWarp
+from PPIRLogic.registration.disclosure_estimate import check_budget, check_offered, grants
+from PPIRLogic.registration.levels import make_levels
+from PPIRLogic.registration.losses import LOSSES, NCC, SSD, Loss, Sums
+from PPIRLogic.registration.losses.base import IntensityFit
+from PPIRLogic.registration.losses.lncc import LNCC, locally_normalised
+from PPIRLogic.registration.operands import FIXED_SCALE
+from PPIRLogic.registration.optimizers.bspline_step import BSplineStep
+from PPIRLogic.registration.parameters import Parameters, default_iterations
+from PPIRLogic.registration.party2.fixed_image import FixedImage
+from PPIRLogic.registration.protocols import PROTOCOLS
+from PPIRLogic.registration.rules import grid_problem, request_problem
+from PPIRLogic.registration.terms import GRADIENT, VALUE, numbers_by_stage, terms_by_stage
+from PPIRLogic.secure.product import numbers_of
+from PPIRLogic.transforms import BSplineTransform, LinearTransform
+from PPIRLogic.transforms.bending_energy import BendingEnergy
+from PPIRLogic.transforms.bspline import cells_of, control_point_spacing
+from PPIRLogic.transforms.bspline_basis import spread
 
 DATA = Path(__file__).resolve().parents[2] / "Resources" / "SampleData"
 FIXED = DATA / "BrainProtonDensitySliceBSplined10.png"
@@ -43,37 +47,39 @@ class Problem:
         fixed, moving = (read_volume(p, role="fixed") for p in (FIXED, MOVING))
         self.request = Parameters(**REQUEST, loss=loss.name).request("x", fixed.geometry, "", "")  # type: ignore[arg-type]
         self.level = make_levels(fixed.geometry, self.request)[0]
-        assert self.level.knots is not None
-        self.loss, self.knots = loss, self.level.knots
+        assert self.level.control_points is not None
+        self.loss, self.control_points = loss, self.level.control_points
         self.j = FixedImage("x", fixed).operands(self.level, ("J",), self.request)["J"]
         scaled = smooth(normalise(moving, robust_range(moving)), self.level.sigma_mm)
         affine = LinearTransform.identity("affine", fixed.geometry.centre())
-        use = self.knots.on_grid(np.ones(len(self.level.samples), bool))
-        self.warp = SplineWarp(MovingImage(scaled, (0, 0)), self.level.geometry, affine, use, 1)
-        self.scales = SplineScales(2.0**13, 2.0**14)
+        use = self.control_points.on_grid(np.ones(len(self.level.samples), bool))
+        self.warp = DeformableWarp(MovingImage(scaled, (0, 0)), self.level.geometry, affine, use, 1)
+        self.scales = BSplineScales(2.0**13, 2.0**14)
         cells = cells_of(fixed.geometry, 20.0, 1)
-        self.zero = SplineTransform.zero(affine, fixed.geometry, tuple(m // 2 for m in cells))
-        self.bending = BendingEnergy(self.zero.cells, knot_spacing(fixed.geometry, self.zero.cells))
+        self.zero = BSplineTransform.zero(affine, fixed.geometry, tuple(m // 2 for m in cells))
+        self.bending = BendingEnergy(self.zero.cells, control_point_spacing(fixed.geometry, self.zero.cells))
 
     def columns(self, coefficients: NDArray[np.float64]) -> NDArray[np.int16]:
-        weights = [a.weights for a in self.knots.axes]
-        u = np.stack([spread(c, self.knots.axes, weights) for c in coefficients])
+        weights = [a.weights for a in self.control_points.axes]
+        u = np.stack([spread(c, self.control_points.axes, weights) for c in coefficients])
         columns, peak = self.warp.columns(u, self.scales)
         assert peak * self.scales.gradient < 4095  # nothing saturates
         return columns
 
-    def fit(self, columns: NDArray[np.int16]) -> Fit:
+    def fit(self, columns: NDArray[np.int16]) -> IntensityFit:
         own = columns[:2].reshape(2, -1)[:, self.level.samples] / np.array([[self.scales.intensity], [1.0]])
         j = self.j / FIXED_SCALE
         joint = {(0, "J"): float(own[0] @ j), (1, "J"): float(own[1] @ j), (1, "J2"): float(own[1] @ (j * j))}
         return self.loss.fit(Sums(own @ own.T, joint))
 
-    def model(self, coefficients: NDArray[np.float64], weight: float = 0.0) -> SplineStep:
+    def model(self, coefficients: NDArray[np.float64], weight: float = 0.0) -> BSplineStep:
         columns = self.columns(coefficients)
         flat = columns.reshape(len(columns), -1)[:, self.level.samples].astype(np.int64)
-        unit = 1 / (self.knots.scale * self.scales.gradient * FIXED_SCALE)
-        opened = np.stack([self.knots.sums(g * self.j) * unit for g in flat[2:]])
-        return SplineStep(columns, self.scales, self.knots, self.fit(columns), opened, self.bending, weight, 1)
+        unit = 1 / (self.control_points.scale * self.scales.gradient * FIXED_SCALE)
+        opened = np.stack([self.control_points.sums(g * self.j) * unit for g in flat[2:]])
+        return BSplineStep(
+            columns, self.scales, self.control_points, self.fit(columns), opened, self.bending, weight, 1
+        )
 
 
 @pytest.mark.parametrize("loss", [SSD(), NCC()], ids=lambda v: v.name)
@@ -84,10 +90,10 @@ def test_gradient_is_the_slope_of_the_value(loss: Loss) -> None:
     shape = problem.zero.coefficients.shape
     start = random.normal(0, 0.3, shape)
     gradient = problem.model(start).data_gradient
-    kept = np.zeros(problem.knots.counts, bool).reshape(-1)
-    kept[problem.knots.kept] = True
+    kept = np.zeros(problem.control_points.counts, bool).reshape(-1)
+    kept[problem.control_points.kept] = True
     for _ in range(3):
-        direction = random.normal(size=shape) * kept.reshape(problem.knots.counts)
+        direction = random.normal(size=shape) * kept.reshape(problem.control_points.counts)
         direction += 3 * gradient / abs(gradient).max()  # a slope that is not lost in the rounding of the columns
         values = [problem.fit(problem.columns(start + h * direction)).value for h in (-0.05, 0.05)]
         assert float(np.sum(gradient * direction)) == pytest.approx((values[1] - values[0]) / 0.1, rel=0.03)
@@ -115,10 +121,10 @@ def test_more_bending_energy_gives_a_smoother_step() -> None:
 
 def test_a_value_opens_three_numbers_and_a_gradient_one_per_control_point_and_axis() -> None:
     problem = Problem(NCC())
-    stages = openings(problem.request, problem.level)
+    stages = terms_by_stage(problem.request, problem.level)
     each, gradient = numbers_by_stage(problem.request, problem.level)
     assert each == numbers_of(stages[VALUE]) == 3
-    assert gradient == numbers_of(stages[GRADIENT]) == 2 * problem.knots.count
+    assert gradient == numbers_of(stages[GRADIENT]) == 2 * problem.control_points.count
     assert PROTOCOLS["fhe"].bits_of(stages[GRADIENT]) == 60 and PROTOCOLS["fhe"].bits_of(stages[VALUE]) == 46
 
 
@@ -206,7 +212,7 @@ def test_a_window_must_fit_the_image(radius: float) -> None:
 
 
 def test_the_policy_refuses_what_goes_not_together() -> None:
-    from PPIRLogic.policy import Policy
+    from PPIRLogic.registration.party2.policy import Policy
 
     fixed = read_volume(FIXED, role="fixed").geometry
     request = Parameters(**{**REQUEST, "iterations": (1, 2, 3)}).request("x", fixed, "", "")  # type: ignore[arg-type]

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import ProtocolError
-from PPIRLogic.runs.mattes import FactorColumns
-from PPIRLogic.secure.base import CHUNK, LevelInfo, OperandInfo, Term, numbers_of, packing
-from PPIRLogic.secure.bfv import answer_bytes, positions
-from PPIRLogic.secure.sums import products, ring_bytes, sample_part
+from PPIRLogic.registration.columns.mutual_information import FactorColumns
+from PPIRLogic.secure.fhe.bfv import answer_bytes, positions
+from PPIRLogic.secure.integer_sums import products, ring_bytes, sample_part
+from PPIRLogic.secure.layout import CHUNK
+from PPIRLogic.secure.product import LevelInfo, OperandInfo, Term, numbers_of, packing
 
 Ints = NDArray[np.int32]
 

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from PPIRLogic import images
+from PPIRLogic import files
 from PPIRLogic.errors import InputError, OutputError
 from PPIRLogic.transforms import KINDS, LinearTransform, parameter_count, read_transform, write_transform
 
@@ -258,7 +258,7 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     def no_room(temporary: Path, room: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(images, "_try_room", no_room)
+    monkeypatch.setattr(files, "_try_room", no_room)
     with pytest.raises(OutputError, match="No space left"):
         write_transform(item, path)
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.tfm", b"old")]

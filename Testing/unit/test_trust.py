@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from PPIRLogic.errors import InputError, TrustError
-from PPIRLogic.peer.identity import load_or_create_identity
-from PPIRLogic.peer.trust import TrustStore
+from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.network.trust import TrustStore
 
 ONE = "AAAA-AAAA-AAAA-AAAA-AAAA-AAAA-AAAA-AAAA"
 TWO = "BBBB-BBBB-BBBB-BBBB-BBBB-BBBB-BBBB-BBBB"

@@ -10,22 +10,17 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import FixedPointError
-from PPIRLogic.images import Geometry, Volume
-from PPIRLogic.losses.masked import pairs
-from PPIRLogic.secure.base import CHUNK, GROUP, Link
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.intensities import INTENSITY_CENTRE
+from PPIRLogic.images.interpolation import MovingImage
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.registration.columns.linear import LinearColumns, choose_scales, scan_columns, widest_scales
+from PPIRLogic.registration.columns.masked import ProductColumns
+from PPIRLogic.registration.columns.scales import LIMIT, Scales, power_of_two_below
+from PPIRLogic.registration.losses.private_mask import pairs
+from PPIRLogic.secure.layout import CHUNK, GROUP
+from PPIRLogic.secure.product import Link
 from PPIRLogic.transforms import LinearTransform
-from PPIRLogic.warp import (
-    INTENSITY_CENTRE,
-    LIMIT,
-    LinearColumns,
-    MovingImage,
-    ProductColumns,
-    Scales,
-    choose_scales,
-    power_of_two_below,
-    scan_columns,
-    widest_scales,
-)
 
 SCALE_MM = 20.0
 FINE = 2.0**24

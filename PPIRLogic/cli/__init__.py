@@ -1,0 +1,5 @@
+"""The command `ppir`, one file for each group of commands."""
+
+from PPIRLogic.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,158 @@
+"""What all commands share: output, the parent process, signals, the options that every command has."""
+
+from __future__ import annotations
+
+import _thread
+import argparse
+import atexit
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from PPIRLogic.errors import InputError
+from PPIRLogic.network.channel import DEFAULT_PORT
+from PPIRLogic.network.identity import default_home, load_or_create_identity
+from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.progress import CancelToken
+from PPIRLogic.registration.party1.session import ClientSession
+
+Arguments = argparse.Namespace
+_PRINTING = threading.Lock()
+
+
+def add_command(commands: Any, name: str, run: Callable[[Arguments], None], text: str, example: str) -> Any:
+    parser = commands.add_parser(
+        name, help=text, description=text, epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+    parser.add_argument("--home", type=Path, default=None, help="folder of this site's identity, trust and ledger")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    return parser
+
+
+def add_service_options(p: Any) -> None:
+    p.add_argument("--listen", default=f"0.0.0.0:{DEFAULT_PORT}", help=f"HOST:PORT to listen on (port {DEFAULT_PORT})")
+    p.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads to compute with")
+    add_parent_options(p)
+
+
+def add_parent_options(p: Any) -> None:
+    """For a process that starts `ppir` and must leave nothing behind, however it ends itself."""
+    p.add_argument("--with-parent", action="store_true", help="end when standard input is closed")
+    p.add_argument("--scratch", action="append", default=[], type=Path, help=argparse.SUPPRESS)  # see _watch_parent
+
+
+def home_of(a: Arguments) -> Path:
+    return a.home if a.home is not None else default_home()
+
+
+def say(a: Arguments, event: str, text: str, **details: Any) -> None:
+    """One line for a person, or one JSON object for a program."""
+    print_line(json.dumps({"event": event, **details}) if a.json else text)
+
+
+def print_line(text: str) -> None:
+    """One whole line, also when several threads have something to say."""
+    with _PRINTING:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
+def service_cancel(a: Arguments) -> CancelToken:
+    """Ends the service on Ctrl-C, on SIGTERM, or with its parent."""
+    token = CancelToken()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        token.cancel()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    if a.with_parent:
+        watch_parent(a.scratch)
+    return token
+
+
+def watch_parent(scratch: Sequence[Path]) -> None:
+    """Cancel when standard input is closed. A parent that lives says a word before; one that was killed cannot, so the
+    folders it made for this process are removed here: they may hold a copy of an image."""
+
+    def remove() -> None:
+        for folder in scratch:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def watch() -> None:
+        said = b""
+        while data := os.read(sys.stdin.fileno(), 4096):
+            said = data
+        if not said:
+            remove()
+            atexit.register(remove)  # what was open, or is written on the way out
+        _thread.interrupt_main()  # as Ctrl-C: whatever the main thread waits for, such as a connection
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def show_event(a: Arguments, event: dict[str, Any]) -> None:
+    details = "  ".join(f"{k}={v}" for k, v in event.items() if k not in ("time", "event"))
+    print_line(json.dumps(event) if a.json else f"{event['event']}  {details}")
+
+
+def note(a: Arguments, text: str) -> None:
+    if not a.json:
+        print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def called(home: Path, peer: str) -> Iterator[ClientSession]:
+    """A session with a peer that is asked what it offers, and nothing else."""
+    from PPIRLogic.disclosure.ledger import SessionLedger
+    from PPIRLogic.registration.party1.session import ClientSession
+
+    identity = load_or_create_identity(home)
+    with ClientSession(peer, identity, TrustStore(home), lambda: None, 1, SessionLedger(None, {})) as session:
+        yield session
+
+
+def warn_published(a: Arguments) -> None:
+    note(
+        a,
+        "WARNING: the protocol 'published' opens three numbers per voxel to both sides in every step. Both images can"
+        " be computed from them (Docs/privacy.md). It is there to compare; use mpc.",
+    )
+
+
+def counts_of(option: str, text: str, what: str) -> tuple[int, ...] | None:
+    """Whole numbers with commas between them; None for nothing."""
+    try:
+        return tuple(int(v) for v in text.split(",")) if text else None
+    except ValueError:
+        raise InputError(f"{option} {text}: give {what}.") from None
+
+
+class Interruptible:
+    """The first Ctrl-C or SIGTERM cancels the run, in whatever stage: threads see the token, the main thread the
+    interrupt. Later ones are passed over, so that what was reached so far is written whole."""
+
+    def __enter__(self) -> CancelToken:
+        token = CancelToken()
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if not token.cancelled:
+                token.cancel()
+                raise KeyboardInterrupt
+
+        self._former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        return token
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)

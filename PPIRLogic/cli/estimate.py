@@ -1,0 +1,99 @@
+"""The command `ppir estimate`: what a registration would disclose at most, before anything is sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from PPIRLogic.cli.common import Arguments, add_command, called, home_of, say, watch_parent
+from PPIRLogic.cli.register import say_offers
+from PPIRLogic.cli.run_options import add_run_options, parameters_of
+from PPIRLogic.errors import PPIRError
+from PPIRLogic.points.pointset import PointLayout
+from PPIRLogic.registration.disclosure_estimate import MIN_EVALUATIONS, most_numbers
+from PPIRLogic.registration.losses.point_sums import POINT_LOSSES
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import check_request, choose_offer, sessions_of
+from PPIRLogic.registration.points.fixed_points import loss_name
+from PPIRLogic.registration.request import LevelGrant, Offer, Peer
+from PPIRLogic.secure.product import numbers_of
+from PPIRLogic.version import SOFTWARE
+
+
+@dataclass(frozen=True)
+class LevelEstimate:
+    """The worst case of one level, and what the owner's budget per level leaves of it (numbers; bits may be fewer)."""
+
+    transform: str
+    grant: LevelGrant
+    allowed: int
+    points: bool = False
+
+    def describe(self) -> str:
+        g = self.grant
+        what = "coordinates" if self.points else "voxels"
+        text = f"{self.transform}, shrink factor {g.factor}: at most {g.most} numbers"
+        text += f", {100 * g.most / g.samples:.3g} % of its {g.samples} {what}"
+        text += f"; the other side at most {g.shown} of this site's image" if g.shown else ""
+        if self.allowed >= g.most:
+            return text
+        enough = self.allowed >= min(g.evaluations, MIN_EVALUATIONS) * (
+            g.numbers_per_evaluation + g.numbers_per_gradient
+        )
+        return f"{text}; the owner's budget allows {self.allowed}" + ("" if enough else ", too few to begin")
+
+
+def add_estimate(commands: Any) -> None:
+    text = "How many numbers of a peer's image a registration would disclose to me at most. Discloses none itself."
+    example = "ppir estimate hospital-b.example:7443 --transform affine --loss ncc --evaluations 40"
+    p = add_command(commands, "estimate", _run_estimate, text, example)
+    p.add_argument("peer", help="HOST:PORT")
+    p.add_argument("--image", default="", help="name of the fixed image, where the peer offers several")
+    p.add_argument("--points", action="store_true", help="of a registration of points (ppir register-points)")
+    add_run_options(p)
+
+
+def estimates(parameters: Parameters, offer: Offer) -> tuple[list[LevelEstimate], int]:
+    """Level by level, and all in all: no session discloses more than the owner allows a session."""
+    levels, most = [], 0
+    for session in sessions_of(parameters):
+        grants = most_numbers(session.request(offer.name, offer.geometry, "", SOFTWARE), offer.geometry)
+        share = offer.budget["percent_per_level"] / 100
+        levels += [LevelEstimate(session.transform, g, int(g.samples * share)) for g in grants]
+        most += min(sum(g.most for g in grants), int(offer.budget["numbers_per_session"]))
+    return levels, most
+
+
+def point_estimates(transform: str, offer: Offer) -> tuple[list[LevelEstimate], int]:
+    """The same for a point set, whose one level is evaluated once; its samples are coordinates."""
+    layout: PointLayout = offer.geometry
+    each, coordinates = numbers_of(POINT_LOSSES[loss_name(layout.dimension)].terms(0)), layout.count * layout.dimension
+    allowed = int(coordinates * offer.budget["percent_per_level"] / 100)
+    return [LevelEstimate(transform, LevelGrant(1, coordinates, each, 1, 0), allowed, True)], each
+
+
+def _run_estimate(a: Arguments) -> None:
+    parameters = parameters_of(a, False)
+    if a.with_parent:
+        watch_parent(a.scratch)
+    with called(home_of(a), a.peer) as session:
+        say_offers(a, session)
+        offer = choose_offer(session.points() if a.points else session.offers(), Peer(a.peer, a.image))
+    levels, most = point_estimates(a.transform, offer) if a.points else estimates(parameters, offer)
+    problem = "" if a.points else _problem(parameters, offer)
+    rows = [
+        {"transform": e.transform, **e.grant.to_dict(), "most": e.grant.most, "shown": e.grant.shown} for e in levels
+    ]
+    text = "\n".join(f"    {e.describe()}" for e in levels)
+    text += f"\n    in all: at most {most} numbers" + (f"\n    {problem}" if problem else "")
+    say(a, "estimate", text, image=offer.name, levels=rows, most=most, problem=problem)
+
+
+def _problem(parameters: Parameters, offer: Offer) -> str:
+    """Why the run would be refused before it begins, as far as this side can tell; empty if it would not."""
+    try:
+        for session in sessions_of(parameters):
+            check_request(session.request(offer.name, offer.geometry, "", SOFTWARE), offer)
+    except PPIRError as error:
+        return str(error)
+    return ""

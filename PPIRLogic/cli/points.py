@@ -1,0 +1,124 @@
+"""The commands `ppir register-points` and `ppir simulate-points`."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from PPIRLogic.cli.common import (
+    Arguments,
+    Interruptible,
+    add_command,
+    add_parent_options,
+    home_of,
+    note,
+    say,
+    watch_parent,
+)
+from PPIRLogic.cli.display import RunDisplay
+from PPIRLogic.cli.run_options import check_outputs
+from PPIRLogic.network.identity import normalise_fingerprint
+from PPIRLogic.registration.points.fixed_points import TRANSFORMS
+from PPIRLogic.registration.protocols import PROTOCOLS
+from PPIRLogic.registration.request import Peer
+from PPIRLogic.report.wording import human_bytes
+from PPIRLogic.transforms import TRANSFORM_FILES, write_transform
+
+_FILES = "Slicer's .mrk.json or .fcsv, a .csv table, or elastix's or a plain .txt list"
+
+
+def add_register_points(commands: Any) -> None:
+    text = "Align my points to corresponding points of a peer (party 1), matched by their order. Writes a transform."
+    example = "ppir register-points moving.mrk.json --peer hospital-b.example --output T.h5 --report R.json"
+    p = add_command(commands, "register-points", _run_register, text, example)
+    p.add_argument("moving", type=Path, help=f"my points: {_FILES}")
+    p.add_argument("--peer", required=True, help="HOST:PORT that serves the fixed points")
+    p.add_argument("--image", default="", help="name of the fixed set, where the peer offers several")
+    p.add_argument("--dealer", default="", help="HOST:PORT of the dealer, for mpc")
+    p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
+    _options(p)
+
+
+def add_simulate_points(commands: Any) -> None:
+    text = "Both parties of a registration of points as real processes here, for one who holds both sets."
+    example = "ppir simulate-points --fixed F.fcsv --moving M.fcsv --transform rigid --output T.h5 --report R.json"
+    p = add_command(commands, "simulate-points", _run_simulate, text, example)
+    p.add_argument("--fixed", type=Path, required=True, help=f"the other side's points: {_FILES}")
+    p.add_argument("--moving", type=Path, required=True, help="my points")
+    p.add_argument("--budget-percent", type=float, default=100.0, help="party 2's budget (100: open)")
+    _options(p)
+
+
+def _options(p: Any) -> None:
+    add_parent_options(p)
+    p.add_argument("--transform", choices=TRANSFORMS, default="rigid")
+    p.add_argument("--protocol", choices=tuple(PROTOCOLS), default="fhe", help="clear protects nothing")
+    p.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    p.add_argument("--output", type=Path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
+    p.add_argument("--report", type=Path, help="report as JSON")
+    p.set_defaults(warped=None, inverse=None, pictures=None)
+
+
+def _run_register(a: Arguments) -> None:
+    from PPIRLogic.points.files import read_points
+    from PPIRLogic.registration.points.register import register_points
+
+    check_outputs(a)
+    moving = read_points(a.moving)
+    fingerprint = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
+    peer = Peer(a.peer, a.image, a.dealer, fingerprint)
+    with Interruptible() as token, _display(a) as display:
+        result = register_points(
+            moving, peer, transform=a.transform, protocol=a.protocol, home=home_of(a), threads=a.threads,
+            progress=display, cancel=token,
+        )  # fmt: skip
+    _write(a, result)
+
+
+def _run_simulate(a: Arguments) -> None:
+    from PPIRLogic.disclosure.accounts import Budget
+    from PPIRLogic.points.files import read_points
+    from PPIRLogic.registration.simulate import OPEN_BUDGET, simulate_points
+
+    check_outputs(a)
+    fixed, moving = read_points(a.fixed, "fixed"), read_points(a.moving)
+    budget = Budget(
+        a.budget_percent, 6 * a.budget_percent, OPEN_BUDGET.numbers_per_session, OPEN_BUDGET.numbers_per_image
+    )
+    with Interruptible() as token, _display(a) as display:
+        result = simulate_points(
+            fixed, moving, transform=a.transform, protocol=a.protocol, threads=a.threads, budget=budget,
+            progress=display, cancel=token,
+        )  # fmt: skip
+    _write(a, result)
+
+
+def _display(a: Arguments) -> RunDisplay:
+    if a.with_parent:
+        watch_parent(a.scratch)
+    return RunDisplay(a.json)
+
+
+def _write(a: Arguments, result: Any) -> None:
+    from PPIRLogic.report.points import write_points_report
+
+    write_transform(result.transform, a.output)
+    if a.report is not None:
+        write_points_report(result, a.report, str(a.output))
+    for warning in result.warnings:
+        note(a, warning)
+    residual = None if math.isnan(result.fit.residual_mm) else result.fit.residual_mm
+    left = "" if residual is None else f" {residual:.4g} mm remain (root mean square);"
+    text = (
+        f"done: {result.layout.count} points;{left}"
+        f" {result.seconds:.1f} s, {human_bytes(result.bytes_sent)} sent, {human_bytes(result.bytes_received)}"
+        f" received, {result.numbers} numbers of the fixed points disclosed\ntransform  {a.output}"
+    )
+    say(
+        a, "result", text, complete=True, seconds=round(result.seconds, 3), bytes_sent=result.bytes_sent,
+        bytes_received=result.bytes_received, numbers=result.numbers, residual_mm=residual,
+        reflection=result.fit.reflection, warnings=result.warnings, transform=str(a.output),
+        report=str(a.report) if a.report else None,
+    )  # fmt: skip

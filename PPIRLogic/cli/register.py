@@ -1,0 +1,139 @@
+"""The commands of party 1: `ppir check`, `ppir register`, and `ppir simulate` for one who holds both images."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PPIRLogic.cli.common import (
+    Arguments,
+    Interruptible,
+    add_command,
+    add_parent_options,
+    called,
+    home_of,
+    say,
+    watch_parent,
+)
+from PPIRLogic.cli.run_options import add_registration_options, check_outputs, parameters_of
+from PPIRLogic.errors import InputError
+from PPIRLogic.network.identity import normalise_fingerprint
+from PPIRLogic.registration.party1.register import RECONNECT
+from PPIRLogic.registration.party1.session import ClientSession
+from PPIRLogic.registration.request import Peer
+
+
+def add_check(commands: Any) -> None:
+    text = "Call a peer: is it there, does it trust us, which images does it offer, on what terms?"
+    p = add_command(commands, "check", _run_check, text, "ppir check hospital-b.example:7443")
+    p.add_argument("peer", help="HOST:PORT")
+    add_parent_options(p)
+
+
+def add_register(commands: Any) -> None:
+    text = "Align my moving image to the fixed image of a peer (party 1). Writes a transform from fixed to moving."
+    example = "ppir register moving.nrrd --peer hospital-b.example --output T.h5 --warped W.nrrd --report R.json"
+    p = add_command(commands, "register", _run_register, text, example)
+    p.add_argument("moving", type=Path, help="image file or folder of one DICOM series")
+    p.add_argument("--peer", required=True, help="HOST:PORT that serves the fixed image")
+    p.add_argument("--image", default="", help="name of the fixed image, where the peer offers several")
+    p.add_argument("--mask", type=Path, help="mask of the moving image")
+    p.add_argument("--dealer", default="", help="HOST:PORT of the dealer, for mpc")
+    p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
+    p.add_argument(
+        "--reconnect", type=float, default=RECONNECT,
+        help=f"seconds to try to reach a lost peer again and go on ({RECONNECT:g}; 0: never)",
+    )  # fmt: skip
+    p.add_argument("--show-fixed", type=Path, help=argparse.SUPPRESS)  # the demonstration's pictures show both images
+    add_registration_options(p)
+
+
+def add_simulate(commands: Any) -> None:
+    text = "Both parties (and the dealer) as real processes on this machine, for one who holds both images."
+    example = "ppir simulate --fixed F.nrrd --moving M.nrrd --loss ncc --protocol fhe --output T.h5 --report R.json"
+    p = add_command(commands, "simulate", _run_simulate, text, example)
+    p.add_argument("--fixed", type=Path, required=True)
+    p.add_argument("--moving", type=Path, required=True)
+    p.add_argument("--fixed-mask-file", type=Path, help="mask of the fixed image")
+    p.add_argument("--mask", type=Path, help="mask of the moving image")
+    p.add_argument("--budget-percent", type=float, default=1e6, help="party 2's budget per level (default: open)")
+    add_registration_options(p)
+
+
+def _run_check(a: Arguments) -> None:
+    if a.with_parent:
+        watch_parent(a.scratch)
+    with called(home_of(a), a.peer) as session:
+        say_offers(a, session)
+
+
+def say_offers(a: Arguments, session: ClientSession) -> None:
+    """Who answers, and what it offers on what terms."""
+    channel = session.channel
+    say(a, "peer", f"{channel.peer_name} at {channel.address}, fingerprint {channel.peer_fingerprint}: trusted",
+        name=channel.peer_name, fingerprint=channel.peer_fingerprint)  # fmt: skip
+    for offer in [*session.offers(), *session.points()]:
+        left = offer.budget["numbers_per_image"] - offer.numbers_opened
+        text = (
+            f"  {offer.what} '{offer.name}': {offer.geometry.describe()}"
+            f"{', with a mask' if offer.has_mask else ''}\n"
+            f"    protocols {', '.join(offer.protocols)}; losses {', '.join(offer.losses)}; transforms"
+            f" {', '.join(offer.transforms)}; mask use {', '.join(offer.masks)}\n"
+            f"    budget {offer.budget['percent_per_level']:g} % of each level,"
+            f" {offer.budget['numbers_per_session']:,.0f} numbers per session, {left:,.0f} left in all"
+        )
+        details = {k: v for k, v in offer.__dict__.items() if k != "geometry"}
+        say(a, offer.what, text, geometry=offer.geometry.to_dict(), **details)
+
+
+def _run_register(a: Arguments) -> None:
+    from PPIRLogic.cli.display import RunDisplay, write_results
+    from PPIRLogic.images.reading import read_mask, read_volume
+    from PPIRLogic.registration.party1.register import register
+
+    check_outputs(a)
+    moving = read_volume(a.moving, role="moving")
+    fixed = read_volume(a.show_fixed, role="fixed") if a.show_fixed else None
+    mask = read_mask(a.mask, moving) if a.mask else None
+    fingerprint = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
+    peer = Peer(a.peer, a.image, a.dealer, fingerprint)
+    if not 0 <= a.reconnect < float("inf"):
+        raise InputError("--reconnect must be a number of seconds of at least 0.")
+    parameters = parameters_of(a, False)
+    with Interruptible() as token:
+        if a.with_parent:
+            watch_parent(a.scratch)
+        with RunDisplay(a.json) as display:
+            result = register(
+                moving,
+                peer,
+                mask=mask,
+                parameters=parameters,
+                home=home_of(a),
+                progress=display,
+                cancel=token,
+                reconnect=a.reconnect,
+            )
+        write_results(a, result, moving, fixed)
+
+
+def _run_simulate(a: Arguments) -> None:
+    from PPIRLogic.cli.display import RunDisplay, write_results
+    from PPIRLogic.images.reading import read_volume
+    from PPIRLogic.registration.simulate import OPEN_BUDGET, simulate
+
+    check_outputs(a)
+    parameters = parameters_of(a, a.fixed_mask_file is not None)
+    fixed, moving = read_volume(a.fixed, role="fixed"), read_volume(a.moving, role="moving")
+    budget = replace(OPEN_BUDGET, percent_per_level=a.budget_percent, bits_percent_per_level=6 * a.budget_percent)
+    with Interruptible() as token:
+        if a.with_parent:
+            watch_parent(a.scratch)
+        with RunDisplay(a.json) as display:
+            result = simulate(
+                a.fixed, moving, fixed_mask=a.fixed_mask_file, moving_mask=a.mask, parameters=parameters,
+                budget=budget, progress=display, cancel=token,
+            )  # fmt: skip
+        write_results(a, result, moving, fixed)

@@ -1,0 +1,172 @@
+"""The commands that serve: `ppir serve` (party 2) and `ppir dealer`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PPIRLogic.cli.common import (
+    Arguments,
+    add_command,
+    add_service_options,
+    home_of,
+    note,
+    service_cancel,
+    show_event,
+    warn_published,
+)
+from PPIRLogic.disclosure.accounts import UNLIMITED, Budget
+from PPIRLogic.errors import InputError, TrustError
+from PPIRLogic.network.identity import normalise_fingerprint
+from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.registration.losses import LOSSES
+from PPIRLogic.registration.losses.cross_correlation import PUBLISHED
+from PPIRLogic.transforms import TRANSFORMS
+
+_ASKING = threading.Lock()
+
+
+def add_serve(commands: Any) -> None:
+    text = "Serve fixed images to trusted peers (party 2). Nothing but protected data and counted numbers leaves."
+    example = "ppir serve atlas.nrrd --name atlas --listen 0.0.0.0:7443 --allow 'Hospital A' --budget-percent 5"
+    p = add_command(commands, "serve", _run_serve, text, example)
+    p.add_argument("fixed", nargs="*", type=Path, help="image file or folder of one DICOM series; several may be given")
+    p.add_argument(
+        "--points", action="append", default=[], type=Path, help="point set file; may be given several times"
+    )
+    p.add_argument("--name", action="append", default=[], help="name to offer it under; once per image, then per set")
+    p.add_argument("--mask", action="append", default=[], type=Path, help="mask file; once per image")
+    p.add_argument("--allow", action="append", default=[], help="peer (name or fingerprint) that may use the images")
+    p.add_argument(
+        "--protocols", default="fhe,fhe_verified,mpc", help="permitted protocols; 'clear' discloses the image itself"
+    )
+    p.add_argument("--losses", default=",".join(LOSSES), help="permitted losses")
+    p.add_argument("--transforms", default=",".join(TRANSFORMS), help="permitted transforms")
+    p.add_argument("--masks", default="none,fill,private", help="permitted uses of the mask; also: disclosed")
+    p.add_argument("--allow-disclosed-sampling", action="store_true", help="accept gms under mpc, fhe_v1, fhe_v2")
+    p.add_argument("--budget-percent", type=float, default=5.0, help="most numbers per level, %% of its voxels (5)")
+    p.add_argument("--budget-bits", type=float, default=20.0, help="the same in bits, %% of 12 bits per voxel (20)")
+    p.add_argument("--budget-session", type=int, default=20_000, help="most numbers per session (20000)")
+    p.add_argument("--budget-image", type=int, default=200_000, help="most numbers per peer and image (200000)")
+    p.add_argument("--budget-histograms", type=int, default=200, help="most joint histograms per level, for mi (200)")
+    p.add_argument("--dealer", default="", help="HOST:PORT of the dealer for mpc")
+    p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
+    p.add_argument("--ask", action="store_true", help="ask on the terminal before each session")
+    p.add_argument("--fixed-pools", action="store_true", help=argparse.SUPPRESS)  # simulations must compare
+    p.add_argument("--max-sessions", type=int, default=2, help="sessions at once (2)")
+    p.add_argument("--queue", type=int, default=8, help="peers that may wait for a session to end (8)")
+    add_service_options(p)
+
+
+def add_dealer(commands: Any) -> None:
+    text = "Be the dealer of the mpc protocol. Run it at a third site: a dealer that colludes with a party opens all."
+    add_service_options(add_command(commands, "dealer", _run_dealer, text, "ppir dealer --listen 0.0.0.0:7444"))
+
+
+def _run_serve(a: Arguments) -> None:
+    from PPIRLogic.serving import serve
+
+    if a.threads < 1 or a.max_sessions < 1 or a.queue < 0:
+        raise InputError("--threads and --max-sessions must be at least 1, --queue at least 0.")
+    if a.ask and a.with_parent:
+        raise InputError("--ask reads answers from standard input; it does not go with --with-parent.")
+    shared = _shared_images(a)
+    if not TrustStore(home_of(a)).peers() and not TrustStore(home_of(a)).authorities():
+        note(a, "No peer is trusted yet, so nobody can connect: ppir trust add FINGERPRINT --name 'Hospital A'.")
+    cancel = service_cancel(a)
+    serve(shared, a.listen, home=home_of(a), max_sessions=a.max_sessions, queue=a.queue, threads=a.threads,
+          on_event=lambda e: show_event(a, e), cancel=cancel, fixed_pools=a.fixed_pools)  # fmt: skip
+
+
+def _shared_images(a: Arguments) -> list[Any]:
+    from PPIRLogic.images.reading import read_mask, read_volume
+    from PPIRLogic.points.files import read_points
+    from PPIRLogic.registration.points.fixed_points import FixedPoints
+    from PPIRLogic.registration.party2.fixed_image import FixedImage
+    from PPIRLogic.registration.party2.site import Shared
+
+    if not a.fixed and not a.points:
+        raise InputError("Nothing to serve: give an image, or a point set with --points.")
+    if len(a.name) not in (0, len(a.fixed) + len(a.points)) or len(a.mask) not in (0, len(a.fixed)):
+        raise InputError("Give --name (and --mask) once for every image (--name then for every set), or not at all.")
+    policy, out = _policy(a), []
+    if PUBLISHED in policy.protocols:
+        warn_published(a)
+    dealer = a.dealer, normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
+    for i, path in enumerate(a.fixed):
+        volume = read_volume(path, role="fixed")
+        mask = read_mask(a.mask[i], volume) if a.mask else None
+        name = a.name[i] if a.name else path.name.split(".")[0]
+        out.append(Shared(FixedImage(name, volume, mask), policy, *dealer))
+    for i, path in enumerate(a.points, len(a.fixed)):
+        name = a.name[i] if a.name else path.name.split(".")[0]
+        out.append(Shared(FixedPoints(name, read_points(path, role="fixed")), policy, *dealer))
+    if len({s.image.name for s in out}) < len(out):
+        raise InputError("Two images or point sets have the same name; give each its own with --name.")
+    return out
+
+
+def _policy(a: Arguments) -> Any:
+    from PPIRLogic.registration.party2.policy import MASK_MODES, Policy
+    from PPIRLogic.registration.protocols import NAMES
+
+    def names(option: str, known: Sequence[str]) -> frozenset[str]:
+        given = frozenset(v.strip() for v in str(getattr(a, option)).split(",") if v.strip())
+        if unknown := given - set(known):
+            raise InputError(f"--{option}: unknown {', '.join(sorted(unknown))}; known: {', '.join(known)}.")
+        return given
+
+    budgets = (a.budget_percent, a.budget_bits, a.budget_session, a.budget_image, a.budget_histograms)
+    if not all(0 <= v < UNLIMITED for v in budgets):  # also refuses NaN
+        raise InputError("The limits of a disclosure budget must be numbers of at least 0.")
+    return Policy(
+        protocols=names("protocols", NAMES),
+        losses=names("losses", tuple(LOSSES)),
+        transforms=names("transforms", tuple(TRANSFORMS)),
+        masks=names("masks", MASK_MODES),
+        peers=frozenset(_peer_fingerprint(a, p) for p in a.allow),
+        disclosed_sampling=a.allow_disclosed_sampling,
+        budget=Budget(*budgets),
+        ask=_ask if a.ask else None,
+    )
+
+
+def _peer_fingerprint(a: Arguments, name: str) -> str:
+    for peer in TrustStore(home_of(a)).peers():
+        if peer.name == name:
+            return peer.fingerprint
+    try:
+        return normalise_fingerprint(name)
+    except InputError:
+        raise TrustError(
+            f"--allow {name}: no trusted peer has this name, and it is no fingerprint (ppir trust)."
+        ) from None
+
+
+def _ask(peer: str, request: Any, levels: list[Any]) -> bool:
+    """Ask the person at the terminal, one session at a time; nobody there means no."""
+    from PPIRLogic.registration.disclosure_estimate import grant_rows
+
+    rows = "\n  ".join(grant_rows(levels))
+    with _ASKING:
+        print(
+            f"\n{peer} asks to register to '{request.image}': {request.transform}, {request.loss},"
+            f" protocol {request.protocol}.\nAt most it learns:\n  {rows}",
+            file=sys.stderr,
+            flush=True,
+        )
+        try:
+            print("Allow this session? [y/N] ", end="", file=sys.stderr, flush=True)
+            return input().strip().lower() in ("y", "yes")
+        except EOFError:
+            return False
+
+
+def _run_dealer(a: Arguments) -> None:
+    from PPIRLogic.serving import deal
+
+    deal(a.listen, home=home_of(a), on_event=lambda e: show_event(a, e), cancel=service_cancel(a))

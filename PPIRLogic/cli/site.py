@@ -1,0 +1,88 @@
+"""The commands about this site: `ppir identity`, `ppir trust`, `ppir ledger`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PPIRLogic.cli.common import Arguments, add_command, home_of, say
+from PPIRLogic.disclosure.accounts import Accounts
+from PPIRLogic.disclosure.failed_checks import FailedChecks
+from PPIRLogic.errors import InputError
+from PPIRLogic.network.identity import load_or_create_identity, normalise_fingerprint, renew_identity
+from PPIRLogic.network.trust import TrustStore
+
+
+def add_identity(commands: Any) -> None:
+    text = "Show this site's fingerprint, to be read out to the other site; makes a key on first use."
+    p = add_command(commands, "identity", _run_identity, text, "ppir identity --name 'Hospital A'")
+    p.add_argument("--name", help="name of this site (on first use, or with --renew)")
+    p.add_argument("--renew", action="store_true", help="new certificate for the same key; the fingerprint stays")
+    p.add_argument("--new-key", action="store_true", help="new key; every peer must trust the new fingerprint")
+
+
+def add_trust(commands: Any) -> None:
+    text = "List, add or remove the peers this site trusts. Compare fingerprints by telephone, not by mail."
+    text += " lift: serve a peer again whose evaluations failed their checks (fhe_verified)."
+    p = add_command(commands, "trust", _run_trust, text, "ppir trust add 7QHX-2B3M-… --name 'Hospital B'")
+    p.add_argument("action", nargs="?", choices=("list", "add", "remove", "add-authority", "lift"), default="list")
+    p.add_argument("what", nargs="?", default="", help="fingerprint, name, or PEM file of an institution's CA")
+    p.add_argument("--name", default="", help="what to call this peer")
+
+
+def add_ledger(commands: Any) -> None:
+    text = "What peers have learned of the images shared here: numbers and bits per peer, image and level."
+    add_command(commands, "ledger", _run_ledger, text, "ppir ledger")
+
+
+def _run_identity(a: Arguments) -> None:
+    home = home_of(a)
+    if a.renew or a.new_key:
+        identity = renew_identity(home, name=a.name, new_key=a.new_key)
+    else:
+        identity = load_or_create_identity(home, a.name)
+    text = (
+        f"site         {identity.name}\nfingerprint  {identity.fingerprint}\n"
+        f"valid until  {identity.not_after:%Y-%m-%d}\n"
+        f"Read the fingerprint to the other site, which runs:  ppir trust add {identity.fingerprint}"
+    )
+    say(a, "identity", text, name=identity.name, fingerprint=identity.fingerprint)
+
+
+def _run_trust(a: Arguments) -> None:
+    store, failures = TrustStore(home_of(a)), FailedChecks(home_of(a))
+    if a.action != "list" and not a.what:
+        raise InputError(f"ppir trust {a.action}: give a fingerprint, a name or a file.")
+    if a.action == "add":
+        fingerprint = normalise_fingerprint(a.what)
+        peer = store.add(fingerprint, a.name or fingerprint[:9])
+        say(a, "trusted", f"trusted: {peer.name}  {peer.fingerprint}", name=peer.name, fingerprint=peer.fingerprint)
+    elif a.action == "remove":
+        removed = store.remove(a.what)
+        say(a, "removed", f"no longer trusted: {removed.name}  {removed.fingerprint}", fingerprint=removed.fingerprint)
+    elif a.action == "lift":
+        known = {peer.name: peer.fingerprint for peer in store.peers()}
+        fingerprint = known.get(a.what) or normalise_fingerprint(a.what)
+        count = failures.lift(fingerprint)
+        say(a, "lifted", f"{count} failed checks of {fingerprint} lifted", fingerprint=fingerprint, failures=count)
+    elif a.action == "add-authority":
+        authority = store.add_authority(a.what, a.name or Path(a.what).stem)
+        say(a, "trusted", f"trusted authority: {authority.name}", name=authority.name)
+    else:
+        for peer in store.peers():
+            count = failures.count(peer.fingerprint)
+            note = f"  ({count} failed checks; `ppir trust lift` forgives them)" if count else ""
+            text = f"{peer.fingerprint}  {peer.name}{note}"
+            say(a, "peer", text, fingerprint=peer.fingerprint, name=peer.name, failures=count)
+        for authority in store.authorities():
+            say(a, "authority", f"authority: {authority.name}", name=authority.name)
+
+
+def _run_ledger(a: Arguments) -> None:
+    rows = Accounts(home_of(a) / "ledger" / "accounts").rows()
+    if not rows and not a.json:
+        print("Nothing has been disclosed.")
+    for r in rows:
+        image = f"'{r['name']}' ({r['image'][:12]}…)" if r["name"] else r["image"]
+        text = f"{r['peer']}  image {image}  shrink factor {r['level']}: {r['numbers']} numbers, {r['bits']} bits"
+        say(a, "account", text, **r)

@@ -1,0 +1,1 @@
+"""What was disclosed: counted, bounded and on record, before it leaves."""

@@ -1,0 +1,114 @@
+"""The ledger: every number that is opened, with its bits, by what it is and who learns it.
+
+Append-only JSON lines, one file per session on each side, and on party 2 one per (peer, image) that outlives
+sessions and carries the budget. Party 2 appends and syncs to disk before it answers (`count`), keyed by the hash
+of the request: an identical repeat is not counted again. No image content is ever written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PPIRLogic.disclosure.record_file import append_record, read_records
+
+VOXEL_BITS = 12  # what one voxel of the quantised fixed image holds
+
+
+@dataclass(frozen=True)
+class Entry:
+    """`numbers` numbers of `bits` bits each, of a kind, opened to `to` ('party 1', 'party 2', 'both')."""
+
+    kind: str
+    to: str
+    numbers: int
+    bits: int
+    level: int  # shrink factor of the level; 0 where none applies
+    evaluation: int = -1
+    request: str = ""  # hash of the request
+
+    @property
+    def total_bits(self) -> int:
+        return self.numbers * self.bits
+
+
+def geometry_entry(numbers: int) -> Entry:
+    """The fixed grid, or the layout of the fixed points: so many numbers of metadata, disclosed once per session."""
+    return Entry("geometry", "party 1", numbers, 64, 0)
+
+
+HISTOGRAM = "histogram"  # the kind of entry of a joint histogram
+MINT = object()
+
+
+class Receipt:
+    """The right to send so many numbers, in answer to one request: made by the ledger alone, once they are on record.
+
+    False for a request that had been counted before: it may be answered again, and adds nothing.
+    """
+
+    def __init__(self, mint: object, numbers: int, fresh: bool = True) -> None:
+        if mint is not MINT:
+            raise TypeError("Receipts are made by the ledger, when it has counted.")
+        self.numbers, self.fresh = numbers, fresh
+
+    def __bool__(self) -> bool:
+        return self.fresh
+
+
+class SessionLedger:
+    """The record of one session on one side, kept in memory and, where a folder is given, on disk.
+
+    For reading; what bounds a peer is its `ImageAccount`, which is synced before every answer.
+    """
+
+    def __init__(self, path: Path | None, header: dict[str, Any], former: int = 0) -> None:
+        """`former`: numbers on record in the files of the connections before, if this one goes on for a lost one."""
+        self._path, self._former = path, former
+        self.entries: list[Entry] = []
+        if path is not None:
+            append_record(path, {"time": time.time(), **header})
+
+    def record(self, entry: Entry, sync: bool = False) -> None:
+        """Single numbers are synced by their account; what no account counts (a mask's grid, an image) must be here."""
+        if self._path is not None:
+            append_record(self._path, {"time": time.time(), **asdict(entry)}, sync=sync)
+        self.entries.append(entry)
+
+    def nothing_more(self, numbers: int = 0) -> Receipt:
+        """For an answer that adds nothing, under a protocol that disclosed (and recorded) all there is before."""
+        return Receipt(MINT, numbers)
+
+    def give(self, entries: list[Entry]) -> Receipt:
+        """Record what the other side is about to learn, synced; the right to send it."""
+        for entry in entries:
+            self.record(entry, sync=True)
+        return Receipt(MINT, sum(e.numbers for e in entries))
+
+    @property
+    def numbers(self) -> int:
+        """All numbers on record that depend on what an image holds; its geometry is listed but not summed."""
+        return self._former + sum(e.numbers for e in self.entries if e.kind != "geometry")
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Totals by (kind, to, level): numbers and bits."""
+        numbers: Counter[tuple[str, str, int]] = Counter()
+        bits: Counter[tuple[str, str, int]] = Counter()
+        for e in self.entries:
+            numbers[e.kind, e.to, e.level] += e.numbers
+            bits[e.kind, e.to, e.level] += e.total_bits
+        return [
+            {"kind": kind, "to": to, "level": level, "numbers": numbers[kind, to, level], "bits": bits[kind, to, level]}
+            for kind, to, level in numbers
+        ]
+
+
+def recorded_numbers(files: Iterable[Path]) -> tuple[int, int]:
+    """Numbers in these session ledgers but for the geometry: all of them, and those of evaluations."""
+    rows = [record for path in files for _, record in read_records(path)[1:] if record.get("kind") != "geometry"]
+    numbers = [(int(r.get("numbers", 0)), int(r.get("evaluation", -1)) >= 0) for r in rows]
+    return sum(n for n, _ in numbers), sum(n for n, evaluated in numbers if evaluated)

@@ -1,0 +1,1 @@
+"""Grey images on physical grids: in, out, and their values between voxels."""

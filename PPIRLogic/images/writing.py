@@ -1,0 +1,84 @@
+"""Images out, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import numpy as np
+import SimpleITK as sitk
+
+from PPIRLogic.errors import OutputError
+from PPIRLogic.files import split_extension, write_atomically
+from PPIRLogic.images.quiet_itk import quiet
+from PPIRLogic.images.volume import Volume
+
+WRITABLE_IMAGES = (".mha", ".nii", ".nii.gz", ".nrrd", ".png", ".tif", ".tiff")
+
+
+def write_volume(volume: Volume | sitk.Image, path: str | os.PathLike[str]) -> None:
+    """Write an image; `path` is either complete or untouched.
+
+    The format follows the extension (WRITABLE_IMAGES). A .png holds whole numbers: a grey 2D image with all values in
+    0..65535 is rounded to them. OutputError: unknown extension, missing or unwritable folder, full disk, or an image
+    that the format cannot hold.
+    """
+    extension = split_extension(path, WRITABLE_IMAGES)
+    image = volume.to_sitk() if isinstance(volume, Volume) else volume
+    if extension in (".png", ".tif", ".tiff") and image.GetDimension() != 2:
+        raise OutputError(f"Cannot write '{os.fspath(path)}': {extension} holds 2D images only. Use .nrrd or .nii.gz.")
+    if extension == ".png":
+        image = _whole_numbers(image, path)
+
+    def write(name: str) -> None:
+        with quiet():
+            sitk.WriteImage(image, name)
+            written = sitk.ReadImage(name)
+        # not every ITK writer notices a full disk
+        if not np.array_equal(
+            sitk.GetArrayViewFromImage(written), sitk.GetArrayViewFromImage(image), equal_nan=_is_float(image)
+        ):
+            raise RuntimeError("the file differs from what was written")
+
+    write_atomically(path, extension, write, sitk.GetArrayViewFromImage(image).nbytes)
+
+
+def write_raw(volume: Volume, path: str | os.PathLike[str]) -> None:
+    """A temporary .mha for another process: float32, not compressed, read by `read_volume`. Faster than `write_volume`
+    and without its safety net; OutputError where the disk is full."""
+    g = volume.geometry
+    directions = np.reshape(g.direction, (g.dimension, g.dimension)).T
+    fields = {
+        "ObjectType": "Image", "NDims": g.dimension, "BinaryData": "True", "BinaryDataByteOrderMSB": "False",
+        "CompressedData": "False", "TransformMatrix": _words(directions.ravel()), "Offset": _words(g.origin),
+        "ElementSpacing": _words(g.spacing), "DimSize": " ".join(map(str, g.size)), "ElementType": "MET_FLOAT",
+        "ElementDataFile": "LOCAL",
+    }  # fmt: skip
+    try:
+        with open(path, "xb") as file:
+            file.write("".join(f"{name} = {value}\n" for name, value in fields.items()).encode())
+            file.write(np.ascontiguousarray(volume.array, "<f4").data)
+    except OSError as error:
+        raise OutputError(f"Cannot write '{os.fspath(path)}': {error.strerror or error}. Free some space.") from None
+
+
+def _words(numbers: Iterable[float]) -> str:
+    return " ".join(repr(float(v)) for v in numbers)
+
+
+def _is_float(image: sitk.Image) -> bool:
+    return "float" in image.GetPixelIDTypeAsString()
+
+
+def _whole_numbers(image: sitk.Image, path: str | os.PathLike[str]) -> sitk.Image:
+    """A grey image as uint8, or uint16 where uint8 does not hold it."""
+    if image.GetPixelID() in (sitk.sitkUInt8, sitk.sitkUInt16):
+        return image
+    values = np.rint(sitk.GetArrayViewFromImage(image))
+    if image.GetNumberOfComponentsPerPixel() != 1 or not (values.min() >= 0 and values.max() <= 65535):
+        raise OutputError(
+            f"Cannot write '{os.fspath(path)}': .png holds grey values from 0 to 65535. Use .nrrd, .mha or .nii.gz."
+        )
+    rounded = sitk.GetImageFromArray(values.astype(np.uint8 if values.max() <= 255 else np.uint16))
+    rounded.CopyInformation(image)
+    return rounded

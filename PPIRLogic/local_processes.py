@@ -1,0 +1,101 @@
+"""Parties as `ppir` processes on this machine, each with a home folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PPIRLogic.errors import PeerError
+from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.network.trust import TrustStore
+
+START_TIMEOUT = 60.0
+
+
+@dataclass
+class Child:
+    """A `ppir` process that prints one JSON object per line and ends when its standard input does."""
+
+    process: subprocess.Popen[str]
+    events: queue.Queue[dict[str, Any]]
+    name: str
+
+    def next(self, timeout: float = START_TIMEOUT) -> dict[str, Any]:
+        """The next event; PeerError if the child stays silent too long."""
+        try:
+            return self.events.get(timeout=timeout)
+        except queue.Empty:
+            raise PeerError(f"The process '{self.name}' said nothing for {timeout:g} s.") from None
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        """The next event of this name; PeerError with the child's own words if it ends before."""
+        while True:
+            found = self.next()
+            if found.get("event") == event:
+                return found
+            if found.get("event") in ("error", "ended"):
+                raise PeerError(f"The process '{self.name}' ended: {found.get('text', 'without a word')}")
+
+    def stop(self) -> None:
+        if self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.write("end\n")  # without a word the child takes its parent for killed
+                self.process.stdin.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def start(name: str, home: Path, *arguments: str, python: str = sys.executable) -> Child:
+    """Start `ppir ARGUMENTS --json --with-parent` with its own home folder."""
+    command = [python, "-u", "-m", "PPIRLogic", *arguments, "--json", "--with-parent"]
+    environment = {**os.environ, "PPIR_HOME": str(home)}
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=environment,
+    )
+    events: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            with contextlib.suppress(ValueError):
+                events.put(json.loads(line))
+        events.put({"event": "ended"})
+
+    threading.Thread(target=read, daemon=True).start()
+    return Child(process, events, name)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One party's place: its folder and fingerprint."""
+
+    home: Path
+    fingerprint: str
+
+
+def make_sites(folder: Path, names: tuple[str, ...]) -> dict[str, Site]:
+    """Identities of their own for all sites, each trusting the others by fingerprint."""
+    sites = {n: Site(folder / n, load_or_create_identity(folder / n, n).fingerprint) for n in names}
+    for site in sites.values():
+        for other, known in sites.items():
+            if known is not site:
+                TrustStore(site.home).add(known.fingerprint, other)
+    return sites

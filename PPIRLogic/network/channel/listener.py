@@ -1,0 +1,261 @@
+"""Listening for other sites."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from PPIRLogic.errors import InputError, PPIRError
+from PPIRLogic.network.channel.addresses import parse_address, spell_address
+from PPIRLogic.network.channel.channel import Channel
+from PPIRLogic.network.channel.handshake import introduce, make_engine
+from PPIRLogic.network.channel.peer_certificate import Doorkeeper
+from PPIRLogic.network.channel.timed_socket import TICK, Gone, Wire
+from PPIRLogic.network.channel.tls import Tls
+from PPIRLogic.network.identity import Identity
+from PPIRLogic.network.trust import TrustStore
+
+_SLOW = 2.0  # seconds after which a handshake may lose its place to another caller
+_REPORTS, _REPORT_SECONDS = 30, 10.0
+
+
+class Listener:
+    """Waits for callers at an address and hands over those that are trusted.
+
+    Handshakes run in threads of their own, at most `max_pending` at a time and each within `handshake_timeout`
+    seconds; together with the open channels there are at most `max_connections`. A caller beyond the first takes the
+    place of the one that has said nothing for longest, or has been at it for seconds; if there is none, or beyond the
+    second, it is hung up on. Both are counted in `turned_away`. `on_refused(remote address, reason)` hears of those
+    who did not get in, but not of more than 30 in 10 seconds (then of how many there were); it is called from several
+    threads.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        identity: Identity,
+        trust: TrustStore,
+        *,
+        on_refused: Callable[[str, str], None] | None = None,
+        max_pending: int = 64,
+        max_connections: int = 128,
+        handshake_timeout: float = 10.0,
+        heartbeat: float = 1.0,
+        dead_after: float = 10.0,
+    ) -> None:
+        self._identity = identity
+        self._trust = trust
+        self._on_refused = on_refused
+        self._max_pending = max_pending
+        self._max_connections = max_connections
+        self._handshake_timeout = handshake_timeout
+        self._heartbeat = heartbeat
+        self._dead_after = dead_after
+        self.turned_away = 0
+        self._socket = _bind(*parse_address(address))
+        host, port = self._socket.getsockname()[:2]
+        self.port: int = port
+        self.address = spell_address(host, port)
+        self._state = threading.Condition()  # guards everything below
+        self._closed = False
+        self._pending: dict[threading.Thread, Wire] = {}
+        self._open = 0  # sockets that are not closed yet, pending ones included
+        self._ready: deque[Channel] = deque()
+        self._window, self._told, self._untold = 0.0, 0, 0  # of reports
+        self._thread = threading.Thread(target=self._listen, name="ppir-listener", daemon=True)
+        self._thread.start()
+
+    def accept(self, timeout: float) -> Channel | None:
+        """The next caller that got in; None if there is none within `timeout` seconds or the listener is closed."""
+        with self._state:
+            self._state.wait_for(lambda: self._ready or self._closed, timeout)
+            return self._ready.popleft() if self._ready and not self._closed else None
+
+    def close(self) -> None:
+        """Listen no longer and hang up on those who wait; channels already handed over stay open."""
+        with self._state:
+            self._closed = True
+            self._state.notify_all()
+            pending, waiting = dict(self._pending), list(self._ready)
+            self._ready.clear()
+        for wire in pending.values():
+            wire.stop()
+        for channel in waiting:
+            channel.close()
+        for thread in (self._thread, *pending):
+            if thread is not threading.current_thread():
+                thread.join(2.0)
+        self._socket.close()
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _listen(self) -> None:
+        self._socket.settimeout(TICK)
+        while not self._closed:
+            try:
+                sock, remote = self._socket.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                # Out of descriptors, or the caller is gone already: neither ends the service.
+                time.sleep(TICK)
+                continue
+            where = spell_address(*remote[:2])
+            wire = Wire(sock, self._handshake_timeout)
+            problem = self._admit(wire, where)
+            if problem:
+                wire.close()
+                self.turned_away += 1
+                self._report(where, problem)
+
+    def _admit(self, wire: Wire, where: str) -> str:
+        """Start the handshake in a thread; returns why not, '' if it was started."""
+        thread = threading.Thread(target=self._receive_caller, args=(wire, where), name="ppir-handshake", daemon=True)
+        with self._state:
+            if self._closed:
+                return "this site is being stopped"
+            if len(self._pending) >= self._max_pending and not self._make_room():
+                return f"{self._max_pending} callers are already in their handshakes"
+            if self._open >= self._max_connections:
+                return f"{self._max_connections} connections are already open"
+            self._pending[thread] = wire
+            self._open += 1
+            thread.start()
+        return ""
+
+    def _make_room(self) -> bool:
+        """Give up the silent caller that came first, or one that has been shaking hands for seconds.
+
+        Whoever means it speaks at once, so a crowd that only holds places keeps nobody out. Called with the lock.
+        """
+        latest = time.monotonic() + self._handshake_timeout - _SLOW
+        silent = (t for t, wire in self._pending.items() if wire.received == 0)
+        slow = (t for t, wire in self._pending.items() if wire.deadline is not None and wire.deadline < latest)
+        thread = next(silent, None) or next(slow, None)
+        if thread is None:
+            return False
+        self._pending.pop(thread).stop()
+        self._open -= 1
+        self.turned_away += 1
+        return True
+
+    def _receive_caller(self, wire: Wire, where: str) -> None:
+        channel, reason = None, ""
+        try:
+            channel, reason = self._shake_hands(wire, where)
+        except Exception as bug:  # one caller must not be able to end the service
+            reason = f"the handshake failed inside this program ({type(bug).__name__})"
+        if channel is None:
+            wire.close()
+        with self._state:
+            crowded_out = self._pending.pop(threading.current_thread(), None) is None
+            if channel is None:
+                self._open -= 0 if crowded_out else 1
+            elif not self._closed:
+                self._ready.append(channel)
+                channel = None
+            self._state.notify_all()
+        if channel is not None:
+            channel.close()  # the listener was closed meanwhile
+        if reason:
+            crowded = crowded_out and not self._closed
+            self._report(where, "it held a place without using it while others waited" if crowded else reason)
+
+    def _shake_hands(self, wire: Wire, where: str) -> tuple[Channel | None, str]:
+        """A channel, or None and why not."""
+        wire.deadline = time.monotonic() + self._handshake_timeout
+        link: Tls | None = None
+        doorkeeper = Doorkeeper(self._trust, None, None)
+        try:
+            engine = make_engine(self._identity, self._trust, doorkeeper)
+            engine.set_accept_state()
+            link = Tls(wire, engine)
+            link.handshake()
+            wire.patience = self._dead_after
+            options = {"heartbeat": self._heartbeat, "dead_after": self._dead_after}
+            channel = introduce(link, doorkeeper, self._identity, where, server=True, on_end=self._one_less, **options)
+        except Gone as gone:
+            reason = _explain_caller(gone, doorkeeper, self._handshake_timeout)
+        except PPIRError as error:
+            reason = str(error)
+        else:
+            return channel, ""
+        if link is not None:
+            link.abandon()
+        return None, reason
+
+    def _one_less(self) -> None:
+        with self._state:
+            self._open -= 1
+
+    def _report(self, where: str, reason: str) -> None:
+        with self._state:
+            now = time.monotonic()
+            if now - self._window > _REPORT_SECONDS:
+                self._window, self._told = now, 0
+            self._told += 1
+            if self._told > _REPORTS:  # a crowd must not fill the owner's disk with log lines
+                self._untold += 1
+                return
+            if self._untold:
+                reason += f" (and {self._untold} more callers since the line before)"
+                self._untold = 0
+        if self._on_refused is not None:
+            with contextlib.suppress(Exception):  # a log that cannot be written must not end the service
+                self._on_refused(where, reason)
+
+
+def _explain_caller(gone: Gone, doorkeeper: Doorkeeper, timeout: float) -> str:
+    """Why a caller did not get in, as one line for the listener's log."""
+    if doorkeeper.refusal:
+        return doorkeeper.refusal
+    if gone.why == "late":
+        return f"it did not finish the handshake within {timeout:g} seconds"
+    if gone.why == "not-tls":
+        return "it does not speak TLS"
+    if gone.why == "tls":
+        if "did not return a certificate" in gone.detail:
+            return "it showed no certificate"
+        if "protocol" in gone.detail or "version" in gone.detail:
+            return f"it does not offer TLS 1.3 ({gone.detail})"
+        if "alert" in gone.detail:
+            return f"it ended the handshake, most likely because it does not trust this site ({gone.detail})"
+        return f"the TLS handshake failed ({gone.detail})"
+    if gone.why == "stopped":
+        return "this site is being stopped"
+    return "it hung up during the handshake"
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    where = spell_address(host, port)
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError):
+        raise InputError(f"cannot listen at {where}: {host!r} is not an address of this computer") from None
+    sock = socket.socket(family, kind, protocol)
+    try:
+        if sys.platform == "win32":
+            # There SO_REUSEADDR would let another program take over the port.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(target)
+        sock.listen(64)
+    except OSError as error:
+        sock.close()
+        raise InputError(
+            f"cannot listen at {where}: {error.strerror or 'network error'}; is another `ppir serve` running there? "
+            "Choose another port, or an address of this computer"
+        ) from None
+    return sock

@@ -1,0 +1,113 @@
+"""Who is allowed in: the decision about the other side's certificate."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from cryptography import x509
+
+from PPIRLogic.errors import PPIRError
+from PPIRLogic.network.identity import common_name, fingerprint_of_certificate, normalise_fingerprint
+from PPIRLogic.network.trust import TrustStore
+
+_WRONG_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+
+
+class Doorkeeper:
+    """Decides during one handshake whether the other side's certificate is accepted, and remembers why not.
+
+    The verification calls it once for every fault and once for every certificate, the peer's own one last.
+    """
+
+    def __init__(self, trust: TrustStore, expected_fingerprint: str | None, expected_name: str | None) -> None:
+        self._trust = trust
+        self._expected_fingerprint = normalise_fingerprint(expected_fingerprint) if expected_fingerprint else None
+        self._expected_name = expected_name
+        self._faults: list[int] = []
+        self._anchor = ""  # fingerprint of the authority at the top of the chain
+        self.accepted = False
+        self.by_authority = False
+        self.refusal = ""
+        self.fingerprint = ""
+        self.name = ""
+
+    def judge(self, _connection: Any, certificate: Any, fault: int, depth: int, ok: int) -> bool:
+        try:
+            return self._weigh(certificate.to_cryptography(), fault, depth, bool(ok))
+        except PPIRError as error:  # the trust store cannot be read: nobody is trusted
+            return self._refuse(str(error))
+        except Exception as error:  # a certificate that cannot be understood is not accepted, whatever is wrong
+            return self._refuse(f"its certificate cannot be understood ({type(error).__name__})")
+
+    def still_trusted(self) -> bool:
+        """Whether the trust store would accept the same peer now."""
+        if self._trust.is_trusted(self.fingerprint):
+            return True
+        return self.by_authority and self._authority_is_trusted()
+
+    def _weigh(self, certificate: x509.Certificate, fault: int, depth: int, ok: bool) -> bool:
+        if depth == 0 and (ok or fault in _WRONG_TIME) and not self._is_current(certificate):
+            return False
+        if not ok:
+            # Not yet fatal: a trusted fingerprint needs no authority. _decide looks at the list.
+            self._faults.append(fault)
+        elif not self._anchor:  # the first certificate that is called without a fault is the top of the chain
+            self._anchor = fingerprint_of_certificate(certificate)
+        # Deciding at the fault itself, too, makes the library send the alert that fits the fault.
+        return self._decide(certificate) if depth == 0 else True
+
+    def _is_current(self, certificate: x509.Certificate) -> bool:
+        now = datetime.now(timezone.utc)
+        who = f"the certificate of {common_name(certificate)!r} ({fingerprint_of_certificate(certificate)})"
+        if certificate.not_valid_after_utc <= now:
+            return self._refuse(
+                f"{who} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: that site has to run "
+                "`ppir identity --renew`"
+            )
+        if certificate.not_valid_before_utc > now:
+            return self._refuse(
+                f"{who} is valid only from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: check the clocks "
+                "of both computers"
+            )
+        return True
+
+    def _decide(self, certificate: x509.Certificate) -> bool:
+        self.fingerprint = fingerprint_of_certificate(certificate)
+        claimed = common_name(certificate)
+        if self._expected_fingerprint not in (None, self.fingerprint):
+            return self._refuse(
+                f"it shows the fingerprint {self.fingerprint} instead of the expected {self._expected_fingerprint}: "
+                "another computer answers there, or its key was replaced; ask the other site before you go on"
+            )
+        known_as = self._trust.name_of(self.fingerprint)
+        if known_as is not None:
+            self.name = known_as
+        elif self._faults or not self._authority_is_trusted():
+            return self._refuse(
+                f"the fingerprint {self.fingerprint} (which calls itself {claimed!r}) is not trusted here: compare it "
+                f"with the other site by telephone, and if it is the same run `ppir trust add {self.fingerprint}`"
+            )
+        elif self._expected_name is not None and not _has_name(certificate, self._expected_name):
+            return self._refuse(f"its certificate is not for the expected name {self._expected_name!r}")
+        else:
+            self.name = claimed
+            self.by_authority = True
+        self.accepted = True
+        return True
+
+    def _authority_is_trusted(self) -> bool:
+        return any(authority.fingerprint == self._anchor for authority in self._trust.authorities())
+
+    def _refuse(self, reason: str) -> bool:
+        self.refusal = self.refusal or reason
+        self.accepted = False
+        return False
+
+
+def _has_name(certificate: x509.Certificate, name: str) -> bool:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    return name.lower() in (dns.lower() for dns in names.get_values_for_type(x509.DNSName))

@@ -1,0 +1,260 @@
+"""A service: listens for other sites, one thread a connection, and hands every session to its method.
+
+It knows a method only by what it offers to a peer and by the sessions that it makes; nothing here depends on what
+those do. A method is named by the kind of the message that opens its sessions:
+
+    peer                     service                          method
+    info                →    asks every method                offers(peer)
+    <opens> {…}         →    open_session, a place, run       Session: begin, run, close, end
+    bye                 →    closes the connection
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from PPIRLogic.errors import BusyError, OutputError, PeerError, PPIRError, ProtocolError
+from PPIRLogic.network.channel import Channel, Listener, Message
+from PPIRLogic.network.identity import Identity
+from PPIRLogic.network.messages import PROTOCOL_VERSION, send_error
+from PPIRLogic.network.session_queue import SessionQueue
+from PPIRLogic.network.trust import TrustStore
+
+TAKE_OVER = 20.0  # seconds for a former connection of the same session to end
+Event = Callable[[dict[str, Any]], None]
+
+
+class Session(Protocol):
+    """One session of a method, made from the message that opens it, before it has a place.
+
+    key: its name; a later connection with the same key takes it over. returns: it goes on for one that began already,
+    and waits before all others.
+    """
+
+    key: str
+    peer: str
+    returns: bool
+
+    def wait(self, before: int) -> None:
+        """Hears that so many are before it."""
+
+    def check(self) -> None:
+        """Raises to give up waiting."""
+
+    def check_again(self) -> None:
+        """Raises if it cannot go on, now that the former connection of its key has ended."""
+
+    def begin(self) -> None:
+        """There is a place: grant the session, or raise."""
+
+    def run(self) -> None:
+        """Until the peer has finished."""
+
+    def close(self) -> None:
+        """Frees what it held; called in any case, before its place is given back."""
+
+    def end(self) -> None:
+        """After a `run` that ended in order, when the place is free again."""
+
+
+class Method(ABC):
+    """What one method of this site offers to others over a service.
+
+    opens: the kind of the message that opens a session. Within one service no two methods have the same.
+    """
+
+    opens: str
+    error: type[PPIRError] = PeerError
+    stopped = "This site stopped serving."
+    failed = "The other side failed on an internal error; its log has the time of it."
+    patience = 600.0  # seconds to wait for a message before a session
+
+    @abstractmethod
+    def offers(self, peer: str) -> dict[str, Any] | None:
+        """What this peer may use, by name, for the answer to 'info'; None: this method answers no 'info'."""
+
+    @abstractmethod
+    def open_session(self, channel: Channel, message: Message) -> Session:
+        """A session from the message that opens it; raises what can be refused before there is a place."""
+
+    def describe(self, channel: Channel) -> dict[str, Any]:
+        """What the log says of a connection that ended."""
+        return {"peer": channel.peer_fingerprint, "peer_name": channel.peer_name}
+
+    def left(self, channel: Channel) -> None:
+        """Hears of every connection that is over."""
+
+    def stop(self) -> None:
+        """The service stops: its sessions are about to be ended."""
+
+    def close(self) -> None:
+        """The service was stopped."""
+
+
+class Audit(Protocol):
+    """Where a service writes what happens: maps without any content."""
+
+    def log(self, event: str, **details: Any) -> None:
+        """Put on record, then tell the owner."""
+
+    def tell(self, event: str, **details: Any) -> None:
+        """Tell the owner only."""
+
+
+class Told:
+    """An `Audit` that keeps no record."""
+
+    def __init__(self, on_event: Event) -> None:
+        self._on_event = on_event
+
+    def tell(self, event: str, **details: Any) -> None:
+        self._on_event({"time": round(time.time(), 3), "event": event, **details})
+
+    log = tell
+
+
+class Service:
+    """Listens until `stop`. A fault ends its session only.
+
+    address: 'host:port' (port 0: any free one). max_sessions: at once, of all methods; queue: how many more may wait.
+    details: what the event 'listening' says besides the address.
+    Errors: PeerError (port in use), and what the audit raises.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        identity: Identity,
+        trust: TrustStore,
+        methods: Sequence[Method],
+        audit: Audit,
+        *,
+        max_sessions: int = 2,
+        queue: int = 8,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        self.methods = {method.opens: method for method in methods}
+        if len(self.methods) != len(methods):
+            raise ValueError("Two methods of one service open their sessions with the same message.")
+        self._first = methods[0]
+        self.audit = audit
+        self._queue = SessionQueue(max_sessions, queue)
+        self._running: dict[str, tuple[Channel, threading.Event]] = {}  # by a session's key
+        self._channels: set[Channel] = set()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        with contextlib.ExitStack() as undo:
+            for method in methods:
+                undo.callback(method.close)
+            self.listener = Listener(address, identity, trust, on_refused=self._refused)
+            undo.callback(self.listener.close)
+            self.audit.log("listening", address=self.listener.address, **(details or {}))
+            undo.pop_all()
+
+    def _refused(self, address: str, reason: str) -> None:
+        self.audit.log("refused connection", address=address, reason=reason)
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            channel = self.listener.accept(0.5)
+            if channel is not None:
+                threading.Thread(target=self.serve_connection, args=(channel,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop listening and end every session; the other sides are told."""
+        self._stopping.set()
+        for method in self.methods.values():
+            method.stop()
+        self.listener.close()
+        with self._lock:
+            channels = list(self._channels)
+        for channel in channels:
+            send_error(channel, self._first.error(self._first.stopped))
+        try:
+            self.audit.log("stopped")
+        finally:
+            for method in self.methods.values():
+                method.close()
+
+    def serve_connection(self, channel: Channel) -> None:
+        """One connection from its first message to its end."""
+        method = self._first
+        with self._lock:
+            self._channels.add(channel)
+        try:
+            while not self._stopping.is_set():
+                message = channel.receive(max(m.patience for m in self.methods.values()))
+                if message.kind in self.methods:
+                    method = self.methods[message.kind]
+                    self._session(method, channel, message)
+                    return
+                if message.kind == "bye":
+                    return
+                self._tell_offers(channel, message)
+        except PPIRError as error:
+            self._log_end("session ended", f"{type(error).__name__}: {error}", method.describe(channel))
+            send_error(channel, error)
+        except Exception as error:  # a bug must not take other sessions down, nor tell the peer more than that
+            self._log_end("session failed", type(error).__name__, method.describe(channel))
+            send_error(channel, method.error(method.failed))
+            if not isinstance(error, (MemoryError, OSError)):
+                raise
+        finally:
+            with self._lock:
+                self._channels.discard(channel)
+            method.left(channel)
+            channel.close()
+            # the parts of a session refer to each other in rings: its keys and operands go now, not at some time
+            gc.collect()
+
+    def _tell_offers(self, channel: Channel, message: Message) -> None:
+        offers = [method.offers(channel.peer_fingerprint) for method in self.methods.values()]
+        if message.kind != "info" or all(offer is None for offer in offers):
+            raise ProtocolError(f"'{message.kind}' came before a session was opened.")
+        told: dict[str, Any] = {"version": PROTOCOL_VERSION}
+        for offer in offers:
+            told |= offer or {}
+        channel.send("info", told)
+
+    def _log_end(self, event: str, reason: str, peer: dict[str, Any]) -> None:
+        """A full disk must not keep the end of a session from the people who look at the screen."""
+        try:
+            self.audit.log(event, reason=reason, **peer)
+        except OutputError as error:
+            self.audit.tell(event, reason=f"{reason} ({error})", **peer)
+
+    def _session(self, method: Method, channel: Channel, message: Message) -> None:
+        session = method.open_session(channel, message)
+        ended = threading.Event()
+        try:
+            self._take_over(session, channel, ended)
+            self._queue.take(session.peer, session.wait, session.check, session.returns)
+            try:
+                session.begin()
+                session.run()
+            finally:
+                session.close()
+                self._queue.give_back()
+            session.end()
+        finally:
+            ended.set()
+            with self._lock:
+                if self._running.get(session.key, (None, ended))[1] is ended:
+                    self._running.pop(session.key, None)
+
+    def _take_over(self, session: Session, channel: Channel, ended: threading.Event) -> None:
+        """Note what runs; the former connection of a session that goes on is ended first, with all that it counts."""
+        with self._lock:
+            former = self._running.get(session.key)
+            self._running[session.key] = (channel, ended)
+        if former is not None:
+            former[0].close()
+            if not former[1].wait(TAKE_OVER):
+                raise BusyError("The former connection of this session is still at work; try again soon.")
+            session.check_again()

@@ -1,0 +1,1 @@
+"""Registration of two images that neither owner shows: losses, levels, parties."""

@@ -1,0 +1,82 @@
+"""Parzen bins and their slopes as columns of the private product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from PPIRLogic.registration.losses.mutual_information import HIGH, LOW, bin_position, parzen_columns
+from PPIRLogic.secure.layout import CHUNK, GROUP
+from PPIRLogic.secure.product import Columns
+
+Floats = NDArray[np.float64]
+
+
+def moves_bins(position: Floats, bins: int) -> NDArray[np.bool_]:
+    """Where the position follows the intensity: not at the ends, where that is clipped."""
+    lowest, highest = bin_position(np.array([LOW, HIGH]), bins)
+    return np.asarray((position > lowest) & (position < highest))
+
+
+def parzen_source(position: Floats, use: NDArray[np.bool_], bins: int) -> BinColumns:
+    """The columns whose products are a joint histogram."""
+
+    def fill(first: int, last: int, out: Columns) -> None:
+        parzen_columns(position[first:last], use[first:last], CHUNK // bins, CHUNK, out)
+
+    return BinColumns(bins, len(use), bins, fill)
+
+
+class BinColumns:
+    """Columns over an operand of several bins, filled chunk by chunk (a `ColumnSource`)."""
+
+    def __init__(self, columns: int, samples: int, bins: int, fill: Callable[[int, int, Columns], None]) -> None:
+        self.columns, self._samples, self._fill = columns, samples, fill
+        self._per_group = GROUP // bins
+        self.groups = -(-samples // self._per_group)
+
+    def prepare(self, workers: int) -> None:
+        self._sums = np.zeros((workers, self.columns), np.int64)
+        self._squares = np.zeros((workers, self.columns), np.int64)
+
+    def block(self, group: int, worker: int, out: Columns) -> None:
+        out[:] = 0
+        first = group * self._per_group
+        self._fill(first, min(first + self._per_group, self._samples), out)
+        wide = out.astype(np.int64)
+        self._sums[worker] += np.abs(wide).sum(axis=1)
+        self._squares[worker] += np.square(wide).sum(axis=1)
+
+    def finish(self) -> None:
+        pass
+
+    def absolute_sums(self) -> NDArray[np.int64]:
+        out: NDArray[np.int64] = self._sums.sum(axis=0)
+        return out
+
+    def norms(self) -> Floats:
+        return np.sqrt(self._squares.sum(axis=0).astype(np.float64))
+
+    def column_scales(self) -> Floats:
+        return np.ones(self.columns)
+
+
+class FactorColumns(BinColumns):
+    """Columns U(x,t)·S_k(x) (a `FactorSource`); slopes (samples·bins,) as the operand lies, factors (d, samples)."""
+
+    def __init__(self, slopes: Columns, factors: Columns, bins: int) -> None:
+        super().__init__(len(factors), factors.shape[1], bins, self._products)
+        self._slopes, self._factors, self._bins = slopes, factors, bins
+
+    def factors(self, group: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        at = slice(group * self._per_group, min((group + 1) * self._per_group, self._samples))
+        entries = self._slopes[at.start * self._bins : at.stop * self._bins]
+        return entries.astype(np.int64), self._factors[:, at].astype(np.int64)
+
+    def _products(self, first: int, last: int, out: Columns) -> None:
+        part, bins = CHUNK // self._bins, self._bins
+        slopes = self._slopes[first * bins : last * bins].reshape(-1, bins, part)
+        for row, factor in zip(out, self._factors, strict=True):
+            np.multiply(slopes, factor[first:last].reshape(-1, 1, part), out=row[: slopes.size].reshape(slopes.shape))

@@ -1,0 +1,1 @@
+"""The dealer of the mpc protocol."""

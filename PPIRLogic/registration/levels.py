@@ -1,0 +1,105 @@
+"""The resolution levels, as both parties derive them from public geometry and the request alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.pyramid import axis_factors, border_margin_mm, default_sigma_mm, level_geometry, margin_voxels
+from PPIRLogic.registration.control_points import ControlPointMap, control_point_map_by_stride, control_point_map_of
+from PPIRLogic.registration.losses import LOSSES, Loss
+from PPIRLogic.registration.losses.cross_correlation import FORCE_BITS, SUM_BITS
+from PPIRLogic.registration.request import Request
+from PPIRLogic.registration.rules import FACTORS, check_factors
+from PPIRLogic.registration.sampling import MIN_POOL, Indices, Sampling, block_order, level_samples, random_pool
+from PPIRLogic.secure.layout import CHUNK
+from PPIRLogic.secure.prg import derive_key
+from PPIRLogic.transforms import BSPLINE, DIFFEO
+
+_MIN_AXIS = 16
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level: shrink factor, smoothing, its grid, and the raster indices of its samples in public order."""
+
+    index: int
+    factor: int
+    sigma_mm: float
+    margin_mm: float
+    geometry: Geometry
+    samples: Indices
+    control_points: ControlPointMap | None = None  # of deformable transforms
+    values: int = 1  # numbers that a sample holds: of a point, its coordinates
+
+    @property
+    def numbers(self) -> int:
+        """What party 2 holds at this level: the denominator of the budget, without a mask."""
+        return len(self.samples) * self.values
+
+    def describe(self) -> str:
+        return f"level {self.index + 1} (shrink factor {self.factor}, {self.geometry.describe()})"
+
+
+def default_factors(geometry: Geometry, loss: Loss) -> tuple[int, ...]:
+    """8,4,2,1 in 2D and 4,2,1 in 3D, without levels that would leave an axis under 16 voxels or too small a pool."""
+    coarsest = 8 if geometry.dimension == 2 else 4
+    fit = [f for f in FACTORS if f <= coarsest and (f == 1 or _smallest_axis(geometry, f) >= _MIN_AXIS)]
+    return tuple(f for f in fit if f == 1 or not loss.pooled or _inner_voxels(geometry, f, loss) >= MIN_POOL)
+
+
+def _inner_voxels(geometry: Geometry, factor: int, loss: Loss) -> int:
+    """Voxels of a level inside its border margin."""
+    grid, margin = level_geometry(geometry, factor), _margin(geometry, factor, loss)
+    inner = [max(0, n - 2 * m) for n, m in zip(grid.size, margin_voxels(grid, margin), strict=True)]
+    return math.prod(inner)
+
+
+def _sigma(geometry: Geometry, factor: int, loss: Loss) -> float:
+    return loss.smoothing * default_sigma_mm(geometry, factor)
+
+
+def _margin(geometry: Geometry, factor: int, loss: Loss) -> float:
+    return border_margin_mm(geometry, factor, _sigma(geometry, factor, loss))
+
+
+def _smallest_axis(geometry: Geometry, factor: int) -> int:
+    factors = axis_factors(geometry, factor)
+    shrunk = [n for n, f in zip(level_geometry(geometry, factor).size, factors, strict=True) if f > 1]
+    return min(shrunk, default=0)
+
+
+def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) -> Level:
+    """Level `index` of the request on the fixed geometry; `seed` draws the urs pool."""
+    factor = request.levels[index]
+    loss = LOSSES[request.loss].configured(request)
+    sigma, margin = _sigma(geometry, factor, loss), _margin(geometry, factor, loss)
+    grid = level_geometry(geometry, factor)
+    order = block_order(grid.array_shape, margin_voxels(grid, margin))
+    if loss.pooled:
+        samples = random_pool(order, request.percent, request.pool, CHUNK // loss.width, seed, index)
+    else:
+        sampling = Sampling(request.sampling, request.percent, request.disclose_sampling)
+        samples = level_samples(order, sampling, seed, index)
+    control_points = None
+    if request.transform == BSPLINE:
+        spacing, levels = request.grid_spacing, len(request.levels)
+        control_points = control_point_map_of(geometry, grid, factor, margin, spacing, index, levels)
+    elif request.transform == DIFFEO:
+        control_points = control_point_map_by_stride(geometry, grid, factor, margin, request.stride)
+        if loss.two_sided:
+            control_points = replace(control_points, room=SUM_BITS - FORCE_BITS)
+    if control_points is not None and loss.pooled:
+        control_points = replace(control_points, pool=samples)
+    return Level(index, factor, sigma, margin, grid, samples, control_points)
+
+
+def make_levels(geometry: Geometry, request: Request, owner_seed: bytes = b"") -> list[Level]:
+    """All levels of a request, coarse to fine.
+
+    Random pools follow from the request's seed and the owner's: neither side alone chooses which voxels are in.
+    """
+    check_factors(request.levels)
+    seed = derive_key(request.seed.to_bytes(8, "big", signed=True) + owner_seed, "pool")
+    return [make_level(geometry, request, index, seed) for index in range(len(request.levels))]

@@ -1,0 +1,1 @@
+"""One level of a run, a file for each way to run it."""

@@ -1,0 +1,229 @@
+"""The multiresolution registration at party 1: the moving image, a session with a peer, a transform at the end.
+
+The result maps fixed points to moving points (ITK's resampling direction) in LPS millimetres.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from PPIRLogic.disclosure.ledger import SessionLedger
+from PPIRLogic.errors import Cancelled, InputError, PolicyError, PPIRError, ProtocolError
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.network.identity import default_home, load_or_create_identity
+from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.progress import CancelToken, Progress
+from PPIRLogic.registration.disclosure_estimate import check_offered
+from PPIRLogic.registration.losses.cross_correlation import PUBLISHED
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.level_loop import run_levels
+from PPIRLogic.registration.party1.reconnecting import ReconnectingSession
+from PPIRLogic.registration.party1.session import ClientSession
+from PPIRLogic.registration.party1.state import RunState
+from PPIRLogic.registration.request import Offer, Peer, Request
+from PPIRLogic.registration.result import LevelRecord, RegistrationResult
+from PPIRLogic.registration.rules import grid_problem, request_problem
+from PPIRLogic.secure.prg import new_key
+from PPIRLogic.transforms import DEFORMABLE, BSplineTransform, DiffeoTransform, LinearTransform
+from PPIRLogic.version import SOFTWARE
+
+__all__ = ["CancelToken", "LevelRecord", "Parameters", "Peer", "Progress", "RegistrationResult", "register"]
+
+RECONNECT = 120.0  # seconds
+
+
+def register(
+    moving: Volume,
+    peer: Peer | str,
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    parameters: Parameters | None = None,
+    home: Path | None = None,
+    progress: Callable[[Progress], None] = lambda p: None,
+    cancel: CancelToken | None = None,
+    reconnect: float = RECONNECT,
+) -> RegistrationResult:
+    """Align `moving` with a fixed image that a peer serves. Returns when the run is over.
+
+    moving: 2D or 3D volume of this site. mask: bool, same array shape (z, y, x). home: where this site's identity,
+    trust and ledger live (default: the user's). progress is called from this thread. reconnect: seconds to try to reach
+    a peer or dealer again that was lost during the run, which then goes on where it was (0: never). The result maps
+    fixed to moving points (LPS, mm). If the run ends early after its first evaluation (peer lost, budget spent,
+    cancelled), the best transform so far is returned with `complete` False and the error in `error`; before that, the
+    error is raised: InputError, OverlapError, TrustError, PeerError, PolicyError, BudgetError, BusyError, VersionError,
+    FixedPointError, Cancelled.
+    """
+    place = home if home is not None else default_home()
+    peer = Peer(peer) if isinstance(peer, str) else peer
+    p, token = parameters or Parameters(), cancel or CancelToken()
+    caller = _Caller(moving, peer, mask, place, progress, token, reconnect)
+    return caller.after_affine(*sessions) if len(sessions := sessions_of(p)) == 2 else caller.register(p)
+
+
+def sessions_of(p: Parameters) -> list[Parameters]:
+    """The parameters of the sessions that a call of `register` makes, one after the other.
+
+    A deformable transform without an initial one comes after an affine session.
+    """
+    if p.transform not in DEFORMABLE or isinstance(p.initial, sitk.Transform):
+        return [p]
+    loss = "ncc" if p.loss in ("lncc", "cc") else p.loss  # a window's statistics lead nowhere from afar
+    protocol = "mpc" if p.protocol == PUBLISHED else p.protocol
+    return [replace(p, transform="affine", loss=loss, protocol=protocol, iterations=None), p]
+
+
+def joined(first: RegistrationResult, second: RegistrationResult) -> RegistrationResult:
+    """The second result with the levels, ledger and totals of both."""
+    numbers = None if None in (a := (first.peer_numbers, second.peer_numbers)) else sum(v or 0 for v in a)
+    totals = {
+        name: getattr(first, name) + getattr(second, name)
+        for name in (
+            "levels", "reconnections", "seconds", "bytes_sent", "bytes_received", "dealer_bytes_sent",
+            "dealer_bytes_received", "numbers",
+        )
+    }  # fmt: skip
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in (*first.ledger, *second.ledger):
+        key = row["kind"], row["to"], row["level"]
+        known = rows.get(key, {**row, "numbers": 0, "bits": 0})
+        rows[key] = {**known, **{n: known[n] + row[n] for n in ("numbers", "bits")}}
+    return replace(second, first=first.first, peer_numbers=numbers, ledger=list(rows.values()), **totals)
+
+
+@dataclass(frozen=True)
+class _Caller:
+    """What all sessions of one call of `register` share."""
+
+    moving: Volume
+    peer: Peer
+    mask: NDArray[np.bool_] | None
+    place: Path
+    progress: Callable[[Progress], None]
+    token: CancelToken
+    reconnect: float
+
+    def after_affine(self, affine: Parameters, p: Parameters) -> RegistrationResult:
+        """An affine session, then a deformable session that starts from its result; the totals are of both."""
+        first = self.register(affine, follow=p)
+        if not first.complete:
+            return first
+        try:
+            second = self.register(replace(p, initial=first.transform))
+        except (PPIRError, KeyboardInterrupt) as problem:
+            error = problem if isinstance(problem, PPIRError) else Cancelled("The registration was cancelled.")
+            return replace(first, complete=False, stop_reason=type(error).__name__, error=error)
+        return joined(first, second)
+
+    def register(self, p: Parameters, follow: Parameters | None = None) -> RegistrationResult:
+        """One session. `follow`: what is to come after it, refused beforehand where it cannot fit."""
+        run = RunState(self.moving, self.mask, p, self.progress, self.token)
+        identity, trust = load_or_create_identity(self.place), TrustStore(self.place)
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        path = self.place / "ledger" / "sessions" / f"{stamp}_party1_{new_key().hex()[:8]}.jsonl"
+        ledger = SessionLedger(path, {"peer": self.peer.address})
+        run.report_progress(None, "connecting", detail=self.peer.address)
+
+        def tell(stage: str, detail: str) -> None:
+            run.report_progress(session, stage, detail=detail)
+
+        with ReconnectingSession(
+            self.peer.address, identity, trust, self.token.check, p.threads, ledger, tell, patience=self.reconnect
+        ) as session:
+            try:
+                offer = choose_offer(session.offers(), self.peer)
+                first = run.first_transform(offer.geometry)
+                request = p.request(offer.name, offer.geometry, self.peer.dealer_fingerprint, SOFTWARE)
+                check_request(request, offer)
+                if follow is not None:
+                    check_request(follow.request(offer.name, offer.geometry, "", SOFTWARE), offer)
+                session.open(request, self.peer.dealer)
+                run.report_progress(session, "opened", detail=_estimate(session, p))
+                if session.geometry != offer.geometry:
+                    raise ProtocolError("The peer changed the geometry of its image between the offer and the session.")
+                run_levels(run, session, first)
+                closing = session.finish()
+                return _result(run, session, closing["numbers"], None)
+            except (PPIRError, KeyboardInterrupt) as problem:
+                error = session.explain(problem)
+                if not any(record.values for record in run.records):
+                    raise error from None
+                return _result(run, session, None, error)
+
+
+def _estimate(session: ClientSession, parameters: Parameters) -> str:
+    """What the run may disclose at most, in words, before it discloses anything."""
+    if parameters.protocol == "clear":
+        return "protocol clear: the fixed image itself is disclosed to this site, unprotected"
+    shares = [f"{100 * g.most / g.samples:.3g} % at 1/{g.factor}" for g in session.grants]
+    most, shown = sum(g.most for g in session.grants), sum(g.shown for g in session.grants)
+    return (
+        f"at most {most} numbers of the fixed image are disclosed to this site ({', '.join(shares)} of the voxels)"
+        + ("; the other side sees the results too" if session.protocol.party2_learns and not shown else "")
+        + (f"; the other side learns at most {shown} numbers of the moving image" if shown else "")
+    )
+
+
+def check_request(request: Request, offer: Offer) -> None:
+    """InputError or BudgetError for a deformation or a window that the offered image or its budget cannot hold."""
+    if problem := request_problem(request) or grid_problem(request, offer.geometry):
+        raise InputError(problem)
+    if request.iterations and request.protocol != "clear":
+        check_offered(request, offer.geometry, offer.budget, offer.numbers_opened)
+
+
+def choose_offer(offers: list[Offer], peer: Peer) -> Offer:
+    """The offer that is named, or the only one; PolicyError otherwise."""
+    named = [o for o in offers if not peer.image or o.name == peer.image]
+    if len(named) == 1:
+        return named[0]
+    names = ", ".join(o.name for o in offers) or "none"
+    what = f"no image '{peer.image}'" if peer.image else ("several images" if offers else "no image")
+    raise PolicyError(f"{peer.address} offers {what} to this site; offered: {names}. Name one with --image.")
+
+
+def _result(
+    run: RunState, session: ReconnectingSession, peer_numbers: int | None, error: PPIRError | None
+) -> RegistrationResult:
+    assert run.best is not None and run.first is not None
+    sent, received, dealer_sent, dealer_received = session.traffic()
+    best = run.best.finished(session.geometry) if isinstance(run.best, DiffeoTransform) else run.best
+    result = RegistrationResult(
+        transform=best.to_sitk(),
+        linear=best if isinstance(best, LinearTransform) else best.affine,
+        spline=best if isinstance(best, BSplineTransform) else None,
+        diffeo=best if isinstance(best, DiffeoTransform) else None,
+        first=run.first,
+        fixed_geometry=session.geometry,
+        levels=run.records,
+        ledger=session.ledger.summary(),
+        parameters=run.parameters.to_dict(),
+        request=session.request,
+        normalisation=asdict(run.normalisation),
+        seconds=time.perf_counter() - run.start,
+        bytes_sent=sent,
+        bytes_received=received,
+        dealer_bytes_sent=dealer_sent,
+        dealer_bytes_received=dealer_received,
+        numbers=session.ledger.numbers,
+        peer_numbers=peer_numbers,
+        complete=error is None,
+        stop_reason="finished" if error is None else type(error).__name__,
+        error=error,
+        reconnections=session.reconnections,
+        peer={
+            "address": session.channel.address,
+            "fingerprint": session.channel.peer_fingerprint,
+            "name": session.channel.peer_name,
+            "software": session.peer_software,
+        },
+    )
+    run.report_progress(session, "finished")
+    return result

@@ -1,0 +1,71 @@
+"""One run at party 1: the moving image, the best transform so far, the records, the progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from PPIRLogic.errors import InputError
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.intensities import fill_outside, normalise, robust_range
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.progress import CancelToken, Progress
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.session import ClientSession
+from PPIRLogic.registration.result import LevelRecord
+from PPIRLogic.transforms import DEFORMABLE, BSplineTransform, DiffeoTransform, LinearTransform
+
+
+class RunState:
+    """One run: holds the moving image and the best transform so far. The levels are run by `level_loop`."""
+
+    def __init__(
+        self,
+        moving: Volume,
+        mask: NDArray[np.bool_] | None,
+        parameters: Parameters,
+        progress: Callable[[Progress], None],
+        cancel: CancelToken,
+    ) -> None:
+        self.moving, self.mask, self.parameters = moving, mask, parameters
+        self.progress, self.cancel = progress, cancel
+        self.normalisation = robust_range(moving, mask)
+        scaled = normalise(moving, self.normalisation)
+        self.scaled = fill_outside(scaled, mask) if mask is not None and parameters.mask == "fill" else scaled
+        self.records: list[LevelRecord] = []
+        self.first: LinearTransform | None = None
+        self.best: LinearTransform | BSplineTransform | DiffeoTransform | None = None
+        self.start = time.perf_counter()
+
+    # ------------------------------------------------------------------------------------- before the run
+
+    def first_transform(self, fixed: Geometry) -> LinearTransform:
+        """The initial transform, centred on the fixed grid."""
+        if fixed.dimension != self.moving.geometry.dimension:
+            raise InputError(
+                f"The fixed image is {fixed.dimension}D ({fixed.describe()}), the moving image"
+                f" {self.moving.geometry.dimension}D ({self.moving.geometry.describe()}). Both must have the same"
+                " dimension."
+            )
+        kind, initial = self.parameters.transform, self.parameters.initial
+        kind = "affine" if kind in DEFORMABLE else kind
+        if isinstance(initial, sitk.Transform):
+            return LinearTransform.from_sitk(initial, kind, fixed.centre(), fixed.dimension)
+        start = LinearTransform.identity(kind, fixed.centre())
+        if initial == "centres":
+            shift = self.moving.geometry.centre() - fixed.centre()
+            start = LinearTransform(start.kind, start.matrix, shift, start.centre)
+        return start
+
+    def report_progress(self, session: ClientSession | None, stage: str, **details: Any) -> None:
+        numbers = session.ledger.numbers if session else 0
+        sent, received, _, _ = session.traffic() if session else (0, 0, 0, 0)
+        seconds = time.perf_counter() - self.start
+        self.progress(
+            Progress(stage, seconds=seconds, bytes_sent=sent, bytes_received=received, numbers=numbers, **details)
+        )

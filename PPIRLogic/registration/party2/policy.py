@@ -1,0 +1,73 @@
+"""What an owner permits for one fixed image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from PPIRLogic.disclosure.accounts import Budget
+from PPIRLogic.errors import PolicyError
+from PPIRLogic.registration.losses import LOSSES
+from PPIRLogic.registration.losses.mutual_information import BINS
+from PPIRLogic.registration.losses.point_sums import POINT_LOSSES
+from PPIRLogic.registration.protocols import protocol_of
+from PPIRLogic.registration.request import LevelGrant, Request
+from PPIRLogic.registration.rules import check_factors, request_problem
+from PPIRLogic.transforms import TRANSFORMS
+
+MASK_MODES = ("none", "fill", "private", "disclosed")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One owner's rules for one shared image. Everything not listed is refused.
+
+    `peers`: fingerprints that may use the image; empty means every trusted peer. `protocols`: 'clear' discloses the
+    whole image and is never in the default, nor are fhe_v1 and fhe_v2. `masks`: how a mask of the fixed image may be
+    used. `ask`: a person's answer before each session (peer's name, request, estimate) → yes or no.
+    """
+
+    protocols: frozenset[str] = frozenset({"fhe", "fhe_verified", "mpc"})
+    losses: frozenset[str] = frozenset(LOSSES)
+    transforms: frozenset[str] = frozenset(TRANSFORMS)
+    masks: frozenset[str] = frozenset({"none", "fill", "private"})
+    peers: frozenset[str] = frozenset()
+    disclosed_sampling: bool = False
+    budget: Budget = field(default_factory=Budget)
+    ask: Callable[[str, Request, list[LevelGrant]], bool] | None = None
+
+    def check(self, request: Request, peer: str, has_mask: bool) -> None:
+        """PolicyError naming what is refused and what is permitted."""
+        if self.peers and peer not in self.peers:
+            raise PolicyError(f"The owner of image '{request.image}' does not offer it to this peer.")
+        for what, value, allowed in (
+            ("protocol", request.protocol, self.protocols),
+            ("loss", request.loss, self.losses | frozenset(POINT_LOSSES)),  # an image has no use for the latter
+            ("transform", request.transform, self.transforms),
+            ("use of the fixed mask", request.fixed_mask, self.masks),
+        ):
+            if value not in allowed:
+                raise PolicyError(
+                    f"The {what} '{value}' is not permitted for image '{request.image}' by its owner;"
+                    f" permitted: {', '.join(sorted(allowed))}."
+                )
+        if request.fixed_mask != "none" and not has_mask:
+            raise PolicyError(
+                f"Image '{request.image}' is shared without a mask: the use of its mask must be 'none', not"
+                f" '{request.fixed_mask}'."
+            )
+        check_factors(request.levels)
+        if request.bins not in BINS:
+            raise PolicyError(f"A joint histogram of {request.bins} bins is not offered: {', '.join(map(str, BINS))}.")
+        if problem := request_problem(request):
+            raise PolicyError(problem)
+        if request.sampling == "gms" and protocol_of(request).reveals_sampling:
+            self._check_disclosed_sampling(request)
+
+    def _check_disclosed_sampling(self, request: Request) -> None:
+        if not (self.disclosed_sampling and request.disclose_sampling):
+            raise PolicyError(
+                f"Under {request.protocol}, gms sampling shows party 2 where the moving image has edges. Both sides"
+                " must allow it by name (register --disclose-sampling, serve --allow-disclosed-sampling); or use fhe,"
+                " or urs."
+            )

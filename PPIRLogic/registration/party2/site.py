@@ -1,0 +1,85 @@
+"""What all sessions of a serving site share: its images, its policies, and what is on record of every peer."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PPIRLogic.disclosure.accounts import Accounts
+from PPIRLogic.disclosure.failed_checks import FailedChecks
+from PPIRLogic.disclosure.record_file import FolderLock, append_record
+from PPIRLogic.files import make_private_directory, write_private_file
+from PPIRLogic.network.identity import Identity
+from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.registration.party2.fixed_image import FixedImage
+from PPIRLogic.registration.party2.policy import Policy
+from PPIRLogic.registration.party2.unfinished_sessions import UnfinishedSessions
+from PPIRLogic.registration.points.fixed_points import FixedPoints
+from PPIRLogic.registration.session import POOL_SEED_BYTES
+from PPIRLogic.secure.prg import new_key
+
+Event = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """An image or a point set, its owner's policy, and the dealer accepted for mpc ('' for none)."""
+
+    image: FixedImage | FixedPoints
+    policy: Policy
+    dealer: str = ""
+    dealer_fingerprint: str = ""
+
+
+class Site:
+    """Holds the ledger's folder for itself until `close`. `on_event` gets one map per thing that happens.
+
+    Errors: OutputError (another process uses the ledger, or it cannot be written).
+    """
+
+    def __init__(
+        self, identity: Identity, home: Path, shared: Sequence[Shared], threads: int, on_event: Event, fixed_pools: bool
+    ) -> None:
+        self.identity, self.trust, self.home, self.threads = identity, TrustStore(home), home, threads
+        self.shared = {s.image.name: s for s in shared}
+        self._on_event, self._fixed_pools = on_event, fixed_pools
+        self._lock = FolderLock(home / "ledger")
+        self.accounts = Accounts(home / "ledger" / "accounts")
+        self.failures = FailedChecks(home)
+        self.unfinished = UnfinishedSessions(home / "ledger" / "unfinished")
+        self._key = _site_key(home)
+
+    def close(self) -> None:
+        self._lock.release()
+
+    def log(self, event: str, **details: Any) -> None:
+        """Append to the audit log, then tell the owner: what was told is on record."""
+        record = {"time": round(time.time(), 3), "event": event, **details}
+        append_record(self.home / "audit.jsonl", record)
+        self._on_event(record)
+
+    def tell(self, event: str, **details: Any) -> None:
+        """Tell the owner only: single evaluations are in the ledger already."""
+        self._on_event({"time": round(time.time(), 3), "event": event, **details})
+
+    def image_id(self, name: str) -> str:
+        return self.shared[name].image.identifier(self._key)
+
+    def pool_seed(self, name: str) -> bytes:
+        """This site's part of the seed of random pools: the same for an image in every session."""
+        if self._fixed_pools:
+            return bytes(POOL_SEED_BYTES)
+        return hmac.digest(self._key, b"pool" + self.image_id(name).encode(), "sha256")[:POOL_SEED_BYTES]
+
+
+def _site_key(home: Path) -> bytes:
+    """The key under which budgets recognise images; of its own, so that renewing the identity resets nothing."""
+    path = home / "ledger" / "key"
+    if not path.exists():
+        make_private_directory(path.parent)
+        write_private_file(path, new_key())
+    return path.read_bytes()

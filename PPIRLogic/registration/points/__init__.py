@@ -1,0 +1,1 @@
+"""Registration of corresponding point sets."""

@@ -1,0 +1,1 @@
+"""Symmetric registration: both images move to a middle."""

@@ -1,0 +1,1 @@
+"""The exact encrypted product (BFV), and the protocols on it."""

@@ -1,0 +1,111 @@
+"""The exact encrypted inner product: BFV with coefficient packing, two parties, no third one.
+
+Party 2 encrypts each chunk of n fixed values as Σ v_j X^j. Party 1 multiplies by Σ s_j X^(n−1−j): coefficient
+n−1 of the product is the inner product. Keys and parameter validation are Microsoft SEAL's (through
+tenseal.sealapi, 128-bit classical security by its own table); the transforms and the multiply-accumulate are
+ours (`ring`), in SEAL's own residue form, because SEAL's Python binding moves ciphertexts only through files
+and holds the interpreter lock. No byte from the network ever reaches SEAL.
+
+What protects what (n = 8192, Q = four 30-bit primes, 2^120; t = 2^46 − 21, prime):
+
+- Party 2's image: ring learning with errors under its secret key; one fresh key pair per level, never stored.
+- Party 1's S, against the key holder, who can open every ciphertext:
+  (1) `c1` of the answer is re-randomised with a fresh encryption of zero under the public key; the public
+      polynomials `pk1` and every `c1` are expanded from a seed both parties contributed to, so a key holder
+      cannot choose a key that does not mask;
+  (2) of `c0` only the one coefficient that carries the result travels, with a one-time pad modulo t and a
+      uniform flood of ±F, F = Q/4t ≈ 2^72, added before the modulus switch: it hides the noise that depends on S
+      (S·e, at most 26·‖S‖₂ except with probability 2^-49, and the rounding of Q·v/t, at most ½·Σ|S|) to a statistical
+      distance of at most 2^-40.
+- `check_range` refuses, before anything is sent, an S for which the result could wrap or the noise could reach
+  the flood.
+
+All of this holds for parties that follow the protocol. A malicious party 1 uses the answers as a decryption oracle:
+fewer than three hundred give the level's key. A malicious party 2 that adds a large multiple of X^i to its own
+ciphertext sees up to about one bit of S per answer through the flood, which covers half of Q/t. Neither is prevented
+here. The time party 1 takes tells how many of its chunks are empty, not which.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import uint32
+
+from PPIRLogic.errors import MissingDependencyError, ProtocolError
+from PPIRLogic.secure.fhe import ring
+from PPIRLogic.secure.fhe.parameters import KEPT, PLAIN_MODULUS, PRIMES, SPECIAL_BITS
+from PPIRLogic.secure.fhe.ring import DEGREE, Residues
+from PPIRLogic.secure.layout import LANES
+from PPIRLogic.secure.prg import Stream
+
+CHUNK_BYTES = len(PRIMES) * DEGREE * 15 // 4
+C1_BYTES = KEPT * DEGREE * 15 // 4
+COEFFICIENT_BYTES = 8
+ANSWER_BYTES = C1_BYTES + COEFFICIENT_BYTES
+GROUP = LANES * DEGREE
+
+PRIME_ARRAY = np.array(PRIMES, np.uint32)
+
+
+def answer_bytes(outputs: int) -> int:
+    """The length of one re-randomised answer that carries so many numbers."""
+    return C1_BYTES + COEFFICIENT_BYTES * outputs
+
+
+def positions(outputs: int) -> range:
+    """The coefficients that carry the numbers of one answer: the last of each of `outputs` equal parts."""
+    part = DEGREE // outputs
+    return range(part - 1, DEGREE, part)
+
+
+def new_pads(count: int) -> list[int]:
+    """One-time pads, uniform modulo t."""
+    return [secrets.randbelow(PLAIN_MODULUS) for _ in range(count)]
+
+
+@lru_cache(maxsize=1)
+def seal_context() -> tuple[Any, Any]:
+    try:
+        import tenseal.sealapi as seal
+    except ImportError as error:
+        raise MissingDependencyError(
+            "The fhe protocol needs the package tenseal, which is not installed here: pip install 'ppir[fhe]'."
+        ) from error
+    parameters = seal.EncryptionParameters(seal.SCHEME_TYPE.BFV)
+    parameters.set_poly_modulus_degree(DEGREE)
+    moduli = seal.CoeffModulus.Create(DEGREE, [ring.PRIME_BITS] * len(PRIMES) + [SPECIAL_BITS])
+    parameters.set_coeff_modulus(moduli)
+    parameters.set_plain_modulus(PLAIN_MODULUS)
+    context = seal.SEALContext(parameters, True, seal.SEC_LEVEL_TYPE.TC128)
+    if not context.parameters_set() or tuple(m.value() for m in moduli)[: len(PRIMES)] != PRIMES:
+        raise MissingDependencyError(
+            "The installed tenseal does not accept the parameters of the fhe protocol"
+            f" ({context.parameters_error_message()}). Install tenseal 0.3.18."
+        )
+    return seal, context
+
+
+def joint_seed(session: bytes, level: int, first: bytes, second: bytes) -> bytes:
+    """The seed of a level's public polynomials: both parties' 32 bytes, the session and the level."""
+    return hashlib.sha256(b"PPIR-BFV-seed" + session + level.to_bytes(4, "big") + first + second).digest()
+
+
+def uniform_polynomial(seed: bytes, *label: str | int) -> Residues:
+    """A public uniform polynomial in the transform domain, (primes, n), from the joint seed."""
+    out = np.empty((len(PRIMES), DEGREE), np.uint32)
+    words = Stream(seed, "uniform", *label).words(len(PRIMES) * (DEGREE + 256)).reshape(len(PRIMES), -1)
+    for i, prime in enumerate(PRIMES):
+        if ring.uniform_below(words[i], uint32(prime), out[i]) < 0:  # probability below 2^-300
+            raise ProtocolError("The seed of this level gave too few uniform words; start the run again.")
+    return out
+
+
+# ----------------------------------------------------------------------------------- party 2: key holder
+
+
+# ------------------------------------------------------------------------------------ party 1: evaluator

@@ -1,0 +1,300 @@
+"""Arithmetic of the ring Z_Q[X]/(X^n + 1) in residue form: number-theoretic transforms and packing.
+
+n = 8192 and Q is the product of four 30-bit primes, so that a butterfly fits 32-bit lanes and eight
+polynomials are transformed side by side (`LANES`, one vector register). The order of the transformed
+coefficients and the choice of root (the smallest primitive 2n-th root of unity) are those of Microsoft SEAL,
+so keys made there can be used here as they are; a test compares both.
+
+Shapes: a batch of eight polynomials is uint32 (n * 8,), coefficient-major: element i*8 + lane.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import uint32, uint64
+from numpy.typing import NDArray
+
+from PPIRLogic.compiled import compiled
+from PPIRLogic.errors import ProtocolError
+from PPIRLogic.secure.layout import CHUNK
+
+Residues = NDArray[np.uint32]
+
+DEGREE = CHUNK  # n: a chunk is one polynomial
+PRIME_BITS = 30
+Words = NDArray[np.uint32]
+
+
+class Tables:
+    """Twiddle factors of one prime in bit-reversed order, with Shoup quotients floor(w·2^32 / p)."""
+
+    def __init__(self, prime: int, degree: int = DEGREE) -> None:
+        root = _smallest_root(prime, degree)
+        order = [int(format(i, f"0{degree.bit_length() - 1}b")[::-1], 2) for i in range(degree)]
+        self.prime = prime
+        self.forward, self.forward_quotient = _powers(root, prime, order)
+        self.inverse, self.inverse_quotient = _powers(pow(root, -1, prime), prime, order)
+        self.degree_inverse = pow(degree, -1, prime)
+
+
+@lru_cache(maxsize=16)
+def tables(prime: int, degree: int = DEGREE) -> Tables:
+    """The tables of `prime` (≡ 1 mod 2n, below 2^30), made once."""
+    return Tables(prime, degree)
+
+
+def _smallest_root(prime: int, degree: int) -> int:
+    exponent = (prime - 1) // (2 * degree)
+    root = next(r for g in range(2, 10_000) if pow(r := pow(g, exponent, prime), degree, prime) == prime - 1)
+    square, power, best = root * root % prime, root, root
+    for _ in range(degree):  # the primitive roots are the odd powers
+        power = power * square % prime
+        best = min(best, power)
+    return best
+
+
+def _powers(root: int, prime: int, order: list[int]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    powers = [1] * len(order)
+    for i in range(1, len(order)):
+        powers[i] = powers[i - 1] * root % prime
+    values = [powers[i] for i in order]
+    return np.array(values, np.uint32), np.array([(v << 32) // prime for v in values], np.uint32)
+
+
+# --------------------------------------------------------------------------------------- transforms
+
+
+@compiled
+def _butterflies(low: Any, high: Any, w: Any, quotient: Any, p: Any, p2: Any) -> None:
+    for j in range(low.size):
+        u = low[j]
+        u = min(u, uint32(u - p2))
+        v = high[j]
+        r = uint32(uint32(v * w) - uint32(uint32((uint64(v) * quotient) >> uint64(32)) * p))
+        low[j] = uint32(u + r)
+        high[j] = uint32(uint32(u - r) + p2)
+
+
+@compiled
+def forward(x: Any, twiddle: Any, quotient: Any, prime: Any) -> None:
+    """In place: eight polynomials (residues < 4p) to the transform domain, residues < p."""
+    p, p2 = uint32(prime), uint32(2 * prime)
+    n = x.size // 8
+    span, blocks = n, 1
+    while blocks < n:
+        span >>= 1
+        for i in range(blocks):
+            a = 2 * i * span * 8
+            b = a + span * 8
+            _butterflies(x[a:b], x[b : b + span * 8], twiddle[blocks + i], uint64(quotient[blocks + i]), p, p2)
+        blocks <<= 1
+    for i in range(x.size):
+        u = x[i]
+        u = min(u, uint32(u - p2))
+        x[i] = min(u, uint32(u - p))
+
+
+@compiled
+def _inverse_butterflies(low: Any, high: Any, w: Any, quotient: Any, p: Any, p2: Any) -> None:
+    for j in range(low.size):
+        u = low[j]
+        v = high[j]
+        s = uint32(u + v)
+        low[j] = min(s, uint32(s - p2))
+        d = uint32(uint32(u - v) + p2)
+        high[j] = uint32(uint32(d * w) - uint32(uint32((uint64(d) * quotient) >> uint64(32)) * p))
+
+
+@compiled
+def inverse(x: Any, twiddle: Any, quotient: Any, prime: Any, degree_inverse: Any) -> None:
+    """In place: eight polynomials (residues < p) back to coefficients, residues < p."""
+    p, p2 = uint32(prime), uint32(2 * prime)
+    n = x.size // 8
+    span, blocks = 1, n
+    while blocks > 1:
+        half = blocks >> 1
+        for i in range(half):
+            a = 2 * i * span * 8
+            b = a + span * 8
+            w, q = twiddle[half + i], uint64(quotient[half + i])
+            _inverse_butterflies(x[a:b], x[b : b + span * 8], w, q, p, p2)
+        span <<= 1
+        blocks = half
+    each = 1.0 / prime
+    for i in range(x.size):
+        _, r = divided(np.int64(x[i]) * np.int64(degree_inverse), np.int64(prime), each)
+        x[i] = uint32(r)
+
+
+@compiled
+def reverse_chunks(values: Any, out: Any) -> None:
+    """Eight chunks of n integers to eight polynomials (coefficient-major), coefficient n−1−j = value j of its chunk."""
+    n = out.size // 8
+    for j in range(n):
+        for lane in range(8):
+            out[(n - 1 - j) * 8 + lane] = values[lane * n + j]
+
+
+@compiled
+def lift(values: Any, prime: Any, out: Any) -> None:
+    """Signed integers, |v| < p, to residues."""
+    p = np.int32(prime)
+    for i in range(values.size):
+        v = values[i]
+        out[i] = uint32(v + p if v < 0 else v)
+
+
+@compiled
+def divided(a: Any, t: Any, inverse: Any) -> Any:
+    """floor(a / t) and the rest, for |a| < 2^63, |a| / t < 2^50, t > 0 and inverse = 1 / t.
+
+    The same steps for every a: a division or a branch would take a time that depends on the image.
+    """
+    q = np.int64(np.floor(np.float64(a) * inverse))  # off by one at most; rounded towards 0 it could be by two
+    r = a - q * t
+    below = r >> 63
+    q, r = q + below, r + (t & below)
+    above = (t - 1 - r) >> 63
+    return q - above, r - (t & above)
+
+
+@compiled
+def reduce(values: Any, prime: int, out: Any) -> None:
+    """Signed 64-bit integers, |v| < 2^62, to residues; both (n,)."""
+    inverse = 1.0 / prime
+    for i in range(values.size):
+        _, r = divided(values[i], prime, inverse)
+        out[i] = uint32(r)
+
+
+@compiled
+def multiply_accumulate(x: Any, c: Any, total: Any, prime: Any) -> None:
+    """total (n,) += Σ_lane x·c, both (n·8,) in the transform domain, mod p < 2^30: the sum fits 63 bits."""
+    p, inverse = np.int64(prime), 1.0 / prime
+    for i in range(total.size):
+        s = np.int64(total[i])
+        for lane in range(8):
+            s += np.int64(x[i * 8 + lane]) * np.int64(c[i * 8 + lane])
+        _, r = divided(s, p, inverse)
+        total[i] = uint64(r)
+
+
+# ------------------------------------------------------------------------------------------ sampling
+
+
+@compiled
+def uniform_below(words: Any, prime: Any, out: Any) -> int:
+    """Uniform residues by rejection of words as long as the prime; returns how many were used, or −1 if too few."""
+    j = 0
+    mask = uint32(1)
+    while mask < prime:
+        mask = uint32(2 * mask + 1)
+    for i in range(out.size):
+        while True:
+            if j >= words.size:
+                return -1
+            w = words[j] & mask
+            j += 1
+            if w < prime:
+                out[i] = w
+                break
+    return j
+
+
+@compiled
+def centred_binomial(words: Any, out: Any) -> None:
+    """Errors of standard deviation 3.24 (21 − 21 bits, SEAL's own choice) from 64-bit words; out int8."""
+    for i in range(out.size):
+        out[i] = np.int8(_ones(words[i] & uint64(0x1FFFFF))) - np.int8(
+            _ones((words[i] >> uint64(21)) & uint64(0x1FFFFF))
+        )
+
+
+@compiled
+def _ones(x: Any) -> Any:
+    """How many bits of a 64-bit word are set."""
+    x = x - ((x >> uint64(1)) & uint64(0x5555555555555555))
+    x = (x & uint64(0x3333333333333333)) + ((x >> uint64(2)) & uint64(0x3333333333333333))
+    x = (x + (x >> uint64(4))) & uint64(0x0F0F0F0F0F0F0F0F)
+    return (x * uint64(0x0101010101010101)) >> uint64(56)
+
+
+@compiled
+def ternary(random: Any, out: Any) -> int:
+    """Uniform in {−1, 0, 1} by rejection of bytes; returns −1 if `random` was too short."""
+    j = 0
+    for i in range(out.size):
+        while True:
+            if j >= random.size:
+                return -1
+            b = random[j]
+            j += 1
+            if b < 255:
+                out[i] = np.int8(b % 3) - np.int8(1)
+                break
+    return j
+
+
+# ------------------------------------------------------------------------------------------- packing
+
+
+@compiled
+def _pack(values: Any, out: Any) -> None:
+    for i in range(values.size // 4):
+        a, b = uint64(values[4 * i]), uint64(values[4 * i + 1])
+        c, d = uint64(values[4 * i + 2]), uint64(values[4 * i + 3])
+        low = a | (b << uint64(30)) | (c << uint64(60))
+        high = (c >> uint64(4)) | (d << uint64(26))
+        for k in range(8):
+            out[15 * i + k] = (low >> uint64(8 * k)) & uint64(255)
+        for k in range(7):
+            out[15 * i + 8 + k] = (high >> uint64(8 * k)) & uint64(255)
+
+
+@compiled
+def _unpack(data: Any, out: Any) -> None:
+    for i in range(out.size // 4):
+        low = uint64(0)
+        high = uint64(0)
+        for k in range(8):
+            low |= uint64(data[15 * i + k]) << uint64(8 * k)
+        for k in range(7):
+            high |= uint64(data[15 * i + 8 + k]) << uint64(8 * k)
+        mask = uint64(0x3FFFFFFF)
+        out[4 * i] = low & mask
+        out[4 * i + 1] = (low >> uint64(30)) & mask
+        out[4 * i + 2] = ((low >> uint64(60)) | (high << uint64(4))) & mask
+        out[4 * i + 3] = (high >> uint64(26)) & mask
+
+
+def pack30(values: Words) -> NDArray[np.uint8]:
+    """uint32 values below 2^30, count divisible by 4, to 15 bytes per four."""
+    out = np.empty(values.size // 4 * 15, np.uint8)
+    _pack(values.reshape(-1), out)
+    return out
+
+
+def unpack30(data: Any) -> Words:
+    """The inverse of `pack30`; the caller checks the residues against their primes."""
+    raw = np.frombuffer(data, np.uint8)
+    out = np.empty(raw.size // 15 * 4, np.uint32)
+    _unpack(raw, out)
+    return out
+
+
+def crt(residues: list[int], primes: tuple[int, ...]) -> int:
+    value, modulus = residues[0], primes[0]
+    for r, p in zip(residues[1:], primes[1:], strict=True):
+        value += modulus * ((r - value) * pow(modulus, -1, p) % p)
+        modulus *= p
+    return value
+
+
+def checked_residues(values: Residues, primes: tuple[int, ...]) -> Residues:
+    """`values` (..., primes, n) from the wire, or ProtocolError if one is not below its prime."""
+    if (values.max(axis=-1) >= np.array(primes, np.uint32)).any():
+        raise ProtocolError("A polynomial from the peer holds a residue out of range.")
+    return values

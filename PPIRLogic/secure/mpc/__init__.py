@@ -1,0 +1,1 @@
+"""Products of secret shares with a dealer."""

@@ -1,0 +1,1 @@
+"""The protocols as published (CKKS), to compare with."""

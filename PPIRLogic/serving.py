@@ -1,0 +1,69 @@
+"""The two calls that serve: thin wrappers that own a server for as long as they run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from PPIRLogic.network.identity import default_home, load_or_create_identity
+from PPIRLogic.progress import CancelToken
+from PPIRLogic.registration.dealer.dealer import Dealer
+from PPIRLogic.registration.party2.server import Server
+from PPIRLogic.registration.party2.site import Shared
+
+Event = Callable[[dict[str, Any]], None]
+
+
+def serve(
+    images: Sequence[Shared],
+    address: str = "0.0.0.0:7443",
+    *,
+    home: Path | None = None,
+    max_sessions: int = 2,
+    queue: int = 8,
+    threads: int = 2,
+    on_event: Event = lambda event: None,
+    cancel: CancelToken | None = None,
+    fixed_pools: bool = False,
+) -> None:
+    """Serve fixed images until `cancel` is set; blocks.
+
+    images: each a `FixedImage` with its owner's `Policy`. address: 'host:port' to listen on (port 0: any free one; the
+    first event, 'listening', has it). max_sessions: at once; queue: how many more may wait for a place. fixed_pools:
+    random pools follow from party 1's seed alone, so that runs with different owners compare. home: identity, trust,
+    ledger and audit log (default: the user's).
+    Errors: InputError, IdentityError, TrustError, PeerError (port in use), OutputError (ledger not writable).
+    """
+    place = home if home is not None else default_home()
+    identity = load_or_create_identity(place)
+    server = Server(
+        address, identity, place, list(images), max_sessions=max_sessions, queue=queue, threads=threads,
+        on_event=on_event, fixed_pools=fixed_pools,
+    )  # fmt: skip
+    _run_until(server, cancel or CancelToken())
+
+
+def deal(
+    address: str = "0.0.0.0:7443",
+    *,
+    home: Path | None = None,
+    on_event: Event = lambda event: None,
+    cancel: CancelToken | None = None,
+) -> None:
+    """Be the dealer of the mpc protocol until `cancel` is set; blocks. Run it at neither hospital."""
+    place = home if home is not None else default_home()
+    dealer = Dealer(address, load_or_create_identity(place), place, on_event)
+    _run_until(dealer, cancel or CancelToken())
+
+
+def _run_until(service: Server | Dealer, cancel: CancelToken) -> None:
+    thread = threading.Thread(target=service.run, daemon=True)
+    thread.start()
+    try:
+        while not cancel.wait(0.2):
+            pass
+    finally:
+        service.stop()
+        thread.join(5)
