@@ -119,16 +119,17 @@ def _policy(a: Arguments) -> Any:
     from PPIRLogic.registration.party2.policy import Policy
 
     def names(option: str, known: Sequence[str]) -> frozenset[str]:
-        given = frozenset(v.strip() for v in str(getattr(a, option)).split(",") if v.strip())
+        given = frozenset(wire_name(v.strip()) for v in str(getattr(a, option)).split(",") if v.strip())
         if unknown := given - set(known):
-            raise InputError(f"--{option}: unknown {', '.join(sorted(unknown))}; known: {', '.join(known)}.")
+            shown = ", ".join(map(shown_name, known))
+            raise InputError(f"--{option}: unknown {', '.join(sorted(unknown))}; known: {shown}.")
         return given
 
     budgets = (a.budget_percent, a.budget_bits, a.budget_session, a.budget_image, a.budget_histograms)
     if not all(0 <= v < UNLIMITED for v in budgets):  # also refuses NaN
         raise InputError("The limits of a disclosure budget must be numbers of at least 0.")
     return Policy(
-        protocols=frozenset(map(wire_name, names("protocols", tuple(map(shown_name, protocol_names()))))),
+        protocols=names("protocols", protocol_names()),
         losses=names("losses", tuple(LOSSES)),
         transforms=names("transforms", tuple(TRANSFORMS)),
         masks=names("masks", FIXED_MASK_USES),
