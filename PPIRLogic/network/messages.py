@@ -64,7 +64,7 @@ def wait_for_message(channel: Channel, timeout: float, check: Callable[[], None]
                 if not channel.interrupted:
                     raise
             if channel.interrupted:
-                return channel.receive(0)  # what came before the farewell comes first; then the farewell itself
+                return channel.receive(0)  # what came before the closing message comes first
             if time.monotonic() > deadline:
                 raise
 

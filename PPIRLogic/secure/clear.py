@@ -104,7 +104,7 @@ class ClearProduct(PrivateProduct):
     def _by_sample(
         self, control_points: PublicMap, source: FactorSource, terms: Sequence[Term], announce: Callable[[], None]
     ) -> list[int]:
-        """By knot, of products of three."""
+        """Per control point, of products of three."""
         fixed, parts = self._operands[terms[0].operand], []
         for group in range(source.groups):
             self.link.check()

@@ -63,7 +63,7 @@ class OperandInfo:
 
     name: str
     bound: int
-    per_control_point: bool = False  # terms by knot may name it
+    per_control_point: bool = False  # terms per control point may name it
     vectors: int = 1  # that it holds
 
 
@@ -115,10 +115,10 @@ def numbers_of(terms: Sequence[Term]) -> int:
 
 
 def are_per_control_point(terms: Sequence[Term]) -> bool:
-    """Whether these are terms by knot; ProtocolError unless all are or none is."""
+    """Whether these are terms per control point; ProtocolError unless all are or none is."""
     kinds = {t.per_control_point for t in terms}
     if len(kinds) != 1:
-        raise ProtocolError("The terms of one request must be all by knot, or none.")
+        raise ProtocolError("The terms of one request must be all per control point, or none.")
     return kinds.pop()
 
 

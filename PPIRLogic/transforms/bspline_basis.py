@@ -70,7 +70,7 @@ class ControlPointAxis:
 
 @compiled
 def _gather(values: Any, start: Any, weights: Any, out: Any) -> None:
-    """out (outer, knots, inner) += Σ_i weight·values (outer, size, inner)."""
+    """out (outer, control points, inner) += Σ_i weight·values (outer, size, inner)."""
     for o in range(values.shape[0]):
         for i in range(values.shape[1]):
             for t in range(4):
@@ -81,7 +81,7 @@ def _gather(values: Any, start: Any, weights: Any, out: Any) -> None:
 
 @compiled
 def _spread(control_points: Any, start: Any, weights: Any, out: Any) -> None:
-    """out (outer, size, inner) = Σ_t weight·knots (outer, knots, inner)."""
+    """out (outer, size, inner) = Σ_t weight·coefficients (outer, control points, inner)."""
     for o in range(out.shape[0]):
         for i in range(out.shape[1]):
             k = start[i]
@@ -95,7 +95,7 @@ def _spread(control_points: Any, start: Any, weights: Any, out: Any) -> None:
 
 
 def gather(values: NDArray[Any], axes: tuple[ControlPointAxis, ...], weights: list[NDArray[Any]]) -> NDArray[Any]:
-    """Σ_x B_k(x)·values(x) per control point: values (…, y, x) → knots (…, y, x), axes in ITK order.
+    """Σ_x B_k(x)·values(x) per control point: values (…, y, x) → control points (…, y, x), axes in ITK order.
 
     float64, or int64 with sums modulo 2^64.
     """

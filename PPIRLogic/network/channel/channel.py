@@ -26,7 +26,7 @@ class Channel:
     """A connection to one peer. Made by `connect`, `Listener.accept` or `memory_pair`.
 
     Attributes: `peer_name` (as this site calls the peer), `peer_fingerprint`, `address` ('host:port' of the peer),
-    `claimed_name` (what the peer calls itself), `farewell` (the peer's 'bye' or 'error' as soon as it has come in).
+    `claimed_name` (what the peer calls itself), `closing_message` (the peer's 'bye' or 'error' as soon as it has come in).
 
     A peer that neither sends a byte nor a sign of life for `dead_after` seconds is lost; so is one that takes
     nothing for that long while this side is sending. A receiver therefore must not leave more than 8 frames
@@ -260,7 +260,7 @@ class Channel:
                 raise ProtocolError("a sign of life carries content")
             return
         if self.closing_message is not None:
-            raise ProtocolError("a frame came after the farewell")
+            raise ProtocolError("a frame came after the closing message")
         with self._state:
             if message.kind in CLOSING_KINDS:
                 self.closing_message = message

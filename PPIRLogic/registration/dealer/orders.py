@@ -57,7 +57,7 @@ class Order:
         if rows := data.get("knots"):
             control_points = _control_point_map(rows, samples)
             if len(terms) > len(control_points.axes):
-                raise ProtocolError("An order by knot has one term per axis at most.")
+                raise ProtocolError("An order per control point has one term per axis at most.")
             return cls(*where, samples, columns, tuple(terms), control_points=control_points)
         outputs = f.integer("outputs", 1, MAX_OUTPUTS)
         if outputs & (outputs - 1) or (outputs > 1 and samples % CHUNK):
@@ -98,7 +98,7 @@ class Order:
 
 @dataclass(frozen=True)
 class CcOrder:
-    """One round of an evaluation of a symmetric registration (`secure.cc_shares`): its size is all that is told."""
+    """One round of an evaluation of a symmetric registration (`symmetric.shares`): its size is all that is told."""
 
     level: int
     evaluation: int

@@ -40,7 +40,7 @@ SIMILARITY, FORCE, HALF, VOXELS = "similarity", "coarse force", "half field", "v
 class CrossCorrelation(Loss):
     """1 − mean of CC over the voxels of the level, a voxel outside of an image counting as 0.
 
-    Not a loss of products with a fixed operand: both images move, and the run is one of its own (`runs.symmetric`).
+    Not a loss of products with a fixed operand: both images move, and the run is one of its own (`level_runs.symmetric`).
     """
 
     name = "cc"
@@ -59,7 +59,7 @@ class CrossCorrelation(Loss):
         return [Term(0, "", SIMILARITY)]
 
     def evaluate(self, sums: Sums) -> Evaluation:
-        raise NotImplementedError("cc moves both images; see runs.symmetric")
+        raise NotImplementedError("cc moves both images; see level_runs.symmetric")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """What a registration of point sets opens: the sums of Arun, Huang & Blostein (1987), once.
 
 One file of `losses` that is no loss of two images: its terms are opened and counted like theirs, and the transform
-follows from them in closed form (`points.fit`).
+follows from them in closed form (`registration.points.fit`).
 """
 
 from __future__ import annotations

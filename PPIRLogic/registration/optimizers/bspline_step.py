@@ -80,7 +80,7 @@ class KnotStep:
         return self._restricted(self._real * data) + 2 * self._weight * self._bending.diagonal()
 
     def solve(self, coefficients: Array, damping: float = 0.0) -> tuple[Array, float]:
-        """The step δ (dim, …knots) in mm, and the decrease of E that the model expects of it.
+        """The step δ (dim, …control points) in mm, and the decrease of E that the model expects of it.
 
         damping: of Levenberg and Marquardt, times the diagonal, and its mean where there is little of it.
         """
@@ -125,7 +125,7 @@ class BSplineStep(KnotStep):
         self.data_gradient = -2 * fit.gain / fit.scale * residual
 
     def _own(self, column: NDArray[np.signedinteger]) -> Array:
-        """Sᵀ·column over the samples, exact sums in real units, (dim, …knots); 0 where nothing is opened."""
+        """Sᵀ·column over the samples, exact sums in real units, (dim, …control points); 0 where nothing is opened."""
         inside = self._control_points.samples
         flat = column.reshape(-1)[inside].astype(np.int64)
         return self._full(

@@ -48,7 +48,7 @@ _SHARE = 1.2  # both halves answer the same force, so neither moves all of the w
 class HalfImage:
     """`start` is the half of the levels before. `velocity` and `trial`: V of this level at its control points.
 
-    Both are whole numbers of 2^-VELOCITY_BITS mm, (dim, …knots): what is told is what was used.
+    Both are whole numbers of 2^-VELOCITY_BITS mm, (dim, …control points): what is told is what was used.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class HalfImage:
 
 
 def dense_velocity(velocity: NDArray[np.int64], level: Level) -> Field:
-    """V at the voxels of a level, mm, from whole numbers at its control points (dim, …knots)."""
+    """V at the voxels of a level, mm, from whole numbers at its control points (dim, …control points)."""
     assert level.control_points is not None
     weights, real = [a.weights for a in level.control_points.axes], velocity / 2.0**VELOCITY_BITS
     return np.stack([spread(c, level.control_points.axes, weights) for c in real]).astype(np.float32)

@@ -1,12 +1,12 @@
-"""Both sides of a symmetric registration with local cross-correlation. Both hold a half that moves (`halves`).
+"""Both sides of a symmetric registration with local cross-correlation. Both hold a half that moves (`half_image`).
 
 Party 1 leads. It asks for one of three things, and says how far both sides move first:
 
     similarity   Σρ² at the new position             1 number to party 1
     force        the coarse force on each half        dim·kept numbers to each side, of its own half alone
-    half field   party 2's velocity of this level     dim·knots numbers to party 1, once per level
+    half field   party 2's velocity of this level     dim·control points numbers to party 1, once per level
 
-Under mpc nothing else is opened (`cc_shares`). clear: party 2 sends its part unprotected and party 1 computes.
+Under mpc nothing else is opened (`shares`). clear: party 2 sends its part unprotected and party 1 computes.
 published: in place of the force, three numbers per voxel to both sides, as in Taiello et al. 2024; to compare.
 """
 

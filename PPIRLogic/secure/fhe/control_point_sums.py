@@ -1,7 +1,7 @@
 """Sums per control point under encryption: the messages around `slots`, for both sides of the fhe protocol.
 
 Party 1 sends every voxel's padded product, as ciphertexts; party 2 opens them, applies the public map of the level
-(`knots`) and answers with one number of 60 bits per sum: its residues modulo the three primes.
+and answers with one number of 60 bits per sum: its residues modulo the three primes.
 
 Of an operand of T vectors (the bins of mutual information) each is encrypted apart, over the samples; party 1 adds up
 its T products per sample before the pad, so that as much travels as for one vector.

@@ -153,7 +153,7 @@ class FheFixed(FixedSide):
         self._request = b""
         self._shape = (0, 1)
         self._control_points: ControlPointFixed | None = None
-        self._sums: NDArray[np.uint64] | None = None  # by knot, of the request received last
+        self._sums: NDArray[np.uint64] | None = None  # per control point, of the request received last
 
     def open_level(self, level: LevelInfo, operands: Mapping[str, Columns], first: bytes, second: bytes) -> None:
         self._keys = KeyHolder(bfv.joint_seed(self.link.session, level.index, first, second))

@@ -2,7 +2,7 @@
 
 Party 2 encrypts n fixed values as the slots of a polynomial, once per level. Party 1 multiplies with the slots of its
 own column, adds a one-time pad per slot, and returns the whole ciphertext; party 2 decrypts n uniform numbers, applies
-the public map (`knots`) to them and returns the sums; party 1 takes the map of its pads off. Party 2 learns nothing,
+the public map to them and returns the sums; party 1 takes the map of its pads off. Party 2 learns nothing,
 party 1 the sums alone, and the cost does not depend on how many there are.
 
 Ring, primes and keys are those of `bfv` (n = 8192, Q of four 30-bit primes). The plaintext is taken modulo three

@@ -6,7 +6,7 @@ c2 = a·b − c1. Then z1 = S·F + c1 at party 1 and z2 = E·b + c2 at party 2 a
 to party 1. Every a and c1 belongs to one (level, evaluation) and is never used again; every b to one level.
 
 Per evaluation: 8 bytes per sample and column up, 8 bytes per number down; 4 where the ring of 32 bits holds the sums
-(`sums.ring_bytes`). Terms with factors go through `factors`. The dealer learns who takes part
+(`integer_sums.ring_bytes`). Terms with factors go through `triple_products`. The dealer learns who takes part
 (fingerprints, session), sizes, levels, evaluations and the operands' names. It must be run by neither hospital and
 collude with nobody.
 """
@@ -54,7 +54,7 @@ def _columns(terms: Sequence[Term]) -> int:
 
 
 def sent_columns(terms: Sequence[Term]) -> int:
-    """How many masked columns a request sends: all up to the last one needed, or one per term by knot."""
+    """How many masked columns a request sends: all up to the last one needed, or one per term per control point."""
     return len(terms) if are_per_control_point(terms) else _columns(terms)
 
 

@@ -7,11 +7,11 @@ Two products of shares, nothing opened between them. F = B − b is with party 1
 2. Party 2 sends g2 − h, uniform to party 1 as h is. With the dealer's e2 = Σ_x a·h − e1, Σ_x S·(g1 + g2 − h) + e1 at
    party 1 and Σ_x (S − a)·h + e2 at party 2 are shares of R. Party 2's alone travels, to party 1.
 
-By knot, the second product is left per sample, and each party applies the public map to its share.
+Per control point, the second product is left per sample, and each party applies the public map to its share.
 
 u, a, c1, e1 come from party 1's key, b and h from party 2's; all but b belong to one (level, evaluation) and are never
-used again. Per sample travel 8·(T + m) bytes up and 8 down, and 8 from the dealer to party 2 (by knot m times that
-more); half of it where the ring of 32 bits holds the sums (`sums.ring_bytes`).
+used again. Per sample travel 8·(T + m) bytes up and 8 down, and 8 from the dealer to party 2 (per control point m times that
+more); half of it where the ring of 32 bits holds the sums (`integer_sums.ring_bytes`).
 """
 
 from __future__ import annotations

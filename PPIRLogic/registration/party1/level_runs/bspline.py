@@ -252,6 +252,6 @@ class BSplineRun:
 
 
 def clipped(step: Array, limit: float) -> Array:
-    """A step (dim, …knots) with no control point moved further than the limit, mm."""
+    """A step (dim, …control points) with no control point moved further than the limit, mm."""
     length = np.sqrt(np.square(step).sum(axis=0))
     return step * np.minimum(1.0, limit / np.maximum(length, limit))
