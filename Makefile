@@ -13,7 +13,7 @@ demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
 	$(BIN)/python Testing/slicer/demo.py --output demo-output
 
-# The pictures of README.md and Docs/slicer.md.
+# The pictures of README.md and Docs/tutorials/slicer.md.
 screenshots: $(VENV)/ready
 	$(BIN)/python Testing/slicer/screenshots.py --output Resources/Screenshots
 
@@ -44,15 +44,15 @@ bench: $(VENV)/ready .venv-bench/ready
 bench-paper: $(VENV)/ready
 	$(BIN)/python -m Benchmarks.paper --write-docs
 
-# Every attack on the unprotected variant and on ours; the table goes to Docs/attacks.md.
+# Every attack on the unprotected variant and on ours; the table goes to Docs/results/attacks.md.
 attacks: $(VENV)/ready
-	$(BIN)/python -m pytest Testing/attacks --attacks-table Docs/attacks.md $(PYTEST_ARGS)
+	$(BIN)/python -m pytest Testing/attacks --attacks-table Docs/results/attacks.md $(PYTEST_ARGS)
 
-# What party 1 can reconstruct from the numbers it is entitled to; goes to Docs/disclosure.md.
+# What party 1 can reconstruct from the numbers it is entitled to; goes to Docs/results/disclosure.md.
 disclosure: $(VENV)/ready
 	$(BIN)/python -m Benchmarks.disclosure --write-docs
 
-# What the short forms among the tests stand for, at length; each writes its table into Docs/robustness.md.
+# What the short forms among the tests stand for, at length; each writes its table into Docs/results/robustness.md.
 fuzz: $(VENV)/ready
 	$(BIN)/python Testing/system/fuzz.py --write-docs
 
