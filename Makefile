@@ -7,7 +7,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes; each would compile the package again
 
-.PHONY: demo screenshots test test-312 check bench bench-paper attacks disclosure fuzz network faults load clean
+.PHONY: demo screenshots test test-312 check docs bench bench-paper attacks disclosure fuzz network faults load clean
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
@@ -37,6 +37,12 @@ check: $(VENV)/ready
 	$(BIN)/ruff format --check PPIRLogic PPIRExtension Testing Benchmarks
 	$(BIN)/ruff check PPIRLogic PPIRExtension Testing Benchmarks
 	$(BIN)/mypy
+
+# The site in build/docs, from Docs/ and the docstrings. Warnings are errors; nothing is downloaded but the packages.
+docs: .venv-docs/ready
+	.venv-docs/bin/python Docs/make_reference.py
+	.venv-docs/bin/python -m sphinx -W --keep-going -q -b html Docs build/docs
+	@echo "open build/docs/index.html"
 
 bench: $(VENV)/ready .venv-bench/ready
 	$(BIN)/python -m Benchmarks.run --peer-python .venv-bench/bin/python --write-docs
@@ -80,6 +86,12 @@ $(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/dev.txt p
 	.venv312/bin/python $(PIP) --no-deps --editable .
 	@touch $@
 
+.venv-docs/ready: requirements/base.txt requirements/docs.txt pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python $(PIP) -r requirements/base.txt -r requirements/docs.txt
+	.venv-docs/bin/python $(PIP) --no-deps --editable .
+	@touch $@
+
 # The programs we compare with have requirements of their own.
 .venv-bench/ready: requirements/bench.txt
 	$(PYTHON) -m venv .venv-bench
@@ -87,4 +99,4 @@ $(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/dev.txt p
 	@touch $@
 
 clean:
-	rm -rf .venv .venv312 .venv-bench demo-output bench-output build *.egg-info
+	rm -rf .venv .venv312 .venv-bench .venv-docs demo-output bench-output build *.egg-info
