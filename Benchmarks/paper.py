@@ -297,7 +297,9 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("bench-output"), help="folder for paper.json, which is kept"
     )
-    parser.add_argument("--write-docs", action="store_true", help="write Docs/results/paper.md, with what paper.json has")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="write Docs/results/paper.md, with what paper.json has"
+    )
     a = parser.parse_args()
     if unknown := set(a.only.split(",")) - set(names):
         parser.error(f"unknown tables: {', '.join(sorted(unknown))}")
