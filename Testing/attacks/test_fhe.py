@@ -367,7 +367,7 @@ def seen_through_the_flood(error: int) -> tuple[list[float], list[int]]:
 
 
 def test_a_malicious_party_2_that_sees_bits_of_s_through_the_flood_is_a_known_limit(record: Record) -> None:
-    """Docs/privacy/protocols.md, 'Not covered': a large multiple of one power of X shows up to about one bit per answer.
+    """Docs/privacy/protocols.md, 'Not covered': a multiple of one power of X shows up to about one bit per answer.
 
     Party 2 adds 2^57·X^5 to its own ciphertext: S_5·2^57 then reaches as far as the flood of ±2^72 that should hide
     it. What party 2 sees at the edge of the flood or beyond has the sign of S_5 in 99 of 100 cases.

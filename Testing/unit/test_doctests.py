@@ -11,6 +11,7 @@ import pytest
 
 import PPIRLogic
 
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 MIN_EXAMPLES = 12
 WITHOUT = {"PPIRError", "__version__"}  # nothing to show; the results of runs are shown where they come from
 OF_RUNS = {"PointsResult", "RegistrationResult", "Shared", "Parameters"}
@@ -28,7 +29,7 @@ def defining_modules() -> list[ModuleType]:
 
 @pytest.mark.parametrize("module", defining_modules(), ids=lambda module: module.__name__)
 def test_the_examples_of_a_module_are_true(module: ModuleType) -> None:
-    assert doctest.testmod(module).failed == 0
+    assert doctest.testmod(module, optionflags=FLAGS).failed == 0
 
 
 def test_examples_are_there_and_run() -> None:
