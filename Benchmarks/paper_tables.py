@@ -133,7 +133,7 @@ MI = Table(
     {"transform": "affine", "loss": "mi"},
 )
 
-CrossCorrelation = Table(
+CC = Table(
     "cc",
     "Diffeomorphic, cross-correlation, 3D",
     "Dice",
@@ -166,4 +166,4 @@ POINTS = Table(
     ),
 )
 
-TABLES = (AFFINE, SPLINE, SPLINE_GMS, MI, CrossCorrelation, POINTS)
+TABLES = (AFFINE, SPLINE, SPLINE_GMS, MI, CC, POINTS)

@@ -78,16 +78,16 @@ class PPIRParameterNode:
     loss: Annotated[str, Choice(list(choices.LOSSES))] = "ncc"
     protocol: Annotated[str, Choice(list(choices.PROTOCOLS))] = "fhe"
     sampling: Annotated[str, Choice(list(choices.SAMPLINGS))] = "full"
-    percent: Annotated[float, WithinRange(0.1, 100.0)] = 100.0
+    percent: Annotated[float, WithinRange(*choices.range_of("percent"))] = 100.0
     fixedMask: Annotated[str, Choice(list(choices.FIXED_MASKS))] = "none"
     levels: str = ""
-    evaluations: Annotated[int, WithinRange(3, 1000)] = 40
-    stepTolerance: Annotated[float, WithinRange(0.0, 1.0)] = 0.0
-    lossTolerance: Annotated[float, WithinRange(0.0, 1.0)] = 0.000001
-    gridSpacing: Annotated[float, WithinRange(0.1, 1000.0)] = 10.0
+    evaluations: Annotated[int, WithinRange(*choices.range_of("evaluations"))] = 40
+    stepTolerance: Annotated[float, WithinRange(*choices.range_of("step_tolerance"))] = 0.0
+    lossTolerance: Annotated[float, WithinRange(*choices.range_of("loss_tolerance"))] = 0.000001
+    gridSpacing: Annotated[float, WithinRange(*choices.range_of("grid_spacing"))] = 10.0
     iterations: str = ""
-    stride: Annotated[int, WithinRange(2, 64)] = 5
-    radius: Annotated[float, WithinRange(0.0, 1000.0)] = 0.0
+    stride: Annotated[int, WithinRange(*choices.range_of("stride"))] = 5
+    radius: Annotated[float, WithinRange(*choices.range_of("radius_mm"))] = 0.0
     bins: Annotated[str, Choice(list(choices.BINS))] = "auto"
     outputTransform: vtkMRMLTransformNode
     outputVolume: vtkMRMLScalarVolumeNode

@@ -13,32 +13,69 @@ to moving points (ITK's resampling direction) in LPS millimetres. The whole publ
     read_points, PointSet            points in
     read_transform, write_transform  transforms in and out
 
-There is no global state: identity, trust and ledger live in the folder given as `home`.
+There is no global state: identity, trust and ledger live in the folder given as `home`. A name is loaded when it is
+first used.
 """
 
-from PPIRLogic.disclosure.accounts import Budget
-from PPIRLogic.errors import PPIRError
-from PPIRLogic.images.geometry import Geometry
-from PPIRLogic.images.reading import read_mask, read_volume
-from PPIRLogic.images.volume import Volume
-from PPIRLogic.images.writing import write_volume
-from PPIRLogic.points.files import read_points
-from PPIRLogic.points.pointset import PointSet
-from PPIRLogic.progress import CancelToken, Progress
-from PPIRLogic.registration.parameters import Parameters
-from PPIRLogic.registration.party1.register import register
-from PPIRLogic.registration.party2.fixed_image import FixedImage
-from PPIRLogic.registration.party2.policy import Policy
-from PPIRLogic.registration.party2.site import Shared
-from PPIRLogic.registration.points.fixed_points import FixedPoints
-from PPIRLogic.registration.points.register import PointsResult, register_points
-from PPIRLogic.registration.request import Peer
-from PPIRLogic.registration.result import RegistrationResult
-from PPIRLogic.registration.simulate import simulate, simulate_points
-from PPIRLogic.serving import deal, serve
-from PPIRLogic.transforms import LinearTransform, read_transform, write_transform
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from PPIRLogic import former_paths
 from PPIRLogic.version import __version__
 
+if TYPE_CHECKING:
+    from PPIRLogic.disclosure.accounts import Budget
+    from PPIRLogic.errors import PPIRError
+    from PPIRLogic.images.geometry import Geometry
+    from PPIRLogic.images.reading import read_mask, read_volume
+    from PPIRLogic.images.volume import Volume
+    from PPIRLogic.images.writing import write_volume
+    from PPIRLogic.points.files import read_points
+    from PPIRLogic.points.pointset import PointSet
+    from PPIRLogic.progress import CancelToken, Progress
+    from PPIRLogic.registration.parameters import Parameters
+    from PPIRLogic.registration.party1.register import register
+    from PPIRLogic.registration.party2.fixed_image import FixedImage
+    from PPIRLogic.registration.party2.policy import Policy
+    from PPIRLogic.registration.party2.site import Shared
+    from PPIRLogic.registration.points.fixed_points import FixedPoints
+    from PPIRLogic.registration.points.register import PointsResult, register_points
+    from PPIRLogic.registration.request import Peer
+    from PPIRLogic.registration.result import RegistrationResult
+    from PPIRLogic.registration.simulate import simulate, simulate_points
+    from PPIRLogic.serving import deal, serve
+    from PPIRLogic.transforms import LinearTransform, read_transform, write_transform
+
+_HOMES = {
+    "Budget": "disclosure.accounts",
+    "CancelToken": "progress",
+    "FixedImage": "registration.party2.fixed_image",
+    "FixedPoints": "registration.points.fixed_points",
+    "Geometry": "images.geometry",
+    "LinearTransform": "transforms",
+    "PPIRError": "errors",
+    "Parameters": "registration.parameters",
+    "Peer": "registration.request",
+    "PointSet": "points.pointset",
+    "PointsResult": "registration.points.register",
+    "Policy": "registration.party2.policy",
+    "Progress": "progress",
+    "RegistrationResult": "registration.result",
+    "Shared": "registration.party2.site",
+    "Volume": "images.volume",
+    "deal": "serving",
+    "read_mask": "images.reading",
+    "read_points": "points.files",
+    "read_transform": "transforms",
+    "read_volume": "images.reading",
+    "register": "registration.party1.register",
+    "register_points": "registration.points.register",
+    "serve": "serving",
+    "simulate": "registration.simulate",
+    "simulate_points": "registration.simulate",
+    "write_transform": "transforms",
+    "write_volume": "images.writing",
+}
 __all__ = [
     "Budget",
     "CancelToken",
@@ -70,3 +107,16 @@ __all__ = [
     "write_transform",
     "write_volume",
 ]
+former_paths.install()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'PPIRLogic' has no attribute '{name}'")
+    value = getattr(import_module(f"PPIRLogic.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,28 +1,42 @@
-"""What a person can choose. A transform or loss that is new in the engine is one word here, and a preset if it has one.
+"""What a person can choose in the panels: names and ranges come from the engine's table of options.
 
-These are the engine's names, in the order that the panel shows them; a test compares them with the engine's own.
+The table needs no package that Slicer does not bring, so that the panels can be drawn before anything is installed.
 """
 
 from __future__ import annotations
+
+from PPIRLib import engine
+
+engine.add_to_path()
+from PPIRLogic.registration.options import OPTIONS  # noqa: E402 - found by the line before
 
 LINEAR = "vtkMRMLLinearTransformNode"
 BSPLINE = "vtkMRMLBSplineTransformNode"
 GRID = "vtkMRMLGridTransformNode"
 ANY = "vtkMRMLTransformNode"  # holds every kind
 
-TRANSFORMS = {  # with the class of node that holds the result
-    "translation": LINEAR,
-    "rigid": LINEAR,
-    "similarity": LINEAR,
-    "affine": LINEAR,
-    "bspline": ANY,  # a composite: an affine transform after a B-spline
-    "diffeo": ANY,  # … after a displacement field
+DEFORMABLE = OPTIONS["iterations"].of
+TRANSFORMS = {  # with the class of node that holds the result; a deformation is a composite with an affine transform
+    name: ANY if name in DEFORMABLE else LINEAR for name in OPTIONS["transform"].allowed
 }
 OF_POINTS = ("rigid", "similarity")
-DEFORMABLE = ("bspline", "diffeo")
-LOSSES = ("ncc", "ssd", "lncc", "cc", "mi")
-PROTOCOLS = ("fhe", "fhe_verified", "mpc")  # clear protects nothing and is not offered
-SAMPLINGS = ("full", "urs", "gms")
-FIXED_MASKS = ("none", "fill", "private", "disclosed")
-BINS = ("auto", "8", "16", "32", "64")
+LOSSES = OPTIONS["loss"].allowed
+PROTOCOLS = ("fhe", "fhe_verified", "mpc")  # what an owner permits by default
+SAMPLINGS = OPTIONS["sampling"].allowed
+FIXED_MASKS = OPTIONS["fixed_mask"].allowed
+BINS = ("auto", *map(str, OPTIONS["bins"].allowed))
 RESULTS = {LINEAR: "linear", BSPLINE: "B-spline", GRID: "displacement field"}
+_MOST, _LEAST = 1e6, 0.001  # what a spin box shows of a range without an end, or without its lowest value
+
+
+def uses(name: str, *chosen: str) -> bool:
+    """Whether an option has a use with what is chosen: a transform, a loss, a sampling."""
+    return not OPTIONS[name].of or any(value in OPTIONS[name].of for value in chosen)
+
+
+def range_of(name: str) -> tuple[float, float]:
+    """The range of a number in the panel; 0 stands for the engine's own choice where it has one."""
+    option = OPTIONS[name]
+    low = 0 if option.optional else option.low + _LEAST if option.above else option.low
+    high = min(option.high, _MOST)
+    return (int(low), int(high)) if option.kind == "whole" else (float(low), float(high))

@@ -71,7 +71,7 @@ class RegisterPanel:
             return _("The mpc protocol needs the address of a dealer.")
         if not _counts(node.levels):
             return _("Shrink factors are whole numbers, coarse to fine, such as 4,2,1.")
-        if node.transform in choices.DEFORMABLE and not _counts(node.iterations):
+        if choices.uses("iterations", node.transform) and not _counts(node.iterations):
             return _("Iterations are whole numbers, one per resolution level, such as 6,4,1.")
         return ""
 
@@ -97,11 +97,11 @@ class RegisterPanel:
         ui.testButton.enabled = not self.busy and node is not None and bool(node.peer.strip())
         ui.percentSpinBox.enabled = node is not None and node.sampling != "full"
         ui.dealerLineEdit.enabled = node is not None and node.protocol == "mpc"
-        ui.iterationsLineEdit.enabled = node is not None and node.transform in choices.DEFORMABLE
-        ui.gridSpacingSpinBox.enabled = node is not None and node.transform == "bspline"
-        ui.strideSpinBox.enabled = node is not None and node.transform == "diffeo"
-        ui.radiusSpinBox.enabled = node is not None and node.loss == "lncc"
-        ui.binsComboBox.enabled = node is not None and node.loss == "mi"
+        ui.iterationsLineEdit.enabled = node is not None and choices.uses("iterations", node.transform)
+        ui.gridSpacingSpinBox.enabled = node is not None and choices.uses("grid_spacing", node.transform)
+        ui.strideSpinBox.enabled = node is not None and choices.uses("stride", node.transform)
+        ui.radiusSpinBox.enabled = node is not None and choices.uses("radius_mm", node.loss)
+        ui.binsComboBox.enabled = node is not None and choices.uses("bins", node.loss)
         ui.undoButton.enabled = bool(self._last_transform) and not self.busy
         ui.plotButton.enabled = self._plot is not None
         if node is None:

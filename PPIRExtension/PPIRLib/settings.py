@@ -65,15 +65,15 @@ class Settings:
     def _of_method(self) -> list[str]:
         """Options that only some transforms and losses have."""
         options = []
-        if self.transform in choices.DEFORMABLE and self.iterations.strip():
+        if choices.uses("iterations", self.transform) and self.iterations.strip():
             options += ["--iterations", self.iterations.replace(" ", "")]
-        if self.transform == "bspline":
+        if choices.uses("grid_spacing", self.transform):
             options += ["--grid-spacing", repr(self.grid_spacing)]
-        if self.transform == "diffeo":
+        if choices.uses("stride", self.transform):
             options += ["--stride", str(self.stride)]
-        if self.loss == "lncc" and self.radius > 0:
+        if choices.uses("radius_mm", self.loss) and self.radius > 0:
             options += ["--radius", repr(self.radius)]
-        if self.loss == "mi" and self.bins != "auto":
+        if choices.uses("bins", self.loss) and self.bins != "auto":
             options += ["--bins", self.bins]
         return options
 

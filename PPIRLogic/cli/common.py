@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -23,6 +23,7 @@ from PPIRLogic.network.identity import default_home, load_or_create_identity
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.progress import CancelToken
 from PPIRLogic.registration.party1.session import ClientSession
+from PPIRLogic.registration.protocols import protocol_named
 
 Arguments = argparse.Namespace
 _PRINTING = threading.Lock()
@@ -122,12 +123,11 @@ def called(home: Path, peer: str) -> Iterator[ClientSession]:
         yield session
 
 
-def warn_published(a: Arguments) -> None:
-    note(
-        a,
-        "WARNING: the protocol 'published' opens three numbers per voxel to both sides in every step. Both images can"
-        " be computed from them (Docs/privacy.md). It is there to compare; use mpc.",
-    )
+def warn_of_protocols(a: Arguments, names: Iterable[str]) -> None:
+    """What protocols say of themselves before a run or a service."""
+    for name in names:
+        if warning := protocol_named(name).warning:
+            note(a, f"WARNING: {warning}")
 
 
 def counts_of(option: str, text: str, what: str) -> tuple[int, ...] | None:

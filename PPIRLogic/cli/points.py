@@ -54,7 +54,7 @@ def add_simulate_points(commands: Any) -> None:
 def _options(p: Any) -> None:
     add_parent_options(p)
     p.add_argument("--transform", choices=TRANSFORMS, default="rigid")
-    p.add_argument("--protocol", choices=tuple(PROTOCOLS), default="fhe", help="clear protects nothing")
+    p.add_argument("--protocol", choices=PROTOCOLS.builtin, default="fhe", help="clear protects nothing")
     p.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     p.add_argument("--output", type=Path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
     p.add_argument("--report", type=Path, help="report as JSON")

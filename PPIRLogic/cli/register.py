@@ -20,6 +20,7 @@ from PPIRLogic.cli.common import (
 from PPIRLogic.cli.run_options import add_registration_options, check_outputs, parameters_of
 from PPIRLogic.errors import InputError
 from PPIRLogic.network.identity import normalise_fingerprint
+from PPIRLogic.registration.catalogue import shown_name
 from PPIRLogic.registration.party1.register import RECONNECT
 from PPIRLogic.registration.party1.session import ClientSession
 from PPIRLogic.registration.request import Peer
@@ -79,7 +80,7 @@ def say_offers(a: Arguments, session: ClientSession) -> None:
         text = (
             f"  {offer.what} '{offer.name}': {offer.geometry.describe()}"
             f"{', with a mask' if offer.has_mask else ''}\n"
-            f"    protocols {', '.join(offer.protocols)}; losses {', '.join(offer.losses)}; transforms"
+            f"    protocols {', '.join(map(shown_name, offer.protocols))}; losses {', '.join(offer.losses)}; transforms"
             f" {', '.join(offer.transforms)}; mask use {', '.join(offer.masks)}\n"
             f"    budget {offer.budget['percent_per_level']:g} % of each level,"
             f" {offer.budget['numbers_per_session']:,.0f} numbers per session, {left:,.0f} left in all"

@@ -17,15 +17,17 @@ from PPIRLogic.cli.common import (
     note,
     service_cancel,
     show_event,
-    warn_published,
+    warn_of_protocols,
 )
 from PPIRLogic.disclosure.accounts import UNLIMITED, Budget
 from PPIRLogic.errors import InputError, TrustError
 from PPIRLogic.network.identity import normalise_fingerprint
 from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.registration.catalogue import protocol_names, shown_name, wire_name
 from PPIRLogic.registration.losses import LOSSES
-from PPIRLogic.registration.losses.cross_correlation import PUBLISHED
-from PPIRLogic.transforms import TRANSFORMS
+from PPIRLogic.registration.names import FIXED_MASK_USES
+from PPIRLogic.registration.protocols import permitted_by_default
+from PPIRLogic.registration.transform_kinds import TRANSFORMS
 
 _ASKING = threading.Lock()
 
@@ -42,10 +44,14 @@ def add_serve(commands: Any) -> None:
     p.add_argument("--mask", action="append", default=[], type=Path, help="mask file; once per image")
     p.add_argument("--allow", action="append", default=[], help="peer (name or fingerprint) that may use the images")
     p.add_argument(
-        "--protocols", default="fhe,fhe_verified,mpc", help="permitted protocols; 'clear' discloses the image itself"
+        "--protocols",
+        default=",".join(sorted(permitted_by_default())),
+        help="permitted protocols; 'clear' discloses the image itself",
     )
-    p.add_argument("--losses", default=",".join(LOSSES), help="permitted losses")
-    p.add_argument("--transforms", default=",".join(TRANSFORMS), help="permitted transforms")
+    p.add_argument(
+        "--losses", default=",".join(LOSSES.builtin), help="permitted losses; of plugins only those that are named"
+    )
+    p.add_argument("--transforms", default=",".join(TRANSFORMS.builtin), help="permitted transforms")
     p.add_argument("--masks", default="none,fill,private", help="permitted uses of the mask; also: disclosed")
     p.add_argument("--allow-disclosed-sampling", action="store_true", help="accept gms under mpc, fhe_v1, fhe_v2")
     p.add_argument("--budget-percent", type=float, default=5.0, help="most numbers per level, %% of its voxels (5)")
@@ -85,17 +91,16 @@ def _run_serve(a: Arguments) -> None:
 def _shared_images(a: Arguments) -> list[Any]:
     from PPIRLogic.images.reading import read_mask, read_volume
     from PPIRLogic.points.files import read_points
-    from PPIRLogic.registration.points.fixed_points import FixedPoints
     from PPIRLogic.registration.party2.fixed_image import FixedImage
     from PPIRLogic.registration.party2.site import Shared
+    from PPIRLogic.registration.points.fixed_points import FixedPoints
 
     if not a.fixed and not a.points:
         raise InputError("Nothing to serve: give an image, or a point set with --points.")
     if len(a.name) not in (0, len(a.fixed) + len(a.points)) or len(a.mask) not in (0, len(a.fixed)):
         raise InputError("Give --name (and --mask) once for every image (--name then for every set), or not at all.")
     policy, out = _policy(a), []
-    if PUBLISHED in policy.protocols:
-        warn_published(a)
+    warn_of_protocols(a, sorted(policy.protocols))
     dealer = a.dealer, normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
     for i, path in enumerate(a.fixed):
         volume = read_volume(path, role="fixed")
@@ -111,8 +116,7 @@ def _shared_images(a: Arguments) -> list[Any]:
 
 
 def _policy(a: Arguments) -> Any:
-    from PPIRLogic.registration.party2.policy import MASK_MODES, Policy
-    from PPIRLogic.registration.protocols import NAMES
+    from PPIRLogic.registration.party2.policy import Policy
 
     def names(option: str, known: Sequence[str]) -> frozenset[str]:
         given = frozenset(v.strip() for v in str(getattr(a, option)).split(",") if v.strip())
@@ -124,10 +128,10 @@ def _policy(a: Arguments) -> Any:
     if not all(0 <= v < UNLIMITED for v in budgets):  # also refuses NaN
         raise InputError("The limits of a disclosure budget must be numbers of at least 0.")
     return Policy(
-        protocols=names("protocols", NAMES),
+        protocols=frozenset(map(wire_name, names("protocols", tuple(map(shown_name, protocol_names()))))),
         losses=names("losses", tuple(LOSSES)),
         transforms=names("transforms", tuple(TRANSFORMS)),
-        masks=names("masks", MASK_MODES),
+        masks=names("masks", FIXED_MASK_USES),
         peers=frozenset(_peer_fingerprint(a, p) for p in a.allow),
         disclosed_sampling=a.allow_disclosed_sampling,
         budget=Budget(*budgets),
@@ -155,7 +159,7 @@ def _ask(peer: str, request: Any, levels: list[Any]) -> bool:
     with _ASKING:
         print(
             f"\n{peer} asks to register to '{request.image}': {request.transform}, {request.loss},"
-            f" protocol {request.protocol}.\nAt most it learns:\n  {rows}",
+            f" protocol {shown_name(request.protocol)}.\nAt most it learns:\n  {rows}",
             file=sys.stderr,
             flush=True,
         )

@@ -1,4 +1,4 @@
-"""What the owner of a fixed image permits, and the estimate of what a run would disclose."""
+"""How many numbers a run can open, and whether a budget allows it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from PPIRLogic.errors import BudgetError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.registration.levels import Level, make_levels
 from PPIRLogic.registration.losses.point_sums import POINT_LOSSES
-from PPIRLogic.registration.protocols import Protocol, protocol_of
+from PPIRLogic.registration.protocols import protocol_of
 from PPIRLogic.registration.request import LevelGrant, Request
 from PPIRLogic.registration.terms import VALUE, numbers_by_stage, numbers_once, terms_by_stage
+from PPIRLogic.secure.protocol import Protocol
 
 MIN_EVALUATIONS = 3  # a level that cannot afford these is refused before the run starts
 
@@ -37,7 +38,7 @@ def steps_asked(request: Request, index: int) -> int:
 def grants(
     request: Request, levels: list[Level], measurable_voxels: list[int], account: ImageAccount, protocol: Protocol
 ) -> list[LevelGrant]:
-    """What each level may open, given what is on record. `touchable`: voxels of each level that can be measured.
+    """What each level may open, given what is on record. measurable_voxels: voxels of each level that can be measured.
 
     The limits per session and per image are shared out among the levels, so that a run that starts can end.
     """
@@ -76,7 +77,7 @@ def _fitting(request: Request, level: Level, left: int) -> tuple[int, int]:
     """Evaluations and gradients that so many numbers allow."""
     each, gradient = numbers_by_stage(request, level)
     asked, steps = request.evaluations, steps_asked(request, level.index) if gradient else 0
-    if request.protocol == "clear":
+    if not protocol_of(request).counted:
         return asked, steps
     if request.iterations and gradient:
         left = max(0, left - numbers_once(request, level))

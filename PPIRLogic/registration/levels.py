@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.pyramid import axis_factors, border_margin_mm, default_sigma_mm, level_geometry, margin_voxels
-from PPIRLogic.registration.control_points import ControlPointMap, control_point_map_by_stride, control_point_map_of
+from PPIRLogic.registration.control_points import ControlPointMap
 from PPIRLogic.registration.losses import LOSSES, Loss
-from PPIRLogic.registration.losses.cross_correlation import FORCE_BITS, SUM_BITS
+from PPIRLogic.registration.names import FACTORS, check_factors
 from PPIRLogic.registration.request import Request
-from PPIRLogic.registration.rules import FACTORS, check_factors
 from PPIRLogic.registration.sampling import MIN_POOL, Indices, Sampling, block_order, level_samples, random_pool
+from PPIRLogic.registration.transform_kinds import TRANSFORMS
 from PPIRLogic.secure.layout import CHUNK
 from PPIRLogic.secure.prg import derive_key
-from PPIRLogic.transforms import BSPLINE, DIFFEO
 
 _MIN_AXIS = 16
 
@@ -82,14 +81,7 @@ def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) ->
     else:
         sampling = Sampling(request.sampling, request.percent, request.disclose_sampling)
         samples = level_samples(order, sampling, seed, index)
-    control_points = None
-    if request.transform == BSPLINE:
-        spacing, levels = request.grid_spacing, len(request.levels)
-        control_points = control_point_map_of(geometry, grid, factor, margin, spacing, index, levels)
-    elif request.transform == DIFFEO:
-        control_points = control_point_map_by_stride(geometry, grid, factor, margin, request.stride)
-        if loss.two_sided:
-            control_points = replace(control_points, room=SUM_BITS - FORCE_BITS)
+    control_points = TRANSFORMS[request.transform].control_points(request, geometry, grid, margin, index)
     if control_points is not None and loss.pooled:
         control_points = replace(control_points, pool=samples)
     return Level(index, factor, sigma, margin, grid, samples, control_points)

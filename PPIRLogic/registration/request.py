@@ -9,6 +9,7 @@ from typing import Any
 from PPIRLogic.errors import InputError, ProtocolError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.network.messages import PARTY_1, PARTY_2, PROTOCOL_VERSION, Fields, check_version
+from PPIRLogic.registration.options import OPTIONS, Option
 
 
 @dataclass(frozen=True)
@@ -52,27 +53,24 @@ class Request:
             raise ProtocolError("Field 'levels' of 'open' must hold one to eight shrink factors between 1 and 64.")
         return cls(
             image=f.text("image"),
-            protocol=f.text("protocol", 16),
-            transform=f.text("transform", 16),
-            loss=f.text("loss", 16),
             levels=tuple(levels),
-            sampling=f.text("sampling", 16),
-            percent=f.number("percent", 1e-6, 100.0),
-            disclose_sampling=f.flag("disclose_sampling"),
-            fixed_mask=f.text("fixed_mask", 16),
-            evaluations=f.integer("evaluations", 1, 10_000),
-            bins=f.integer("bins", 1, 1024),
-            pool=f.integer("pool", 1, 2**31),
             iterations=_counts(f),
-            grid_spacing=f.number("grid_spacing", 0, 1e4),
-            stride=f.integer("stride", 0, 4096),
-            radius_mm=f.number("radius_mm", 0, 1e4),
-            bending=f.number("bending", 0, 1e12),
-            elastic_mm=f.number("elastic_mm", 0, 1e4),
-            seed=f.integer("seed", 0, 2**62),
             dealer=f.text("dealer", 64),
             software=f.text("software", 64),
+            **{option.wire: _read(f, option) for option in OPTIONS.values() if option.wire},
         )
+
+
+def _read(f: Fields, option: Option) -> Any:
+    """One option of a request, within its range."""
+    low, high = option.wire_range
+    if option.kind == "yes":
+        return f.flag(option.wire)
+    if option.kind == "choice":
+        return f.text(option.wire, 16)
+    if option.kind == "whole":
+        return f.integer(option.wire, int(low), int(high))
+    return f.number(option.wire, low, high)
 
 
 def _counts(f: Fields) -> tuple[int, ...]:

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import InputError, PolicyError
+from PPIRLogic.registration.names import SAMPLINGS
 from PPIRLogic.secure.layout import CHUNK
 from PPIRLogic.secure.prg import derive_key
 
-METHODS = ("full", "urs", "gms")
 _BLOCK_2D = (8, 8)
 _BLOCK_3D_SMALL = (8, 8, 8)
 _BLOCK_3D_LARGE = (16, 16, 32)  # exactly one chunk of 8192 voxels
@@ -42,8 +42,8 @@ class Sampling:
     disclose: bool = False  # gms under mpc: party 2 sees which blocks were chosen
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise InputError(f"Unknown sampling '{self.method}'. Choose one of {', '.join(METHODS)}.")
+        if self.method not in SAMPLINGS:
+            raise InputError(f"Unknown sampling '{self.method}'. Choose one of {', '.join(SAMPLINGS)}.")
         if not 0 < self.percent <= 100:
             raise InputError(f"The sampling percentage must lie between 0 and 100, not {self.percent:g}.")
 

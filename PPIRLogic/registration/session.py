@@ -13,10 +13,10 @@ from PPIRLogic.disclosure.ledger import Entry
 from PPIRLogic.registration.levels import Level
 from PPIRLogic.registration.losses import Loss
 from PPIRLogic.registration.operands import operand_infos
-from PPIRLogic.registration.protocols import Protocol
 from PPIRLogic.registration.request import Request
 from PPIRLogic.secure.layout import CHUNK
 from PPIRLogic.secure.product import LevelInfo, Term, numbers_of
+from PPIRLogic.secure.protocol import Protocol
 
 NONCE_BYTES = 32
 POOL_SEED_BYTES = 16

@@ -23,10 +23,12 @@ from PPIRLogic.images.writing import write_volume
 from PPIRLogic.local_processes import Child, make_sites, start
 from PPIRLogic.points.pointset import PointSet, as_points
 from PPIRLogic.progress import CancelToken, Progress
-from PPIRLogic.registration.losses.cross_correlation import PUBLISHED
+from PPIRLogic.registration.catalogue import LOSSES, TRANSFORMS
+from PPIRLogic.registration.names import FIXED_MASK_USES
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.register import register
 from PPIRLogic.registration.points.register import PointsResult, register_points
+from PPIRLogic.registration.protocols import protocol_named
 from PPIRLogic.registration.request import Peer
 from PPIRLogic.registration.result import RegistrationResult
 
@@ -65,7 +67,7 @@ def peers(
         try:
             sites = make_sites(Path(folder), ("party-1", "party-2", "dealer"))
             dealer = ""
-            if protocol in ("mpc", PUBLISHED):
+            if protocol_named(protocol).dealer:
                 children.append(start("dealer", sites["dealer"].home, "dealer", "--listen", "127.0.0.1:0"))
                 dealer = children[0].wait_for("listening")["address"]
             options = _serve_options(mask, protocol, budget, threads)
@@ -88,11 +90,12 @@ def _serve_options(mask: Path | None, protocol: str, budget: Budget, threads: in
         "--listen",
         "127.0.0.1:0",
         "--protocols",
-        f"mpc,{protocol}" if protocol == PUBLISHED else protocol,
+        ",".join(filter(None, (protocol_named(protocol).affine_protocol, protocol))),
         "--threads",
         str(threads),
     ]
-    options += ["--masks", "none,fill,private,disclosed", "--allow-disclosed-sampling"]
+    options += ["--masks", ",".join(FIXED_MASK_USES), "--allow-disclosed-sampling"]
+    options += ["--losses", ",".join(LOSSES), "--transforms", ",".join(TRANSFORMS)]  # plugins, too
     options += ["--budget-percent", str(budget.percent_per_level), "--budget-bits", str(budget.bits_percent_per_level)]
     options += ["--budget-session", str(budget.numbers_per_session), "--budget-image", str(budget.numbers_per_image)]
     options += ["--fixed-pools", "--budget-histograms", str(budget.histograms_per_level)]

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 
 from PPIRLogic.registration.levels import Level
 from PPIRLogic.registration.losses import LOSSES, Loss
-from PPIRLogic.registration.losses.cross_correlation import FORCE, HALF, PUBLISHED, VOXELS
+from PPIRLogic.registration.losses.cross_correlation import FORCE, HALF, VOXELS
 from PPIRLogic.registration.losses.point_sums import POINT_LOSSES
 from PPIRLogic.registration.losses.private_mask import with_private_mask
+from PPIRLogic.registration.protocols import protocol_of
 from PPIRLogic.registration.request import Request
+from PPIRLogic.registration.transform_kinds import TRANSFORMS
 from PPIRLogic.secure.product import Term, numbers_of
-from PPIRLogic.transforms import parameter_count
 
 VALUE, GRADIENT, FIELD = "value", "gradient", "field"
 TermsByStage = Mapping[str, Sequence[Term]]
@@ -25,7 +26,8 @@ TermsByStage = Mapping[str, Sequence[Term]]
 
 def loss_of(request: Request) -> Loss:
     """The loss of a request (or the sums of point sets), restricted to a private mask if it asks for one."""
-    loss = (LOSSES | POINT_LOSSES)[request.loss].configured(request)
+    known = POINT_LOSSES if request.loss in POINT_LOSSES else LOSSES
+    loss = known[request.loss].configured(request)
     return with_private_mask(loss) if request.fixed_mask == "private" and not loss.masks_itself else loss
 
 
@@ -36,7 +38,7 @@ def terms_by_stage(request: Request, level: Level) -> TermsByStage:
         if loss.two_sided:
             axes = range(level.geometry.dimension)
             force = [Term(a, "", FORCE, level.control_points.count, revealed_to_both=True) for a in axes]
-            if request.protocol == PUBLISHED:
+            if protocol_of(request).opens_voxels:
                 force = [Term(k, "", VOXELS, len(level.samples), revealed_to_both=True) for k in range(3)]
             field = [Term(a, "", HALF, math.prod(level.control_points.counts)) for a in axes]
             return {VALUE: loss.terms(0), GRADIENT: force, FIELD: field}
@@ -44,7 +46,7 @@ def terms_by_stage(request: Request, level: Level) -> TermsByStage:
             VALUE: loss.terms(0),
             GRADIENT: loss.control_point_terms(level.geometry.dimension, level.control_points.count),
         }
-    parameters = parameter_count(request.transform, level.geometry.dimension)
+    parameters = TRANSFORMS[request.transform].parameters(level.geometry.dimension)
     stages = {VALUE: loss.terms(parameters), GRADIENT: loss.gradient_terms(parameters)}
     return {name: terms for name, terms in stages.items() if terms}
 

@@ -23,15 +23,13 @@ from PPIRLogic.report.figures import convergence
 from PPIRLogic.report.page import render
 from PPIRLogic.report.pictures import Pictures, figures_of, pictures_of
 from PPIRLogic.report.slices import Plane
-from PPIRLogic.report.wording import GEOMETRY, KINDS, LOSSES, PROTOCOLS, REASONS, STOPS, human_bytes, human_seconds
+from PPIRLogic.report.wording import GEOMETRY, KINDS, REASONS, STOPS, human_bytes, human_seconds
 
 __all__ = [
     "CONVENTION",
     "GEOMETRY",
     "KINDS",
     "LIBRARIES",
-    "LOSSES",
-    "PROTOCOLS",
     "REASONS",
     "SCHEMA_VERSION",
     "STOPS",

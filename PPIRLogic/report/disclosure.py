@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections import defaultdict
 
 from PPIRLogic.disclosure.ledger import VOXEL_BITS
+from PPIRLogic.registration.protocols import protocol_named
 from PPIRLogic.report.build import Report
 from PPIRLogic.report.markup import escape, table
-from PPIRLogic.report.wording import GEOMETRY, KINDS, PROTOCOLS, share
+from PPIRLogic.report.wording import GEOMETRY, KINDS, share
 
 
 def peer_name(report: Report) -> str:
     return report["peer"]["name"] or report["peer"]["address"] or "the other side"
 
 
+def _counted(report: Report) -> bool:
+    """Whether the protocol protected the fixed image and counted what it opened."""
+    return protocol_named(report["request"]["protocol"]).counted
+
+
 def disclosed_line(report: Report) -> str:
     """What this site learned, in one line."""
-    if report["request"]["protocol"] == "clear":
+    if not _counted(report):
         return "the fixed image itself (unprotected protocol)"
     rows = [row for row in report["disclosed"]["rows"] if row["to"] != "party 2" and row["kind"] != GEOMETRY]
     sums = [row for row in rows if row["kind"] != "mask grid"]
@@ -30,8 +36,9 @@ def disclosed_line(report: Report) -> str:
 
 def disclosure_section(report: Report) -> str:
     protocol, found = report["request"]["protocol"], report["disclosed"]
-    box = ' class="alarm"' if protocol == "clear" else ""
-    paragraphs = [f"<p{box}>{escape(PROTOCOLS.get(protocol, ''))} {escape(_who_learned(report))}</p>"]
+    box = "" if _counted(report) else ' class="alarm"'
+    words = protocol_named(protocol).words
+    paragraphs = [f"<p{box}>{escape(words)} {escape(_who_learned(report))}</p>"]
     if report["counts_agree"]:
         paragraphs.append("<p>The other side counted the same total independently.</p>")
     elif report["counts_agree"] is None:
@@ -64,8 +71,11 @@ def _who_learned(report: Report) -> str:
     totals = {row["to"]: row["numbers"] for row in report["disclosed"]["per_party"]}
     mine = totals.get("party 1", 0) + totals.get("both", 0)
     theirs = totals.get("party 2", 0) + totals.get("both", 0)
-    clear = report["request"]["protocol"] == "clear"
-    first = "" if clear else f"This site learned {mine:,} numbers computed from the fixed image, listed below. "
+    first = (
+        ""
+        if not _counted(report)
+        else f"This site learned {mine:,} numbers computed from the fixed image, listed below. "
+    )
     choice = (
         f"{theirs:,} bits about this site's choice of voxels, listed below"
         if theirs

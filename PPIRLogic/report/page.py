@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.registration.catalogue import shown_name
+from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.report.build import Report
 from PPIRLogic.report.disclosure import disclosed_line, disclosure_section, meaning_section, peer_name
 from PPIRLogic.report.figures import convergence
 from PPIRLogic.report.markup import PAGE, STYLE, escape, image, pairs, table
 from PPIRLogic.report.pictures import Pictures, figures_of
-from PPIRLogic.report.wording import LOSSES, REASONS, STOPS, human_bytes, human_seconds, number, share, times
+from PPIRLogic.report.wording import REASONS, STOPS, human_bytes, human_seconds, number, share, times
 
 
 def render(report: Report, pictures: Pictures | None) -> str:
@@ -76,7 +78,10 @@ def _summary_section(report: Report) -> str:
     request, totals = report["request"], report["totals"]
     reached = [level for level in report["levels"] if level["values"]]
     rows = [
-        ("Method", f"{request['transform']} transform, loss {request['loss']}, protocol {request['protocol']}"),
+        (
+            "Method",
+            f"{request['transform']} transform, loss {request['loss']}, protocol {shown_name(request['protocol'])}",
+        ),
         ("Fixed image", f"{times(report['fixed']['size'])} voxels of {times(report['fixed']['spacing_mm'])} mm"),
     ]
     if report["moving"]["size"]:
@@ -144,7 +149,7 @@ def _convergence_section(report: Report) -> str:
         )
         for level in report["levels"]
     ]
-    loss = LOSSES.get(report["request"]["loss"], report["request"]["loss"])
+    loss = LOSSES[report["request"]["loss"]].words or report["request"]["loss"]
     text = (
         f"Coarse versions of the images are aligned first (large shrink factor), then finer ones. Loss: {loss}."
         " Losses of different levels are not comparable; each curve has its own scale. Samples: fixed voxels that took"

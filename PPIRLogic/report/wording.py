@@ -106,34 +106,6 @@ STOPS = {
     "VerificationError": "the other side's check of an evaluation failed",
     "TrustError": "the trust between the two sides was withdrawn",
 }
-PROTOCOLS = {
-    "fhe": "The fixed image reached this site encrypted only, and this site's values reached the other side hidden as"
-    " well (protocol fhe, homomorphic encryption, no third party).",
-    "fhe_verified": "The fixed image reached this site encrypted only, and this site's values reached the other side"
-    " hidden as well; every answer was checked by the other side before it was opened (protocol fhe_verified,"
-    " homomorphic encryption, no third party).",
-    "mpc": "The two sites worked on random shares of their images (protocol mpc, with a dealer). This holds as long as"
-    " the dealer works together with neither side; it learned the sizes and the number of evaluations.",
-    "fhe_v1": "The published protocol fhe_v1 was used, for comparison: the fixed image reached this site encrypted,"
-    " but the other side saw every result, a sum of this site's values weighted by its own image.",
-    "fhe_v2": "The published protocol fhe_v2 was used, for comparison: each side worked on encrypted values of the"
-    " other, but the other side saw the results of its half of the voxels.",
-    "published": "The published protocol of local cross-correlation was used, for comparison: three numbers per voxel"
-    " were opened to both sides in every step, from which each can compute the other's image.",
-    "clear": "The unprotected protocol clear was used: the other side sent the fixed image itself. Nothing of it was"
-    " private from this site at the levels below.",
-}
-LOSSES = {
-    "mi": "−1 times the mutual information of the two images where they overlap, in nats: 0 for unrelated images, the"
-    " more negative the better one image tells the other",
-    "ncc": "1 − NCC², with NCC the correlation of the two images where they overlap: 0 for images that differ in"
-    " brightness and contrast only, 1 for unrelated ones",
-    "lncc": "1 − NCC² of two images that were each normalised by the mean and contrast of a window around every voxel:"
-    " a stand-in for local correlation, blind to slow changes of brightness and contrast",
-    "cc": "1 − the mean over the voxels of the squared correlation of the two images in a window around each, both"
-    " moved to the middle",
-    "ssd": "the mean squared difference of the normalised intensities where the images overlap: 0 for equal images",
-}
 
 
 def human_bytes(count: float) -> str:

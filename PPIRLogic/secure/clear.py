@@ -33,6 +33,7 @@ from PPIRLogic.secure.product import (
     over_groups,
     packing,
 )
+from PPIRLogic.secure.protocol import Protocol
 
 
 class ClearProduct(PrivateProduct):
@@ -140,3 +141,10 @@ class ClearFixed(FixedSide):
 
     def answer(self) -> None:
         self.link.channel.send("answer")
+
+
+PROTOCOL = Protocol(
+    "clear", ClearProduct, ClearFixed, ClearFixed.bits_per_number, counted=False, per_control_point=True,
+    words="The unprotected protocol clear was used: the other side sent the fixed image itself. Nothing of it was"
+    " private from this site at the levels below.",
+)  # fmt: skip

@@ -1,11 +1,13 @@
-"""Translation, rigid, similarity and affine transforms, and transform files.
+"""Translation, rigid, similarity and affine transforms.
 
-A transform maps FIXED points to MOVING points in LPS mm (ITK's resampling direction): y = A(x − c) + c + t.
+A transform maps FIXED points to MOVING points in LPS mm (ITK's resampling direction): y = A(x − c) + c + t. What A can
+be is said by its `LinearForm`: a new form of matrix is one class.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +20,6 @@ from PPIRLogic.errors import InputError
 
 Array = NDArray[np.float64]
 
-KINDS = ("translation", "rigid", "similarity", "affine")
 _REPRESENTABLE = 1e-6
 _SINGULAR = 1e-6  # smallest accepted ratio of singular values
 _PROBE_MM = 100.0
@@ -35,19 +36,135 @@ _GENERATORS = {
 }
 
 
+class LinearForm(ABC):
+    """What the matrix A of a kind of linear transform can be. The translation is the same for all."""
+
+    name: str
+
+    @abstractmethod
+    def count(self, dimension: int) -> int:
+        """Parameters of A."""
+
+    @abstractmethod
+    def basis(self, matrix: Array) -> Array:
+        """∂A/∂θ_k at `matrix`, (count, dim, dim), for parameters of A that are plain numbers."""
+
+    @abstractmethod
+    def moved(self, matrix: Array, step: Array) -> Array:
+        """A after a step (count,) in the parameters of `basis`; again of this form."""
+
+    @abstractmethod
+    def nearest(self, matrix: Array) -> Array:
+        """The matrix of this form next to `matrix`, (dim, dim)."""
+
+    def to_sitk(self, dimension: int) -> sitk.Transform:
+        """An empty SimpleITK transform that can hold it, with SetMatrix and SetCenter."""
+        return sitk.AffineTransform(dimension)
+
+
+class _Translation(LinearForm):
+    name = "translation"
+
+    def count(self, dimension: int) -> int:
+        return 0
+
+    def basis(self, matrix: Array) -> Array:
+        return np.zeros((0, *matrix.shape))
+
+    def moved(self, matrix: Array, step: Array) -> Array:
+        return matrix
+
+    def nearest(self, matrix: Array) -> Array:
+        return np.eye(len(matrix))
+
+    def to_sitk(self, dimension: int) -> sitk.Transform:
+        return sitk.TranslationTransform(dimension)
+
+
+class _Rigid(LinearForm):
+    name = "rigid"
+
+    def count(self, dimension: int) -> int:
+        return len(_GENERATORS[dimension])
+
+    def basis(self, matrix: Array) -> Array:
+        turned: Array = _GENERATORS[len(matrix)] @ matrix
+        return turned
+
+    def moved(self, matrix: Array, step: Array) -> Array:
+        return self.nearest(_rotation(step) @ matrix)
+
+    def nearest(self, matrix: Array) -> Array:
+        """By polar decomposition."""
+        return _polar(matrix)[0]
+
+    def to_sitk(self, dimension: int) -> sitk.Transform:
+        return sitk.Euler2DTransform() if dimension == 2 else sitk.VersorRigid3DTransform()
+
+
+class _Similarity(_Rigid):
+    name = "similarity"
+
+    def count(self, dimension: int) -> int:
+        return super().count(dimension) + 1
+
+    def basis(self, matrix: Array) -> Array:
+        return np.concatenate([super().basis(matrix), matrix[None]])
+
+    def moved(self, matrix: Array, step: Array) -> Array:
+        return self.nearest(math.exp(step[-1]) * _rotation(step[:-1]) @ matrix)
+
+    def nearest(self, matrix: Array) -> Array:
+        """By polar decomposition; the scale from the singular values."""
+        rotation, values = _polar(matrix)
+        return rotation * float(np.mean(values))
+
+    def to_sitk(self, dimension: int) -> sitk.Transform:
+        return sitk.Similarity2DTransform() if dimension == 2 else sitk.Similarity3DTransform()
+
+
+class _Affine(LinearForm):
+    name = "affine"
+
+    def count(self, dimension: int) -> int:
+        return dimension**2
+
+    def basis(self, matrix: Array) -> Array:
+        dim = len(matrix)
+        return np.eye(dim * dim).reshape(dim * dim, dim, dim)
+
+    def moved(self, matrix: Array, step: Array) -> Array:
+        return matrix + step.reshape(matrix.shape)
+
+    def nearest(self, matrix: Array) -> Array:
+        return matrix
+
+
+FORMS: dict[str, LinearForm] = {form.name: form for form in (_Translation(), _Rigid(), _Similarity(), _Affine())}
+KINDS = tuple(FORMS)  # ours
+
+
+def add_form(form: LinearForm) -> None:
+    """Make a new form of matrix known; ValueError if its name is taken by another class."""
+    if type(FORMS.setdefault(form.name, form)) is not type(form):
+        raise ValueError(f"There is a linear form '{form.name}' already.")
+
+
 def parameter_count(kind: str, dimension: int) -> int:
-    """Number of parameters: 2D 2/3/4/6, 3D 3/6/7/12. InputError: unknown kind or dimension."""
+    """Number of parameters: 2D 2/3/4/6, 3D 3/6/7/12. InputError: unknown kind or dimension.
+
+    >>> [parameter_count(kind, 3) for kind in KINDS]
+    [3, 6, 7, 12]
+    """
     _check_kind(kind)
     if dimension not in (2, 3):
         raise InputError(f"A transform is 2D or 3D, not {dimension}D.")
-    turns = len(_GENERATORS[dimension])
-    matrix = {"translation": 0, "rigid": turns, "similarity": turns + 1, "affine": dimension**2}[kind]
-    return matrix + dimension
+    return FORMS[kind].count(dimension) + dimension
 
 
 def _check_kind(kind: str) -> None:
-    if kind not in KINDS:
-        raise InputError(f"Unknown kind of transform '{kind}'. Choose one of {', '.join(KINDS)}.")
+    if kind not in FORMS:
+        raise InputError(f"Unknown kind of transform '{kind}'. Choose one of {', '.join(FORMS)}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,13 +247,17 @@ class LinearTransform:
         values = np.linalg.svd(matrix, compute_uv=False)
         if not values[-1] > _SINGULAR * values[0]:
             raise InputError("The transform cannot be inverted: its matrix is singular. Write it again.")
-        able = [k for k in KINDS if np.abs(matrix - _nearest(k, matrix)).max() <= _REPRESENTABLE * max(1, values[0])]
+        able = [
+            name
+            for name, form in FORMS.items()
+            if np.abs(matrix - form.nearest(matrix)).max() <= _REPRESENTABLE * max(1, values[0])
+        ]
         if kind not in able:
             raise InputError(
                 f"The transform ({transform.GetName()}) is more than kind '{kind}' can represent. "
                 f"Choose {' or '.join(able)}, or give another transform."
             )
-        return cls(kind, _nearest(kind, matrix), translation, point)
+        return cls(kind, FORMS[kind].nearest(matrix), translation, point)
 
     @property
     def dimension(self) -> int:
@@ -167,13 +288,7 @@ class LinearTransform:
         _check_scale(scale_mm)
         dim, count = self.dimension, self.parameters
         basis = np.zeros((count, dim, dim + 1))
-        if self.kind == "affine":
-            basis[: dim * dim, :, :dim] = np.eye(dim * dim).reshape(dim * dim, dim, dim) / scale_mm
-        elif self.kind != "translation":
-            generators = _GENERATORS[dim]
-            basis[: len(generators), :, :dim] = generators @ self.matrix / scale_mm
-            if self.kind == "similarity":
-                basis[len(generators), :, :dim] = self.matrix / scale_mm
+        basis[: count - dim, :, :dim] = FORMS[self.kind].basis(self.matrix) / scale_mm
         basis[count - dim :, :, dim] = np.eye(dim)
         return basis
 
@@ -189,13 +304,7 @@ class LinearTransform:
         if step.shape != (self.parameters,) or not np.isfinite(step).all():
             raise InputError(f"A step of a {dim}D {self.kind} transform has {self.parameters} finite parameters.")
         shape, shift = step[:-dim] / scale_mm, step[-dim:]
-        matrix = self.matrix
-        if self.kind == "affine":
-            matrix = matrix + shape.reshape(dim, dim)
-        elif self.kind != "translation":
-            turns = len(_GENERATORS[dim])
-            growth = math.exp(shape[turns]) if self.kind == "similarity" else 1.0
-            matrix = _nearest(self.kind, growth * _rotation(shape[:turns]) @ matrix)
+        matrix = FORMS[self.kind].moved(self.matrix, shape)
         return replace(self, matrix=matrix, translation=self.translation + shift)
 
     def max_displacement(self, other: LinearTransform, points: ArrayLike) -> float:
@@ -209,21 +318,15 @@ class LinearTransform:
 
     def to_sitk(self) -> sitk.Transform:
         """The SimpleITK transform of this kind, with the same centre where the class has one."""
-        dim = self.dimension
-        if self.kind == "translation":
-            return sitk.TranslationTransform(dim, self.translation.tolist())
-        classes = {
-            ("rigid", 2): sitk.Euler2DTransform,
-            ("rigid", 3): sitk.VersorRigid3DTransform,
-            ("similarity", 2): sitk.Similarity2DTransform,
-            ("similarity", 3): sitk.Similarity3DTransform,
-        }
-        transform: Any = sitk.AffineTransform(dim) if self.kind == "affine" else classes[self.kind, dim]()
+        transform: Any = FORMS[self.kind].to_sitk(self.dimension)
+        if isinstance(transform, sitk.TranslationTransform):
+            transform.SetOffset(self.translation.tolist())
+            return transform
         transform.SetCenter(self.centre.tolist())
-        if dim == 2 and self.kind != "affine":
+        if hasattr(transform, "SetAngle"):
             # these classes keep an angle, which SetMatrix would take from an arc cosine: inexact near 0
             transform.SetAngle(math.atan2(self.matrix[1, 0], self.matrix[0, 0]))
-            if self.kind == "similarity":
+            if hasattr(transform, "SetScale"):
                 transform.SetScale(math.hypot(self.matrix[0, 0], self.matrix[1, 0]))
         else:
             transform.SetMatrix(self.matrix.ravel().tolist())
@@ -249,18 +352,13 @@ def _rotation(vector: Array) -> Array:
     return rotation
 
 
-def _nearest(kind: str, matrix: Array) -> Array:
-    """The matrix of the form `kind` next to `matrix` (polar decomposition; the scale from the singular values)."""
-    if kind == "affine":
-        return matrix
-    dim = len(matrix)
-    if kind == "translation":
-        return np.eye(dim)
+def _polar(matrix: Array) -> tuple[Array, Array]:
+    """The rotation next to a matrix (polar decomposition), and the matrix's singular values."""
     left, values, right = np.linalg.svd(matrix)
-    sign = np.ones(dim)
+    sign = np.ones(len(matrix))
     sign[-1] = np.sign(np.linalg.det(left @ right))  # a rotation, never a reflection
     rotation: Array = (left * sign) @ right
-    return rotation * float(np.mean(values)) if kind == "similarity" else rotation
+    return rotation, values
 
 
 def _probe(transform: sitk.Transform, centre: Array) -> tuple[Array, Array]:

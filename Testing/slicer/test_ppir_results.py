@@ -180,9 +180,9 @@ def test_choices_are_the_engines(slicer_host: ModuleType) -> None:
     from PPIRLib import choices, presets
 
     from PPIRLogic.registration.losses import LOSSES
-    from PPIRLogic.registration.party2.policy import MASK_MODES
+    from PPIRLogic.registration.names import FIXED_MASK_USES as MASK_MODES
+    from PPIRLogic.registration.names import SAMPLINGS as METHODS
     from PPIRLogic.registration.protocols import PROTOCOLS
-    from PPIRLogic.registration.sampling import METHODS
     from PPIRLogic.transforms import TRANSFORMS
 
     assert set(choices.TRANSFORMS) == set(TRANSFORMS) and set(choices.LOSSES) == set(LOSSES)

@@ -36,7 +36,8 @@ from PPIRLogic.disclosure.ledger import Receipt
 from PPIRLogic.errors import BudgetError
 from PPIRLogic.local_processes import Site
 from PPIRLogic.registration.disclosure_estimate import most_numbers
-from PPIRLogic.registration.losses import LOSSES, SSD
+from PPIRLogic.registration.losses import LOSSES
+from PPIRLogic.registration.losses.ssd import SSD
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.register import register
 from PPIRLogic.registration.party2 import session as party2_session

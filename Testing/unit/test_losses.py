@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from PPIRLogic.errors import OverlapError
 from PPIRLogic.registration.losses import LOSSES as ALL_LOSSES
-from PPIRLogic.registration.losses import NCC, SSD, Loss, Sums
+from PPIRLogic.registration.losses import Loss, Sums
+from PPIRLogic.registration.losses.ncc import NCC
 from PPIRLogic.registration.losses.private_mask import PrivateMask, pairs, with_private_mask
+from PPIRLogic.registration.losses.ssd import SSD
 
 Array = NDArray[np.float64]
 N, D = 400, 5

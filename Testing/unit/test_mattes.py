@@ -18,7 +18,6 @@ from PPIRLogic.registration.disclosure_estimate import check_budget, grants
 from PPIRLogic.registration.levels import default_factors, make_levels
 from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.losses.mutual_information import (
-    BINS,
     FACTOR,
     HIGH,
     LOW,
@@ -32,6 +31,7 @@ from PPIRLogic.registration.losses.mutual_information import (
     per_unit,
     slopes_of,
 )
+from PPIRLogic.registration.names import BINS
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party2.policy import Policy
 from PPIRLogic.registration.protocols import PROTOCOLS

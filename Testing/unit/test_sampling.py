@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from PPIRLogic.errors import InputError
+from PPIRLogic.registration.names import SAMPLINGS
 from PPIRLogic.registration.sampling import (
-    METHODS,
     Sampling,
     block_order,
     choose_blocks,
@@ -97,7 +97,7 @@ def test_urs_takes_every_voxel_with_the_same_chance() -> None:
 
 def test_the_other_methods_offer_the_whole_level() -> None:
     order = np.arange(50, dtype=np.int32)
-    for method in set(METHODS) - {"urs"}:
+    for method in set(SAMPLINGS) - {"urs"}:
         assert np.array_equal(level_samples(order, Sampling(method, 10), SEED, 0), order)
 
 

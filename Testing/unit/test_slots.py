@@ -18,7 +18,8 @@ from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.pyramid import level_geometry
 from PPIRLogic.registration.columns.mutual_information import FactorColumns
 from PPIRLogic.registration.control_points import SUM_BITS, VALUE_BITS, ControlPointMap, control_point_map_of
-from PPIRLogic.registration.losses.mutual_information import BINS, one_hot
+from PPIRLogic.registration.losses.mutual_information import one_hot
+from PPIRLogic.registration.names import BINS
 from PPIRLogic.secure.fhe import ring, slots
 from PPIRLogic.secure.fhe.bfv import GROUP, uniform_polynomial
 from PPIRLogic.secure.fhe.evaluator import Evaluator, Operand

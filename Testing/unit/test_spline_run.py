@@ -18,9 +18,11 @@ from PPIRLogic.images.volume import Volume
 from PPIRLogic.registration.columns.deformable import BSplineScales, DeformableWarp
 from PPIRLogic.registration.disclosure_estimate import check_budget, check_offered, grants
 from PPIRLogic.registration.levels import make_levels
-from PPIRLogic.registration.losses import LOSSES, NCC, SSD, Loss, Sums
+from PPIRLogic.registration.losses import LOSSES, Loss, Sums
 from PPIRLogic.registration.losses.base import IntensityFit
 from PPIRLogic.registration.losses.lncc import LNCC, locally_normalised
+from PPIRLogic.registration.losses.ncc import NCC
+from PPIRLogic.registration.losses.ssd import SSD
 from PPIRLogic.registration.operands import FIXED_SCALE
 from PPIRLogic.registration.optimizers.bspline_step import BSplineStep
 from PPIRLogic.registration.parameters import Parameters, default_iterations

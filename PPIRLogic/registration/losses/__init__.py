@@ -1,12 +1,9 @@
-"""The losses by name. A new loss is one file and one line here."""
+"""The losses by name: ours, and what installed packages add (entry points `ppir.losses`)."""
 
+from PPIRLogic.registration import catalogue
 from PPIRLogic.registration.losses.base import Evaluation, Loss, Sums
-from PPIRLogic.registration.losses.cross_correlation import CrossCorrelation
-from PPIRLogic.registration.losses.lncc import LNCC
-from PPIRLogic.registration.losses.mutual_information import MutualInformation
-from PPIRLogic.registration.losses.ncc import NCC
-from PPIRLogic.registration.losses.ssd import SSD
+from PPIRLogic.registry import Registry
 
-LOSSES: dict[str, Loss] = {loss.name: loss for loss in (SSD(), NCC(), LNCC(), CrossCorrelation(), MutualInformation())}
+LOSSES: Registry[Loss] = catalogue.LOSSES
 
-__all__ = ["CC", "LNCC", "LOSSES", "NCC", "SSD", "Evaluation", "Loss", "Mattes", "Sums"]
+__all__ = ["LOSSES", "Evaluation", "Loss", "Sums"]

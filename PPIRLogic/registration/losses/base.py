@@ -70,10 +70,18 @@ class IntensityFit:
 
 
 class Loss(ABC):
-    """One loss. `operands` are the fixed operands it needs, in the order in which they are sent."""
+    """One loss. `operands` are the fixed operands it needs, in the order in which they are sent.
+
+    words: what its value means, for the report. bending: the usual weight of the bending energy of a B-spline beside
+    its value, mm². affine_loss: what finds the affine transform that comes before a deformation; empty: this one.
+    """
 
     name: str
     operands: tuple[str, ...]
+    words: str = ""
+    bending: float = 3.0
+    affine_loss: str = ""
+    windowed: bool = False  # compares windows, whose radius is `Parameters.radius_mm`
     width: int = 1  # how many vectors each operand holds
     smoothing: float = 1.0  # times the usual smoothing of a level
     pooled: bool = False  # evaluated over a random pool of a level's voxels

@@ -33,7 +33,6 @@ SHIFT = 2 * IMAGE_BITS + 2 * ROOT_BITS - UNIT_BITS  # from D·(1/√E)·(1/√F)
 FORCE_BITS = 40  # of one voxel's part of a force, on average: what the owner's unit of a is chosen for
 SUM_BITS = 62  # of its sum over all voxels, with the weights of the control points
 Ring = NDArray[np.int64]
-PUBLISHED = "published"  # a protocol of this loss alone: the force is opened voxel by voxel
 
 SIMILARITY, FORCE, HALF, VOXELS = "similarity", "coarse force", "half field", "voxel force"
 
@@ -45,6 +44,12 @@ class CrossCorrelation(Loss):
     """
 
     name = "cc"
+    words = (
+        "1 − the mean over the voxels of the squared correlation of the two images in a window around each, both moved"
+        " to the middle"
+    )
+    bending = 30.0
+    affine_loss = "ncc"
     operands = ()
     two_sided = True
     cubic = True  # the gradient of linear interpolation jumps from voxel to voxel: steps would amplify every rounding

@@ -28,6 +28,13 @@ class LNCC(NCC):
     """
 
     name = "lncc"
+    words = (
+        "1 − NCC² of two images that were each normalised by the mean and contrast of a window around every voxel: a"
+        " stand-in for local correlation, blind to slow changes of brightness and contrast"
+    )
+    bending = 30.0
+    affine_loss = "ncc"  # a window's statistics lead nowhere from afar
+    windowed = True
 
     def __init__(self, radius_mm: float = 0.0) -> None:
         self.radius_mm = radius_mm

@@ -25,12 +25,10 @@ from PPIRLogic.errors import OverlapError, ProtocolError
 from PPIRLogic.registration.losses.base import Evaluation, Loss, Sums
 from PPIRLogic.secure.layout import CHUNK
 from PPIRLogic.secure.product import Term
-from PPIRLogic.transforms import DEFORMABLE
 
 if TYPE_CHECKING:
     from PPIRLogic.registration.request import Request
 
-BINS = (8, 16, 32, 64)
 WEIGHT = 256  # Parzen weights are integers that sum to this: coarse, so that a histogram names no voxel
 FACTOR = 255  # |U| and |S| of the gradient as integers: products of 16 bits, sums of 2^15 samples in 32
 LOW, HIGH = -0.05, 1.2  # normalised intensities beyond these are clipped
@@ -42,6 +40,11 @@ class MutualInformation(Loss):
     """−MI of the joint histogram over the samples in the overlap (and inside a private fixed mask)."""
 
     name = "mi"
+    words = (
+        "−1 times the mutual information of the two images where they overlap, in nats: 0 for unrelated images, the"
+        " more negative the better one image tells the other"
+    )
+    bending = 100.0
     operands = ("B",)
     smoothing = 2.0
     pooled = True
@@ -54,7 +57,7 @@ class MutualInformation(Loss):
 
     def configured(self, request: Request) -> Loss:
         """Smoothed less where the image can bend: there, much of the information would come from the blur."""
-        return MutualInformation(request.bins, 1.0 if request.transform in DEFORMABLE else 2.0)
+        return MutualInformation(request.bins, 1.0 if request.iterations else 2.0)
 
     def terms(self, parameters: int) -> Sequence[Term]:
         return [Term(r, "B", HISTOGRAM, self.bins, largest=WEIGHT) for r in range(self.bins)]

@@ -19,6 +19,10 @@ class NCC(Loss):
     """
 
     name = "ncc"
+    words = (
+        "1 − NCC², with NCC the correlation of the two images where they overlap: 0 for images that differ in"
+        " brightness and contrast only, 1 for unrelated ones"
+    )
     operands = ("J", "J2")
 
     def terms(self, parameters: int) -> Sequence[Term]:

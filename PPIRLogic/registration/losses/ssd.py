@@ -17,6 +17,8 @@ class SSD(Loss):
     """
 
     name = "ssd"
+    words = "the mean squared difference of the normalised intensities where the images overlap: 0 for equal images"
+    bending = 0.2
     operands = ("J", "J2")
 
     def terms(self, parameters: int) -> Sequence[Term]:

@@ -9,24 +9,11 @@ from PPIRLogic.images.interpolation import MovingImage
 from PPIRLogic.images.pyramid import margin_voxels, smooth
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.registration.levels import Level
-from PPIRLogic.registration.party1.level_runs.bspline import BSplineRun
-from PPIRLogic.registration.party1.level_runs.bspline_mi import BSplineMutualInformationRun, DiffeoMutualInformationRun
-from PPIRLogic.registration.party1.level_runs.diffeo import DiffeoRun
-from PPIRLogic.registration.party1.level_runs.linear import LinearRun
-from PPIRLogic.registration.party1.level_runs.linear_mi import LinearMutualInformationRun
-from PPIRLogic.registration.party1.level_runs.symmetric import Halves, SymmetricRun
 from PPIRLogic.registration.party1.session import ClientSession
 from PPIRLogic.registration.party1.state import RunState
 from PPIRLogic.registration.terms import loss_of
-from PPIRLogic.transforms import BSPLINE, DEFORMABLE, DIFFEO, BSplineTransform, DiffeoTransform, LinearTransform
-from PPIRLogic.transforms.bspline import cells_of
-
-_DEFORMABLE_RUNS = {  # by transform, and whether the loss has a random pool
-    (BSPLINE, False): BSplineRun,
-    (BSPLINE, True): BSplineMutualInformationRun,
-    (DIFFEO, False): DiffeoRun,
-    (DIFFEO, True): DiffeoMutualInformationRun,
-}
+from PPIRLogic.registration.transform_kinds import TRANSFORMS
+from PPIRLogic.transforms import LinearTransform
 
 
 def moving_sigma_mm(moving: Geometry, fixed: Geometry, level: Level) -> float:
@@ -39,18 +26,12 @@ def moving_sigma_mm(moving: Geometry, fixed: Geometry, level: Level) -> float:
 
 def run_levels(state: RunState, session: ClientSession, transform: LinearTransform) -> None:
     """Run all levels of a session from a first transform; `state.best` and `state.records` follow."""
-    state.first = state.best = transform
-    kind = session.request.transform
-    if kind == BSPLINE:
-        request = session.request
-        cells = cells_of(session.geometry, request.grid_spacing, len(request.levels) - 1)
-        coarsest = tuple(m >> (len(request.levels) - 1) for m in cells)
-        state.best = BSplineTransform.zero(transform, session.geometry, coarsest)
-    elif kind == DIFFEO:
-        state.best = DiffeoTransform.identity(transform, session.levels[0].geometry)
-    loss = loss_of(session.request)
+    request, kind = session.request, TRANSFORMS[session.request.transform]
+    state.first = transform
+    state.best = kind.start(transform, request, session.geometry, session.levels[0].geometry)
+    loss = loss_of(request)
+    level_run = kind.level_run(loss)
     smoothed: tuple[float, Volume] | None = None
-    halves: Halves | None = None
     for level, grant in zip(session.levels, session.grants, strict=True):
         state.cancel.check()
         sigma = moving_sigma_mm(state.moving.geometry, session.geometry, level)
@@ -60,13 +41,5 @@ def run_levels(state: RunState, session: ClientSession, transform: LinearTransfo
         image = loss.prepared(smoothed[1], level.factor)
         moving = MovingImage(image, margin_voxels(state.moving.geometry, level.margin_mm), rows, loss.cubic)
         evaluations = min(grant.evaluations, state.parameters.evaluations)
-        pooled = loss.pooled
-        if loss.two_sided:
-            halves = SymmetricRun(state, session, level, moving, halves).run(evaluations, grant.gradients)
-        elif kind in DEFORMABLE:
-            run = _DEFORMABLE_RUNS[kind, pooled]
-            run(state, session, level, moving).run(evaluations, grant.gradients)
-        else:
-            simple = LinearMutualInformationRun if pooled else LinearRun
-            simple(state, session, level, moving).run(evaluations)
-        state.records[-1].kind = kind
+        level_run(state, session, level, moving).run(evaluations, grant.gradients)
+        state.records[-1].kind = kind.name

@@ -21,18 +21,21 @@ from PPIRLogic.images.volume import Volume
 from PPIRLogic.network.identity import default_home, load_or_create_identity
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.progress import CancelToken, Progress
+from PPIRLogic.registration.catalogue import shown_name
 from PPIRLogic.registration.disclosure_estimate import check_offered
-from PPIRLogic.registration.losses.cross_correlation import PUBLISHED
+from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.level_loop import run_levels
 from PPIRLogic.registration.party1.reconnecting import ReconnectingSession
 from PPIRLogic.registration.party1.session import ClientSession
 from PPIRLogic.registration.party1.state import RunState
+from PPIRLogic.registration.protocols import protocol_named, protocol_of
 from PPIRLogic.registration.request import Offer, Peer, Request
 from PPIRLogic.registration.result import LevelRecord, RegistrationResult
 from PPIRLogic.registration.rules import grid_problem, request_problem
+from PPIRLogic.registration.transform_kinds import TRANSFORMS
 from PPIRLogic.secure.prg import new_key
-from PPIRLogic.transforms import DEFORMABLE, BSplineTransform, DiffeoTransform, LinearTransform
+from PPIRLogic.transforms import BSplineTransform, DiffeoTransform, LinearTransform
 from PPIRLogic.version import SOFTWARE
 
 __all__ = ["CancelToken", "LevelRecord", "Parameters", "Peer", "Progress", "RegistrationResult", "register"]
@@ -77,11 +80,12 @@ def sessions_of(p: Parameters) -> list[Parameters]:
 
     A deformable transform without an initial one comes after an affine session.
     """
-    if p.transform not in DEFORMABLE or isinstance(p.initial, sitk.Transform):
+    kind = TRANSFORMS[p.transform]
+    if not kind.deformable or isinstance(p.initial, sitk.Transform):
         return [p]
-    loss = "ncc" if p.loss in ("lncc", "cc") else p.loss  # a window's statistics lead nowhere from afar
-    protocol = "mpc" if p.protocol == PUBLISHED else p.protocol
-    return [replace(p, transform="affine", loss=loss, protocol=protocol, iterations=None), p]
+    loss = LOSSES[p.loss].affine_loss or p.loss
+    protocol = protocol_named(p.protocol).affine_protocol or p.protocol
+    return [replace(p, transform=kind.linear, loss=loss, protocol=protocol, iterations=None), p]
 
 
 def joined(first: RegistrationResult, second: RegistrationResult) -> RegistrationResult:
@@ -164,8 +168,10 @@ class _Caller:
 
 def _estimate(session: ClientSession, parameters: Parameters) -> str:
     """What the run may disclose at most, in words, before it discloses anything."""
-    if parameters.protocol == "clear":
-        return "protocol clear: the fixed image itself is disclosed to this site, unprotected"
+    if not session.protocol.counted:
+        return (
+            f"protocol {shown_name(parameters.protocol)}: the fixed image itself is disclosed to this site, unprotected"
+        )
     shares = [f"{100 * g.most / g.samples:.3g} % at 1/{g.factor}" for g in session.grants]
     most, shown = sum(g.most for g in session.grants), sum(g.shown for g in session.grants)
     return (
@@ -179,7 +185,7 @@ def check_request(request: Request, offer: Offer) -> None:
     """InputError or BudgetError for a deformation or a window that the offered image or its budget cannot hold."""
     if problem := request_problem(request) or grid_problem(request, offer.geometry):
         raise InputError(problem)
-    if request.iterations and request.protocol != "clear":
+    if request.iterations and protocol_of(request).counted:
         check_offered(request, offer.geometry, offer.budget, offer.numbers_opened)
 
 

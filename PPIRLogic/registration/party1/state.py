@@ -18,7 +18,8 @@ from PPIRLogic.progress import CancelToken, Progress
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.session import ClientSession
 from PPIRLogic.registration.result import LevelRecord
-from PPIRLogic.transforms import DEFORMABLE, BSplineTransform, DiffeoTransform, LinearTransform
+from PPIRLogic.registration.transform_kinds import TRANSFORMS
+from PPIRLogic.transforms import BSplineTransform, DiffeoTransform, LinearTransform
 
 
 class RunState:
@@ -40,6 +41,7 @@ class RunState:
         self.records: list[LevelRecord] = []
         self.first: LinearTransform | None = None
         self.best: LinearTransform | BSplineTransform | DiffeoTransform | None = None
+        self.halves: Any = None  # where both images move: the halves of the levels before
         self.start = time.perf_counter()
 
     # ------------------------------------------------------------------------------------- before the run
@@ -52,8 +54,7 @@ class RunState:
                 f" {self.moving.geometry.dimension}D ({self.moving.geometry.describe()}). Both must have the same"
                 " dimension."
             )
-        kind, initial = self.parameters.transform, self.parameters.initial
-        kind = "affine" if kind in DEFORMABLE else kind
+        kind, initial = TRANSFORMS[self.parameters.transform].linear, self.parameters.initial
         if isinstance(initial, sitk.Transform):
             return LinearTransform.from_sitk(initial, kind, fixed.centre(), fixed.dimension)
         start = LinearTransform.identity(kind, fixed.centre())

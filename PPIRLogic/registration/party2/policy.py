@@ -7,23 +7,22 @@ from dataclasses import dataclass, field
 
 from PPIRLogic.disclosure.accounts import Budget
 from PPIRLogic.errors import PolicyError
+from PPIRLogic.registration.catalogue import shown_name
 from PPIRLogic.registration.losses import LOSSES
-from PPIRLogic.registration.losses.mutual_information import BINS
 from PPIRLogic.registration.losses.point_sums import POINT_LOSSES
-from PPIRLogic.registration.protocols import protocol_of
+from PPIRLogic.registration.names import BINS, check_factors
+from PPIRLogic.registration.protocols import permitted_by_default, protocol_of
 from PPIRLogic.registration.request import LevelGrant, Request
-from PPIRLogic.registration.rules import check_factors, request_problem
-from PPIRLogic.transforms import TRANSFORMS
-
-MASK_MODES = ("none", "fill", "private", "disclosed")
+from PPIRLogic.registration.rules import request_problem
+from PPIRLogic.registration.transform_kinds import TRANSFORMS
 
 
 @dataclass(frozen=True)
 class Policy:
     """One owner's rules for one shared image. Everything not listed is refused.
 
-    `peers`: fingerprints that may use the image; empty means every trusted peer. `protocols`: 'clear' discloses the
-    whole image and is never in the default, nor are fhe_v1 and fhe_v2. `masks`: how a mask of the fixed image may be
+    `peers`: fingerprints that may use the image; empty means every trusted peer. `protocols`: by default ours that
+    protect the image; what a plugin adds must be named. `masks`: how a mask of the fixed image may be
     used. `ask`: a person's answer before each session (peer's name, request, estimate) → yes or no.
 
     >>> sorted(Policy().protocols)
@@ -35,9 +34,9 @@ class Policy:
     PPIRLogic.errors.PolicyError: The protocol 'fhe' is not permitted for image 'atlas' by its owner; ...
     """
 
-    protocols: frozenset[str] = frozenset({"fhe", "fhe_verified", "mpc"})
-    losses: frozenset[str] = frozenset(LOSSES)
-    transforms: frozenset[str] = frozenset(TRANSFORMS)
+    protocols: frozenset[str] = field(default_factory=permitted_by_default)
+    losses: frozenset[str] = frozenset(LOSSES.builtin)
+    transforms: frozenset[str] = frozenset(TRANSFORMS.builtin)
     masks: frozenset[str] = frozenset({"none", "fill", "private"})
     peers: frozenset[str] = frozenset()
     disclosed_sampling: bool = False
@@ -56,8 +55,8 @@ class Policy:
         ):
             if value not in allowed:
                 raise PolicyError(
-                    f"The {what} '{value}' is not permitted for image '{request.image}' by its owner;"
-                    f" permitted: {', '.join(sorted(allowed))}."
+                    f"The {what} '{shown_name(value)}' is not permitted for image '{request.image}' by its owner;"
+                    f" permitted: {', '.join(sorted(map(shown_name, allowed)))}."
                 )
         if request.fixed_mask != "none" and not has_mask:
             raise PolicyError(

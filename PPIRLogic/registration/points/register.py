@@ -107,9 +107,10 @@ def register_points(
     >>> result.fit.residual_mm  # root mean square distance that remains  # doctest: +SKIP
     """
     points, token = as_points(moving, "moving"), cancel or CancelToken()
-    if transform not in TRANSFORMS or protocol not in PROTOCOLS:
+    if transform not in TRANSFORMS or protocol not in PROTOCOLS.builtin:
         raise InputError(
-            f"Points are registered with transform {' or '.join(TRANSFORMS)} and protocol {', '.join(PROTOCOLS)}; not"
+            f"Points are registered with transform {' or '.join(TRANSFORMS)} and protocol"
+            f" {', '.join(PROTOCOLS.builtin)}; not"
             f" with {transform}, {protocol}."
         )
     place, peer = home if home is not None else default_home(), Peer(peer) if isinstance(peer, str) else peer

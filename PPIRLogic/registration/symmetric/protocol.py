@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ from PPIRLogic.registration.losses.cross_correlation import (
 from PPIRLogic.registration.symmetric.half_field import HalfField
 from PPIRLogic.registration.symmetric.half_image import HalfImage
 from PPIRLogic.registration.symmetric.shares import INVERSE_BITS, SLAB, VOXEL_BITS, CcShares, Ring
+from PPIRLogic.secure.clear import PROTOCOL as CLEAR_PROTOCOL
+from PPIRLogic.secure.mpc.protocol import WORDS
 from PPIRLogic.secure.product import (
     Columns,
     ColumnSource,
@@ -47,6 +50,7 @@ from PPIRLogic.secure.product import (
     Term,
     numbers_of,
 )
+from PPIRLogic.secure.protocol import Protocol
 
 BITS = 64
 LENGTHS = (0.0, 0.25, 0.5, 1.0)  # of a step
@@ -268,3 +272,17 @@ class ClearCcProduct(CcProduct):
 
 class ClearCcFixed(CcFixed):
     engine: Engine = ClearCc
+
+
+CLEAR = replace(
+    CLEAR_PROTOCOL, product=ClearCcProduct, fixed_side=ClearCcFixed, bits=BITS, two_sided=True, per_control_point=False
+)
+MPC = Protocol("mpc", CcProduct, CcFixed, BITS, WORDS, dealer=True, party2_learns=FORCE, two_sided=True)
+PUBLISHED = Protocol(
+    "published", PublishedProduct, PublishedFixed, BITS, title="published_cc", dealer=True, party2_learns=VOXELS,
+    two_sided=True, opens_voxels=True, affine_protocol="mpc",
+    words="The published protocol of local cross-correlation was used, for comparison: three numbers per voxel were"
+    " opened to both sides in every step, from which each can compute the other's image.",
+    warning="the protocol published_cc opens three numbers per voxel to both sides in every step. Both images can be"
+    " computed from them (Docs/privacy). It is there to compare; use mpc.",
+)  # fmt: skip

@@ -23,6 +23,7 @@ from PPIRLogic.secure.fhe.control_point_sums import ControlPointFixed, ControlPo
 from PPIRLogic.secure.fhe.evaluator import Accumulator, Evaluator, Operand
 from PPIRLogic.secure.fhe.key_holder import KeyHolder
 from PPIRLogic.secure.fhe.parameters import PLAIN_MODULUS
+from PPIRLogic.secure.fhe.slots import SLOT_BITS
 from PPIRLogic.secure.layout import CHUNK, GROUP, LANES
 from PPIRLogic.secure.product import (
     Columns,
@@ -37,6 +38,7 @@ from PPIRLogic.secure.product import (
     over_groups,
     packing,
 )
+from PPIRLogic.secure.protocol import Protocol
 
 BITS = 46
 
@@ -203,3 +205,11 @@ class FheFixed(FixedSide):
         if self._sums is not None:
             return self._sums
         return self._keys.open(self._request, *self._shape)
+
+
+PROTOCOL = Protocol(
+    "fhe", FheProduct, FheFixed, FheFixed.bits_per_number, permitted_by_default=True, per_control_point=True,
+    control_point_bits=SLOT_BITS,
+    words="The fixed image reached this site encrypted only, and this site's values reached the other side hidden as"
+    " well (protocol fhe, homomorphic encryption, no third party).",
+)  # fmt: skip

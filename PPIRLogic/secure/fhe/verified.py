@@ -34,6 +34,7 @@ from PPIRLogic.secure.fhe.parameters import PLAIN_MODULUS
 from PPIRLogic.secure.fhe.protocol import FheFixed, FheProduct
 from PPIRLogic.secure.layout import CHUNK, GROUP
 from PPIRLogic.secure.product import Columns, LevelInfo, Link
+from PPIRLogic.secure.protocol import Protocol
 
 PAD = "pad"
 DIGIT_BITS = 23
@@ -108,3 +109,11 @@ class VerifiedFixed(FheFixed):
             self._keys, self._factor = None, 0
             raise VerificationError
         return pairs[:, 0].reshape(-1)
+
+
+PROTOCOL = Protocol(
+    "fhe_verified", VerifiedProduct, VerifiedFixed, VerifiedFixed.bits_per_number, permitted_by_default=True,
+    words="The fixed image reached this site encrypted only, and this site's values reached the other side hidden as"
+    " well; every answer was checked by the other side before it was opened (protocol fhe_verified, homomorphic"
+    " encryption, no third party).",
+)  # fmt: skip

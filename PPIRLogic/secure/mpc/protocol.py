@@ -42,6 +42,7 @@ from PPIRLogic.secure.product import (
     over_groups,
     packing,
 )
+from PPIRLogic.secure.protocol import Protocol
 
 BITS = 64
 
@@ -301,3 +302,13 @@ class MpcFixed(FixedSide):
     def answer(self) -> None:
         """Open towards party 1 through CrypTen: party 2's share is what travels."""
         open_to_party_1(self._share, self.link, rank=1)
+
+
+WORDS = (
+    "The two sites worked on random shares of their images (protocol mpc, with a dealer). This holds as long as the"
+    " dealer works together with neither side; it learned the sizes and the number of evaluations."
+)
+PROTOCOL = Protocol(
+    "mpc", MpcProduct, MpcFixed, MpcFixed.bits_per_number, WORDS, permitted_by_default=True, dealer=True,
+    per_control_point=True, reveals_sampling=True, masks_sums=True,
+)  # fmt: skip

@@ -14,6 +14,8 @@ from PPIRLogic.secure.product import Columns, ColumnSource, LevelInfo, Link, Ter
 from PPIRLogic.secure.published import ckks
 from PPIRLogic.secure.published.ckks import Floats
 
+MAX_SAMPLES = 2**20  # of a level: all are encrypted anew at each evaluation, about 2 GB at party 2
+
 
 def check_terms(terms: Sequence[Term]) -> None:
     """PolicyError for terms that open several numbers each: the published protocols have no such thing."""

@@ -16,9 +16,11 @@ import numpy as np
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.secure.product import Columns, ColumnSource, FixedSide, LevelInfo, Link, PrivateProduct, Term
+from PPIRLogic.secure.protocol import Protocol
 from PPIRLogic.secure.published import ckks
 from PPIRLogic.secure.published.ckks import BITS, Ciphertexts, Floats, Key
 from PPIRLogic.secure.published.common import (
+    MAX_SAMPLES,
     check_terms,
     encoded_operands,
     encrypted_length,
@@ -124,3 +126,11 @@ class FheV1Fixed(FixedSide):
             sums = self._key.open(self._request, self._count)
             self._reply = np.rint(ckks.flood(sums)).astype("<i8").tobytes()
         self.link.channel.send("answer", {}, self._reply)
+
+
+PROTOCOL = Protocol(
+    "fhe_v1", FheV1Product, FheV1Fixed, BITS, reveals_sampling=True, party2_learns="result", exact=False,
+    encrypts_anew=True, max_samples=MAX_SAMPLES,
+    words="The published protocol fhe_v1 was used, for comparison: the fixed image reached this site encrypted, but the"
+    " other side saw every result, a sum of this site's values weighted by its own image.",
+)  # fmt: skip

@@ -15,9 +15,11 @@ from typing import Any
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.secure.product import ColumnSource, Term
+from PPIRLogic.secure.protocol import Protocol
 from PPIRLogic.secure.published import ckks
-from PPIRLogic.secure.published.ckks import Ciphertexts, Floats, Key
+from PPIRLogic.secure.published.ckks import ANSWER_BYTES, BITS, Ciphertexts, Floats, Key
 from PPIRLogic.secure.published.common import (
+    MAX_SAMPLES,
     check_terms,
     encrypted_length,
     gather,
@@ -112,3 +114,11 @@ class FheV2Fixed(FheV1Fixed):
         }
         totals = [ckks.dot(plain[t.operand], self._columns[t.column]) for t in self._terms]
         return ckks.blind(totals, self._seed, self._public, own)
+
+
+PROTOCOL = Protocol(
+    "fhe_v2", FheV2Product, FheV2Fixed, BITS, reveals_sampling=True, party2_learns="half of the result", exact=False,
+    encrypts_anew=True, answer_bytes=ANSWER_BYTES, max_samples=MAX_SAMPLES,
+    words="The published protocol fhe_v2 was used, for comparison: each side worked on encrypted values of the other,"
+    " but the other side saw the results of its half of the voxels.",
+)  # fmt: skip

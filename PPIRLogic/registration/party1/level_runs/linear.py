@@ -46,7 +46,7 @@ class LinearRun:
         self.corners = geometry.corners()
         self.began = time.perf_counter()
 
-    def run(self, evaluations: int) -> None:
+    def run(self, evaluations: int, gradients: int = 0) -> None:
         run, level, session = self.state, self.level, self.session
         run.report_progress(
             session, "level", level=level.index + 1, levels=len(session.levels), factor=level.factor,

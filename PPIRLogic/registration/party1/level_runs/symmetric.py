@@ -30,21 +30,19 @@ Halves = tuple[HalfField, HalfField]
 
 
 class SymmetricRun:
-    """One level: the halves of the levels before lead to `halves`, both at the end of this one."""
+    """One level: from `state.halves`, the two halves of the transform after the levels before, to those after it."""
 
-    def __init__(
-        self, run: RunState, session: ClientSession, level: Level, moving: MovingImage, start: Halves | None
-    ) -> None:
+    def __init__(self, run: RunState, session: ClientSession, level: Level, moving: MovingImage) -> None:
         self.state, self.session, self.level, self.moving = run, session, level, moving
         self.terms = terms_by_stage(session.request, level)
-        self.start = start or (HalfField.identity(level.geometry),) * 2
+        self.start: Halves = run.halves or (HalfField.identity(level.geometry),) * 2
         self.record = LevelRecord(
             level.factor, list(level.geometry.size), list(level.geometry.spacing), len(level.samples)
         )
         self.evaluations = 0
         self.began = time.perf_counter()
 
-    def run(self, evaluations: int, gradients: int) -> Halves:
+    def run(self, evaluations: int, gradients: int) -> None:
         """At most so many of each; then `run.best` is the whole transform after this level, unless it folds."""
         run, level, session = self.state, self.level, self.session
         assert isinstance(run.best, DiffeoTransform)
@@ -71,7 +69,7 @@ class SymmetricRun:
         numbers = session.evaluate(level, self.half, FIELD, self.terms[FIELD], {"keep": keep})
         theirs = np.array(numbers, np.int64).reshape(self.half.velocity.shape)
         second = self.start[1].on_grid(level.geometry).moved(dense_velocity(theirs, level))
-        halves = self.half.finished(), second
+        halves = run.halves = self.half.finished(), second
         found = whole(affine, *halves)
         self.record.smallest_jacobian = float(jacobian_determinant(found.field, level.geometry).min())
         if self.record.smallest_jacobian > 0:
@@ -79,7 +77,6 @@ class SymmetricRun:
         else:  # neither half folds; on the grid of a level their composition may
             self.record.reason = "folding"
         self.record.seconds = time.perf_counter() - self.began
-        return halves
 
     def _minimise(self, value: float, evaluations: int, gradients: int) -> tuple[str, bool]:
         """Why it ended, and whether both sides are to keep the position they are at."""

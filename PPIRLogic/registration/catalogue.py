@@ -1,0 +1,75 @@
+"""The names of ours: losses, transforms and protocols, and where each is. A new one of ours is one file and one line.
+
+Nothing is loaded before it is used. What installed packages add is found by entry points of the groups named here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PPIRLogic.registry import Registry
+
+_LOSSES = "PPIRLogic.registration.losses"
+_KINDS = "PPIRLogic.registration.transform_kinds"
+LOSSES: Registry[Any] = Registry(
+    "ppir.losses",
+    {
+        "ncc": f"{_LOSSES}.ncc:NCC",
+        "ssd": f"{_LOSSES}.ssd:SSD",
+        "lncc": f"{_LOSSES}.lncc:LNCC",
+        "cc": f"{_LOSSES}.cross_correlation:CrossCorrelation",
+        "mi": f"{_LOSSES}.mutual_information:MutualInformation",
+    },
+    f"{_LOSSES}.base:Loss",
+)
+TRANSFORMS: Registry[Any] = Registry(
+    "ppir.transforms",
+    {
+        "translation": f"{_KINDS}.linear:TRANSLATION",
+        "rigid": f"{_KINDS}.linear:RIGID",
+        "similarity": f"{_KINDS}.linear:SIMILARITY",
+        "affine": f"{_KINDS}.linear:AFFINE",
+        "bspline": f"{_KINDS}.bspline:BSplineKind",
+        "diffeo": f"{_KINDS}.diffeo:DiffeoKind",
+    },
+    f"{_KINDS}.base:TransformKind",
+)
+PROTOCOLS: Registry[Any] = Registry(
+    "ppir.protocols",
+    {
+        "fhe": "PPIRLogic.secure.fhe.protocol:PROTOCOL",
+        "fhe_verified": "PPIRLogic.secure.fhe.verified:PROTOCOL",
+        "mpc": "PPIRLogic.secure.mpc.protocol:PROTOCOL",
+        "clear": "PPIRLogic.secure.clear:PROTOCOL",
+        "fhe_v1": "PPIRLogic.secure.published.fhe_v1:PROTOCOL",
+        "fhe_v2": "PPIRLogic.secure.published.fhe_v2:PROTOCOL",
+    },
+    "PPIRLogic.secure.protocol:Protocol",
+)
+TWO_SIDED: Registry[Any] = Registry(  # of losses that move both images
+    "ppir.two_sided_protocols",
+    {
+        "mpc": "PPIRLogic.registration.symmetric.protocol:MPC",
+        "clear": "PPIRLogic.registration.symmetric.protocol:CLEAR",
+        "published": "PPIRLogic.registration.symmetric.protocol:PUBLISHED",
+    },
+    "PPIRLogic.secure.protocol:Protocol",
+)
+
+
+def protocol_names() -> tuple[str, ...]:
+    """All protocols, as on the wire."""
+    return tuple(dict.fromkeys((*PROTOCOLS, *TWO_SIDED)))
+
+
+def shown_name(name: str) -> str:
+    """The name that people see of a protocol; an unknown one stays as it is."""
+    if name not in PROTOCOLS and name not in TWO_SIDED:
+        return name
+    protocol = PROTOCOLS[name] if name in PROTOCOLS else TWO_SIDED[name]
+    return str(protocol.shown_name)
+
+
+def wire_name(name: str) -> str:
+    """The name on the wire and in ledgers, from the one that people see; an unknown one stays as it is."""
+    return next((n for n in protocol_names() if name in (n, shown_name(n))), name)

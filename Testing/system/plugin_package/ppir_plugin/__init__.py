@@ -1,0 +1,1 @@
+"""A package that adds to ppir without a change of it."""
