@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 import re
 import sys
 import textwrap
@@ -40,67 +41,58 @@ def _code(value: Any) -> str:
 # ------------------------------------------------------------------------------------------- options
 
 
-def options() -> str | None:
-    """The option table of a registration; None where the code has none."""
-    try:
-        from PPIRLogic.registration.options import OPTIONS
-    except ImportError:
-        return None
+def options() -> str:
+    """The option table of a registration."""
+    from PPIRLogic.registration.options import OPTIONS
+
     rows = [
-        (
-            _code(getattr(o, "name", name)),
-            _code(getattr(o, "flag", "")),
-            kind_of(getattr(o, "kind", "")),
-            default_of(getattr(o, "default", None)),
-            range_of(o),
-            said(getattr(o, "applies_to", "")),
-            getattr(o, "words", ""),
-        )
-        for name, o in OPTIONS.items()
+        (_code(o.name), _code(o.option), KINDS[o.kind], default_of(o), range_of(o), ", ".join(o.of), o.words)
+        for o in OPTIONS.values()
     ]
-    head = ("parameter", "command line", "type", "default", "range or choices", "of", "what it says")
+    head = ("parameter", "command line", "type", "default", "range or choices", "only of", "what it says")
     return f"""# Options of a registration
 
 {MADE}
 
 The fields of `PPIRLogic.Parameters` and the options of `ppir register`, `ppir simulate` and `ppir estimate`.
-[Choose](../how-to/choose.md) says which to take. Where the default is a dash, it follows from the images or the method.
+[Choose](../how-to/choose.md) says which to take. Where no default is set apart, it follows from the images or the method.
 
 {table(head, rows)}
 """
 
 
-def kind_of(kind: Any) -> str:
-    return getattr(kind, "__name__", str(kind))
+KINDS = {
+    "choice": "one of",
+    "whole": "whole number",
+    "number": "number",
+    "counts": "whole numbers with commas between them",
+    "yes": "switch",
+    "transform": "one of, or a file",
+}
 
 
-def default_of(default: Any) -> str:
-    return "–" if default in (None, "", ()) else _code(said(default))
-
-
-def said(value: Any) -> str:
-    """Several values as one text."""
-    if isinstance(value, (tuple, list)):
-        return ", ".join(str(v) for v in value)
-    if isinstance(value, (set, frozenset)):
-        return ", ".join(sorted(str(v) for v in value))
-    return "" if value is None else str(value)
+def default_of(option: Any) -> str:
+    if option.optional:
+        return option.usual
+    return "off" if option.default is False else _code(option.default)
 
 
 def range_of(option: Any) -> str:
     """The choices or the range of an option, with its unit."""
-    choices = getattr(option, "choices", None)
-    choices = choices() if callable(choices) else choices
-    if choices:
-        return ", ".join(_code(c) for c in choices)
-    low, high, unit = (getattr(option, field, None) for field in ("low", "high", "unit"))
-    text = {
-        (True, True): f"{low} to {high}",
-        (True, False): f"at least {low}",
-        (False, True): f"at most {high}",
-        (False, False): "",
-    }[low is not None, high is not None]
-    return f"{text} {unit or ''}".strip()
+    if option.allowed:
+        return ", ".join(_code(c) for c in option.allowed)
+    if math.isinf(option.low):
+        return ""
+    low, high = written(option.low), written(option.high)
+    if math.isinf(option.high):
+        text = f"{'above' if option.above else 'at least'} {low}"
+    else:
+        text = f"above {low}, at most {high}" if option.above else f"{low} to {high}"
+    return f"{text} {option.unit}".strip()
+
+
+def written(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 # ------------------------------------------------------------------------------------------ commands
@@ -109,16 +101,23 @@ def range_of(option: Any) -> str:
 def commands() -> str:
     """Every command of ppir with its arguments, from the parser itself."""
     from PPIRLogic.cli.main import build_parser
+    from PPIRLogic.registration.options import OPTIONS
 
+    of_runs = {o.option for o in OPTIONS.values()}
     parser = build_parser()
     subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     parts = [f"# Commands\n\n{MADE}\n\n`ppir COMMAND --help` shows the same on the terminal."]
     for name, command in subparsers.choices.items():
         example = (command.epilog or "").partition("\n")[2].strip()
-        rows = [row(a) for a in command._actions if a.help != argparse.SUPPRESS and a.dest != "help"]
+        actions = [a for a in command._actions if a.help != argparse.SUPPRESS and a.dest != "help"]
+        of_run = [a for a in actions if of_runs & set(a.option_strings)]
+        run = len(of_run) == len(of_runs)
+        rows = [row(a) for a in actions if not run or a not in of_run]
         head = ("argument", "default", "what it says")
         wrapped = textwrap.fill(command.description or "", 120)
         parts.append(f"## ppir {name}\n\n{wrapped}\n\n```\n{example}\n```\n\n{table(head, rows)}")
+        if run:
+            parts.append("And the [options of a registration](options.md).")
     return "\n\n".join(parts) + "\n"
 
 
@@ -169,7 +168,7 @@ with the exit code of the error that ended it.
 """
 
 
-PAGES: dict[str, Callable[[], str | None]] = {"options.md": options, "commands.md": commands, "errors.md": errors_page}
+PAGES: dict[str, Callable[[], str]] = {"options.md": options, "commands.md": commands, "errors.md": errors_page}
 
 
 def main() -> int:
@@ -179,7 +178,7 @@ def main() -> int:
     old = []
     for name, make in PAGES.items():
         text, page = make(), FOLDER / name
-        if text is None or (page.exists() and page.read_text(encoding="utf-8") == text):
+        if page.exists() and page.read_text(encoding="utf-8") == text:
             continue
         old.append(name)
         if not check:
