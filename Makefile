@@ -88,7 +88,8 @@ $(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/dev.txt p
 
 .venv-docs/ready: requirements/base.txt requirements/docs.txt pyproject.toml
 	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python $(PIP) -r requirements/base.txt -r requirements/docs.txt
+	.venv-docs/bin/python $(PIP) -r requirements/base.txt
+	.venv-docs/bin/python $(PIP) -r requirements/docs.txt
 	.venv-docs/bin/python $(PIP) --no-deps --editable .
 	@touch $@
 

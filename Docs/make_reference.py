@@ -55,7 +55,7 @@ def options() -> str:
 {MADE}
 
 The fields of `PPIRLogic.Parameters` and the options of `ppir register`, `ppir simulate` and `ppir estimate`.
-[Choose](../how-to/choose.md) says which to take. Where no default is set apart, it follows from the images or the method.
+[Choose](../how-to/choose.md) says which to take. Where no default is set, it follows from the images or the method.
 
 {table(head, rows)}
 """
