@@ -132,6 +132,16 @@ def test_every_file_of_the_package_that_a_page_names_exists(page: Path) -> None:
         assert (ROOT / "PPIRLogic" / path.removeprefix("PPIRLogic/")).exists(), f"{name_of(page)}: {path}"
 
 
+def test_every_page_that_the_code_names_exists() -> None:
+    code = [
+        f for folder in ("PPIRLogic", "PPIRExtension", "Testing", "Benchmarks") for f in (ROOT / folder).rglob("*.py")
+    ]
+    named = {
+        (page, name_of(f)) for f in code for page in re.findall(r"Docs/[\w/-]+\.md", f.read_text(encoding="utf-8"))
+    }
+    assert named and not [(page, file) for page, file in named if not (ROOT / page).exists()]
+
+
 def test_every_term_of_the_glossary_is_there_once_and_in_order() -> None:
     text = (ROOT / "Docs" / "glossary.md").read_text(encoding="utf-8")
     terms = [t.lower() for t in re.findall(r"^- \*\*(.+?)\*\*: ", text, re.MULTILINE)]
