@@ -14,11 +14,9 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.errors import InputError
-
-Array = NDArray[np.float64]
 
 _MIN_SIZE, _MAX_SIZE, _MAX_VOXELS = 2, 4096, 2**28
 _MIN_SPACING, _MAX_SPACING = 1e-9, 1e6  # mm; what lies outside would overflow or vanish in later arithmetic

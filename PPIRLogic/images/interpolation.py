@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from PPIRLogic.compiled import compiled_ieee
+from PPIRLogic.cubic_bspline import compiled_cubic, compiled_cubic_slope
 from PPIRLogic.images.volume import Volume
 
 
@@ -44,11 +45,8 @@ def _cubic_weights(x: float, size: int, at: Any, w: Any, dw: Any) -> None:
         return
     base = min(int(x), size - 2)
     u = x - base
-    v = 1.0 - u
-    w[0], w[3] = v * v * v / 6, u * u * u / 6
-    w[1], w[2] = (3 * u * u * u - 6 * u * u + 4) / 6, (3 * v * v * v - 6 * v * v + 4) / 6
-    dw[0], dw[3] = -v * v / 2, u * u / 2
-    dw[1], dw[2] = (3 * u * u - 4 * u) / 2, -(3 * v * v - 4 * v) / 2
+    w[0], w[1], w[2], w[3] = compiled_cubic(u)
+    dw[0], dw[1], dw[2], dw[3] = compiled_cubic_slope(u)
     for k in range(4):
         i = abs(base - 1 + k)
         at[k] = min(i, 2 * (size - 1) - i) if size > 2 else min(i, size - 1)

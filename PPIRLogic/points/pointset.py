@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.errors import InputError, ProtocolError
 from PPIRLogic.network.messages import Fields
-
-Array = NDArray[np.float64]
 
 MIN_POINTS, MOST_POINTS = 3, 2**20
 _FARTHEST_MM = 1e6

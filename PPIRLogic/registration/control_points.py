@@ -17,6 +17,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Ring
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.pyramid import axis_factors, margin_voxels
@@ -24,7 +25,6 @@ from PPIRLogic.registration.sampling import block_order
 from PPIRLogic.transforms.bspline import cells_of, level_axes
 from PPIRLogic.transforms.bspline_basis import ControlPointAxis, gather
 
-Ring = NDArray[np.int64]
 SUM_BITS = 58  # |R| < 2^58, whatever the images
 VALUE_BITS = 24  # |g·J| < 2^24
 MAX_BITS = 8

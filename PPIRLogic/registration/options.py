@@ -102,9 +102,13 @@ class Option:
         if self.allowed:
             return f"it must be one of {', '.join(map(str, self.allowed))}"
         if math.isinf(self.high):
-            return f"it must be {what}{unit} {'above' if self.above else 'of at least'} {self.low:g}"
-        low = f"above {self.low:g}, at most" if self.above else f"from {self.low:g} to"
-        return f"it must be {what}{unit} {low} {self.high:g}"
+            return f"it must be {what}{unit} {'above' if self.above else 'of at least'} {_plain(self.low)}"
+        low = f"above {_plain(self.low)}, at most" if self.above else f"from {_plain(self.low)} to"
+        return f"it must be {what}{unit} {low} {_plain(self.high)}"
+
+
+def _plain(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:g}"
 
 
 def shown_protocols() -> tuple[str, ...]:

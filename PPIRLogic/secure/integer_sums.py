@@ -9,10 +9,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Ring
 from PPIRLogic.secure.layout import CHUNK
 from PPIRLogic.secure.product import LevelInfo, Term, packing
-
-Ring = NDArray[np.int64]
 
 
 @njit(nogil=True, cache=True)

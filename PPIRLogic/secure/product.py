@@ -210,6 +210,32 @@ class Link:
             raise ProtocolError(f"Expected a message '{kind}' from {self.channel.peer_name}, got '{message.kind}'.")
         return message
 
+    def order(self, order: dict[str, Any]) -> None:
+        """Ask the dealer for a correlation. DealerError where there is none, or it is lost."""
+        if self.dealer is None:
+            raise DealerError("The mpc protocol needs a dealer. Give its address with --dealer HOST:PORT.")
+        try:
+            self.dealer.send("order", order)
+        except PPIRError as error:
+            raise DealerError(f"The dealer was lost: {error}") from error
+
+    def dealt(self, where: Mapping[str, Any], count: int) -> NDArray[np.int64]:
+        """The next part of what the dealer sends for an order, so many numbers. DealerError for anything else."""
+        assert self.dealer is not None
+        try:
+            message = wait_for_message(self.dealer, self.timeout, self.check)
+        except PPIRError as error:
+            if self.dealer.interrupted and not isinstance(error, DealerError):
+                raise DealerError(f"The dealer was lost: {error}") from error
+            raise
+        if message.kind != "correlation" or message.data != where or len(message.payload) != 8 * count:
+            due = ", ".join(f"{name} {value}" for name, value in where.items())
+            raise DealerError(
+                f"The dealer sent '{message.kind}' where the correlation of {due} was due. Check that both parties name"
+                " the same dealer, and start again."
+            )
+        return np.frombuffer(message.payload, "<i8")
+
 
 def raise_if_error(message: Message) -> None:
     """Turn a peer's 'error' or 'bye' into the exception it stands for."""

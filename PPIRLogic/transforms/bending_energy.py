@@ -9,11 +9,9 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.transforms.bspline_basis import ControlPointAxis, cubic, cubic_slope, spread
-
-Array = NDArray[np.float64]
 
 
 def _curvature(r: Fraction) -> tuple[Fraction, ...]:

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.transforms.bending_energy import jacobian
 from PPIRLogic.transforms.bspline_basis import ControlPointAxis, spread
 from PPIRLogic.transforms.linear import LinearTransform
 
-Array = NDArray[np.float64]
 BSPLINE = "bspline"
 
 

@@ -17,23 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.compiled import compiled
+from PPIRLogic.cubic_bspline import cubic, cubic_slope
 
-Array = NDArray[np.float64]
 TAPS = 4
-
-
-def cubic(r: Fraction) -> tuple[Fraction, ...]:
-    """The four cubic B-spline weights at r in [0, 1) of a cell, first control point first."""
-    q = 1 - r
-    outer, inner = q**3 / 6, (3 * r**3 - 6 * r**2 + 4) / 6
-    last = r**3 / 6
-    return outer, inner, 1 - outer - inner - last, last
-
-
-def cubic_slope(r: Fraction) -> tuple[Fraction, ...]:
-    """Their derivatives by r."""
-    return -((1 - r) ** 2) / 2, (3 * r**2 - 4 * r) / 2, (-3 * r**2 + 2 * r + 1) / 2, r**2 / 2
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.errors import InputError
-
-Array = NDArray[np.float64]
 
 _REPRESENTABLE = 1e-6
 _SINGULAR = 1e-6  # smallest accepted ratio of singular values

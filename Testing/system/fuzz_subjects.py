@@ -23,6 +23,7 @@ from PPIRLogic.local_processes import Site
 from PPIRLogic.network.channel import Channel, Message
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.points.pointset import PointSet
+from PPIRLogic.registration.catalogue import protocol_names
 from PPIRLogic.registration.dealer.dealer import Dealer
 from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.parameters import Parameters
@@ -31,7 +32,7 @@ from PPIRLogic.registration.party2.policy import Policy
 from PPIRLogic.registration.party2.site import Shared
 from PPIRLogic.registration.points.fixed_points import FixedPoints
 from PPIRLogic.registration.points.register import register_points
-from PPIRLogic.registration.protocols import NAMES, PROTOCOLS, TWO_SIDED, Protocol
+from PPIRLogic.registration.protocols import PROTOCOLS, TWO_SIDED, Protocol
 from PPIRLogic.registration.request import Peer
 
 Conversations = dict[tuple[str, str], list[list[Message]]]  # (subject, who to whom) → what was said, per session
@@ -126,7 +127,7 @@ SUBJECTS = (
 
 def offered(dealer: str, fingerprint: str) -> list[Shared]:
     """Everything that the subjects ask for."""
-    rules: dict[str, Any] = {"protocols": frozenset(NAMES), "budget": ENDLESS, "disclosed_sampling": True}
+    rules: dict[str, Any] = {"protocols": frozenset(protocol_names()), "budget": ENDLESS, "disclosed_sampling": True}
     rules["masks"] = frozenset({"none", "fill", "private", "disclosed"})
     out = [
         shared(pair[0], name=name, mask=_masked(pair[0].geometry) if name == "masked" else None, **rules)

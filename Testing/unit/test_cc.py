@@ -370,7 +370,7 @@ def test_what_does_not_go_together_is_said(change: dict[str, Any], words: str) -
 
 def test_the_default_policy_refuses_the_published_openings() -> None:
     Policy().check(request(), "", False)
-    with pytest.raises(PolicyError, match="protocol 'published' is not permitted"):
+    with pytest.raises(PolicyError, match="protocol 'published_cc' is not permitted"):
         Policy().check(request(protocol="published"), "", False)
 
 
@@ -436,7 +436,7 @@ def test_a_whole_that_folds_leaves_the_last_good_field(monkeypatch: pytest.Monke
     assert jacobian_determinant(folded.field, PLANE).min() < 0
     for found, kept in ((folded, False), (replace(good, field=wave(PLANE, 1.0, 4)), True)):
         run, level = FakeRun(good), level_of(PLANE)
-        one = runs.SymmetricRun(run, FakeSession(level), level, half_image()._warp._moving, None)  # type: ignore[arg-type]
+        one = runs.SymmetricRun(run, FakeSession(level), level, half_image()._warp._moving)  # type: ignore[arg-type]
         monkeypatch.setattr(runs, "whole", lambda affine, first, second, found=found: found)
         one.run(3, 0)
         assert (run.best is found) == kept and (run.best is good) != kept
@@ -448,6 +448,7 @@ class FakeRun:
 
     def __init__(self, best: DiffeoTransform) -> None:
         self.best, self.records, self.parameters = best, [], Parameters(threads=1)
+        self.halves: Any = None
         self.cancel, self.report_progress = CancelToken(), lambda *a, **k: None
 
 

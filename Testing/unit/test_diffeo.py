@@ -16,10 +16,11 @@ from PPIRLogic.images.pyramid import smooth
 from PPIRLogic.images.reading import read_volume
 from PPIRLogic.registration.columns.deformable import BSplineScales, DeformableWarp
 from PPIRLogic.registration.levels import make_levels
-from PPIRLogic.registration.parameters import Parameters, default_iterations
+from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party2.policy import Policy
 from PPIRLogic.registration.rules import grid_problem, request_problem
 from PPIRLogic.registration.terms import numbers_by_stage
+from PPIRLogic.registration.transform_kinds import TRANSFORMS
 from PPIRLogic.transforms import DiffeoTransform, LinearTransform
 from PPIRLogic.transforms.displacement_field import (
     Field,
@@ -224,7 +225,9 @@ HEAD = Geometry((181, 217, 180), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), tuple(np.eye(
 def test_an_iteration_opens_less_than_a_64th_of_the_dense_force(fixed: Geometry) -> None:
     """At every level, of 3 numbers per voxel; value included."""
     request = Parameters(transform="diffeo", loss="lncc", levels=(8, 4, 2, 1)).request("x", fixed, "", "")
-    assert request.stride == 5 and request.iterations == (10, 10, 8, 2) == default_iterations((8, 4, 2, 1), "diffeo")
+    assert request.stride == 5 and request.iterations == (10, 10, 8, 2) == TRANSFORMS["diffeo"].default_iterations(
+        (8, 4, 2, 1)
+    )
     for level in make_levels(fixed, request):
         value, gradient = numbers_by_stage(request, level)
         assert value == 3

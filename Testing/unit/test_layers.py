@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "PPIRLogic"
 GROUND = (
-    "errors", "version", "compiled", "registry", "files", "progress", "images", "transforms", "network", "disclosure",
-    "secure", "points", "local_processes",
+    "errors", "version", "arrays", "compiled", "cubic_bspline", "registry", "files", "progress", "images",
+    "transforms", "network", "disclosure", "secure", "points", "local_processes",
 )  # fmt: skip
 METHODS = {"registration": (), "proxy": (), "primis": (), "cohort": ("registration",)}  # and what each stands on
 FACES = ("report", "serving", "cli", "__main__")

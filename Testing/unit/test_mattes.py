@@ -192,7 +192,7 @@ def test_the_pool_is_random_fixed_and_of_both_sides_choosing() -> None:
 def test_a_small_pool_is_refused() -> None:
     with pytest.raises(PolicyError, match=str(MIN_POOL)):
         make_levels(grid((90, 90)), request(levels=(4,)))
-    with pytest.raises(InputError, match=f"at least {MIN_POOL}"):
+    with pytest.raises(InputError, match=f"from {MIN_POOL} to"):
         Parameters(loss="mi", pool=100)
     assert default_factors(grid((221, 257)), LOSSES["mi"])[0] < default_factors(grid((221, 257)), LOSSES["ncc"])[0]
 

@@ -25,11 +25,12 @@ from PPIRLogic.registration.losses.ncc import NCC
 from PPIRLogic.registration.losses.ssd import SSD
 from PPIRLogic.registration.operands import FIXED_SCALE
 from PPIRLogic.registration.optimizers.bspline_step import BSplineStep
-from PPIRLogic.registration.parameters import Parameters, default_iterations
+from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party2.fixed_image import FixedImage
 from PPIRLogic.registration.protocols import PROTOCOLS
 from PPIRLogic.registration.rules import grid_problem, request_problem
 from PPIRLogic.registration.terms import GRADIENT, VALUE, numbers_by_stage, terms_by_stage
+from PPIRLogic.registration.transform_kinds import TRANSFORMS
 from PPIRLogic.secure.product import numbers_of
 from PPIRLogic.transforms import BSplineTransform, LinearTransform
 from PPIRLogic.transforms.bending_energy import BendingEnergy
@@ -173,7 +174,8 @@ def test_settings_that_do_not_go_together_are_named() -> None:
     assert "every voxel" in problem(sampling="urs", percent=20.0)
     assert "private fixed mask" in problem(fixed_mask="private")
     assert "larger than the fixed" in problem(loss="lncc", radius_mm=30.0)
-    assert default_iterations((4, 2, 1)) == (6, 4, 1) and default_iterations((1,)) == (1,)
+    of = TRANSFORMS["bspline"].default_iterations
+    assert of((4, 2, 1)) == (6, 4, 1) and of((1,)) == (1,)
 
 
 # ------------------------------------------------------------------------------------------------------ lncc

@@ -7,20 +7,19 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.registration.losses.mutual_information import HIGH, LOW, bin_position, parzen_columns
 from PPIRLogic.secure.layout import CHUNK, GROUP
 from PPIRLogic.secure.product import Columns
 
-Floats = NDArray[np.float64]
 
-
-def moves_bins(position: Floats, bins: int) -> NDArray[np.bool_]:
+def moves_bins(position: Array, bins: int) -> NDArray[np.bool_]:
     """Where the position follows the intensity: not at the ends, where that is clipped."""
     lowest, highest = bin_position(np.array([LOW, HIGH]), bins)
     return np.asarray((position > lowest) & (position < highest))
 
 
-def parzen_source(position: Floats, use: NDArray[np.bool_], bins: int) -> BinColumns:
+def parzen_source(position: Array, use: NDArray[np.bool_], bins: int) -> BinColumns:
     """The columns whose products are a joint histogram."""
 
     def fill(first: int, last: int, out: Columns) -> None:
@@ -56,10 +55,10 @@ class BinColumns:
         out: NDArray[np.int64] = self._sums.sum(axis=0)
         return out
 
-    def norms(self) -> Floats:
+    def norms(self) -> Array:
         return np.sqrt(self._squares.sum(axis=0).astype(np.float64))
 
-    def column_scales(self) -> Floats:
+    def column_scales(self) -> Array:
         return np.ones(self.columns)
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Ring
 from PPIRLogic.registration.losses.base import Evaluation, Loss, Sums
 from PPIRLogic.secure.product import Term
 
@@ -32,7 +33,6 @@ TERM_SHIFT = 2 * UNIT_BITS - TERM_BITS
 SHIFT = 2 * IMAGE_BITS + 2 * ROOT_BITS - UNIT_BITS  # from D·(1/√E)·(1/√F), below 2^60, to ρ
 FORCE_BITS = 40  # of one voxel's part of a force, on average: what the owner's unit of a is chosen for
 SUM_BITS = 62  # of its sum over all voxels, with the weights of the control points
-Ring = NDArray[np.int64]
 
 SIMILARITY, FORCE, HALF, VOXELS = "similarity", "coarse force", "half field", "voxel force"
 

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.compiled import compiled
+from PPIRLogic.cubic_bspline import compiled_cubic, compiled_cubic_slope
 from PPIRLogic.disclosure.ledger import HISTOGRAM
 from PPIRLogic.errors import OverlapError, ProtocolError
 from PPIRLogic.registration.losses.base import Evaluation, Loss, Sums
@@ -33,7 +35,6 @@ WEIGHT = 256  # Parzen weights are integers that sum to this: coarse, so that a 
 FACTOR = 255  # |U| and |S| of the gradient as integers: products of 16 bits, sums of 2^15 samples in 32
 LOW, HIGH = -0.05, 1.2  # normalised intensities beyond these are clipped
 _PADDING = 1.0  # bins left free below the range, so that every weight falls on a bin; twice as much above
-Floats = NDArray[np.float64]
 
 
 class MutualInformation(Loss):
@@ -78,7 +79,7 @@ class MutualInformation(Loss):
 class JointHistogram:
     """The opened joint histogram as probabilities p (bins, bins), moving × fixed, and the samples it counts."""
 
-    p: Floats
+    p: Array
     samples: float
 
     @classmethod
@@ -107,14 +108,14 @@ class JointHistogram:
         there = self.p > 0
         return float((self.p[there] * np.log(self.p[there] / independent[there])).sum())
 
-    def log_conditional(self) -> Floats:
+    def log_conditional(self) -> Array:
         """w(r,t) = log(p(r,t)/p(r)), 0 where p is 0."""
         there = self.p > 0
         out = np.zeros_like(self.p)
         np.log(np.divide(self.p, self.p.sum(axis=1, keepdims=True), out=np.ones_like(out), where=there), out=out)
         return np.where(there, out, 0.0)
 
-    def information(self) -> Floats:
+    def information(self) -> Array:
         """h(r): Fisher information of J about the moving intensity, per squared bin, (bins,)."""
         marginal = self.p.sum(axis=1, keepdims=True)
         conditional = np.divide(self.p, marginal, out=np.zeros_like(self.p), where=marginal > 0)
@@ -127,7 +128,7 @@ class JointHistogram:
         return (slope**2 / np.maximum(mean, floor)).sum(axis=1)
 
 
-def bin_position(intensity: Floats, bins: int) -> Floats:
+def bin_position(intensity: Array, bins: int) -> Array:
     """ρ: normalised intensities, clipped to the range, to bins; every cubic weight then falls on a bin."""
     return _PADDING + (np.clip(intensity, LOW, HIGH) - LOW) * per_unit(bins)
 
@@ -153,28 +154,14 @@ def one_hot(chosen: NDArray[np.int64], inside: NDArray[np.bool_], bins: int) -> 
 
 
 @compiled
-def _cubic(u: float, weights: Any, slopes: Any) -> None:
-    """Cubic B-spline weights of the bins floor(ρ)−1 … floor(ρ)+2 and dψ/dρ of each; u = ρ − floor(ρ)."""
-    weights[0] = (1 - u) ** 3 / 6
-    weights[1] = (3 * u**3 - 6 * u**2 + 4) / 6
-    weights[2] = (-3 * u**3 + 3 * u**2 + 3 * u + 1) / 6
-    weights[3] = u**3 / 6
-    slopes[0] = -((1 - u) ** 2) / 2
-    slopes[1] = (3 * u**2 - 4 * u) / 2
-    slopes[2] = (-3 * u**2 + 2 * u + 1) / 2
-    slopes[3] = u**2 / 2
-
-
-@compiled
 def parzen_columns(position: Any, use: Any, part: int, chunk: int, out: Any) -> None:
     """out (bins, chunks·CHUNK) = integer Parzen weights of whole chunks of samples, each at the end of its chunk."""
-    weights, slopes = np.empty(4), np.empty(4)
     rounded = np.empty(4, np.int64)
     for i in range(position.size):
         if not use[i]:
             continue
         low = int(position[i])
-        _cubic(position[i] - low, weights, slopes)
+        weights = compiled_cubic(position[i] - low)
         total = 0
         largest = 0
         for k in range(4):
@@ -195,7 +182,6 @@ def slope_entries(position: Any, use: Any, w: Any, there: Any, part: int, out: A
     position, use (n,): of whole chunks of samples. w, there (bins, bins): p > 0, as it is where B(x,t) = 1.
     """
     bins = w.shape[1]
-    weights, slopes = np.empty(4), np.empty(4)
     for i in range(position.size):
         base = (i // part) * part * bins + i % part
         if not use[i]:
@@ -203,7 +189,7 @@ def slope_entries(position: Any, use: Any, w: Any, there: Any, part: int, out: A
                 out[base + t * part] = 0
             continue
         low = int(position[i])
-        _cubic(position[i] - low, weights, slopes)
+        slopes = compiled_cubic_slope(position[i] - low)
         for t in range(bins):
             u = 0.0
             if there[low, t] and there[low + 1, t]:
@@ -212,7 +198,7 @@ def slope_entries(position: Any, use: Any, w: Any, there: Any, part: int, out: A
             out[base + t * part] = u
 
 
-def slopes_of(position: Floats, use: NDArray[np.bool_], histogram: JointHistogram) -> Floats:
+def slopes_of(position: Array, use: NDArray[np.bool_], histogram: JointHistogram) -> Array:
     """U at all samples that the histogram counts, (n·bins,), in the layout of the operand B."""
     bins = len(histogram.p)
     out = np.empty(position.size * bins)
@@ -220,7 +206,7 @@ def slopes_of(position: Floats, use: NDArray[np.bool_], histogram: JointHistogra
     return out
 
 
-def as_factor(values: Floats, most: int) -> tuple[NDArray[np.int32], Floats]:
+def as_factor(values: Array, most: int) -> tuple[NDArray[np.int32], Array]:
     """Integers of magnitude up to `most` along the last axis, and how many make a unit, one for every row."""
     peak = np.maximum(np.abs(values).max(axis=-1), 1e-30)
     scale = most / peak

@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.registration.columns.deformable import BSplineScales
 from PPIRLogic.registration.control_points import ControlPointMap
 from PPIRLogic.registration.losses.base import IntensityFit
 from PPIRLogic.transforms.bending_energy import BendingEnergy
 from PPIRLogic.transforms.bspline_basis import gather, spread
 
-Array = NDArray[np.float64]
 CG_STEPS = 15
 _RIDGE = 1e-4  # of the diagonal
 

@@ -11,25 +11,45 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.disclosure.ledger import Entry
+from PPIRLogic.disclosure.ledger import Entry, SessionLedger
 from PPIRLogic.errors import BusyError, DealerError, PeerError, PPIRError, ProtocolError
+from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.messages import error_from
+from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registration.levels import Level
 from PPIRLogic.registration.losses import Loss
 from PPIRLogic.registration.party1.session import ClientSession, Source
 from PPIRLogic.registration.request import Request
 from PPIRLogic.registration.session import entries_of, entries_shown
+from PPIRLogic.secure.prg import new_key
 from PPIRLogic.secure.product import Term
 
 Result = TypeVar("Result")
 MAX_REPEATS = 5  # losses in one and the same exchange: then it is not the network
 FIRST_PAUSE, MAX_PAUSE = 0.1, 3.0  # seconds between two calls
 CALL_TIMEOUT = 5.0  # seconds for one call; a cancel waits for it
+
+
+Kind = TypeVar("Kind", bound="ReconnectingSession")
+
+
+def call_peer(
+    kind: type[Kind], place: Path, address: str, check: Callable[[], None], threads: int,
+    tell: Callable[[str, str], None], patience: float,
+) -> Kind:  # fmt: skip
+    """A session of this kind with a peer, as this site (`place`: its home), with a ledger file of its own."""
+    identity, trust = load_or_create_identity(place), TrustStore(place)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path = place / "ledger" / "sessions" / f"{stamp}_party1_{new_key().hex()[:8]}.jsonl"
+    ledger = SessionLedger(path, {"peer": address})
+    tell("connecting", address)
+    return kind(address, identity, trust, check, threads, ledger, tell, patience=patience)
 
 
 class ReconnectingSession(ClientSession):

@@ -15,18 +15,16 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from PPIRLogic.disclosure.ledger import SessionLedger
 from PPIRLogic.errors import Cancelled, InputError, PolicyError, PPIRError, ProtocolError
 from PPIRLogic.images.volume import Volume
-from PPIRLogic.network.identity import default_home, load_or_create_identity
-from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.network.identity import default_home
 from PPIRLogic.progress import CancelToken, Progress
 from PPIRLogic.registration.catalogue import shown_name
 from PPIRLogic.registration.disclosure_estimate import check_offered
 from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.level_loop import run_levels
-from PPIRLogic.registration.party1.reconnecting import ReconnectingSession
+from PPIRLogic.registration.party1.reconnecting import ReconnectingSession, call_peer
 from PPIRLogic.registration.party1.session import ClientSession
 from PPIRLogic.registration.party1.state import RunState
 from PPIRLogic.registration.protocols import protocol_named, protocol_of
@@ -34,7 +32,6 @@ from PPIRLogic.registration.request import Offer, Peer, Request
 from PPIRLogic.registration.result import LevelRecord, RegistrationResult
 from PPIRLogic.registration.rules import grid_problem, request_problem
 from PPIRLogic.registration.transform_kinds import TRANSFORMS
-from PPIRLogic.secure.prg import new_key
 from PPIRLogic.transforms import BSplineTransform, DiffeoTransform, LinearTransform
 from PPIRLogic.version import SOFTWARE
 
@@ -133,18 +130,15 @@ class _Caller:
     def register(self, p: Parameters, follow: Parameters | None = None) -> RegistrationResult:
         """One session. `follow`: what is to come after it, refused beforehand where it cannot fit."""
         run = RunState(self.moving, self.mask, p, self.progress, self.token)
-        identity, trust = load_or_create_identity(self.place), TrustStore(self.place)
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        path = self.place / "ledger" / "sessions" / f"{stamp}_party1_{new_key().hex()[:8]}.jsonl"
-        ledger = SessionLedger(path, {"peer": self.peer.address})
-        run.report_progress(None, "connecting", detail=self.peer.address)
+        begun: list[ReconnectingSession] = []
 
         def tell(stage: str, detail: str) -> None:
-            run.report_progress(session, stage, detail=detail)
+            run.report_progress(begun[0] if begun else None, stage, detail=detail)
 
-        with ReconnectingSession(
-            self.peer.address, identity, trust, self.token.check, p.threads, ledger, tell, patience=self.reconnect
+        with call_peer(
+            ReconnectingSession, self.place, self.peer.address, self.token.check, p.threads, tell, self.reconnect
         ) as session:
+            begun.append(session)
             try:
                 offer = choose_offer(session.offers(), self.peer)
                 first = run.first_transform(offer.geometry)

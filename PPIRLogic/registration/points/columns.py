@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.points.pointset import Array, PointLayout, PointSet
+from PPIRLogic.arrays import Array
+from PPIRLogic.points.pointset import PointLayout, PointSet
 from PPIRLogic.registration.points.fit import FitSums, rotation_of
 from PPIRLogic.secure.exact_range import EXACT_MODULUS
 from PPIRLogic.secure.layout import GROUP

@@ -8,12 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.errors import InputError
 from PPIRLogic.transforms import LinearTransform
-
-Array = NDArray[np.float64]
 
 _UNDETERMINED = 1e-9  # of the singular values that hold the rotation, over the largest
 

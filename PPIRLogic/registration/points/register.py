@@ -16,13 +16,11 @@ from typing import Any
 import SimpleITK as sitk
 from numpy.typing import ArrayLike
 
-from PPIRLogic.disclosure.ledger import SessionLedger
 from PPIRLogic.errors import InputError, PolicyError, PPIRError, ProtocolError
-from PPIRLogic.network.identity import default_home, load_or_create_identity
-from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.network.identity import default_home
 from PPIRLogic.points.pointset import PointLayout, PointSet, as_points
 from PPIRLogic.progress import CancelToken, Progress
-from PPIRLogic.registration.party1.reconnecting import ReconnectingSession
+from PPIRLogic.registration.party1.reconnecting import ReconnectingSession, call_peer
 from PPIRLogic.registration.party1.register import RECONNECT
 from PPIRLogic.registration.points.columns import PointColumns, fit_sums
 from PPIRLogic.registration.points.fit import PointFit, fit
@@ -30,7 +28,6 @@ from PPIRLogic.registration.points.fixed_points import LEVELS, TRANSFORMS, loss_
 from PPIRLogic.registration.protocols import PROTOCOLS
 from PPIRLogic.registration.request import Offer, Peer, Request
 from PPIRLogic.registration.terms import VALUE, loss_of, terms_by_stage
-from PPIRLogic.secure.prg import new_key
 from PPIRLogic.version import SOFTWARE
 
 
@@ -115,16 +112,11 @@ def register_points(
         )
     place, peer = home if home is not None else default_home(), Peer(peer) if isinstance(peer, str) else peer
     start = time.perf_counter()
-    identity, trust = load_or_create_identity(place), TrustStore(place)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    path = place / "ledger" / "sessions" / f"{stamp}_party1_{new_key().hex()[:8]}.jsonl"
-    ledger = SessionLedger(path, {"peer": peer.address})
-    progress(Progress("connecting", detail=peer.address))
 
     def tell(stage: str, detail: str) -> None:
         progress(Progress(stage, detail=detail))
 
-    with PointSession(peer.address, identity, trust, token.check, threads, ledger, tell, patience=reconnect) as session:
+    with call_peer(PointSession, place, peer.address, token.check, threads, tell, reconnect) as session:
         try:
             offer = _choose(session.offers(), peer, points)
             request = Request(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.errors import FixedPointError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.interpolation import MovingImage
@@ -42,7 +43,6 @@ _SHORTENINGS = 4
 _INTENSITY = 2.0**22  # integers per unit of the warped image, |I| ≤ 1
 _RIDGE = 0.3  # of the mean of the Gauss-Newton matrix's diagonal: noise in flat regions moves nothing far
 _SHARE = 1.2  # both halves answer the same force, so neither moves all of the way that would answer it alone
-Array = NDArray[np.float64]
 
 
 class HalfImage:

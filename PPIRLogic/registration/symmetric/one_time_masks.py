@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Ring
 from PPIRLogic.registration.control_points import ControlPointMap
 from PPIRLogic.registration.losses.cross_correlation import SHIFT, TERM_SHIFT
 from PPIRLogic.secure.prg import Stream
 
-Ring = NDArray[np.int64]
 Mask = Callable[[str], Ring]
 MAX_SAMPLES = 2**26
 ROUNDS = ("product", "scale", "shift", "square", "terms", "shorten", "force", "published")

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from PPIRLogic.arrays import Ring
 from PPIRLogic.disclosure.counted_channel import CountedChannel
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.network.messages import Fields
@@ -36,7 +37,7 @@ from PPIRLogic.registration.losses.cross_correlation import (
 )
 from PPIRLogic.registration.symmetric.half_field import HalfField
 from PPIRLogic.registration.symmetric.half_image import HalfImage
-from PPIRLogic.registration.symmetric.shares import INVERSE_BITS, SLAB, VOXEL_BITS, CcShares, Ring
+from PPIRLogic.registration.symmetric.shares import INVERSE_BITS, SLAB, VOXEL_BITS, CcShares
 from PPIRLogic.secure.clear import PROTOCOL as CLEAR_PROTOCOL
 from PPIRLogic.secure.mpc.protocol import WORDS
 from PPIRLogic.secure.product import (

@@ -25,17 +25,15 @@ import hashlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
+from PPIRLogic.arrays import Ring
+from PPIRLogic.errors import ProtocolError
 from PPIRLogic.network.channel import MAX_PAYLOAD
-from PPIRLogic.network.messages import wait_for_message
 from PPIRLogic.registration.control_points import ControlPointMap
 from PPIRLogic.registration.losses.cross_correlation import IMAGE_BITS, ROOT_BITS, HalfColumns, window_sums
 from PPIRLogic.registration.symmetric.one_time_masks import SHIFTS, box_of, first_share, numbers_of_round, wire_mask
 from PPIRLogic.secure.product import Link
 
-Ring = NDArray[np.int64]
 SLAB = MAX_PAYLOAD // 8  # numbers in one message
 INVERSE_BITS = 13  # of 1/E, as published: D/EF is at most 20, so that 2^56 of it stay in the ring
 _RATIO_BITS = 14  # of Ī/E
@@ -178,37 +176,20 @@ class CcShares:
         """Party 1 asks the dealer for a round's correlation; it computes while the masked values travel."""
         if self._rank:
             return
-        if self._link.dealer is None:
-            raise DealerError("The mpc protocol needs a dealer. Give its address with --dealer HOST:PORT.")
         level, evaluation = self._where
         order: dict[str, Any] = {"level": level, "evaluation": evaluation, "samples": self._count, "cc": stage}
         if stage == "force":
             order["knots"] = self._control_points.to_wire()
-        try:
-            self._link.dealer.send("order", order)
-        except PPIRError as error:
-            raise DealerError(f"The dealer was lost: {error}") from error
+        self._link.order(order)
 
     def _correlation(self, stage: str) -> Ring:
         level, evaluation = self._where
         numbers = numbers_of_round(stage, self._count, self._control_points)
         if self._rank == 0:
             return first_share(self._link.dealer_key, stage, level, evaluation, numbers)
-        dealer, out = self._link.dealer, np.empty(numbers, np.int64)
-        assert dealer is not None
+        out = np.empty(numbers, np.int64)
         for first in range(0, numbers, SLAB):
-            try:
-                message = wait_for_message(dealer, self._link.timeout, self._link.check)
-            except PPIRError as error:
-                if dealer.interrupted and not isinstance(error, DealerError):
-                    raise DealerError(f"The dealer was lost: {error}") from error
-                raise
-            wanted = {"level": level, "evaluation": evaluation, "cc": stage, "first": first}
             part = out[first : first + SLAB]
-            if message.kind != "correlation" or message.data != wanted or len(message.payload) != part.nbytes:
-                raise DealerError(
-                    f"The dealer sent '{message.kind}' where round '{stage}' of evaluation {evaluation} was due. Check"
-                    " that both parties name the same dealer, and start again."
-                )
-            part[:] = np.frombuffer(message.payload, "<i8")
+            where = {"level": level, "evaluation": evaluation, "cc": stage, "first": first}
+            part[:] = self._link.dealt(where, len(part))
         return out

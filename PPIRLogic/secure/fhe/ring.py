@@ -17,6 +17,7 @@ import numpy as np
 from numba import uint32, uint64
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Words
 from PPIRLogic.compiled import compiled
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.secure.layout import CHUNK
@@ -25,7 +26,6 @@ Residues = NDArray[np.uint32]
 
 DEGREE = CHUNK  # n: a chunk is one polynomial
 PRIME_BITS = 30
-Words = NDArray[np.uint32]
 
 
 class Tables:

@@ -32,6 +32,7 @@ import numpy as np
 from numba import uint32
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Words
 from PPIRLogic.compiled import compiled
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.secure.fhe import ring
@@ -51,7 +52,6 @@ _FLOOD = 256  # units of D on each side; a power of two
 _PART_BYTES = DEGREE * 15 // 4
 PRODUCT_BYTES = 2 * _PART_BYTES  # what travels per chunk, column and modulus
 _P = np.array(PRIMES, np.int64)
-Words = NDArray[np.uint32]
 
 
 def slot_name(operand: str, channel: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PPIRLogic.secure.integer_sums import Ring
+from PPIRLogic.arrays import Ring
 from PPIRLogic.secure.prg import Stream
 
 

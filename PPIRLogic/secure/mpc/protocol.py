@@ -19,10 +19,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from PPIRLogic.errors import DealerError, PPIRError, ProtocolError
+from PPIRLogic.arrays import Ring
+from PPIRLogic.errors import ProtocolError
 from PPIRLogic.network.channel import MAX_PAYLOAD, Message
-from PPIRLogic.network.messages import Fields, wait_for_message
-from PPIRLogic.secure.integer_sums import Ring, from_ring, products, ring_bytes, sample_part, signed, to_ring
+from PPIRLogic.network.messages import Fields
+from PPIRLogic.secure.integer_sums import from_ring, products, ring_bytes, sample_part, signed, to_ring
 from PPIRLogic.secure.layout import GROUP, group_size
 from PPIRLogic.secure.mpc.crypten import load_crypten, open_to_party_1
 from PPIRLogic.secure.mpc.one_time_masks import mask_of_columns, mask_of_operand, share_of_product
@@ -115,7 +116,7 @@ class MpcProduct(PrivateProduct):
         if is_factored(terms):
             share = self._factored(level, cast(FactorSource, source), terms, evaluation)
         else:
-            self._order(self._order_of(level, terms, evaluation))
+            self.link.order(self._order_of(level, terms, evaluation))
             per_control_point = are_per_control_point(terms)
             share = (self._per_control_point if per_control_point else self._summed)(level, source, terms, evaluation)
             share = share + share_of_product(self.link.dealer_key, level.index, evaluation, len(share))
@@ -126,7 +127,7 @@ class MpcProduct(PrivateProduct):
     def _factored(self, level: LevelInfo, source: FactorSource, terms: Sequence[Term], evaluation: int) -> Ring:
         source.prepare(1)
         shape = Factored.of(terms, level.samples, level.index, evaluation)
-        self._order(shape.to_dict())
+        self.link.order(shape.to_dict())
         masked = self._masked[shape.operand]
         return first_share(shape, source, masked, self.link, level.control_points, ring_bytes(terms, level))
 
@@ -181,15 +182,6 @@ class MpcProduct(PrivateProduct):
         if are_per_control_point(terms) and level.control_points is not None:
             order["knots"] = level.control_points.to_wire()
         return order
-
-    def _order(self, order: dict[str, Any]) -> None:
-        """Ask the dealer for this evaluation's correlation; it knows sizes only, and computes while we do."""
-        if self.link.dealer is None:
-            raise DealerError("The mpc protocol needs a dealer. Give its address with --dealer HOST:PORT.")
-        try:
-            self.link.dealer.send("order", order)
-        except PPIRError as error:
-            raise DealerError(f"The dealer was lost: {error}") from error
 
 
 class MpcFixed(FixedSide):
@@ -278,26 +270,12 @@ class MpcFixed(FixedSide):
 
     def _correlation(self, header: Mapping[str, Any], count: int) -> Ring:
         """What the dealer sends for this evaluation, so many numbers in as many messages as that takes."""
+        assert self._level is not None
+        where = {"level": self._level.index, "evaluation": header.get("evaluation")}
         parts: list[Ring] = []
         while (missing := count - sum(part.size for part in parts)) > 0:
-            parts.append(self._dealt(header, min(missing, MAX_PAYLOAD // 8)))
+            parts.append(self.link.dealt(where, min(missing, MAX_PAYLOAD // 8)))
         return np.concatenate(parts)
-
-    def _dealt(self, header: Mapping[str, Any], count: int) -> Ring:
-        assert self.link.dealer is not None and self._level is not None
-        try:
-            message = wait_for_message(self.link.dealer, self.link.timeout, self.link.check)
-        except PPIRError as error:
-            if self.link.dealer.interrupted and not isinstance(error, DealerError):
-                raise DealerError(f"The dealer was lost: {error}") from error
-            raise
-        wanted = {"level": self._level.index, "evaluation": header.get("evaluation")}
-        if message.kind != "correlation" or message.data != wanted or len(message.payload) != 8 * count:
-            raise DealerError(
-                f"The dealer sent '{message.kind}' where the correlation of evaluation {wanted['evaluation']} of level"
-                f" {wanted['level']} was due. Check that both parties name the same dealer, and start again."
-            )
-        return np.frombuffer(message.payload, "<i8")
 
     def answer(self) -> None:
         """Open towards party 1 through CrypTen: party 2's share is what travels."""

@@ -23,9 +23,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from PPIRLogic.arrays import Ring
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.network.messages import Fields
-from PPIRLogic.secure.integer_sums import Ring, from_ring, over_vectors, ring_dot, to_ring
+from PPIRLogic.secure.integer_sums import from_ring, over_vectors, ring_dot, to_ring
 from PPIRLogic.secure.layout import CHUNK, GROUP, group_size
 from PPIRLogic.secure.mpc.one_time_masks import mask_of_columns, mask_of_operand, share_of_product
 from PPIRLogic.secure.prg import Stream

@@ -38,6 +38,7 @@ import numpy as np
 from numba import uint32, uint64
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.compiled import compiled
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.secure.fhe import ring
@@ -60,14 +61,13 @@ Q_KEPT = math.prod(PRIMES[:KEPT])
 _ROOM_BITS = 39  # of a sum
 _PRIME_COLUMN = np.array(PRIMES, np.int64)[:, None, None]
 
-Floats = NDArray[np.float64]
 Polynomials = NDArray[np.uint32]  # (primes, count, n), in the transform domain
 
 
 # -------------------------------------------------------------------------------------- encoding, transforms
 
 
-def split(values: Floats) -> Floats:
+def split(values: Array) -> Array:
     """Values (N,) as sub-arrays (ceil(N / D), D), padded with zeros."""
     out = np.zeros(-(-len(values) // SPLIT) * SPLIT)
     out[: len(values)] = values
@@ -84,7 +84,7 @@ _UP, _DOWN = _slots()
 _TWIST = np.exp(-1j * np.pi * np.arange(DEGREE) / DEGREE)
 
 
-def encode(values: Floats) -> NDArray[np.int64]:
+def encode(values: Array) -> NDArray[np.int64]:
     """Real values (count, up to n/2) to coefficients (count, n) of polynomials with these values·Δ at their slots."""
     points = np.zeros((len(values), DEGREE), np.complex128)
     width = values.shape[1]
@@ -178,12 +178,12 @@ class Key:
         """The half of the public key that travels; the other one is expanded from the seed."""
         return self._hidden(uniform(self.seed, "public", 1), np.zeros((1, DEGREE), np.int64))
 
-    def encrypt(self, values: Floats, label: str) -> bytes:
+    def encrypt(self, values: Array, label: str) -> bytes:
         """Values (N,) as encrypted sub-arrays, c0 only."""
         parts = split(values)
         return self._hidden(uniform(self.seed, label, len(parts)), encode(parts))
 
-    def open(self, answers: bytes | memoryview, count: int) -> Floats:
+    def open(self, answers: bytes | memoryview, count: int) -> Array:
         """The sums in `count` blinded answers, with CKKS's own error; ProtocolError if malformed."""
         view = memoryview(answers)
         if len(view) != count * ANSWER_BYTES:
@@ -246,7 +246,7 @@ def dot(plain: Polynomials, encrypted: Ciphertexts) -> NDArray[np.uint64]:
     return out
 
 
-def blind(totals: list[NDArray[np.uint64]], seed: bytes, public: bytes, added: Floats | None = None) -> bytes:
+def blind(totals: list[NDArray[np.uint64]], seed: bytes, public: bytes, added: Array | None = None) -> bytes:
     """Re-randomise, rescale, and keep of each total c1 and the constant coefficient of c0.
 
     public: the other side's `Key.public`. added: numbers to add to the sums on the way. ProtocolError: malformed key.
@@ -304,7 +304,7 @@ def fixed_range(samples: int) -> float:
     return float(_MAX_FIXED_NORM / math.sqrt(samples))
 
 
-def flood(sums: Floats) -> Floats:
+def flood(sums: Array) -> Array:
     """The decrypted sums of one key with the noise without which they must not be shared."""
     sigma = math.sqrt(12 * len(sums)) * 2 ** (STATISTICAL_BITS / 2) * ERROR_BOUND
     source = secrets.SystemRandom()

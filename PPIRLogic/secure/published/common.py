@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.errors import PolicyError, ProtocolError
 from PPIRLogic.network.channel import MAX_PAYLOAD
 from PPIRLogic.secure.layout import GROUP
 from PPIRLogic.secure.product import Columns, ColumnSource, LevelInfo, Link, Term, over_groups, packing
 from PPIRLogic.secure.published import ckks
-from PPIRLogic.secure.published.ckks import Floats
 
 MAX_SAMPLES = 2**20  # of a level: all are encrypted anew at each evaluation, about 2 GB at party 2
 
@@ -23,7 +23,7 @@ def check_terms(terms: Sequence[Term]) -> None:
         raise PolicyError("The protocols fhe_v1 and fhe_v2 do not work with this loss. Use fhe.")
 
 
-def gather(source: ColumnSource, terms: Sequence[Term], level: LevelInfo, link: Link) -> tuple[Floats, Floats]:
+def gather(source: ColumnSource, terms: Sequence[Term], level: LevelInfo, link: Link) -> tuple[Array, Array]:
     """Party 1's columns scaled to the norm the parameters allow, (m, N), and the factors that scale them back, (m,)."""
     if level.active.size != level.chunks:
         raise ProtocolError("Under fhe_v1 and fhe_v2 all samples of the level take part; choose them before the level.")
@@ -44,11 +44,11 @@ def operand_factor(level: LevelInfo, operand: str) -> float:
     return level.bound(operand) / ckks.fixed_range(level.samples)
 
 
-def encoded_operands(operands: Mapping[str, Columns], level: LevelInfo) -> dict[str, Floats]:
+def encoded_operands(operands: Mapping[str, Columns], level: LevelInfo) -> dict[str, Array]:
     return {name: values / operand_factor(level, name) for name, values in operands.items()}
 
 
-def to_integers(sums: Floats, terms: Sequence[Term], level: LevelInfo, factors: Floats) -> list[int]:
+def to_integers(sums: Array, terms: Sequence[Term], level: LevelInfo, factors: Array) -> list[int]:
     """The sums in the integers of the exact protocols, rounded: what the losses expect, with an error."""
     return [
         round(float(v) * float(factors[t.column]) * operand_factor(level, t.operand))

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.secure.product import Columns, ColumnSource, FixedSide, LevelInfo, Link, PrivateProduct, Term
 from PPIRLogic.secure.protocol import Protocol
 from PPIRLogic.secure.published import ckks
-from PPIRLogic.secure.published.ckks import BITS, Ciphertexts, Floats, Key
+from PPIRLogic.secure.published.ckks import BITS, Ciphertexts, Key
 from PPIRLogic.secure.published.common import (
     MAX_SAMPLES,
     check_terms,
@@ -62,7 +63,7 @@ class FheV1Product(PrivateProduct):
         send_parts(self.link, "request", {}, request)
         return to_integers(self._answer(len(terms)), terms, level, factors)
 
-    def _products(self, columns: Floats, terms: Sequence[Term], seed: bytes, public: bytes) -> bytes:
+    def _products(self, columns: Array, terms: Sequence[Term], seed: bytes, public: bytes) -> bytes:
         count = columns.shape[1]
         length = encrypted_length(count)
         fixed = {
@@ -78,7 +79,7 @@ class FheV1Product(PrivateProduct):
             totals.append(ckks.dot(plain[term.column], fixed[term.operand]))
         return ckks.blind(totals, seed, public)
 
-    def _answer(self, count: int) -> Floats:
+    def _answer(self, count: int) -> Array:
         payload = self.link.receive("answer").payload
         if len(payload) != 8 * count:
             raise ProtocolError(f"Expected {count} numbers from the peer, got {len(payload) / 8:g}.")
@@ -95,7 +96,7 @@ class FheV1Fixed(FixedSide):
     def __init__(self, link: Link) -> None:
         super().__init__(link)
         self._level: LevelInfo | None = None
-        self._values: dict[str, Floats] = {}
+        self._values: dict[str, Array] = {}
         self._first = self._request = self._reply = b""
         self._key: Key | None = None
         self._count = 0

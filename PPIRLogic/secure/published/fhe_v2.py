@@ -12,12 +12,13 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.secure.product import ColumnSource, Term
 from PPIRLogic.secure.protocol import Protocol
 from PPIRLogic.secure.published import ckks
-from PPIRLogic.secure.published.ckks import ANSWER_BYTES, BITS, Ciphertexts, Floats, Key
+from PPIRLogic.secure.published.ckks import ANSWER_BYTES, BITS, Ciphertexts, Key
 from PPIRLogic.secure.published.common import (
     MAX_SAMPLES,
     check_terms,
@@ -107,7 +108,7 @@ class FheV2Fixed(FheV1Fixed):
 
     def _other_half(self) -> bytes:
         assert self._key is not None and self._level is not None
-        own: Floats = ckks.flood(self._key.open(self._request, self._count))
+        own: Array = ckks.flood(self._key.open(self._request, self._count))
         half = first_half(self._level.samples)
         plain = {
             name: ckks.transformed(ckks.encode(ckks.split(self._values[name][half:]))) for name in names_in(self._terms)

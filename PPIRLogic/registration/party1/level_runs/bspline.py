@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.errors import OverlapError
 from PPIRLogic.images.interpolation import MovingImage
 from PPIRLogic.registration.columns.deformable import BSplineScales, DeformableWarp, HeldColumns, choose_bspline_scales
@@ -18,7 +19,7 @@ from PPIRLogic.registration.levels import Level
 from PPIRLogic.registration.losses.base import Sums
 from PPIRLogic.registration.operands import FIXED_SCALE, square_shift
 from PPIRLogic.registration.optimizers.bspline_step import BSplineStep
-from PPIRLogic.registration.party1.level_runs.linear import MIN_OVERLAP, SHRINKING_LIMIT
+from PPIRLogic.registration.party1.level_runs.overlap import SHRINKING_LIMIT, check_start
 from PPIRLogic.registration.party1.session import ClientSession
 from PPIRLogic.registration.party1.state import RunState
 from PPIRLogic.registration.result import LevelRecord
@@ -31,7 +32,6 @@ from PPIRLogic.transforms.diffeomorphic import DiffeoTransform
 
 MIN_JACOBIAN = 0.1  # a step that leaves less anywhere in the fixed image is shortened or refused
 STEP_LENGTHS = (1.0, 0.5, 0.25)
-Array = NDArray[np.float64]
 Deformation = BSplineTransform | DiffeoTransform
 
 
@@ -135,12 +135,7 @@ class BSplineRun:
         widest = BSplineScales(LIMIT / 2, 1.0)
         columns, peak = self.warp.columns(self._displacement(self.start), widest)
         share = int(columns[1].sum(dtype=np.int64)) / len(self.level.samples)
-        if share < MIN_OVERLAP:
-            raise OverlapError(
-                f"Only {100 * share:.1f} % of the fixed image's voxels ({self.level.describe()}) fall inside the moving"
-                f" image under the initial transform; at least {100 * MIN_OVERLAP:g} % are needed. Give a better"
-                " initial transform."
-            )
+        check_start(share, self.level, "Give a better initial transform.")
         return choose_bspline_scales(columns, peak, widest.intensity, self._most())
 
     def _most(self) -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.images.intensities import INTENSITY_CENTRE
 from PPIRLogic.images.interpolation import MovingImage
 from PPIRLogic.registration.columns.deformable import BSplineScales, DeformableWarp
@@ -33,8 +34,7 @@ from PPIRLogic.registration.terms import GRADIENT, VALUE
 
 FIRST_DAMPING, DAMPING_STEP, TRIALS = 0.1, 4.0, 4
 STEP_LIMIT = 0.4  # of the distance of control points: none moves further at once, and one such step cannot fold
-MAX_SLOPE = 2**11 - 1  # |U|; with 12-bit g, the products stay below 2^23 (`control_points.VALUE_BITS`)
-Array = NDArray[np.float64]
+MAX_SLOPE = 2**11 - 1  # |U|; with 12-bit g, the products stay below 2^23 (`secure.knots.VALUE_BITS`)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.registration.party1.level_runs.bspline import BSplineRun, Deformation, clipped
 from PPIRLogic.transforms.diffeomorphic import DiffeoTransform
 from PPIRLogic.transforms.displacement_field import jacobian_determinant
 
 STEP_LIMIT = 1.0  # voxels of the level
-Array = NDArray[np.float64]
 
 
 class DiffeoRun(BSplineRun):

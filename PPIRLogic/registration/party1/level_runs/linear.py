@@ -17,6 +17,7 @@ from PPIRLogic.registration.levels import Level
 from PPIRLogic.registration.losses import Evaluation, Loss, Sums
 from PPIRLogic.registration.operands import FIXED_SCALE, square_shift
 from PPIRLogic.registration.optimizers.gauss_newton import Stopping, minimise
+from PPIRLogic.registration.party1.level_runs.overlap import SHRINKING_LIMIT, check_start
 from PPIRLogic.registration.party1.session import ClientSession
 from PPIRLogic.registration.party1.state import RunState
 from PPIRLogic.registration.result import LevelRecord
@@ -27,9 +28,6 @@ from PPIRLogic.secure.layout import GROUP
 from PPIRLogic.secure.prg import derive_key
 from PPIRLogic.secure.product import Columns, ColumnSource
 from PPIRLogic.transforms import LinearTransform
-
-MIN_OVERLAP = 0.05  # of the fixed samples, at the start
-SHRINKING_LIMIT = 0.6  # a step may not leave less than this share of the level's first overlap
 
 
 class LinearRun:
@@ -98,12 +96,8 @@ class LinearRun:
 
     def _check_overlap(self, scan: LinearColumns) -> None:
         share = int(scan.gram[-1, -1]) / len(self.level.samples)
-        if share < MIN_OVERLAP:
-            raise OverlapError(
-                f"Only {100 * share:.1f} % of the fixed image's voxels ({self.level.describe()}) fall inside the moving"
-                f" image under the initial transform; at least {100 * MIN_OVERLAP:g} % are needed. Start from the"
-                " geometric centres (--initial centres) or give an initial transform."
-            )
+        advice = "Start from the geometric centres (--initial centres) or give an initial transform."
+        check_start(share, self.level, advice)
 
     def _choose_blocks(self, widest: Scales) -> NDArray[np.int64] | None:
         """gms: blocks ∝ mean gradient magnitude of the warped moving image at the start of the level."""

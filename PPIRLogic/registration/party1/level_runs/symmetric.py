@@ -11,11 +11,10 @@ import time
 
 import numpy as np
 
-from PPIRLogic.errors import OverlapError
 from PPIRLogic.images.interpolation import MovingImage
 from PPIRLogic.registration.levels import Level
 from PPIRLogic.registration.losses.cross_correlation import UNIT_BITS
-from PPIRLogic.registration.party1.level_runs.linear import MIN_OVERLAP
+from PPIRLogic.registration.party1.level_runs.overlap import check_start
 from PPIRLogic.registration.party1.session import ClientSession
 from PPIRLogic.registration.party1.state import RunState
 from PPIRLogic.registration.result import LevelRecord
@@ -55,12 +54,7 @@ class SymmetricRun:
             session, "level", level=level.index + 1, levels=len(session.levels), factor=level.factor,
             detail=f"{level.describe()}, control points every {min(self.half.spacing):.3g} mm on either half",
         )  # fmt: skip
-        if self.half.overlap < MIN_OVERLAP:
-            raise OverlapError(
-                f"Only {100 * self.half.overlap:.1f} % of the fixed image's voxels ({level.describe()}) fall inside the"
-                f" moving image under the initial transform; at least {100 * MIN_OVERLAP:g} % are needed. Give a"
-                " better initial transform."
-            )
+        check_start(self.half.overlap, level, "Give a better initial transform.")
         session.open_level(level, loss_of(session.request), None)
         run.records.append(self.record)
         value = self._evaluate(0.0)

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.registration.transform_kinds.linear import LinearKind
-from PPIRLogic.transforms.linear import Array, LinearForm
+from PPIRLogic.transforms.linear import LinearForm
 
 
 class Diagonal(LinearForm):
