@@ -34,7 +34,7 @@ from PPIRLogic.registration.terms import GRADIENT, VALUE
 
 FIRST_DAMPING, DAMPING_STEP, TRIALS = 0.1, 4.0, 4
 STEP_LIMIT = 0.4  # of the distance of control points: none moves further at once, and one such step cannot fold
-MAX_SLOPE = 2**11 - 1  # |U|; with 12-bit g, the products stay below 2^23 (`secure.knots.VALUE_BITS`)
+MAX_SLOPE = 2**11 - 1  # |U|; with 12-bit g, the products stay below 2^23 (`control_points.VALUE_BITS`)
 
 
 @dataclass(frozen=True)
