@@ -7,13 +7,13 @@ PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes; each would compile the package again
 
-.PHONY: demo screenshots test test-312 check bench bench-paper attacks disclosure fuzz network faults load clean
+.PHONY: demo screenshots test test-312 check docs bench bench-paper attacks disclosure fuzz network faults load clean
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
 	$(BIN)/python Testing/slicer/demo.py --output demo-output
 
-# The pictures of README.md and Docs/slicer.md.
+# The pictures of README.md and Docs/tutorials/slicer.md.
 screenshots: $(VENV)/ready
 	$(BIN)/python Testing/slicer/screenshots.py --output Resources/Screenshots
 
@@ -38,21 +38,27 @@ check: $(VENV)/ready
 	$(BIN)/ruff check PPIRLogic PPIRExtension Testing Benchmarks
 	$(BIN)/mypy
 
+# The site in build/docs, from Docs/ and the docstrings. Warnings are errors; nothing is downloaded but the packages.
+docs: .venv-docs/ready
+	.venv-docs/bin/python Docs/make_reference.py
+	.venv-docs/bin/python -m sphinx -W --keep-going -q -b html Docs build/docs
+	@echo "open build/docs/index.html"
+
 bench: $(VENV)/ready .venv-bench/ready
 	$(BIN)/python -m Benchmarks.run --peer-python .venv-bench/bin/python --write-docs
 
 bench-paper: $(VENV)/ready
 	$(BIN)/python -m Benchmarks.paper --write-docs
 
-# Every attack on the unprotected variant and on ours; the table goes to Docs/attacks.md.
+# Every attack on the unprotected variant and on ours; the table goes to Docs/results/attacks.md.
 attacks: $(VENV)/ready
-	$(BIN)/python -m pytest Testing/attacks --attacks-table Docs/attacks.md $(PYTEST_ARGS)
+	$(BIN)/python -m pytest Testing/attacks --attacks-table Docs/results/attacks.md $(PYTEST_ARGS)
 
-# What party 1 can reconstruct from the numbers it is entitled to; goes to Docs/disclosure.md.
+# What party 1 can reconstruct from the numbers it is entitled to; goes to Docs/results/disclosure.md.
 disclosure: $(VENV)/ready
 	$(BIN)/python -m Benchmarks.disclosure --write-docs
 
-# What the short forms among the tests stand for, at length; each writes its table into Docs/robustness.md.
+# What the short forms among the tests stand for, at length; each writes its table into Docs/results/robustness.md.
 fuzz: $(VENV)/ready
 	$(BIN)/python Testing/system/fuzz.py --write-docs
 
@@ -80,6 +86,13 @@ $(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/dev.txt p
 	.venv312/bin/python $(PIP) --no-deps --editable .
 	@touch $@
 
+.venv-docs/ready: requirements/base.txt requirements/docs.txt pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python $(PIP) -r requirements/base.txt
+	.venv-docs/bin/python $(PIP) -r requirements/docs.txt
+	.venv-docs/bin/python $(PIP) --no-deps --editable .
+	@touch $@
+
 # The programs we compare with have requirements of their own.
 .venv-bench/ready: requirements/bench.txt
 	$(PYTHON) -m venv .venv-bench
@@ -87,4 +100,4 @@ $(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/dev.txt p
 	@touch $@
 
 clean:
-	rm -rf .venv .venv312 .venv-bench demo-output bench-output build *.egg-info
+	rm -rf .venv .venv312 .venv-bench .venv-docs demo-output bench-output build *.egg-info

@@ -31,6 +31,7 @@ from scipy import fft, ndimage
 
 from Benchmarks.pairs import DEMO
 from Benchmarks.rows import surroundings
+from Benchmarks.sections import RESULTS
 from PPIRLogic.disclosure.accounts import Budget
 from PPIRLogic.errors import BudgetError
 from PPIRLogic.images.reading import read_volume
@@ -50,7 +51,6 @@ from PPIRLogic.registration.party2.site import Shared
 from PPIRLogic.registration.request import Request
 
 Array = NDArray[Any]
-DOCS = Path(__file__).parents[1] / "Docs"
 SHRINK = 2  # the level that is reconstructed
 BINS = 32
 AFFINE = 6  # parameters in 2D
@@ -333,15 +333,15 @@ per evaluation.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write-docs", action="store_true", help="write Docs/disclosure.md and its picture")
+    parser.add_argument("--write-docs", action="store_true", help="write Docs/results/disclosure.md and its picture")
     a = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ppir-disclosure-") as folder:
         truth, where, rows, head = measure(Path(folder))
     text = page(truth, rows, where, head)
     print(text)
     if a.write_docs:
-        (DOCS / "disclosure.md").write_text(text, encoding="utf-8")
-        picture(truth, rows, where, DOCS / "disclosure.png")
+        (RESULTS / "disclosure.md").write_text(text, encoding="utf-8")
+        picture(truth, rows, where, RESULTS / "disclosure.png")
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def main() -> None:
         help="JSON lines; rows are added, the last counts",
     )
     parser.add_argument(
-        "--write-docs", action="store_true", help="also figure n of Docs/benchmarks.md, of all its rows"
+        "--write-docs", action="store_true", help="also figure n of Docs/results/benchmarks.md, of all its rows"
     )
     a = parser.parse_args()
     a.output.parent.mkdir(parents=True, exist_ok=True)

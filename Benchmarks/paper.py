@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from Benchmarks import pairs
 from Benchmarks.paper_tables import TABLES, ImageCase, Line, PointCase, Table
-from Benchmarks.rows import ROOT, surroundings
+from Benchmarks.rows import surroundings
+from Benchmarks.sections import RESULTS, wrapped
 from PPIRLogic import Parameters, PointSet, RegistrationResult, Volume, read_volume, register, register_points
 from PPIRLogic.disclosure.accounts import UNLIMITED, Budget
 from PPIRLogic.disclosure.ledger import VOXEL_BITS
@@ -254,7 +255,7 @@ def _markdown(data: dict[str, Any]) -> str:
     ]
     for table in TABLES:
         lines += _table_lines(table, data.get(table.name, {}))
-    return "\n".join(lines)
+    return "\n".join(wrapped(lines))
 
 
 def _table_lines(table: Table, measured: dict[str, Any]) -> list[str]:
@@ -296,7 +297,9 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("bench-output"), help="folder for paper.json, which is kept"
     )
-    parser.add_argument("--write-docs", action="store_true", help="also write Docs/paper.md, with what paper.json has")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="write Docs/results/paper.md, with what paper.json has"
+    )
     a = parser.parse_args()
     if unknown := set(a.only.split(",")) - set(names):
         parser.error(f"unknown tables: {', '.join(sorted(unknown))}")
@@ -315,7 +318,7 @@ def main() -> None:
             print(table.name, line.name, *cells(runs), sep="  ", flush=True)
             file.write_text(json.dumps(data, indent=1), encoding="utf-8")
     if a.write_docs:
-        (ROOT / "Docs" / "paper.md").write_text(_markdown(data), encoding="utf-8")
+        (RESULTS / "paper.md").write_text(_markdown(data), encoding="utf-8")
 
 
 if __name__ == "__main__":

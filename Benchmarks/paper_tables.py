@@ -67,7 +67,7 @@ AFFINE = Table(
     " (proton density brain slices, 221 × 257, 1 mm), levels 8, 4, 2, 1, urs and gms of 10 % of each level. SSD: mean"
     " squared difference of intensities divided by 255, over the overlap, all voxels (published: another scale)."
     " fhe_v1 and fhe_v2 are the published protocols with noise on what is shared and without the rotations and the"
-    " bias (see privacy.md).",
+    " bias ([why](../privacy/protocols.md)).",
     (
         Line("clear", ("4.34", "118", "–", "0", "–"), ImageCase("clear")),
         Line("mpc", ("4.34", "114.8", "0.13 ± 0.04", "0.13, 0.13", "1.54, 1.54"), ImageCase("mpc")),

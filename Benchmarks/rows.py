@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from Benchmarks.sections import begun, write_section
+from Benchmarks.sections import RESULTS, begun, write_section
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "Resources" / "SampleData"
@@ -164,10 +164,10 @@ def table(rows: list[Row]) -> list[str]:
 
 
 def write_figure(figure: str, title: str, rows: list[Row], where: dict[str, Any]) -> None:
-    """The section of a figure in Docs/benchmarks.md; the other sections are kept."""
+    """The section of a figure in Docs/results/benchmarks.md; the other sections are kept."""
     libraries = ", ".join(f"{k} {v}" for k, v in where["libraries"].items() if v)
     head = f"{'A quick run, ' if where['quick'] else ''}{begun(where)}; Python {where['python']}, {libraries}."
-    write_section(ROOT / "Docs" / "benchmarks.md", f"figure {figure}", title, head[0].upper() + head[1:], table(rows))
+    write_section(RESULTS / "benchmarks.md", f"figure {figure}", title, head[0].upper() + head[1:], table(rows))
 
 
 def reached_text(row: Row) -> str:

@@ -36,7 +36,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(FIGURES), help="figures, such as a,c,h (default: all)")
     parser.add_argument("--output", type=Path, default=Path("bench-output"), help="folder for benchmarks.json")
     parser.add_argument("--quick", action="store_true", help="smaller and fewer runs; not the figures themselves")
-    parser.add_argument("--write-docs", action="store_true", help="also the figures' sections of Docs/benchmarks.md")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="also the figures' sections of Docs/results/benchmarks.md"
+    )
     parser.add_argument("--peer-python", default=sys.executable, help="Python that has the other programs of figure i")
     found = parser.parse_args()
     if unknown := set(found.only.split(",")) - set(FIGURES):

@@ -1,10 +1,14 @@
-"""Pages of Docs that measurements write: one section each, with date, commit and machine; the rest is kept."""
+"""Pages of Docs/results that measurements write: one section each, with date, commit and machine; the rest is kept."""
 
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
+
+RESULTS = Path(__file__).resolve().parents[1] / "Docs" / "results"
+WIDTH = 120  # of the lines of a page; tables are as wide as they are
 
 
 def begun(where: dict[str, Any]) -> str:
@@ -15,9 +19,19 @@ def begun(where: dict[str, Any]) -> str:
     )
 
 
+def wrapped(lines: list[str]) -> list[str]:
+    """The same lines, none but those of tables wider than a page."""
+    out: list[str] = []
+    for line in lines:
+        whole = len(line) <= WIDTH or line.startswith(("|", "#"))
+        out += [line] if whole else textwrap.wrap(line, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return out
+
+
 def write_section(page: Path, name: str, title: str, head: str, lines: list[str]) -> None:
     """Replace the section of this name, or add it at the end."""
-    section = "\n".join([f"<!-- {name} -->", f"## {title}", "", head, "", *lines, f"<!-- end of {name} -->"])
+    body = wrapped([f"## {title}", "", head, "", *lines])
+    section = "\n".join([f"<!-- {name} -->", *body, f"<!-- end of {name} -->"])
     text = page.read_text(encoding="utf-8") if page.exists() else f"# {page.stem.capitalize()}\n"
     pattern = re.compile(rf"<!-- {name} -->.*?<!-- end of {name} -->", re.DOTALL)
     text = pattern.sub(lambda _: section, text) if pattern.search(text) else f"{text.rstrip()}\n\n{section}\n"

@@ -9,12 +9,23 @@ from PPIRLogic.errors import Cancelled
 
 
 class CancelToken:
-    """Set `cancel()` from any thread: the run stops at the next block of work and both sides are told."""
+    """Set `cancel()` from any thread: the run stops at the next block of work and both sides are told.
+
+    >>> token = CancelToken()
+    >>> token.check()  # raises once cancelled
+    >>> token.cancel()
+    >>> token.cancelled, token.wait(1.0)
+    (True, True)
+    >>> token.check()
+    Traceback (most recent call last):
+    PPIRLogic.errors.Cancelled: The registration was cancelled.
+    """
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def cancel(self) -> None:
+        """Ask the run to stop."""
         self._event.set()
 
     def wait(self, seconds: float) -> bool:
@@ -23,16 +34,30 @@ class CancelToken:
 
     @property
     def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
         return self._event.is_set()
 
     def check(self) -> None:
+        """Raise Cancelled once `cancel` was called."""
         if self._event.is_set():
             raise Cancelled("The registration was cancelled.")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress callback gets. Times in seconds, bytes on the wire, numbers opened so far."""
+    """What a progress callback gets.
+
+    stage: connecting, waiting, opened, level, evaluation, reconnecting, finished. level: from 1 to levels; factor: its
+    shrink factor. value: the loss, not a number before the first one. seconds, bytes on the wire and numbers opened,
+    each since the run began.
+
+    >>> def show(step: Progress) -> None:
+    ...     if step.stage == "evaluation":
+    ...         print(f"level {step.level}/{step.levels}  loss {step.value:.3f}  {step.numbers} numbers")
+    >>> show(Progress("connecting"))
+    >>> show(Progress("evaluation", level=1, levels=3, factor=4, evaluation=2, value=0.25, numbers=16))
+    level 1/3  loss 0.250  16 numbers
+    """
 
     stage: str  # connecting | waiting | opened | level | evaluation | reconnecting | finished
     level: int = 0

@@ -35,6 +35,10 @@ def serve(
     random pools follow from party 1's seed alone, so that runs with different owners compare. home: identity, trust,
     ledger and audit log (default: the user's).
     Errors: InputError, IdentityError, TrustError, PeerError (port in use), OutputError (ledger not writable).
+
+    >>> from PPIRLogic import FixedImage, Policy, read_volume
+    >>> image = FixedImage("atlas", read_volume("fixed.nrrd", role="fixed"))  # doctest: +SKIP
+    >>> serve([Shared(image, Policy())], "0.0.0.0:7443", on_event=print)  # doctest: +SKIP
     """
     place = home if home is not None else default_home()
     identity = load_or_create_identity(place)
@@ -52,7 +56,12 @@ def deal(
     on_event: Event = lambda event: None,
     cancel: CancelToken | None = None,
 ) -> None:
-    """Be the dealer of the mpc protocol until `cancel` is set; blocks. Run it at neither hospital."""
+    """Be the dealer of the mpc protocol until `cancel` is set; blocks. Run it at neither hospital.
+
+    address, home, on_event as in `serve`. Errors: IdentityError, TrustError, PeerError (port in use), OutputError.
+
+    >>> deal("0.0.0.0:7444", on_event=print)  # doctest: +SKIP
+    """
     place = home if home is not None else default_home()
     dealer = Dealer(address, load_or_create_identity(place), place, on_event)
     _run_until(dealer, cancel or CancelToken())

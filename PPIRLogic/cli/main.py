@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def no_core_files() -> None:
-    """A crash must not put images and keys on disk. Windows and piped dumps: see Docs/it.md."""
+    """A crash must not put images and keys on disk. Windows and piped dumps: see Docs/how-to/run_as_a_service.md."""
     try:
         import resource
 

@@ -26,6 +26,13 @@ class Budget:
     can be touched. bits_percent_per_level: the same in bits, of 12 bits per such voxel. numbers_per_session and
     numbers_per_image count one session, and all sessions of one peer with one image. histograms_per_level: joint
     histograms opened at a level, over all sessions: many of one pool of samples name single voxels.
+
+    >>> Budget()
+    Budget(percent_per_level=5.0, bits_percent_per_level=20.0, numbers_per_session=20000, numbers_per_image=200000,
+           histograms_per_level=200)
+    >>> from dataclasses import replace
+    >>> replace(Budget(), numbers_per_session=500).numbers_per_session
+    500
     """
 
     percent_per_level: float = 5.0

@@ -1,8 +1,8 @@
 """The ledger: every number that is opened, with its bits, by what it is and who learns it.
 
-Append-only JSON lines, one file per session on each side, and on party 2 one per (peer, image) that outlives
-sessions and carries the budget. Party 2 appends and syncs to disk before it answers (`count`), keyed by the hash
-of the request: an identical repeat is not counted again. No image content is ever written.
+Append-only JSON lines, one file per session on each side. What outlives sessions and carries the budget is party 2's
+account of a peer and an image (`accounts`). Party 2 counts a request, synced, before it answers; an identical repeat
+is not counted again. No image content is ever written.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Images, their grids, and reading and writing them.
+"""The grid of an image: where its voxels lie.
 
 Everything physical is in mm in the LPS coordinate system (the one of DICOM and ITK). Tuples that describe a grid are
 in ITK order (x, y[, z]); arrays are in the reverse order, (z, y, x) or (y, x).
@@ -32,6 +32,18 @@ class Geometry:
     size: voxels per axis, ITK order (x, y[, z]). spacing: mm per axis. origin: mm, LPS, centre of voxel 0.
     direction: row-major dim×dim matrix whose columns are the axes of the grid. The constructor only normalises
     types; `from_dict` validates.
+
+    >>> grid = Geometry((181, 217, 180), (1.0, 1.0, 2.0), (-90, -126, -72), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    >>> grid.describe()
+    '181×217×180 voxels, 1×1×2 mm'
+    >>> grid.array_shape, grid.voxels
+    ((180, 217, 181), 7069860)
+    >>> grid.centre().tolist()  # LPS mm
+    [0.0, -18.0, 107.0]
+    >>> grid.extent_mm()
+    (181.0, 217.0, 360.0)
+    >>> Geometry.from_dict(grid.to_dict()) == grid
+    True
     """
 
     size: tuple[int, ...]
@@ -110,7 +122,12 @@ class Geometry:
         return np.column_stack([matrix, self.origin])
 
     def physical_to_index(self) -> Array:
-        """Affine (dim, dim+1): LPS mm → continuous index (x, y[, z]); the inverse of `index_to_physical`."""
+        """Affine (dim, dim+1): LPS mm → continuous index (x, y[, z]); the inverse of `index_to_physical`.
+
+        >>> grid = Geometry((4, 3), (2.0, 2.0), (10.0, 20.0), (1, 0, 0, 1))
+        >>> (grid.physical_to_index() @ [12.0, 22.0, 1.0]).tolist()
+        [1.0, 1.0]
+        """
         forward = self.index_to_physical()
         inverse = np.linalg.inv(forward[:, :-1])
         return np.column_stack([inverse, -inverse @ forward[:, -1]])
@@ -128,7 +145,14 @@ class Geometry:
         return tuple(n * s for n, s in zip(self.size, self.spacing, strict=True))
 
     def matches(self, other: Geometry, tol: float = 1e-3) -> bool:
-        """True if both grids have the same size and no voxel centre differs by more than `tol` voxels."""
+        """True if both grids have the same size and no voxel centre differs by more than `tol` voxels.
+
+        >>> here = Geometry((4, 3), (1.0, 1.0), (0.0, 0.0), (1, 0, 0, 1))
+        >>> here.matches(Geometry((4, 3), (1.0, 1.0), (0.0001, 0.0), (1, 0, 0, 1)))
+        True
+        >>> here.matches(Geometry((4, 3), (1.0, 1.0), (0.1, 0.0), (1, 0, 0, 1)))
+        False
+        """
         if self.size != other.size:
             return False
         # an affine difference is largest at a corner
@@ -182,12 +206,3 @@ def _checked_floats(value: Any, field: str, count: int, limit: float) -> tuple[f
     if not all(abs(v) <= limit for v in value):  # also false for NaN; compares huge ints without overflow
         raise InputError(f"Grid field '{field}' must hold finite numbers of at most {limit:g}.")
     return tuple(float(v) for v in value)
-
-
-# ---------------------------------------------------------------------------------------------------- reading
-
-
-# ---------------------------------------------------------------------------------------------------- writing
-
-
-# ---------------------------------------------------------------------------------------------------- intensities

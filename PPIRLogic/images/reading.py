@@ -29,6 +29,18 @@ def read_volume(path: str | os.PathLike[str], *, role: str = "moving") -> Volume
     `role` ('moving', 'fixed') is for messages. A 3D file of one slice becomes 2D if its normal is the z axis.
     InputError, saying which file and what to do: missing, empty or unreadable file, several series, 4D, colour,
     complex, NaN or infinite voxels, an axis of one voxel, a constant image, a direction that is not orthonormal.
+
+    >>> import tempfile
+    >>> from PPIRLogic import write_volume
+    >>> grid = Geometry((4, 3), (1.0, 1.0), (0.0, 0.0), (1, 0, 0, 1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_volume(Volume(np.arange(12.0).reshape(3, 4), grid), Path(folder) / "image.nrrd")
+    ...     volume = read_volume(Path(folder) / "image.nrrd")
+    >>> volume.name, volume.array.shape, volume.array.max()
+    ('image.nrrd', (3, 4), np.float32(11.0))
+    >>> read_volume("nowhere.nrrd")
+    Traceback (most recent call last):
+    PPIRLogic.errors.InputError: The moving image 'nowhere.nrrd' does not exist. Check the path.
     """
     what = f"The {role} image '{os.fspath(path)}'"
     volume = Volume.from_sitk(_read_image(Path(path), what), name=Path(path).name)
@@ -46,6 +58,17 @@ def read_mask(path: str | os.PathLike[str], volume: Volume) -> NDArray[np.bool_]
     """Read a mask for `volume`: bool array of shape volume.array.shape, true where the file is non-zero.
 
     InputError: everything `read_volume` refuses but a constant image; a grid other than the volume's; nothing inside.
+
+    >>> import tempfile
+    >>> from PPIRLogic import write_volume
+    >>> grid = Geometry((4, 3), (1.0, 1.0), (0.0, 0.0), (1, 0, 0, 1))
+    >>> volume, inside = Volume(np.arange(12.0).reshape(3, 4), grid), np.zeros((3, 4))
+    >>> inside[1, 1:3] = 255
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_volume(Volume(inside, grid), Path(folder) / "mask.nrrd")
+    ...     mask = read_mask(Path(folder) / "mask.nrrd", volume)
+    >>> mask.dtype, int(mask.sum())
+    (dtype('bool'), 2)
     """
     what = f"The mask '{os.fspath(path)}'"
     image = _read_image(Path(path), what)

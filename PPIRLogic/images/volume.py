@@ -14,7 +14,20 @@ from PPIRLogic.images.geometry import Geometry
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A grey image: `array` float32, C-contiguous, (z, y, x) or (y, x), on the grid `geometry`."""
+    """A grey image on a grid.
+
+    array: float32, C-contiguous, (z, y, x) or (y, x); other types are converted. geometry: the grid, in ITK order
+    (x, y[, z]). name: for messages. InputError: the array does not fit the grid.
+
+    >>> import numpy as np
+    >>> grid = Geometry((4, 3), (1.0, 1.0), (0.0, 0.0), (1, 0, 0, 1))
+    >>> volume = Volume(np.arange(12).reshape(3, 4), grid)
+    >>> volume.array.dtype, volume.array.shape
+    (dtype('float32'), (3, 4))
+    >>> Volume(np.zeros((4, 3)), grid)
+    Traceback (most recent call last):
+    PPIRLogic.errors.InputError: An array of shape (4, 3) does not fit a grid of 4×3 voxels, 1×1 mm.
+    """
 
     array: NDArray[np.float32]
     geometry: Geometry
@@ -27,7 +40,11 @@ class Volume:
 
     @classmethod
     def from_sitk(cls, image: sitk.Image, name: str = "") -> Volume:
-        """A scalar 2D or 3D SimpleITK image as a Volume (pixels converted to float32). InputError otherwise."""
+        """A scalar 2D or 3D SimpleITK image as a Volume (pixels converted to float32). InputError otherwise.
+
+        >>> Volume.from_sitk(sitk.Image([4, 3, 2], sitk.sitkUInt8)).array.shape
+        (2, 3, 4)
+        """
         if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() not in (2, 3):
             raise InputError(f"Only grey 2D and 3D images can be used; '{name}' is not one.")
         return cls(sitk.GetArrayFromImage(image).astype(np.float32, copy=False), Geometry.from_sitk(image), name)

@@ -22,6 +22,15 @@ def write_volume(volume: Volume | sitk.Image, path: str | os.PathLike[str]) -> N
     The format follows the extension (WRITABLE_IMAGES). A .png holds whole numbers: a grey 2D image with all values in
     0..65535 is rounded to them. OutputError: unknown extension, missing or unwritable folder, full disk, or an image
     that the format cannot hold.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PPIRLogic import Geometry
+    >>> grid = Geometry((4, 3), (1.0, 1.0), (0.0, 0.0), (1, 0, 0, 1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_volume(Volume(np.full((3, 4), 7.2), grid), Path(folder) / "image.png")
+    ...     sitk.ReadImage(str(Path(folder) / "image.png"))[0, 0]
+    7
     """
     extension = split_extension(path, WRITABLE_IMAGES)
     image = volume.to_sitk() if isinstance(volume, Volume) else volume

@@ -1,1 +1,1 @@
-"""Corresponding point sets: reading them, party 2's side, the fit, and a run at party 1."""
+"""Point sets and their files. Registering them is `registration.points`."""

@@ -26,7 +26,17 @@ _COLUMNS = (("x", "y", "z"), ("l", "p", "s"), ("r", "a", "s"))
 
 
 def read_points(path: str | os.PathLike[str], role: str = "moving") -> PointSet:
-    """The points of a file in LPS mm, in the file's order. InputError naming the file and the line or point."""
+    """The points of a file in LPS mm, in the file's order. InputError naming the file and the line or point.
+
+    The format follows the ending (POINT_FILES). Points in RAS are turned into LPS.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = Path(folder) / "points.csv"
+    ...     _ = table.write_text("r,a,s\\n1,2,3\\n4,5,6\\n7,8,0\\n")
+    ...     read_points(table).points.tolist()
+    [[-1.0, -2.0, 3.0], [-4.0, -5.0, 6.0], [-7.0, -8.0, 0.0]]
+    """
     file, what = Path(path), f"The {role} points '{os.fspath(path)}'"
     if not file.is_file():
         raise InputError(f"{what} do not exist or are a folder. Check the path.")

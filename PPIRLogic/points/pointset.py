@@ -27,6 +27,13 @@ class PointSet:
 
     points: (n, 2) or (n, 3) float64. InputError: another shape, fewer than 3 points, values that are not finite or lie
     beyond 1000 m, the same point twice, points on one line (they determine no rotation).
+
+    >>> points = PointSet([[0, 0, 0], [10, 0, 0], [0, 10, 0]], name="landmarks")
+    >>> points.count, points.dimension
+    (3, 3)
+    >>> PointSet([[0, 0], [1, 1], [2, 2]])
+    Traceback (most recent call last):
+    PPIRLogic.errors.InputError: The points 'points' lie on one line, which determines no rotation. ...
     """
 
     points: Array
@@ -54,10 +61,12 @@ class PointSet:
 
     @property
     def count(self) -> int:
+        """How many points there are."""
         return len(self.points)
 
     @property
     def dimension(self) -> int:
+        """2 or 3."""
         return int(self.points.shape[1])
 
 

@@ -128,7 +128,13 @@ class LevelGrant:
 
 @dataclass(frozen=True)
 class Peer:
-    """Where the fixed image is: address 'host:port', the image's name there ('' if it offers one), the dealer."""
+    """Where the fixed image is: address 'host:port', the image's name there ('' if it offers one), the dealer.
+
+    dealer: address of the dealer, for mpc. dealer_fingerprint: accept this dealer only ('': any trusted one).
+
+    >>> Peer("hospital-b.example:7443", image="atlas").image
+    'atlas'
+    """
 
     address: str
     image: str = ""

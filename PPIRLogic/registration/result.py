@@ -36,7 +36,13 @@ class LevelRecord:
 
 @dataclass
 class RegistrationResult:
-    """The outcome. `transform` maps fixed to moving points (LPS, mm). `complete` is False if the run ended early."""
+    """The outcome of a registration.
+
+    transform: maps fixed to moving points (LPS, mm). linear: of a deformable one, the affine part; spline, diffeo: the
+    other part. complete: False if the run ended early; then `stop_reason` and `error` say why. levels: one record each.
+    ledger: numbers and bits by kind, receiver and level. numbers: all that were opened, counted here; peer_numbers: as
+    the peer counted them (None if it could not say). seconds; bytes on the wire.
+    """
 
     transform: sitk.Transform
     linear: LinearTransform  # of a deformable one, the affine part

@@ -117,6 +117,10 @@ def simulate(
 
     fixed, moving: volumes or paths of ITK-readable files. Masks: bool arrays in array order (z, y, x), or paths.
     Otherwise as `register`. A volume given in memory is written to a private temporary folder for party 2 to read.
+
+    >>> result = simulate("fixed.nrrd", "moving.nrrd", parameters=Parameters(loss="ssd"))  # doctest: +SKIP
+    >>> result.complete  # doctest: +SKIP
+    True
     """
     p = parameters or Parameters()
     own = moving if isinstance(moving, Volume) else read_volume(moving, role="moving")
@@ -145,6 +149,11 @@ def simulate_points(
     """As `register_points`, with both parties (and the dealer) as real processes on this machine.
 
     fixed, moving: PointSet, or arrays (n, 2) or (n, 3) of corresponding points, LPS mm.
+
+    >>> square = np.array([[0.0, 0.0], [40.0, 0.0], [40.0, 30.0], [0.0, 30.0]])
+    >>> result = simulate_points(square, square + [3.0, -2.0], protocol="clear")
+    >>> np.round(result.transform.TransformPoint((0.0, 0.0)), 3).tolist()
+    [3.0, -2.0]
     """
     with tempfile.TemporaryDirectory(prefix="ppir-points-") as folder:
         file = Path(folder) / "fixed.txt"

@@ -16,7 +16,12 @@ TRANSFORM_FILES = (*FIELD_FILES, ".tfm", ".txt")
 
 
 def read_transform(path: str | os.PathLike[str]) -> sitk.Transform:
-    """Read a transform file (.h5, .hdf5, .tfm, .txt, .mat, .xfm). InputError: missing, empty or unreadable."""
+    """Read a transform file (.h5, .hdf5, .tfm, .txt, .mat, .xfm). InputError: missing, empty or unreadable.
+
+    >>> read_transform("nowhere.h5")
+    Traceback (most recent call last):
+    PPIRLogic.errors.InputError: The transform 'nowhere.h5' does not exist or is a folder. Check the path.
+    """
     what = f"The transform '{os.fspath(path)}'"
     file = Path(path)
     if not file.is_file():
@@ -35,6 +40,13 @@ def write_transform(transform: LinearTransform | sitk.Transform, path: str | os.
     """Write a transform file (TRANSFORM_FILES); `path` is either complete or untouched.
 
     OutputError: unknown extension, missing or unwritable folder, full disk.
+
+    >>> import tempfile
+    >>> shift = LinearTransform("translation", [[1, 0], [0, 1]], translation=[2, 3], centre=[0, 0])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_transform(shift, Path(folder) / "T.tfm")
+    ...     read_transform(Path(folder) / "T.tfm").TransformPoint((1.0, 1.0))
+    (3.0, 4.0)
     """
     extension = split_extension(path, TRANSFORM_FILES)
     item = transform.to_sitk() if isinstance(transform, LinearTransform) else transform

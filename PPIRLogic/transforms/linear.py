@@ -172,6 +172,14 @@ class LinearTransform:
 
     kind: one of KINDS. matrix: A, (dim, dim) float64, of the form that `kind` says. translation: t, (dim,) mm.
     centre: c, (dim,) mm. InputError: unknown kind, wrong shapes, values that are not finite.
+
+    >>> quarter = LinearTransform("rigid", [[0, -1], [1, 0]], translation=[5, 0], centre=[10, 10])
+    >>> quarter.apply([[10, 10], [12, 10]]).tolist()  # fixed to moving points
+    [[15.0, 10.0], [15.0, 12.0]]
+    >>> quarter.to_sitk().TransformPoint((12.0, 10.0))
+    (15.0, 12.0)
+    >>> quarter.parameters
+    3
     """
 
     kind: str
@@ -197,7 +205,11 @@ class LinearTransform:
 
     @classmethod
     def identity(cls, kind: str, centre: ArrayLike) -> LinearTransform:
-        """The identity about `centre`, (dim,) LPS mm."""
+        """The identity about `centre`, (dim,) LPS mm.
+
+        >>> LinearTransform.identity("affine", [0, 0, 0]).apply([[1, 2, 3]]).tolist()
+        [[1.0, 2.0, 3.0]]
+        """
         point = np.asarray(centre, dtype=np.float64)
         return cls(kind, np.eye(point.size), np.zeros(point.size), point)
 
@@ -209,6 +221,13 @@ class LinearTransform:
 
         InputError: not linear, another dimension, not invertible, or not of this kind within 1e-6 (the message says
         which kinds could hold it).
+
+        >>> turn = sitk.Euler2DTransform((0.0, 0.0), 0.1, (3.0, 0.0))
+        >>> LinearTransform.from_sitk(turn, "rigid", (0.0, 0.0), 2).translation.tolist()
+        [3.0, 0.0]
+        >>> LinearTransform.from_sitk(turn, "translation", (0.0, 0.0), 2)
+        Traceback (most recent call last):
+        PPIRLogic.errors.InputError: The transform (Euler2DTransform) is more than kind ...
         """
         _check_kind(kind)
         if transform.GetDimension() != dimension:
@@ -288,7 +307,12 @@ class LinearTransform:
         return replace(self, matrix=matrix, translation=self.translation + shift)
 
     def max_displacement(self, other: LinearTransform, points: ArrayLike) -> float:
-        """Largest distance, mm, between the images of `points` (n, dim) under this transform and `other`."""
+        """Largest distance, mm, between the images of `points` (n, dim) under this transform and `other`.
+
+        >>> here = LinearTransform.identity("translation", [0, 0])
+        >>> here.max_displacement(here.updated([3, 4], scale_mm=1.0), [[0, 0], [9, 9]])
+        5.0
+        """
         return float(np.linalg.norm(self.apply(points) - other.apply(points), axis=1).max())
 
     def to_sitk(self) -> sitk.Transform:

@@ -1,4 +1,4 @@
-"""The rows of Docs/attacks.md: each attack writes down what it got without the protection, and what it got from us."""
+"""The rows of Docs/results/attacks.md: what each attack got without the protection, and what it got from us."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ HEAD = """# Attacks, and what they got
 Written by `make attacks` on {date} at {commit}. Each row is a test: it plays the curious or dishonest side on what
 really travels, first on a variant without the protection, where it must succeed, then on ours. Correlations are with
 the hidden data; "chance" is six standard errors of the correlation of unrelated vectors. Rows with *known limit*
-show attacks that succeed: [privacy.md](privacy.md) and [verified.md](verified.md) say what they are worth.
+show attacks that succeed: [Protocols](../privacy/protocols.md) and
+[fhe_verified](../privacy/fhe_verified.md) say what they are worth.
 
 | attack | without the protection | PPIRExtension | test |
 |---|---|---|---|

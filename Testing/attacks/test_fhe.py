@@ -2,7 +2,7 @@
 
 Every attack is run on a variant without the protection, where it must succeed, and on what we send.
 The tests named '…_is_a_known_limit' show malicious parties, against whom there is no protection: their attacks succeed
-on what we send, as Docs/privacy.md says under 'Not covered'.
+on what we send, as Docs/privacy/protocols.md says under 'Not covered'.
 """
 
 from __future__ import annotations
@@ -321,7 +321,7 @@ def test_another_request_for_the_same_evaluation_is_a_new_count(
 
 
 def test_a_malicious_party_1_that_reads_the_key_from_283_crafted_answers_is_a_known_limit() -> None:
-    """Docs/privacy.md, fhe, 'Not covered': fewer than three hundred answers give the key of a level.
+    """Docs/privacy/protocols.md, 'Not covered': fewer than three hundred answers give the key of a level.
 
     Party 1 sends polynomials that are no products: ciphertexts of 29 coefficients of the key each, as digits to the
     base 3. They look like any others, and 283 numbers are an everyday budget.
@@ -367,7 +367,7 @@ def seen_through_the_flood(error: int) -> tuple[list[float], list[int]]:
 
 
 def test_a_malicious_party_2_that_sees_bits_of_s_through_the_flood_is_a_known_limit(record: Record) -> None:
-    """Docs/privacy.md, fhe, 'Not covered': a large multiple of one power of X shows up to about one bit per answer.
+    """Docs/privacy/protocols.md, 'Not covered': a multiple of one power of X shows up to about one bit per answer.
 
     Party 2 adds 2^57·X^5 to its own ciphertext: S_5·2^57 then reaches as far as the flood of ±2^72 that should hide
     it. What party 2 sees at the edge of the flood or beyond has the sign of S_5 in 99 of 100 cases.

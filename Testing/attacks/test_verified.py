@@ -1,6 +1,6 @@
 """Parties that deviate, against `fhe_verified`: what is held, what is not, and that `fhe` does not hold it.
 
-The tests named '…_is_a_known_limit' show what is given up; Docs/verified.md says the same.
+The tests named '…_is_a_known_limit' show what is given up; Docs/privacy/fhe_verified.md says the same.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Party 1's view is compared for J and J' that differ only where S = 0 (the numbers it is entitled to are the same), party
 2's for S and S', and both with a simulator. Each comparison has a positive control: the same view with one protection
-taken away, which the same battery must tell apart. Sample sizes are in the table of Docs/attacks.md.
+taken away, which the same battery must tell apart. Sample sizes are in the table of Docs/results/attacks.md.
 """
 
 from __future__ import annotations

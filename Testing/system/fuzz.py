@@ -1,4 +1,4 @@
-"""`make fuzz`: seeded cases for every handler of a message, counted, timed and written to Docs/robustness.md."""
+"""`make fuzz`: seeded cases for every handler of a message, counted and timed: Docs/results/robustness.md."""
 
 from __future__ import annotations
 

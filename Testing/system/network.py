@@ -1,4 +1,4 @@
-"""`make network`: 3D affine under fhe and mpc over lines with delay, limited rate and loss; into Docs/robustness.md."""
+"""`make network`: 3D affine over lines with delay, limited rate and loss; into Docs/results/robustness.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables that the make targets write: sections of Docs/robustness.md, each with its date and commit."""
+"""Tables that the make targets write: sections of Docs/results/robustness.md, each with its date and commit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "Docs" / "robustness.md"
+PAGE = ROOT / "Docs" / "results" / "robustness.md"
 sys.path.insert(0, str(ROOT))  # a script's own folder is on the path, the repository is not
 
 

@@ -154,7 +154,7 @@ def test_nothing_stays_in_temporary_folders_and_no_core_file_anywhere(scene: Sce
 
 
 def test_party_2_keeps_only_files_that_are_accounted_for(scene: Scene) -> None:
-    """A new kind of file must be looked at before it is added here, and to Docs/it.md."""
+    """A new kind of file must be looked at before it is added here, and to Docs/how-to/run_as_a_service.md."""
     home = scene.sites["two"].home
     known = (
         "audit.jsonl",

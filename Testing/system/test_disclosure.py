@@ -1,4 +1,4 @@
-"""Docs/disclosure.md is measured on what party 1 really gets: rows and sums of one and the same image."""
+"""Docs/results/disclosure.md is measured on what party 1 really gets: rows and sums of one and the same image."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_a_pad_s_digits_times_their_values_give_the_pad(pads: list[int]) -> None
 
 
 def test_the_noise_of_the_pads_leaves_room_under_the_flood() -> None:
-    """Docs/verified.md: of the 2^33 that are hidden to 2^-40, the pad's digits take less than one twentieth."""
+    """Docs/privacy/fhe_verified.md: of the 2^33 that are hidden, the pad's digits take less than 1/20."""
     noise = VerifiedProduct._pad_noise
     assert noise(None, 1) < 2.0**-40 * 2 * FLOOD / 20  # type: ignore[arg-type]
     assert noise(None, 32) < 2.0**-40 * 2 * FLOOD / 2  # type: ignore[arg-type]

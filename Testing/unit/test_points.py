@@ -257,7 +257,10 @@ def test_a_layout_from_the_network_is_checked(change: dict[str, object]) -> None
 
 
 def test_four_landmarks_are_known_from_what_is_opened_and_many_points_are_not() -> None:
-    """What Docs/privacy.md says of small sets: party 1's own centred points and ones span the space of four points."""
+    """What Docs/privacy/ledger_and_budget.md says of small sets.
+
+    Party 1's own centred points and ones span the space of four points.
+    """
     for count, known in ((4, True), (193, False)):
         fixed = cloud(9, count, 3)
         moving = PointSet(moved(fixed, 9, 5.0))

@@ -60,6 +60,10 @@ def register(
     cancelled), the best transform so far is returned with `complete` False and the error in `error`; before that, the
     error is raised: InputError, OverlapError, TrustError, PeerError, PolicyError, BudgetError, BusyError, VersionError,
     FixedPointError, Cancelled.
+
+    >>> from PPIRLogic import read_volume, write_transform
+    >>> result = register(read_volume("moving.nrrd"), "hospital-b.example:7443")  # doctest: +SKIP
+    >>> write_transform(result.transform, "T.h5")  # doctest: +SKIP
     """
     place = home if home is not None else default_home()
     peer = Peer(peer) if isinstance(peer, str) else peer

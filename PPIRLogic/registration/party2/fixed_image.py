@@ -32,7 +32,15 @@ from PPIRLogic.transforms.linear import LinearTransform
 
 @dataclass
 class FixedImage:
-    """A shared image and its optional mask (bool, same array shape). Raw intensities never leave this object."""
+    """A shared image and its optional mask (bool, same array shape). Raw intensities never leave this object.
+
+    name: what peers see. volume: grey, 2D or 3D. InputError: a mask of another shape.
+
+    >>> grid = Geometry((4, 3), (1.0, 1.0), (0.0, 0.0), (1, 0, 0, 1))
+    >>> shared = FixedImage("atlas", Volume(np.arange(12.0).reshape(3, 4), grid))
+    >>> shared.geometry.describe()
+    '4×3 voxels, 1×1 mm'
+    """
 
     name: str
     volume: Volume

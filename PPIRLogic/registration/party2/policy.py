@@ -24,6 +24,14 @@ class Policy:
     `peers`: fingerprints that may use the image; empty means every trusted peer. `protocols`: by default ours that
     protect the image; what a plugin adds must be named. `masks`: how a mask of the fixed image may be
     used. `ask`: a person's answer before each session (peer's name, request, estimate) → yes or no.
+
+    >>> sorted(Policy().protocols)
+    ['fhe', 'fhe_verified', 'mpc']
+    >>> strict = Policy(protocols=frozenset({"fhe_verified"}), transforms=frozenset({"rigid"}))
+    >>> strict.check(Request("atlas", "fhe_verified", "rigid", "ncc", (4, 2, 1)), peer="", has_mask=False)
+    >>> strict.check(Request("atlas", "fhe", "rigid", "ncc", (4, 2, 1)), peer="", has_mask=False)
+    Traceback (most recent call last):
+    PPIRLogic.errors.PolicyError: The protocol 'fhe' is not permitted for image 'atlas' by its owner; ...
     """
 
     protocols: frozenset[str] = field(default_factory=permitted_by_default)

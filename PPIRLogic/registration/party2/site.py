@@ -27,7 +27,10 @@ Event = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Shared:
-    """An image or a point set, its owner's policy, and the dealer accepted for mpc ('' for none)."""
+    """What a site serves: an image or a point set, its owner's policy, and the dealer for mpc.
+
+    dealer: its address, 'host:port' ('' for none). dealer_fingerprint: accept this dealer only.
+    """
 
     image: FixedImage | FixedPoints
     policy: Policy

@@ -34,7 +34,14 @@ def point_levels(layout: PointLayout) -> list[Level]:
 
 @dataclass
 class FixedPoints:
-    """A shared point set. Its coordinates never leave this object but as protected operands."""
+    """A shared point set. Its coordinates never leave this object but as protected operands.
+
+    name: what peers see. What it tells without protection is its layout:
+
+    >>> shared = FixedPoints("landmarks", PointSet([[0, 0], [10, 0], [0, 10]]))
+    >>> shared.geometry.describe()
+    '3 points, 2D'
+    """
 
     name: str
     points: PointSet

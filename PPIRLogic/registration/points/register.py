@@ -98,6 +98,10 @@ def register_points(
     reconnect: seconds to try to reach a lost peer again (0: never).
     Errors: InputError (counts differ, points that determine no rotation), TrustError, PeerError, PolicyError,
     BudgetError (small sets exceed the default budget; their owner can raise it), VersionError, Cancelled.
+
+    >>> from PPIRLogic import read_points
+    >>> result = register_points(read_points("moving.mrk.json"), "hospital-b.example:7443")  # doctest: +SKIP
+    >>> result.fit.residual_mm  # root mean square distance that remains  # doctest: +SKIP
     """
     points, token = as_points(moving, "moving"), cancel or CancelToken()
     if transform not in TRANSFORMS or protocol not in PROTOCOLS.builtin:

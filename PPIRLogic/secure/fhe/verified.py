@@ -7,9 +7,9 @@ both and answers only if every second number of the request is α times the firs
 α and says nothing but that; the server records it, and three failures block the peer until a person lifts it.
 
 Guarantee for the image against a malicious party 1, under ring learning with errors and the assumption that all it can
-make of ciphertexts are linear combinations of them (Docs/verified.md): what it learns are the counted numbers, each
-a linear function of the image modulo t of its choice, except with probability 2/t < 2^-44 per number; and whether
-a guess of its own was right, which ends the level's key if it was wrong.
+make of ciphertexts are linear combinations of them (Docs/privacy/fhe_verified.md): what it learns are the counted
+numbers, each a linear function of the image modulo t of its choice, except with probability 2/t < 2^-44 per number;
+and whether a guess of its own was right, which ends the level's key if it was wrong.
 What party 1 gives for it: a malicious party 2 that encrypts something else than α·v reads one more number per answer.
 This is not security against malicious parties.
 

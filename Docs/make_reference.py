@@ -1,0 +1,191 @@
+"""Write the pages of Docs/reference that follow from the code: options, commands, errors.
+
+    python Docs/make_reference.py [--check]
+
+--check writes nothing and says which pages are out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import math
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from PPIRLogic import errors
+
+FOLDER = Path(__file__).resolve().parent / "reference"
+MADE = "Made by `Docs/make_reference.py`; change the code, not this page."
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A Markdown table."""
+    names = list(head)
+    lines = [names, ["---"] * len(names), *rows]
+    return "\n".join("| " + " | ".join(_cell(v) for v in line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _code(value: Any) -> str:
+    return f"`{value}`" if str(value) else ""
+
+
+# ------------------------------------------------------------------------------------------- options
+
+
+def options() -> str:
+    """The option table of a registration."""
+    from PPIRLogic.registration.options import OPTIONS
+
+    rows = [
+        (_code(o.name), _code(o.option), KINDS[o.kind], default_of(o), range_of(o), ", ".join(o.of), o.words)
+        for o in OPTIONS.values()
+    ]
+    head = ("parameter", "command line", "type", "default", "range or choices", "only of", "what it says")
+    return f"""# Options of a registration
+
+{MADE}
+
+The fields of `PPIRLogic.Parameters` and the options of `ppir register`, `ppir simulate` and `ppir estimate`.
+[Choose](../how-to/choose.md) says which to take. Where no default is set, it follows from the images or the method.
+
+{table(head, rows)}
+"""
+
+
+KINDS = {
+    "choice": "one of",
+    "whole": "whole number",
+    "number": "number",
+    "counts": "whole numbers with commas between them",
+    "yes": "switch",
+    "transform": "one of, or a file",
+}
+
+
+def default_of(option: Any) -> str:
+    if option.optional:
+        return option.usual
+    return "off" if option.default is False else _code(option.default)
+
+
+def range_of(option: Any) -> str:
+    """The choices or the range of an option, with its unit."""
+    if option.allowed:
+        return ", ".join(_code(c) for c in option.allowed)
+    if math.isinf(option.low):
+        return ""
+    low, high = written(option.low), written(option.high)
+    if math.isinf(option.high):
+        text = f"{'above' if option.above else 'at least'} {low}"
+    else:
+        text = f"above {low}, at most {high}" if option.above else f"{low} to {high}"
+    return f"{text} {option.unit}".strip()
+
+
+def written(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
+# ------------------------------------------------------------------------------------------ commands
+
+
+def commands() -> str:
+    """Every command of ppir with its arguments, from the parser itself."""
+    from PPIRLogic.cli.main import build_parser
+    from PPIRLogic.registration.options import OPTIONS
+
+    of_runs = {o.option for o in OPTIONS.values()}
+    parser = build_parser()
+    subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    parts = [f"# Commands\n\n{MADE}\n\n`ppir COMMAND --help` shows the same on the terminal."]
+    for name, command in subparsers.choices.items():
+        example = (command.epilog or "").partition("\n")[2].strip()
+        actions = [a for a in command._actions if a.help != argparse.SUPPRESS and a.dest != "help"]
+        of_run = [a for a in actions if of_runs & set(a.option_strings)]
+        run = len(of_run) == len(of_runs)
+        rows = [row(a) for a in actions if not run or a not in of_run]
+        head = ("argument", "default", "what it says")
+        wrapped = textwrap.fill(command.description or "", 120)
+        parts.append(f"## ppir {name}\n\n{wrapped}\n\n```\n{example}\n```\n\n{table(head, rows)}")
+        if run:
+            parts.append("And the [options of a registration](options.md).")
+    return "\n\n".join(parts) + "\n"
+
+
+def row(action: argparse.Action) -> tuple[str, str, str]:
+    names = ", ".join(_code(o) for o in action.option_strings) or _code(action.dest)
+    text = (action.help or "").replace("%%", "%")
+    if action.choices is not None:
+        text = f"{text}{'; ' if text else ''}one of {', '.join(_code(c) for c in action.choices)}"
+    if action.dest == "threads":
+        return names, "all cores", text
+    if action.required and action.option_strings:
+        return names, "required", text
+    plain = action.default in (None, False, "", []) or action.default is argparse.SUPPRESS
+    return names, "" if plain else _code(action.default), text
+
+
+# -------------------------------------------------------------------------------------------- errors
+
+
+def errors_page() -> str:
+    """Every error with its exit code and its words, from errors.py."""
+    words = dict(re.findall(r"^[ │├└─]+(\w+) {2,}(.+)$", inspect.getdoc(errors) or "", re.MULTILINE))
+    family = [
+        kind
+        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, errors.PPIRError) and kind is not errors.PPIRError
+    ]
+    family.sort(key=lambda kind: (kind.exit_code, len(kind.__mro__), kind.__name__))
+    rows = [(_code(k.__name__), _code(k.__bases__[0].__name__), k.exit_code, words.get(k.__name__, "")) for k in family]
+    return f"""# Errors and exit codes
+
+{MADE}
+
+Every deliberate error is a `PPIRLogic.PPIRError`. Its message says what happened, where, and what to do. None carries
+image content, keys, masks or shares. On the command line the message goes to standard error, or with `--json` to
+standard output as `{{"event": "error", "error": NAME, "text": MESSAGE}}`, and the exit code is that of the error.
+
+| exit code | meaning |
+| --- | --- |
+| 0 | done |
+| 1 | an internal error: a bug. `PPIR_DEBUG=1` shows the details on this machine |
+| 2 | bad input, or a command line that is not understood |
+
+{table(("error", "is a", "exit code", "meaning"), rows)}
+
+A run that ended early after its first evaluation writes its best transform and its report (`complete: false`), and ends
+with the exit code of the error that ended it.
+"""
+
+
+PAGES: dict[str, Callable[[], str]] = {"options.md": options, "commands.md": commands, "errors.md": errors_page}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if a page is out of date")
+    check = parser.parse_args().check
+    old = []
+    for name, make in PAGES.items():
+        text, page = make(), FOLDER / name
+        if page.exists() and page.read_text(encoding="utf-8") == text:
+            continue
+        old.append(name)
+        if not check:
+            page.write_text(text, encoding="utf-8")
+    print(f"{'out of date' if check else 'written'}: {', '.join(old) or 'none'}")
+    return int(check and bool(old))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
