@@ -19,7 +19,7 @@ def _curvature(r: Fraction) -> tuple[Fraction, ...]:
 
 
 def gram_matrices(cells: int, spacing_mm: float) -> list[Array]:
-    """Mean over the axis of products of two B-splines' 0th, 1st, 2nd derivatives by mm: three (control points, control points)."""
+    """Mean over the axis of products of two B-splines' 0th, 1st, 2nd derivatives by mm: three (k, k)."""
     nodes, weights = np.polynomial.legendre.leggauss(4)  # exact up to degree 7; the products have degree 6
     out = []
     for order, basis in enumerate((cubic, cubic_slope, _curvature)):
@@ -73,7 +73,7 @@ class BendingEnergy:
 def jacobian(
     coefficients: Array, axes: tuple[ControlPointAxis, ...], spacing: tuple[float, ...], direction: tuple[float, ...]
 ) -> Array:
-    """det(I + ∇u) at every voxel of the axes' grid. coefficients: (dim, …, y, x) in LPS mm; spacing of control points, mm."""
+    """det(I + ∇u) at every voxel of the axes' grid. coefficients: (dim, …, y, x) in LPS mm; spacing, mm."""
     dim = len(axes)
     along = np.empty((dim, dim, *(a.size for a in reversed(axes))))  # component, grid axis
     for b in range(dim):

@@ -26,7 +26,8 @@ class Channel:
     """A connection to one peer. Made by `connect`, `Listener.accept` or `memory_pair`.
 
     Attributes: `peer_name` (as this site calls the peer), `peer_fingerprint`, `address` ('host:port' of the peer),
-    `claimed_name` (what the peer calls itself), `closing_message` (the peer's 'bye' or 'error' as soon as it has come in).
+    `claimed_name` (what the peer calls itself), `closing_message` (the peer's 'bye' or 'error', once it has
+    come in).
 
     A peer that neither sends a byte nor a sign of life for `dead_after` seconds is lost; so is one that takes
     nothing for that long while this side is sending. A receiver therefore must not leave more than 8 frames

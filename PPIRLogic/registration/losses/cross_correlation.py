@@ -40,7 +40,7 @@ SIMILARITY, FORCE, HALF, VOXELS = "similarity", "coarse force", "half field", "v
 class CrossCorrelation(Loss):
     """1 − mean of CC over the voxels of the level, a voxel outside of an image counting as 0.
 
-    Not a loss of products with a fixed operand: both images move, and the run is one of its own (`level_runs.symmetric`).
+    Not a loss of products with a fixed operand: both images move, and `level_runs.symmetric` runs its levels.
     """
 
     name = "cc"

@@ -10,8 +10,8 @@ Two products of shares, nothing opened between them. F = B − b is with party 1
 Per control point, the second product is left per sample, and each party applies the public map to its share.
 
 u, a, c1, e1 come from party 1's key, b and h from party 2's; all but b belong to one (level, evaluation) and are never
-used again. Per sample travel 8·(T + m) bytes up and 8 down, and 8 from the dealer to party 2 (per control point m times that
-more); half of it where the ring of 32 bits holds the sums (`integer_sums.ring_bytes`).
+used again. Per sample travel 8·(T + m) bytes up and 8 down, and 8 from the dealer to party 2 (m times that, per control
+point); half of it where the ring of 32 bits holds the sums (`integer_sums.ring_bytes`).
 """
 
 from __future__ import annotations
