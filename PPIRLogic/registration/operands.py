@@ -13,7 +13,7 @@ FIXED_SCALE = 2048  # integers per unit of normalised fixed intensity: 12 bits
 def operand_infos(
     names: tuple[str, ...], samples: int, per_control_point: bool = False, vectors: int = 1
 ) -> tuple[OperandInfo, ...]:
-    """The fixed operands by name with their bounds at a level of so many samples; J and B may be summed per control point."""
+    """The fixed operands by name with their bounds at a level of so many samples."""
     bounds = {"B": 1, "J": FIXED_BOUND, "J2": FIXED_BOUND**2 >> square_shift(samples), "M": 1}
     bounds |= {"MJ": bounds["J"], "MJ2": bounds["J2"]}
     bounds |= dict.fromkeys(("X", "Y", "Z", "R2"), 2 ** coordinate_bits(samples))

@@ -23,7 +23,7 @@ from PPIRLogic.secure.layout import GROUP
 from PPIRLogic.secure.product import Columns
 from PPIRLogic.transforms import LinearTransform
 
-GRADIENT_LIMIT = 2**12 - 1  # with 12-bit J, the products stay below 2^23 (`secure.pooling.VALUE_BITS`)
+GRADIENT_LIMIT = 2**12 - 1  # with 12-bit J, the products stay below 2^23 (`control_points.VALUE_BITS`)
 WIDE_LIMIT = 2**24
 
 
