@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from PPIRLogic import errors
+import PPIRLogic.errors as errors
 from PPIRLogic.errors import PPIRError, ProtocolError
 from PPIRLogic.network.channel import Channel, Message
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from PPIRLogic import former_paths
+from PPIRLogic.former_paths import look_up
 
 
 def __getattr__(name: str) -> Any:
-    return former_paths.look_up(__name__, name)
+    return look_up(__name__, name)
