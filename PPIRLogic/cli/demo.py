@@ -23,13 +23,13 @@ from PPIRLogic.report import human_bytes
 from PPIRLogic.transforms import read_transform
 from PPIRLogic.transforms.distances import rms_displacement
 
-DATA = Path(__file__).resolve().parents[2] / "Resources" / "SampleData"
+DATA = Path(__file__).resolve().parents[1] / "sample_data"
 PROTOCOLS = ("clear", "fhe", "mpc")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One image pair: files in Resources/SampleData, and what to run."""
+    """One image pair: files in PPIRLogic/sample_data, and what to run."""
 
     name: str
     title: str
