@@ -29,7 +29,9 @@ PYTHONS = ((3, 11), (3, 12), (3, 13))
 
 
 def linux(machine: str) -> list[str]:
-    return [f"manylinux_2_{n}_{machine}" for n in range(39, 4, -1)] + [f"manylinux{n}_{machine}" for n in (2014, 2010, 1)]
+    return [f"manylinux_2_{n}_{machine}" for n in range(39, 4, -1)] + [
+        f"manylinux{n}_{machine}" for n in (2014, 2010, 1)
+    ]
 
 
 SYSTEMS = {  # sys_platform, platform_machine, os_name, platform_system, and the platform tags of wheels

@@ -85,9 +85,9 @@ def _run_serve(a: Arguments) -> None:
 def _shared_images(a: Arguments) -> list[Any]:
     from PPIRLogic.images.reading import read_mask, read_volume
     from PPIRLogic.points.files import read_points
-    from PPIRLogic.registration.points.fixed_points import FixedPoints
     from PPIRLogic.registration.party2.fixed_image import FixedImage
     from PPIRLogic.registration.party2.site import Shared
+    from PPIRLogic.registration.points.fixed_points import FixedPoints
 
     if not a.fixed and not a.points:
         raise InputError("Nothing to serve: give an image, or a point set with --points.")
