@@ -35,8 +35,8 @@ test-312: .venv312/ready
 	.venv312/bin/python -m pytest Testing/unit $(COMMANDS_312) $(PYTEST_ARGS)
 
 check: $(VENV)/ready
-	$(BIN)/ruff format --check PPIRLogic PPIRExtension Testing Benchmarks
-	$(BIN)/ruff check PPIRLogic PPIRExtension Testing Benchmarks
+	$(BIN)/ruff format --check PPIRLogic PPIRExtension Testing Benchmarks examples requirements
+	$(BIN)/ruff check PPIRLogic PPIRExtension Testing Benchmarks examples requirements
 	$(BIN)/mypy
 
 bench: $(VENV)/ready .venv-bench/ready
