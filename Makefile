@@ -4,10 +4,11 @@ PYTHON312 ?= $(firstword $(foreach p,python3.12 $(wildcard $(HOME)/.pyenv/versio
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
+HASHED := $(PIP) --require-hashes  # only the wheels whose hashes are written in requirements/
 PYTEST_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes; each would compile the package again
 
-.PHONY: demo screenshots test test-312 check docs bench bench-paper attacks disclosure fuzz network faults load clean
+.PHONY: demo screenshots test test-312 check docs bench bench-paper attacks disclosure fuzz network faults load wheel lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
@@ -34,8 +35,8 @@ test-312: .venv312/ready
 	.venv312/bin/python -m pytest Testing/unit $(COMMANDS_312) $(PYTEST_ARGS)
 
 check: $(VENV)/ready
-	$(BIN)/ruff format --check PPIRLogic PPIRExtension Testing Benchmarks
-	$(BIN)/ruff check PPIRLogic PPIRExtension Testing Benchmarks
+	$(BIN)/ruff format --check PPIRLogic PPIRExtension Testing Benchmarks examples requirements Docs
+	$(BIN)/ruff check PPIRLogic PPIRExtension Testing Benchmarks examples requirements Docs
 	$(BIN)/mypy
 
 # The site in build/docs, from Docs/ and the docstrings. Warnings are errors; nothing is downloaded but the packages.
@@ -72,18 +73,27 @@ MINUTES ?= 30
 load: $(VENV)/ready
 	$(BIN)/python Testing/system/load.py --minutes $(MINUTES) --write-docs
 
-$(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/dev.txt pyproject.toml
+# dist/: the wheel and the archive of sources it is built from.
+wheel: $(VENV)/ready
+	$(BIN)/python -m build --no-isolation
+
+# Writes requirements/*.txt anew from requirements/*.in; MOVE: packages that go to their newest versions, or --all.
+lock: .venv-lock/ready
+	.venv-lock/bin/python requirements/lock.py $(MOVE)
+
+$(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/crypten.txt requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 is needed and was not found; give it with make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(PIP) -r requirements/base.txt -r requirements/mpc.txt -r requirements/dev.txt
-	$(BIN)/python $(PIP) --no-deps crypten==0.4.1
-	$(BIN)/python $(PIP) --no-deps --editable .
+	$(BIN)/python $(HASHED) -r requirements/base.txt -r requirements/dev.txt
+	$(BIN)/python $(PIP) -r requirements/mpc.txt
+	$(BIN)/python $(PIP) --no-deps -r requirements/crypten.txt
+	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv312/ready: requirements/base.txt requirements/dev.txt pyproject.toml
 	$(PYTHON312) -m venv .venv312
-	.venv312/bin/python $(PIP) -r requirements/base.txt -r requirements/dev.txt
-	.venv312/bin/python $(PIP) --no-deps --editable .
+	.venv312/bin/python $(HASHED) -r requirements/base.txt -r requirements/dev.txt
+	.venv312/bin/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv-docs/ready: requirements/base.txt requirements/docs.txt pyproject.toml
@@ -96,8 +106,13 @@ $(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/dev.txt p
 # The programs we compare with have requirements of their own.
 .venv-bench/ready: requirements/bench.txt
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python $(PIP) -r requirements/bench.txt
+	.venv-bench/bin/python $(HASHED) -r requirements/bench.txt
+	@touch $@
+
+.venv-lock/ready: requirements/lock.txt
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python $(HASHED) -r requirements/lock.txt
 	@touch $@
 
 clean:
-	rm -rf .venv .venv312 .venv-bench .venv-docs demo-output bench-output build *.egg-info
+	rm -rf .venv .venv312 .venv-bench .venv-docs .venv-lock demo-output bench-output build dist *.egg-info

@@ -11,20 +11,20 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from Benchmarks.rows import DATA
+from Benchmarks.rows import DATA, SHIPPED
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.reading import read_volume
 from PPIRLogic.images.writing import write_volume
 
 Array = NDArray[np.float64]
 
-DEMO = (DATA / "BrainProtonDensitySliceBSplined10.png", DATA / "BrainProtonDensitySliceR10X13Y17S12.png")
+DEMO = (SHIPPED / "BrainProtonDensitySliceBSplined10.png", SHIPPED / "BrainProtonDensitySliceR10X13Y17S12.png")
 DEMO_OPTIONS = ("--transform", "affine", "--loss", "ssd", "--initial", "identity")
-SLICES = (DATA / "BrainProtonDensitySliceBorder20.png", DATA / "BrainProtonDensitySliceR10X13Y17S12.png")
+SLICES = (DATA / "BrainProtonDensitySliceBorder20.png", SHIPPED / "BrainProtonDensitySliceR10X13Y17S12.png")
 VOLUME = DATA / "brainweb_t1.mha"
-LUNG = (DATA / "lung_baseline.mha", DATA / "lung_followup.mha")
-LUNG_MASKS = (DATA / "lung_baseline_mask.mha", DATA / "lung_followup_mask.mha")
-LANDMARKS = (DATA / "lung_baseline_landmarks.txt", DATA / "lung_followup_landmarks.txt")
+LUNG = (SHIPPED / "lung_baseline.mha", SHIPPED / "lung_followup.mha")
+LUNG_MASKS = (SHIPPED / "lung_baseline_mask.mha", SHIPPED / "lung_followup_mask.mha")
+LANDMARKS = (SHIPPED / "lung_baseline_landmarks.txt", SHIPPED / "lung_followup_landmarks.txt")
 
 NOISE = 0.03  # standard deviation, of the 99th percentile
 GRID_MM = 8.0

@@ -17,6 +17,7 @@ from Benchmarks.sections import RESULTS, begun, write_section
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "Resources" / "SampleData"
+SHIPPED = ROOT / "PPIRLogic" / "sample_data"  # the pairs of the demonstration, which lie in the package
 LIBRARIES = (
     "numpy", "numba", "SimpleITK", "cryptography", "pyOpenSSL", "tenseal", "torch", "crypten", "itk-elastix",
     "antspyx", "psutil",

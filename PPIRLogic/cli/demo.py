@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from PPIRLogic.cli.common import Arguments, add_command
@@ -23,13 +25,17 @@ from PPIRLogic.report import human_bytes
 from PPIRLogic.transforms import read_transform
 from PPIRLogic.transforms.distances import rms_displacement
 
-DATA = Path(__file__).resolve().parents[2] / "Resources" / "SampleData"
-PROTOCOLS = ("clear", "fhe", "mpc")
+DATA = Path(__file__).resolve().parents[1] / "sample_data"
+PROTOCOLS = {  # by name: what a protocol needs beyond the package itself, and how to get it
+    "clear": ((), ""),
+    "fhe": (("tenseal",), "pip install 'ppir[fhe]'"),
+    "mpc": (("torch", "crypten"), "pip install 'ppir[mpc]', then pip install --no-deps crypten==0.4.1"),
+}
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One image pair: files in Resources/SampleData, and what to run."""
+    """One image pair: files in PPIRLogic/sample_data, and what to run."""
 
     name: str
     title: str
@@ -61,7 +67,7 @@ PAIRS = (
 def run_demo(output: Path, *, quick: bool = False) -> None:
     """Run all pairs under all protocols and write transforms, reports and pictures to `output`."""
     if not DATA.is_dir():
-        raise InputError("The sample images are not here: run the demonstration from a copy of the whole repository.")
+        raise InputError(f"The sample images are not at {DATA}, where they were installed. Install ppir again.")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -69,10 +75,18 @@ def run_demo(output: Path, *, quick: bool = False) -> None:
             f"The folder {output} cannot be made: {error.strerror}. Give another with --output."
         ) from None
     console = Console(width=None if sys.stdout.isatty() else 110)
+    protocols = [p for p in PROTOCOLS if not lacking(p)]
+    for protocol in PROTOCOLS:
+        if protocol not in protocols:
+            console.print(
+                f"[bold]{protocol} is left out[/bold]: {' and '.join(lacking(protocol))} not installed here."
+                f" To see it, too: {escape(PROTOCOLS[protocol][1])}",
+                soft_wrap=True,  # a command to copy stays on one line
+            )
     for pair in PAIRS[: 1 if quick else None]:
         console.print(f"\n[bold]{pair.title}[/bold]")
         reports = {}
-        for protocol in PROTOCOLS:
+        for protocol in protocols:
             console.print(
                 f"  {protocol}: starting party 2{' and the dealer' if protocol == 'mpc' else ''}, then party 1 …"
             )
@@ -80,7 +94,13 @@ def run_demo(output: Path, *, quick: bool = False) -> None:
         console.print(_table(pair, reports, output))
     console.print(f"\nPictures, transforms and reports are in [bold]{output.resolve()}[/bold]")
     for pair in PAIRS[: 1 if quick else None]:
-        console.print(f"  {(output / f'{pair.name}_fhe.html').resolve()}")
+        shown = "fhe" if "fhe" in protocols else protocols[-1]
+        console.print(f"  {(output / f'{pair.name}_{shown}.html').resolve()}")
+
+
+def lacking(protocol: str) -> list[str]:
+    """The Python packages that this protocol of the demonstration needs and that are not installed."""
+    return [name for name in PROTOCOLS[protocol][0] if importlib.util.find_spec(name) is None]
 
 
 def _run(pair: Pair, protocol: str, output: Path) -> dict[str, Any]:

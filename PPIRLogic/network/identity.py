@@ -18,7 +18,7 @@ import re
 import socket
 import stat
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import platformdirs
@@ -204,7 +204,7 @@ def _load(home: Path) -> Identity:
             f"the certificate {certificate_file} does not belong to the key {key_file}: restore the two from the "
             "same backup, or run `ppir identity --renew` to make a certificate for this key"
         )
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     if certificate.not_valid_after_utc <= now:
         raise IdentityError(
             f"this site's certificate {certificate_file} expired on {certificate.not_valid_after_utc:%Y-%m-%d}: "
@@ -246,7 +246,7 @@ def _store(home: Path, key: PrivateKey, name: str | None, *, new_key: bool) -> N
 
 def _self_signed(key: PrivateKey, name: str) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     return (
         x509.CertificateBuilder()

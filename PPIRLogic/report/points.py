@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from PPIRLogic.registration.points.register import PointsResult
@@ -16,7 +16,7 @@ def points_report(result: PointsResult, transform_file: str | None) -> Report:
     report = {
         "schema_version": SCHEMA_VERSION,
         "kind": "points",
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "software": software_versions(),
         "complete": True,
         "peer": result.peer,

@@ -26,13 +26,14 @@ from PPIRLogic.secure.product import Term, numbers_of
 from PPIRLogic.transforms import parameter_count
 
 Array = NDArray[Any]
-SAMPLES = Path(__file__).parents[2] / "Resources" / "SampleData"
+ROOT = Path(__file__).parents[2]
+PLACES = ROOT / "PPIRLogic" / "sample_data", ROOT / "Resources" / "SampleData"
 PRIME = PRIMES[0]
 
 
 def brain(name: str) -> Array:
     """A slice, normalised to [0, 1]; the two of the pair show the same head, moved."""
-    volume = read_volume(SAMPLES / name)
+    volume = read_volume(next(p / name for p in PLACES if (p / name).is_file()))
     return np.asarray(normalise(volume, robust_range(volume, None)).array, float)
 
 

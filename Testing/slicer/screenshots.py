@@ -29,7 +29,7 @@ from vtkmodules.vtkIOImage import vtkPNGWriter
 from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter
 from vtkmodules.vtkViewsContext2D import vtkContextView
 
-from PPIRLogic.cli.demo import PAIRS
+from PPIRLogic.cli.demo import DATA, PAIRS
 
 SAMPLES = support.EXTENSION / "Resources" / "SampleData"
 WIDTH = 460
@@ -74,7 +74,7 @@ def share(folder: Path, output: Path) -> None:
         volume = slicer.util.loadVolume(str(SAMPLES / "PPIRBrainFixed.nrrd"))
         panel.node.budgetPercent = 50.0
         address = panel.share(volume)
-        moving = SAMPLES.parents[2] / "Resources" / "SampleData" / "BrainProtonDensitySliceR10X13Y17S12.png"
+        moving = DATA / "BrainProtonDensitySliceR10X13Y17S12.png"
         party_1 = support.start(
             "Hospital A", sites.a.home, "register", str(moving), "--peer", address, "--loss", "ssd",
             "--output", str(folder / "T.h5"),

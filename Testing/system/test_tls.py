@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def reissue(site: Site, *, start: int, end: int, issuer: tuple[x509.Name, Any] |
 def certificate_for(
     public: Any, subject: x509.Name, issuer: x509.Name, key: Any, start: int, end: int, ca: bool, dns: str
 ) -> x509.Certificate:
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     builder = x509.CertificateBuilder(issuer, subject, public, x509.random_serial_number())
     builder = builder.not_valid_before(now + timedelta(days=start)).not_valid_after(now + timedelta(days=end))
     builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,7 @@ def test_first_use_makes_a_private_key_and_a_certificate(tmp_path: Path) -> None
     certificate = load_certificates(identity.certificate_file)[0]
     assert identity.name == "Hospital A (Ward 3)"
     assert identity.fingerprint == fingerprint_of_certificate(certificate)
-    days = (identity.not_after - datetime.now(timezone.utc)).total_seconds() / 86400
+    days = (identity.not_after - datetime.now(UTC)).total_seconds() / 86400
     assert 729.9 < days <= 730
     extensions = certificate.extensions
     assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
@@ -108,7 +108,7 @@ def test_certificates_outside_their_time_are_refused(tmp_path: Path, start: int,
     identity = load_or_create_identity(tmp_path)
     key = load_private_key(identity.key_file)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "A")])
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now + timedelta(days=start)).not_valid_after(now + timedelta(days=end))
     identity.certificate_file.write_bytes(_pem(builder.sign(key, hashes.SHA256())))

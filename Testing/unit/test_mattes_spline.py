@@ -28,9 +28,9 @@ from PPIRLogic.transforms import BSplineTransform, LinearTransform
 from PPIRLogic.transforms.bending_energy import BendingEnergy
 from PPIRLogic.transforms.bspline import cells_of, control_point_spacing
 
-DATA = Path(__file__).resolve().parents[2] / "Resources" / "SampleData"
-FIXED = DATA / "BrainProtonDensitySliceBSplined10.png"
-MOVING = DATA / "BrainT1SliceBorder20.png"
+ROOT = Path(__file__).resolve().parents[2]
+FIXED = ROOT / "PPIRLogic" / "sample_data" / "BrainProtonDensitySliceBSplined10.png"
+MOVING = ROOT / "Resources" / "SampleData" / "BrainT1SliceBorder20.png"
 Array = NDArray[np.float64]
 
 

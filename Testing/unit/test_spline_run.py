@@ -37,9 +37,9 @@ from PPIRLogic.transforms.bending_energy import BendingEnergy
 from PPIRLogic.transforms.bspline import cells_of, control_point_spacing
 from PPIRLogic.transforms.bspline_basis import spread
 
-DATA = Path(__file__).resolve().parents[2] / "Resources" / "SampleData"
-FIXED = DATA / "BrainProtonDensitySliceBSplined10.png"
-MOVING = DATA / "BrainProtonDensitySliceBorder20.png"
+ROOT = Path(__file__).resolve().parents[2]
+FIXED = ROOT / "PPIRLogic" / "sample_data" / "BrainProtonDensitySliceBSplined10.png"
+MOVING = ROOT / "Resources" / "SampleData" / "BrainProtonDensitySliceBorder20.png"
 REQUEST = {"transform": "bspline", "grid_spacing": 20.0, "levels": (8, 4), "iterations": (2, 1)}
 
 

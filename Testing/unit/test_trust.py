@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ TWO = "BBBB-BBBB-BBBB-BBBB-BBBB-BBBB-BBBB-BBBB"
 def authority_pem(path: Path, *, ca: bool = True, days: int = 30) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Institution")])
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - timedelta(days=60)).not_valid_after(now + timedelta(days=days))
     builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
@@ -149,7 +149,7 @@ def test_authorities_come_and_go(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").unlink()
     again = TrustStore(tmp_path / "home")
     assert again.authorities() == [added]
-    assert again.authorities()[0].not_after > datetime.now(timezone.utc)
+    assert again.authorities()[0].not_after > datetime.now(UTC)
     assert not again.is_trusted(added.fingerprint)
     assert again.remove_authority("Institution") == added
     assert store.authorities() == []

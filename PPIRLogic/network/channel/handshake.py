@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from OpenSSL import SSL
 from OpenSSL import crypto as openssl_crypto
@@ -22,7 +22,7 @@ def make_engine(identity: Identity, trust: TrustStore, doorkeeper: Doorkeeper) -
     Everything is read afresh, so that a renewed certificate or a removed authority counts from the next connection.
     """
     certificates = load_certificates(identity.certificate_file)
-    if certificates[0].not_valid_after_utc <= datetime.now(timezone.utc):
+    if certificates[0].not_valid_after_utc <= datetime.now(UTC):
         raise IdentityError("this site's certificate has expired: run `ppir identity --renew`")
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)

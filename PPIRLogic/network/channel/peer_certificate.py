@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
@@ -58,7 +58,7 @@ class Doorkeeper:
         return self._decide(certificate) if depth == 0 else True
 
     def _is_current(self, certificate: x509.Certificate) -> bool:
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         who = f"the certificate of {common_name(certificate)!r} ({fingerprint_of_certificate(certificate)})"
         if certificate.not_valid_after_utc <= now:
             return self._refuse(
