@@ -209,7 +209,13 @@ def test_fhe_verified_takes_the_same_path_as_clear(name: str, place: Place) -> N
     check_count(place, dimension, verified, rows)
 
 
-@pytest.mark.parametrize("name", CASES)
+MPC_CASES = (
+    "translation ssd 2D", "affine ssd 2D private mask, own mask by rows", "rigid ncc 3D gms", "affine ncc 3D",
+    "rigid mi 2D",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n if n in MPC_CASES else pytest.param(n, marks=pytest.mark.long) for n in CASES])
 def test_mpc_takes_the_same_path_as_clear(name: str, place: Place) -> None:
     pytest.importorskip("torch")
     dimension, p = CASES[name]
