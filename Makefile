@@ -1,6 +1,12 @@
 # Every target makes what it needs on a fresh machine: a virtual environment with pinned packages.
 PYTHON ?= $(shell for p in python3.11 python3 python3.12; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
-PYTHON312 ?= $(firstword $(foreach p,python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12*/bin/python3.12),$(shell $(p) -c '' 2>/dev/null && echo $(p))))
+# The interpreter of a version, such as 3.12, where it is on this machine.
+find_python = $(firstword $(foreach p,python$(1) $(wildcard $(HOME)/.pyenv/versions/$(1).*/bin/python$(1)),$(shell $(p) -c '' 2>/dev/null && echo $(p))))
+PYTHON311 ?= $(call find_python,3.11)
+PYTHON312 ?= $(call find_python,3.12)
+PYTHON313 ?= $(call find_python,3.13)
+OWN_VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])'))
+OTHER_PYTHONS := $(filter-out $(OWN_VERSION),$(foreach v,311 312 313,$(if $(PYTHON$(v)),$(v))))
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
@@ -8,7 +14,7 @@ HASHED := $(PIP) --require-hashes  # only the wheels whose hashes are written in
 PYTEST_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes; each would compile the package again
 
-.PHONY: demo screenshots test test-312 check docs bench bench-paper attacks disclosure fuzz network faults load wheel lock clean
+.PHONY: demo screenshots test test-312 test-all check docs bench bench-paper attacks disclosure fuzz network faults load wheel lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
@@ -18,21 +24,37 @@ demo: $(VENV)/ready
 screenshots: $(VENV)/ready
 	$(BIN)/python Testing/slicer/screenshots.py --output Resources/Screenshots
 
-# The Slicer tests bring a Qt application of their own, so they get a process of their own.
+# The short form of everything, each test once; what has a long form besides is marked `long`, what cannot run beside
+# others `alone`. The Slicer tests bring a Qt application of their own, so they get processes of their own.
 ENGINE_TESTS := Testing/unit Testing/attacks Testing/system
-SLICER_312 := $(addprefix Testing/slicer/test_,host.py conversion.py ppir_points.py ppir_results.py ppir_module.py)
-COMMANDS_312 := $(addprefix Testing/system/test_,commands.py paths.py)
+JOBS ?= 2
+SIDE_BY_SIDE := -n $(JOBS) --dist loadfile
+COVERAGE := COVERAGE_FILE=$(CURDIR)/build/coverage/data
+# Slicer's Python in a minute: what can be had without the mpc extra, of every layer something.
+QUICK := Testing/unit/test_exports.py Testing/unit/images Testing/unit/points Testing/unit/network/test_messages.py \
+	Testing/unit/secure/fhe/test_ring.py 'Testing/system/test_paths.py::test_simulate_starts_and_ends_all_parties[fhe]'
+QUICK_SLICER := Testing/slicer/test_ppir_module.py::test_apply_registers
 
 test: $(VENV)/ready $(if $(PYTHON312),test-312)
-	$(BIN)/python -m coverage run --source PPIRExtension -m pytest Testing/slicer $(PYTEST_ARGS)
-	@echo "Statements of the module that these tests did not run:" && $(BIN)/python -m coverage report
-	$(BIN)/python -m pytest $(ENGINE_TESTS) $(PYTEST_ARGS)
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(COVERAGE) $(BIN)/python -m coverage run -m pytest $(SIDE_BY_SIDE) -m "not long" Testing/slicer $(PYTEST_ARGS)
+	$(COVERAGE) $(BIN)/python -m coverage run -m pytest $(SIDE_BY_SIDE) -m "not long and not alone" $(ENGINE_TESTS) $(PYTEST_ARGS)
+	$(COVERAGE) $(BIN)/python -m coverage run -m pytest -m "alone and not long" $(ENGINE_TESTS) $(PYTEST_ARGS)
+	@$(COVERAGE) $(BIN)/python -m coverage combine --quiet && $(COVERAGE) $(BIN)/python Testing/statements_not_run.py
 
-# Slicer's Python is 3.12: the module, the units and the commands run there, too, without the mpc extra. Everything:
-# make test-312 SLICER_312=Testing/slicer COMMANDS_312="Testing/attacks Testing/system"
 test-312: .venv312/ready
-	.venv312/bin/python -m pytest $(SLICER_312) $(PYTEST_ARGS)
-	.venv312/bin/python -m pytest Testing/unit $(COMMANDS_312) $(PYTEST_ARGS)
+	.venv312/bin/python -m pytest $(QUICK) $(PYTEST_ARGS)
+	.venv312/bin/python -m pytest $(QUICK_SLICER) $(PYTEST_ARGS)
+
+# What `make test` leaves out: the long forms, and everything under the other Pythons that are here.
+test-all: $(VENV)/ready $(foreach v,$(OTHER_PYTHONS),test-all-$(v))
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "long and not alone" $(ENGINE_TESTS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "long and alone" $(ENGINE_TESTS) $(PYTEST_ARGS)
+
+test-all-%: .venv%/ready
+	.venv$*/bin/python -m pytest $(SIDE_BY_SIDE) -m "not long" Testing/slicer $(PYTEST_ARGS)
+	.venv$*/bin/python -m pytest $(SIDE_BY_SIDE) -m "not long and not alone" $(ENGINE_TESTS) $(PYTEST_ARGS)
+	.venv$*/bin/python -m pytest -m "not long and alone" $(ENGINE_TESTS) $(PYTEST_ARGS)
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check PPIRLogic PPIRExtension Testing Benchmarks examples requirements Docs
@@ -90,16 +112,16 @@ $(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/crypten.t
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv312/ready: requirements/base.txt requirements/dev.txt pyproject.toml
-	$(PYTHON312) -m venv .venv312
-	.venv312/bin/python $(HASHED) -r requirements/base.txt -r requirements/dev.txt
-	.venv312/bin/python $(PIP) --no-deps --no-build-isolation --editable .
+# Another Python, without the mpc extra: .venv311, .venv312, .venv313.
+.venv3%/ready: requirements/base.txt requirements/dev.txt pyproject.toml
+	$(PYTHON3$*) -m venv .venv3$*
+	.venv3$*/bin/python $(HASHED) -r requirements/base.txt -r requirements/dev.txt
+	.venv3$*/bin/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv-docs/ready: requirements/base.txt requirements/docs.txt pyproject.toml
 	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python $(PIP) -r requirements/base.txt
-	.venv-docs/bin/python $(PIP) -r requirements/docs.txt
+	.venv-docs/bin/python $(HASHED) -r requirements/base.txt -r requirements/docs.txt
 	.venv-docs/bin/python $(PIP) --no-deps --editable .
 	@touch $@
 
@@ -115,4 +137,4 @@ $(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/crypten.t
 	@touch $@
 
 clean:
-	rm -rf .venv .venv312 .venv-bench .venv-docs .venv-lock demo-output bench-output build dist *.egg-info
+	rm -rf .venv .venv311 .venv312 .venv313 .venv-bench .venv-docs .venv-lock demo-output bench-output build dist *.egg-info

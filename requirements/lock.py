@@ -24,7 +24,8 @@ from packaging.tags import compatible_tags, cpython_tags, mac_platforms
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 HERE = Path(__file__).resolve().parent
-ORDER = ("base", "dev", "bench", "lock")  # dev keeps to the versions of base
+ORDER = ("base", "dev", "docs", "bench", "lock")  # dev keeps to the versions of base
+OLDEST = {"docs": "3.11.5"}  # the theme needs it; the documentation is built in one place
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 
 
@@ -68,7 +69,7 @@ def resolved(name: str, kept: str) -> list[dict[str, Any]]:
     """All packages with all their files, for every system, as uv finds them."""
     command = [
         sys.executable, "-m", "uv", "pip", "compile", f"{name}.in", "--constraint", "-", "--universal",
-        "--python-version", "3.11", "--fork-strategy", "fewest", "--format", "pylock.toml", "--quiet",
+        "--python-version", OLDEST.get(name, "3.11"), "--fork-strategy", "fewest", "--format", "pylock.toml", "--quiet",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=HERE, input=kept, stdout=subprocess.PIPE, text=True, check=True)
     return list(tomllib.loads(done.stdout)["packages"])

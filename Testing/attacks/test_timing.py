@@ -3,6 +3,8 @@
 Every piece of work is repeated for both contents in random order. What is compared is processor time of the thread
 that works (`time.thread_time_ns`), a finer view than the other party has over a network: by a rank test, and by the
 trained classifier of `views`. The control is the same work with a delay for one of the contents.
+
+All but the first test are long forms: `make test-all` and `make attacks` run them.
 """
 
 from __future__ import annotations
@@ -161,25 +163,45 @@ def contents(size: int) -> dict[str, Columns]:
     return out
 
 
+# ------------------------------------------------------------------------------------------------ in short
+
+
+@pytest.mark.alone
+def test_one_piece_of_work_of_either_party_in_short() -> None:
+    """Party 2 encrypts; party 1 makes a request under mpc."""
+    images = contents(GROUP)
+    parties = Parties("fhe", images["noise"]).open()
+    judge("party 2 encrypts, fhe, in short: noise, or empty?", _encryption(parties, images["noise"]),
+          _encryption(parties, images["empty"]), 30, _not_in_the_table)  # fmt: skip
+    judge("party 1 makes a request, mpc, in short: noise, or empty?",
+          *(_ssd_at_party_1(images[v]) for v in ("noise", "empty")), 30, _not_in_the_table, 2)  # fmt: skip
+
+
+def _not_in_the_table(attack: str, unprotected: str, ours: str) -> None:
+    """Docs/attacks.md has the long forms."""
+
+
+def _encryption(parties: Parties, values: Columns) -> Work:
+    def work() -> None:
+        parties.two._send_operand("J", values)
+        parties.two.link.channel.sent.clear()  # type: ignore[attr-defined]
+
+    return work
+
+
 # -------------------------------------------------------------------------------------------- party 2 at work
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("protocol, other", [("fhe", "empty"), ("fhe", "smooth"), ("fhe_verified", "empty")])
 def test_encrypting_a_fixed_image(protocol: str, other: str, record: Record) -> None:
     images = contents(GROUP)
     parties = Parties(protocol, images["noise"]).open()
-
-    def encrypt(values: Columns) -> Work:
-        def work() -> None:
-            parties.two._send_operand("J", values)
-            parties.two.link.channel.sent.clear()  # type: ignore[attr-defined]
-
-        return work
-
-    judge(f"party 2 encrypts, {protocol}: noise, or {other}?", encrypt(images["noise"]), encrypt(images[other]), 80,
-          record)  # fmt: skip
+    judge(f"party 2 encrypts, {protocol}: noise, or {other}?", _encryption(parties, images["noise"]),
+          _encryption(parties, images[other]), 80, record)  # fmt: skip
 
 
+@pytest.mark.long
 def test_encrypting_for_mutual_information_and_for_splines(record: Record) -> None:
     samples, bins = GROUP // 32, 32
     hot = [one_hot(v, np.ones(samples, bool), bins) for v in (RNG.integers(0, bins, samples), np.zeros(samples, int))]
@@ -192,6 +214,7 @@ def test_encrypting_for_mutual_information_and_for_splines(record: Record) -> No
           lambda: encrypt_slots(keys, images["empty"], "J", 0, 0), 80, record)  # fmt: skip
 
 
+@pytest.mark.long
 def test_encrypting_under_the_published_protocols(record: Record) -> None:
     key = ckks.Key(bytes(32))
     one, two = RNG.normal(size=4096) * 100, np.full(4096, -100.0)
@@ -199,6 +222,7 @@ def test_encrypting_under_the_published_protocols(record: Record) -> None:
           60, record)  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("protocol", ["fhe", "fhe_verified"])
 def test_answering_for_two_fixed_images(protocol: str, record: Record) -> None:
     """And for two moving ones: the requests are made of different columns."""
@@ -211,6 +235,7 @@ def test_answering_for_two_fixed_images(protocol: str, record: Record) -> None:
     judge(f"party 2 answers, {protocol}: which fixed and moving image?", *works, 80, record)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", ["ssd", "mi", "lncc"])
 def test_preparing_the_fixed_image(loss: str, record: Record) -> None:
     """Smoothing, resampling, bins or windows of a level, as the server does it. All threads' time, ITK's among them."""
@@ -238,6 +263,7 @@ def moving(kind: str, geometry: Geometry) -> MovingImage:
     return MovingImage(Volume(array, geometry, kind), (1, 1, 1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["noise or empty", "all or half inside"])
 def test_a_request_of_party_1(what: str, record: Record) -> None:
     """Warping, products and masks, for two moving images or two transforms of one of them."""
@@ -265,6 +291,7 @@ def test_a_request_of_party_1(what: str, record: Record) -> None:
     judge(f"party 1 makes a request, fhe: {what}?", request(*pair[0]), request(*pair[1]), 50, record)
 
 
+@pytest.mark.long
 def test_a_product_of_slots(record: Record) -> None:
     keys = KeyHolder(bytes(32))
     evaluator = Evaluator(bytes(32), keys.public_key().tobytes())
@@ -364,6 +391,7 @@ def _ssd_at_party_2(values: Columns) -> Work:
     return work
 
 
+@pytest.mark.long
 def test_an_evaluation_under_mpc(record: Record) -> None:
     images = contents(GROUP)
     judge("party 1 makes a request, mpc: noise, or empty?", *(_ssd_at_party_1(images[v]) for v in ("noise", "empty")),
@@ -403,6 +431,7 @@ def _mi_at_party_1(position: Array, samples: int, bins: int) -> Work:
     return work
 
 
+@pytest.mark.long
 def test_mutual_information_under_mpc(record: Record) -> None:
     samples, bins = GROUP // 16, 16
     wave = bin_position(RNG.uniform(LOW, HIGH, samples), bins)
@@ -445,6 +474,7 @@ def _cc_at_party_2(array: Array, geometry: Geometry, whole: bool) -> Work:
     return work
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["prepares a level", "answers for a position of its half"])
 def test_a_half_of_a_symmetric_registration(what: str, record: Record) -> None:
     geometry = Geometry((28, 24, 20), (1.0, 1.0, 1.2), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel()))
@@ -535,6 +565,7 @@ def sessions(address: str, home: Path, turns: int) -> dict[str, tuple[Array, Arr
     return {kind: (np.array(one), np.array(two)) for kind, (one, two) in times.items()}
 
 
+@pytest.mark.long
 def test_whole_sessions_with_two_moving_images(served: tuple[str, Path], record: Record) -> None:
     """The number of evaluations is fixed. A busy spell slows a whole session, so a suspicion asks for new sessions."""
     times = sessions(*served, 8)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -32,14 +33,26 @@ def slicer_host() -> Iterator[ModuleType]:
     assert not left, f"Exceptions left slots: {left}"
 
 
+_MEASURED: list[str] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a worker of pytest-xdist measured."""
+    _MEASURED.extend(getattr(node, "workeroutput", {}).get("measured", []))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if "ppir_support" in sys.modules:
+        figures = sys.modules["ppir_support"].figures
+        getattr(session.config, "workeroutput", {})["measured"] = figures
+        _MEASURED.extend(figures)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Where the pictures of the panels are, and what was measured."""
-    if "ppir_panels" not in sys.modules:
-        return
-    from ppir_panels import PICTURES
-    from ppir_support import figures
-
-    taken = sorted(PICTURES.glob("*.png"))
-    terminalreporter.write_line(f"pictures of the panels, at 100 % and 150 %: {PICTURES} ({len(taken)} files)")
-    for line in figures:
+    pictures = Path(os.environ.get("PPIR_PICTURES", Path(__file__).resolve().parents[2] / "build" / "pictures"))
+    taken = sorted(pictures.glob("*.png"))
+    terminalreporter.write_line(f"pictures of the panels, at 100 % and 150 %: {pictures} ({len(taken)} files)")
+    for line in _MEASURED:
         terminalreporter.write_line(line)

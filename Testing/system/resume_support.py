@@ -9,9 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from proxy import Proxy
-from system_support import Program, account_numbers, ledger_rows, opened_numbers, save, session_files, wait_until
+from system_support import (
+    OPEN,
+    Program,
+    account_numbers,
+    ledger_rows,
+    opened_numbers,
+    owner,
+    save,
+    session_files,
+    shared,
+    wait_until,
+)
 
 from PPIRLogic.files import make_private_directory, write_private_file
+from PPIRLogic.images.reading import read_volume
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.local_processes import Site, make_sites
 from PPIRLogic.progress import Progress
@@ -50,6 +62,14 @@ class Place:
         words += ("--protocols", ",".join(PROTOCOLS), "--threads", 1, *BUDGET, *(dealer if self.dealer else ()))
         self.second = self.stack.enter_context(Program(self.sites["B"].home, *words, *options, within=within))
         self.address = self.second.wait_for("listening")["address"]
+
+    def share(self, histograms: int | None = None) -> None:
+        """Party 2 in this process, for what is not about the end of its program."""
+        budget = OPEN if histograms is None else replace(OPEN, histograms_per_level=histograms)
+        image = shared(read_volume(self.fixed), budget=budget, protocols=frozenset(PROTOCOLS))
+        if self.dealer:
+            image = replace(image, dealer=self.dealer, dealer_fingerprint=self.sites["third"].fingerprint)
+        self.address = self.stack.enter_context(owner(self.sites["B"], image, threads=1)).address
 
     def serve_again(self) -> None:
         """Kill party 2 (-9) and start it over the same ledger."""

@@ -1,18 +1,19 @@
-"""A short seeded run of `make fuzz`: every handler of a message, on both sides and at the dealer."""
+"""Short seeded runs of `make fuzz`: every handler of a message, on both sides and at the dealer."""
 
 from __future__ import annotations
 
 import pytest
 
 
-def test_no_case_is_a_finding() -> None:
+@pytest.mark.parametrize("cases", [300, pytest.param(1500, marks=pytest.mark.long)])
+def test_no_case_is_a_finding(cases: int) -> None:
     pytest.importorskip("torch", reason="conversations of every protocol are recorded, mpc's among them")
     from fuzz import SINGLE, fuzz
     from fuzz_subjects import SUBJECTS
 
-    rows = fuzz(cases=1500, seed=20)
+    rows = fuzz(cases, seed=20)
     assert [finding for row in rows for finding in row.findings] == []
-    assert len(rows) == SINGLE + 2 * len(SUBJECTS) and sum(row.cases for row in rows) >= 1500
+    assert len(rows) == SINGLE + 2 * len(SUBJECTS) and sum(row.cases for row in rows) >= cases
     for row in rows:
         alike = len(row.outcomes) == 1 and row.cases >= 100  # of few cases all may end alike
         assert not alike, f"{row.name}: the cases all end alike: {row.outcomes}"

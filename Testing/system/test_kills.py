@@ -1,4 +1,4 @@
-"""The short form of `make faults`: kills at seeded moments, and a clock that jumps."""
+"""The short forms of `make faults`: kills at seeded moments, and a clock that jumps."""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.register import register
 
 
+def test_a_kill_of_each_party_at_any_moment() -> None:
+    """Under mpc, where there are three: files whole, ledgers whole and agreed, runs gone on with."""
+    pytest.importorskip("torch")
+    from kills import RUNS, kill_often
+
+    rows = kill_often(3, seed=11, runs=RUNS[-1:])
+    assert [broken for row in rows for broken in row["broken"]] == []
+    assert [(row["victim"], len(row["outcomes"])) for row in rows] == [("party 1", 1), ("party 2", 1), ("dealer", 1)]
+
+
+@pytest.mark.long
 def test_ten_kills_at_any_moment() -> None:
     """Party 1, party 2 and the dealer, under fhe and mpc: files whole, ledgers whole and agreed, runs gone on with."""
     pytest.importorskip("torch")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ class Place:
     sites: dict[str, Site]
     address: str
     dealer: str
+    clear: dict[str, RegistrationResult] = field(default_factory=dict)
 
     def peer(self, dimension: int, protocol: str) -> Peer:
         if protocol != "mpc":
@@ -54,41 +57,29 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def start_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bool], Place]]:
-    """Starts the place on first use; the dealer's process only where torch is there to run mpc."""
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """The place; with a dealer where torch is there to run mpc."""
     folder = tmp_path_factory.mktemp("place")
-    programs: dict[str, Program] = {}
-    places: dict[bool, Place] = {}
-
-    def start(with_dealer: bool) -> Place:
-        if with_dealer in places:
-            return places[with_dealer]
-        here = folder / str(with_dealer)
-        sites = make_sites(here, ("party-1", "party-2", "dealer"))
-        options: list[object] = ["--protocols", "clear,fhe,fhe_verified,mpc", "--masks", "none,fill,private,disclosed"]
-        options += ["--budget-percent", 1e6, "--budget-bits", 1e9, "--budget-image", 10**9, "--budget-session", 10**9]
-        options += ["--budget-histograms", 10**9]
-        options += ["--allow-disclosed-sampling", "--listen", "127.0.0.1:0", "--threads", 2]
-        dealer = ""
-        if with_dealer:
-            programs["dealer"] = Program(sites["dealer"].home, "dealer", "--listen", "127.0.0.1:0")
-            dealer = programs["dealer"].wait_for("listening")["address"]
+    sites = make_sites(folder, ("party-1", "party-2", "dealer"))
+    options: list[object] = ["--protocols", "clear,fhe,fhe_verified,mpc", "--masks", "none,fill,private,disclosed"]
+    options += ["--budget-percent", 1e6, "--budget-bits", 1e9, "--budget-image", 10**9, "--budget-session", 10**9]
+    options += ["--budget-histograms", 10**9]
+    options += ["--allow-disclosed-sampling", "--listen", "127.0.0.1:0", "--threads", 2]
+    with contextlib.ExitStack() as stack:
+        programs, dealer = [], ""
+        if find_spec("torch") is not None:
+            programs.append(stack.enter_context(Program(sites["dealer"].home, "dealer", "--listen", "127.0.0.1:0")))
+            dealer = programs[0].wait_for("listening")["address"]
             options += ["--dealer", dealer, "--dealer-fingerprint", sites["dealer"].fingerprint]
         files = []
         for d, phantom in PHANTOMS.items():
             geometry = plain_grid(d)
-            files.append(save(phantom.on(geometry), here / f"image{d}.mha"))
+            files.append(save(phantom.on(geometry), folder / f"image{d}.mha"))
             options += ["--name", f"image{d}"]
-            options += ["--mask", save_mask(ball(geometry), geometry, here / f"mask{d}.mha")]
-        key = f"serve-{with_dealer}"
-        programs[key] = Program(sites["party-2"].home, "serve", *files, *options)
-        address = programs[key].wait_for("listening")["address"]
-        places[with_dealer] = Place(sites, address, dealer)
-        return places[with_dealer]
-
-    yield start
-    for program in programs.values():
-        with program:
+            options += ["--mask", save_mask(ball(geometry), geometry, folder / f"mask{d}.mha")]
+        programs.append(stack.enter_context(Program(sites["party-2"].home, "serve", *files, *options)))
+        yield Place(sites, programs[-1].wait_for("listening")["address"], dealer)
+        for program in programs:
             assert program.running, program.log.read_text()
             assert "Traceback" not in program.log.read_text()
 
@@ -145,6 +136,14 @@ def run(
     return result, ledger_rows(mine)
 
 
+def clear_run(place: Place, name: str) -> RegistrationResult:
+    """The unprotected run of a case, once for all protocols that are compared with it."""
+    if name not in place.clear:
+        dimension, p = CASES[name]
+        place.clear[name], _ = run(place, dimension, p, "clear", "own mask" in name)
+    return place.clear[name]
+
+
 def estimate(place: Place, dimension: int, result: RegistrationResult) -> list[tuple[int, int]]:
     """Numbers per value and per gradient, by level, that party 2 grants for the same request, before it opens any."""
     home = place.sites["party-1"].home
@@ -180,10 +179,10 @@ def check_count(place: Place, dimension: int, result: RegistrationResult, rows: 
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_clear_and_fhe_take_the_same_path_to_the_truth(name: str, start_place: Callable[[bool], Place]) -> None:
+def test_clear_and_fhe_take_the_same_path_to_the_truth(name: str, place: Place) -> None:
     dimension, p = CASES[name]
-    place, own_mask = start_place(False), "own mask" in name
-    clear, _ = run(place, dimension, p, "clear", own_mask)
+    own_mask = "own mask" in name
+    clear = clear_run(place, name)
     fhe, rows = run(place, dimension, p, "fhe", own_mask)
     assert path_of(clear) == path_of(fhe)
     assert all(len(v.transforms) == len(v.values) == v.iterations + 1 for v in fhe.levels)
@@ -200,22 +199,28 @@ def test_clear_and_fhe_take_the_same_path_to_the_truth(name: str, start_place: C
 
 
 @pytest.mark.parametrize("name", ["affine ssd 2D private mask, own mask by rows", "rigid ncc 3D gms"])
-def test_fhe_verified_takes_the_same_path_as_clear(name: str, start_place: Callable[[bool], Place]) -> None:
+def test_fhe_verified_takes_the_same_path_as_clear(name: str, place: Place) -> None:
     dimension, p = CASES[name]
-    place, own_mask = start_place(False), "own mask" in name
-    clear, _ = run(place, dimension, p, "clear", own_mask)
+    own_mask = "own mask" in name
+    clear = clear_run(place, name)
     verified, rows = run(place, dimension, p, "fhe_verified", own_mask)
     assert path_of(clear) == path_of(verified)
     assert np.array_equal(clear.transform.GetParameters(), verified.transform.GetParameters())
     check_count(place, dimension, verified, rows)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_mpc_takes_the_same_path_as_clear(name: str, start_place: Callable[[bool], Place]) -> None:
+MPC_CASES = (
+    "translation ssd 2D", "affine ssd 2D private mask, own mask by rows", "rigid ncc 3D gms", "affine ncc 3D",
+    "rigid mi 2D",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n if n in MPC_CASES else pytest.param(n, marks=pytest.mark.long) for n in CASES])
+def test_mpc_takes_the_same_path_as_clear(name: str, place: Place) -> None:
     pytest.importorskip("torch")
     dimension, p = CASES[name]
-    place, own_mask = start_place(True), "own mask" in name
-    clear, _ = run(place, dimension, p, "clear", own_mask)
+    own_mask = "own mask" in name
+    clear = clear_run(place, name)
     mpc, rows = run(place, dimension, p, "mpc", own_mask)
     assert path_of(clear) == path_of(mpc)
     check_count(place, dimension, mpc, rows)
@@ -223,24 +228,21 @@ def test_mpc_takes_the_same_path_as_clear(name: str, start_place: Callable[[bool
     assert mpc.dealer_bytes_sent > 0 and mpc.dealer_bytes_received > 0
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(start_place: Callable[[bool], Place]) -> None:
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(place: Place) -> None:
     dimension, p = CASES["rigid ncc 2D urs"]
-    place = start_place(False)
     first, again, other = (run(place, dimension, replace(p, seed=s), "fhe")[0] for s in (7, 7, 8))
     assert path_of(first) == path_of(again)
     assert path_of(first) != path_of(other)
 
 
-def test_threads_do_not_change_the_path(start_place: Callable[[bool], Place]) -> None:
+def test_threads_do_not_change_the_path(place: Place) -> None:
     dimension, p = CASES["affine ncc 3D"]
-    place = start_place(False)
     one, three = (run(place, dimension, replace(p, threads=t), "fhe")[0] for t in (1, 3))
     assert path_of(one) == path_of(three)
 
 
-def test_the_account_of_the_owner_holds_every_session(start_place: Callable[[bool], Place]) -> None:
+def test_the_account_of_the_owner_holds_every_session(place: Place) -> None:
     dimension, p = CASES["translation ssd 2D"]
-    place = start_place(False)
     home = place.sites["party-2"].home
     before = account_numbers(home)
     result, _ = run(place, dimension, p, "fhe")

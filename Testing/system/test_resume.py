@@ -67,13 +67,15 @@ def place(tmp_path: Path) -> Iterator[Place]:
 # ------------------------------------------------------------------------------------------------- the line
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "protocol", [p if p in ("fhe", "mpc") else pytest.param(p, marks=pytest.mark.long) for p in PROTOCOLS]
+)
 def test_a_line_that_is_cut_twice(protocol: str, place: Place, undisturbed: list[Any]) -> None:
     """Once within a level, once before the next one is opened."""
     if protocol == "mpc":
         pytest.importorskip("torch")
         place.deal()
-    place.serve()
+    place.share()
     line = place.line()
     seen: list[str] = []
     cuts = at(("evaluation", 12, line.cut), ("level", 20, line.cut))
@@ -92,7 +94,7 @@ def test_a_line_that_is_cut_twice(protocol: str, place: Place, undisturbed: list
 
 def test_bytes_that_are_damaged_on_the_way(place: Place, undisturbed: list[Any]) -> None:
     """TLS notices a single flipped bit in either direction; nothing of it is used."""
-    place.serve()
+    place.share()
     line = place.line()
 
     def damage() -> None:
@@ -107,7 +109,7 @@ def test_bytes_that_are_damaged_on_the_way(place: Place, undisturbed: list[Any])
 
 
 def test_a_slow_line_is_not_a_lost_one(place: Place, undisturbed: list[Any]) -> None:
-    place.serve()
+    place.share()
     line = place.line()
 
     def slow() -> None:
@@ -122,7 +124,7 @@ def test_a_slow_line_is_not_a_lost_one(place: Place, undisturbed: list[Any]) -> 
 
 def test_an_answer_that_was_counted_and_lost(place: Place, undisturbed: list[Any]) -> None:
     """Party 2 counts, the answer does not arrive: it is asked and counted again, and party 1's ledger has both."""
-    place.serve()
+    place.share()
     line = place.line()
     before: list[int] = []
 
@@ -152,7 +154,7 @@ def test_an_answer_that_was_counted_and_lost(place: Place, undisturbed: list[Any
 # ----------------------------------------------------------------------------------------------- the programs
 
 
-@pytest.mark.parametrize("protocol", ["fhe", "fhe_verified", "mpc"])
+@pytest.mark.parametrize("protocol", ["fhe", pytest.param("fhe_verified", marks=pytest.mark.long), "mpc"])
 def test_party_2_is_killed_and_started_again(protocol: str, place: Place, undisturbed: list[Any]) -> None:
     if protocol == "mpc":
         pytest.importorskip("torch")

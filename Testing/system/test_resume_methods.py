@@ -31,7 +31,10 @@ SPLINE = replace(
     COMMON, transform="bspline", loss="ssd", grid_spacing=40.0, iterations=(2, 2), initial=sitk.AffineTransform(2),
 )  # fmt: skip
 METHODS = {"mi": MI, "spline": SPLINE}
-CASES = [("mi", "fhe"), ("mi", "fhe_verified"), ("mi", "mpc"), ("spline", "fhe"), ("spline", "mpc")]
+CASES = [("mi", "fhe"), ("spline", "mpc")]
+LONG_CASES = [pytest.param(*case, marks=pytest.mark.long) for case in (
+    ("mi", "fhe_verified"), ("mi", "mpc"), ("spline", "fhe"),
+)]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +49,15 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield one
 
 
-def begin(place: Place, protocol: str) -> None:
+def begin(place: Place, protocol: str, *, to_be_killed: bool = False) -> None:
+    """Party 2 is a process where it is to be killed."""
     if protocol == "mpc":
         pytest.importorskip("torch")
         place.deal()
-    place.serve()
+    if to_be_killed:
+        place.serve()
+    else:
+        place.share()
 
 
 def counted(place: Place) -> list[dict[str, Any]]:
@@ -64,7 +71,7 @@ def requests_of(path: list[Any]) -> Counter[int]:
     return Counter({index: level[4] for index, level in enumerate(v for v in path if isinstance(v, tuple))})
 
 
-@pytest.mark.parametrize("method, protocol", CASES)
+@pytest.mark.parametrize("method, protocol", CASES + LONG_CASES)
 def test_a_line_that_is_cut_before_and_during_a_gradient_and_between_levels(
     method: str, protocol: str, place: Place, undisturbed: dict[str, list[Any]]
 ) -> None:
@@ -122,11 +129,14 @@ def hold_answers(place: Place, line: Proxy, requests: int) -> None:
     threading.Thread(target=cut_when_counted, daemon=True).start()
 
 
-@pytest.mark.parametrize("method, protocol", [("mi", "fhe"), ("mi", "fhe_verified"), ("spline", "fhe")])
+@pytest.mark.parametrize("method, protocol", [
+    ("mi", "fhe"),
+    *(pytest.param(*case, marks=pytest.mark.long) for case in (("mi", "fhe_verified"), ("spline", "fhe"))),
+])  # fmt: skip
 def test_party_2_is_killed_and_started_again(
     method: str, protocol: str, place: Place, undisturbed: dict[str, list[Any]]
 ) -> None:
-    begin(place, protocol)
+    begin(place, protocol, to_be_killed=True)
     again = at(("evaluation", 21, place.serve_again))
     result = place.run(parameters=replace(METHODS[method], protocol=protocol), progress=again)
     assert path_of(result) == undisturbed[method] and result.reconnections == 1
@@ -138,7 +148,7 @@ def test_the_limit_of_histograms_is_neither_spent_twice_nor_escaped(
 ) -> None:
     """With a limit of just what a run needs a cut line costs nothing; one histogram that was lost costs one."""
     assert set(requests_of(undisturbed["mi"]).values()) == {MI.evaluations}
-    place.serve("--budget-histograms", MI.evaluations)
+    place.share(histograms=MI.evaluations)
     line = place.line()
     result = place.run(line.address, parameters=MI, progress=at(("evaluation", 11, line.cut), ("level", 20, line.cut)))
     assert path_of(result) == undisturbed["mi"] and result.reconnections == 2
@@ -146,7 +156,7 @@ def test_the_limit_of_histograms_is_neither_spent_twice_nor_escaped(
 
 
 def test_a_lost_histogram_counts_against_the_limit(place: Place) -> None:
-    place.serve("--budget-histograms", MI.evaluations)
+    place.share(histograms=MI.evaluations)
     line = place.line()
     hold = at(("evaluation", 21, lambda: hold_answers(place, line, 2)))
 

@@ -99,6 +99,7 @@ class Run(threading.Thread):
         return [t for level in self.result.levels for t in level.transforms]
 
 
+@pytest.mark.alone
 def test_a_thousand_idle_connections(sites: tuple[Site, Site], served: tuple[Program, str], many_files: None) -> None:
     """They keep nobody out, disturb no session, and cost neither memory nor a log line each."""
     program, address = served

@@ -1,0 +1,33 @@
+"""Addresses of sites."""
+
+from __future__ import annotations
+
+import pytest
+
+from PPIRLogic.errors import InputError
+from PPIRLogic.network.channel import (
+    parse_address,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("host:1234", ("host", 1234)),
+        ("host", ("host", 7443)),
+        (" 10.0.0.1:0 ", ("10.0.0.1", 0)),
+        ("[::1]:7443", ("::1", 7443)),
+        ("[fe80::1%eth0]", ("fe80::1%eth0", 7443)),
+        ("a.b-c.example:65535", ("a.b-c.example", 65535)),
+    ],
+)
+def test_addresses(text: str, expected: tuple[str, int]) -> None:
+    assert parse_address(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":1", "h:", "h:x", "h:65536", "::1", "[::1", "https://h", "a b", "u@h", "h:-1", "h:1:2"]
+)
+def test_no_addresses(text: str) -> None:
+    with pytest.raises(InputError, match="not an address"):
+        parse_address(text)
