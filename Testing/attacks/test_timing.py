@@ -178,7 +178,7 @@ def test_one_piece_of_work_of_either_party_in_short() -> None:
 
 
 def _not_in_the_table(attack: str, unprotected: str, ours: str) -> None:
-    """Docs/attacks.md has the long forms."""
+    """Docs/results/attacks.md has the long forms."""
 
 
 def _encryption(parties: Parties, values: Columns) -> Work:

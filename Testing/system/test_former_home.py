@@ -18,7 +18,7 @@ from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.register import register
 from PPIRLogic.registration.party2.fixed_image import FixedImage
 from PPIRLogic.registration.party2.policy import Policy
-from PPIRLogic.registration.party2.site import Shared, Site
+from PPIRLogic.registration.party2.site import ServingSite, Shared
 
 WRITTEN = Path(__file__).parent / "home_0_1"  # by release 0.1; its keys belong to nobody
 SAMPLES = Path(__file__).resolve().parents[2] / "PPIRExtension" / "Resources" / "SampleData"
@@ -55,7 +55,7 @@ def test_its_image_is_recognised_and_its_account_goes_on(home: Path) -> None:
     """The account of release 0.1 counts against the same image and peer today."""
     image = FixedImage("renamed", read_volume(SAMPLES / "PPIRBrainFixed.nrrd", role="fixed"))
     identity = load_or_create_identity(home)
-    site = Site(identity, home, [Shared(image, Policy())], 1, lambda event: None, False)
+    site = ServingSite(identity, home, [Shared(image, Policy())], 1, lambda event: None, False)
     try:
         account = site.accounts.account(PEER, site.image_id("renamed"), Budget())
         assert {level: account.opened(level) for level in ON_RECORD} == ON_RECORD

@@ -5,7 +5,10 @@ from __future__ import annotations
 from sample_data_support import ROOT
 
 WHOLE_PACKAGES = {  # of several modules at once
+    "test_docs.py",
+    "test_doctests.py",
     "test_exports.py",
+    "test_layers.py",
     "test_mirror.py",
     "registration/losses/test_least_squares.py",
     "report/test_report.py",

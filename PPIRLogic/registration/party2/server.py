@@ -12,7 +12,7 @@ from PPIRLogic.network.messages import Fields
 from PPIRLogic.network.service import Method, Service
 from PPIRLogic.registration.losses.point_sums import POINT_LOSSES
 from PPIRLogic.registration.party2.session import ServerSession
-from PPIRLogic.registration.party2.site import Event, Shared, Site
+from PPIRLogic.registration.party2.site import Event, ServingSite, Shared
 from PPIRLogic.registration.request import Request
 from PPIRLogic.registration.session import NONCE_BYTES
 
@@ -23,7 +23,7 @@ class RegistrationMethod(Method):
     opens = "open"
     stopped = "The owner of the fixed image stopped sharing it."
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: ServingSite) -> None:
         self.site = site
 
     def offers(self, peer: str) -> dict[str, list[dict[str, Any]]]:
@@ -82,7 +82,7 @@ class Server(Service):
         fixed_pools: bool = False,
         methods: Sequence[Method] = (),
     ) -> None:
-        self.site = site = Site(identity, home, shared, threads, on_event, fixed_pools)
+        self.site = site = ServingSite(identity, home, shared, threads, on_event, fixed_pools)
         super().__init__(
             address,
             identity,

@@ -18,7 +18,7 @@ from PPIRLogic.network.messages import Fields, error_from
 from PPIRLogic.registration.dealer.joining import join_dealer
 from PPIRLogic.registration.disclosure_estimate import check_budget, grants
 from PPIRLogic.registration.levels import Level
-from PPIRLogic.registration.party2.site import Site
+from PPIRLogic.registration.party2.site import ServingSite
 from PPIRLogic.registration.protocols import protocol_of
 from PPIRLogic.registration.request import Request
 from PPIRLogic.registration.sampling import expand_blocks, unit_size
@@ -39,7 +39,7 @@ class ServerSession:
     the protocol gets no channel but an `CountedChannel`, which lets an answer pass against the ledger's receipt alone.
     """
 
-    def __init__(self, site: Site, channel: Channel, request: Request, nonce: bytes, resumes: bytes) -> None:
+    def __init__(self, site: ServingSite, channel: Channel, request: Request, nonce: bytes, resumes: bytes) -> None:
         """Check what can be checked before there is a place. `resumes`: the first of the sessions it goes on for."""
         self.site, self.channel, self.request = site, channel, request
         if request.image not in site.shared:

@@ -38,7 +38,7 @@ class Shared:
     dealer_fingerprint: str = ""
 
 
-class Site:
+class ServingSite:
     """Holds the ledger's folder for itself until `close`. `on_event` gets one map per thing that happens.
 
     Errors: OutputError (another process uses the ledger, or it cannot be written).
