@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from PPIRLogic.registration.catalogue import PROTOCOLS, TWO_SIDED
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "PPIRLogic"
 GROUND = (
@@ -154,3 +156,24 @@ def test_the_checks_find_what_they_are_for(files: dict[str, str], found: object,
     graph = graph_of(tmp_path)
     for check in (upward, circle, private):
         assert bool(check(graph)) == (check is found), check
+
+
+OF_THEIR_OWN = ("registration/catalogue.py", "registration/symmetric/", "secure/", "cli/demo.py")
+
+
+def lists_of_protocols(text: str) -> list[int]:
+    """Lines that compare with a protocol's name, or list such names."""
+    names, found = {*PROTOCOLS.builtin, *TWO_SIDED.builtin}, []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Compare, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.MatchValue)):
+            inner = [n.value for n in ast.iter_child_nodes(node) if isinstance(n, ast.Constant)]
+            found += [node.lineno] if names & set(inner) else []
+    return found
+
+
+def test_no_other_file_lists_protocols() -> None:
+    """What a protocol can do is declared with it; nobody else asks for its name."""
+    assert lists_of_protocols('if protocol == "mpc": pass') and lists_of_protocols('ABLE = ("fhe", "mpc")')
+    for path in (ROOT / PACKAGE).rglob("*.py"):
+        if not path.relative_to(ROOT / PACKAGE).as_posix().startswith(OF_THEIR_OWN):
+            assert lists_of_protocols(path.read_text(encoding="utf-8")) == [], path
