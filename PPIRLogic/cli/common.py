@@ -15,15 +15,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PPIRLogic.errors import InputError
 from PPIRLogic.network.channel import DEFAULT_PORT
 from PPIRLogic.network.identity import default_home, load_or_create_identity
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.progress import CancelToken
-from PPIRLogic.registration.party1.session import ClientSession
-from PPIRLogic.registration.protocols import protocol_named
+
+if TYPE_CHECKING:
+    from PPIRLogic.registration.party1.session import ClientSession
 
 Arguments = argparse.Namespace
 _PRINTING = threading.Lock()
@@ -125,6 +126,8 @@ def called(home: Path, peer: str) -> Iterator[ClientSession]:
 
 def warn_of_protocols(a: Arguments, names: Iterable[str]) -> None:
     """What protocols say of themselves before a run or a service."""
+    from PPIRLogic.registration.protocols import protocol_named
+
     for name in names:
         if warning := protocol_named(name).warning:
             note(a, f"WARNING: {warning}")

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PPIRLogic.cli.common import Arguments, print_line
-from PPIRLogic.cli.demo import add_demo
-from PPIRLogic.cli.register import add_check, add_register, add_simulate
-from PPIRLogic.cli.serve import add_dealer, add_serve
-from PPIRLogic.cli.site import add_identity, add_ledger, add_trust
 from PPIRLogic.errors import Cancelled, InputError, PPIRError
 from PPIRLogic.version import SOFTWARE
 
-if TYPE_CHECKING:
-    pass
+COMMANDS = {  # in the order of the help; the file of a command is loaded when it is needed
+    "identity": "site:add_identity",
+    "trust": "site:add_trust",
+    "serve": "serve:add_serve",
+    "dealer": "serve:add_dealer",
+    "check": "register:add_check",
+    "estimate": "estimate:add_estimate",
+    "register": "register:add_register",
+    "simulate": "register:add_simulate",
+    "register-points": "points:add_register_points",
+    "simulate-points": "points:add_simulate_points",
+    "demo": "demo:add_demo",
+    "ledger": "site:add_ledger",
+}
 
 
 # ------------------------------------------------------------------------------------------- the parser
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(only: str = "") -> argparse.ArgumentParser:
+    """The whole parser, or that of one command: the others cost time to load."""
     parser = argparse.ArgumentParser(
         prog="ppir",
         description="Privacy-preserving image registration: two sites align their images without showing them.",
@@ -34,16 +43,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=SOFTWARE)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    from PPIRLogic.cli.estimate import add_estimate
-    from PPIRLogic.cli.points import add_register_points, add_simulate_points
-
-    points = (add_register_points, add_simulate_points)
-    for add in (
-        add_identity, add_trust, add_serve, add_dealer, add_check, add_estimate, add_register, add_simulate,
-        *points, add_demo, add_ledger,
-    ):  # fmt: skip
-        add(commands)
+    for name in [only] if only in COMMANDS else COMMANDS:
+        file, _, add = COMMANDS[name].partition(":")
+        getattr(importlib.import_module(f"PPIRLogic.cli.{file}"), add)(commands)
     return parser
+
+
+def command_of(arguments: Sequence[str]) -> str:
+    """The command that is called; empty where it is asked for help, or for nothing that there is."""
+    return arguments[0] if arguments and arguments[0] in COMMANDS else ""
 
 
 # ------------------------------------------------------------------------------------------ the commands
@@ -61,7 +69,8 @@ def no_core_files() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 2 bad input or usage, 130 cancelled, else the error's own (errors.py)."""
-    a = build_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    a = build_parser(command_of(given)).parse_args(given)
     no_core_files()
     try:
         a.run(a)
