@@ -46,15 +46,16 @@ test-312: .venv312/ready
 	.venv312/bin/python -m pytest $(QUICK) $(PYTEST_ARGS)
 	.venv312/bin/python -m pytest $(QUICK_SLICER) $(PYTEST_ARGS)
 
-# What `make test` leaves out: the long forms, and everything under the other Pythons that are here.
+# What `make test` leaves out: the long forms, and the units and commands under the other Pythons that are here; under
+# 3.12, which is Slicer's, the module as well. All of it under one: make test-all-312 OTHER_TESTS="$(ENGINE_TESTS)".
+OTHER_TESTS ?= Testing/unit $(addprefix Testing/system/test_,commands.py paths.py plugins.py former_home.py)
 test-all: $(VENV)/ready $(foreach v,$(OTHER_PYTHONS),test-all-$(v))
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "long and not alone" $(ENGINE_TESTS) $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -m "long and alone" $(ENGINE_TESTS) $(PYTEST_ARGS)
 
 test-all-%: .venv%/ready
-	.venv$*/bin/python -m pytest $(SIDE_BY_SIDE) -m "not long" Testing/slicer $(PYTEST_ARGS)
-	.venv$*/bin/python -m pytest $(SIDE_BY_SIDE) -m "not long and not alone" $(ENGINE_TESTS) $(PYTEST_ARGS)
-	.venv$*/bin/python -m pytest -m "not long and alone" $(ENGINE_TESTS) $(PYTEST_ARGS)
+	$(if $(filter 312,$*),.venv$*/bin/python -m pytest $(SIDE_BY_SIDE) -m "not long" Testing/slicer $(PYTEST_ARGS))
+	.venv$*/bin/python -m pytest $(SIDE_BY_SIDE) -m "not long and not alone" $(OTHER_TESTS) $(PYTEST_ARGS)
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check PPIRLogic PPIRExtension Testing Benchmarks examples requirements Docs
@@ -113,6 +114,7 @@ $(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/crypten.t
 	@touch $@
 
 # Another Python, without the mpc extra: .venv311, .venv312, .venv313.
+.PRECIOUS: .venv3%/ready
 .venv3%/ready: requirements/base.txt requirements/dev.txt pyproject.toml
 	$(PYTHON3$*) -m venv .venv3$*
 	.venv3$*/bin/python $(HASHED) -r requirements/base.txt -r requirements/dev.txt
