@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PPIRLogic.cli.common import Arguments, print_line
+from PPIRLogic.cli.common import Arguments, print_line, show_what_can_be_shown
 from PPIRLogic.cli.demo import add_demo
 from PPIRLogic.cli.register import add_check, add_register, add_simulate
 from PPIRLogic.cli.serve import add_dealer, add_serve
@@ -61,9 +61,11 @@ def no_core_files() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 2 bad input or usage, 130 cancelled, else the error's own (errors.py)."""
+    show_what_can_be_shown()
     a = build_parser().parse_args(arguments)
     no_core_files()
     try:
+        _check_folder()
         a.run(a)
     except PPIRError as error:
         sys.exit(fail(a, error))
@@ -79,6 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("PPIR_DEBUG"):
             raise
         sys.exit(fail(a, _internal(error)))
+
+
+def _check_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError:
+        raise InputError("The current folder does not exist any more, or cannot be read. Change to another.") from None
 
 
 def _internal(error: Exception) -> PPIRError:

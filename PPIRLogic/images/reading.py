@@ -16,6 +16,7 @@ from PPIRLogic.files import name_problem, shown_path
 from PPIRLogic.images.checks import READABLE, Damaged, Unusable, format_of
 from PPIRLogic.images.checks.dicom_file import CHANNELS, DicomFile, read_dicom
 from PPIRLogic.images.checks.dicom_slices import Slice, check_alike, check_pixel_spacing, order_of, slices_of
+from PPIRLogic.images.door import as_mask, check_volume
 from PPIRLogic.images.geometry import ORTHONORMAL_TOLERANCE, Geometry, short_list
 from PPIRLogic.images.quiet_itk import quiet
 from PPIRLogic.images.volume import Volume
@@ -46,20 +47,14 @@ def read_volume(path: str | os.PathLike[str], *, role: str = "moving") -> Volume
     """
     what = f"The {role} image '{shown_path(path)}'"
     volume = Volume.from_sitk(_read_image(Path(path), what), name=Path(path).name)
-    bad = int(volume.array.size - np.count_nonzero(np.isfinite(volume.array)))
-    if bad:
-        raise InputError(
-            f"{what} has {bad} voxels that are NaN or infinite. Replace them (for instance by the background value)."
-        )
-    if volume.array.min() == volume.array.max():
-        raise InputError(f"{what} is constant: every voxel has the same value. Check that it is the right file.")
-    return volume
+    return check_volume(volume, what)
 
 
 def read_mask(path: str | os.PathLike[str], volume: Volume) -> NDArray[np.bool_]:
     """Read a mask for `volume`: bool array of shape volume.array.shape, true where the file is non-zero.
 
-    InputError: everything `read_volume` refuses but a constant image; a grid other than the volume's; nothing inside.
+    InputError: everything `read_volume` refuses but a constant image; a grid other than the volume's; nothing
+    inside; fractions of several sizes, of which nobody said where the inside begins.
 
     >>> import tempfile
     >>> from PPIRLogic import write_volume
@@ -80,14 +75,7 @@ def read_mask(path: str | os.PathLike[str], volume: Volume) -> NDArray[np.bool_]
             f"{what} is not on the grid of the image '{volume.name}'. Mask: {_place(grid)}. "
             f"Image: {_place(volume.geometry)}. Resample the mask to the image (nearest neighbour)."
         )
-    values = sitk.GetArrayViewFromImage(image)
-    bad = int(values.size - np.count_nonzero(np.isfinite(values)))
-    if bad:
-        raise InputError(f"{what} has {bad} voxels that are NaN or infinite. Set them to 0 (outside) or 1 (inside).")
-    mask: NDArray[np.bool_] = values != 0
-    if not mask.any():
-        raise InputError(f"{what} is empty: no voxel is inside. Inside is every value other than zero.")
-    return mask
+    return as_mask(sitk.GetArrayViewFromImage(image), volume, what)
 
 
 def _place(grid: Geometry) -> str:
