@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from PPIRLogic.errors import InputError
+from PPIRLogic.files import name_problem, shown_path
 from PPIRLogic.points.pointset import MOST_POINTS, PointSet
 
 POINT_FILES = (".fcsv", ".mrk.json", ".json", ".csv", ".txt", ".pts")
@@ -38,7 +39,9 @@ def read_points(path: str | os.PathLike[str], role: str = "moving") -> PointSet:
     ...     read_points(table).points.tolist()
     [[-1.0, -2.0, 3.0], [-4.0, -5.0, 6.0], [-7.0, -8.0, 0.0]]
     """
-    file, what = Path(path), f"The {role} points '{os.fspath(path)}'"
+    file, what = Path(path), f"The {role} points '{shown_path(path)}'"
+    if problem := name_problem(file):
+        raise InputError(f"{what} cannot be opened: {problem}")
     if not file.is_file():
         raise InputError(f"{what} do not exist or are a folder. Check the path.")
     if file.stat().st_size > _MAX_FILE:
