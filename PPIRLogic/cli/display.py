@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from PPIRLogic.cli.common import home_of, print_line
-from PPIRLogic.errors import OutputError
+from PPIRLogic.errors import DoubtfulError, OutputError
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.images.writing import write_volume
 from PPIRLogic.progress import Progress as Step
@@ -79,6 +79,8 @@ def write_results(a: argparse.Namespace, result: RegistrationResult, moving: Vol
     _summary(a, result)
     if result.error is not None:
         raise result.error
+    if result.doubt:
+        raise DoubtfulError(result.doubt)
 
 
 def _write_safely(result: RegistrationResult, output: Path, home: Path) -> None:
@@ -125,7 +127,8 @@ def _summary(a: argparse.Namespace, result: RegistrationResult) -> None:
         print_line(json.dumps({"event": "result", **values}))
         return
     shown = sum(row["numbers"] for row in result.ledger if row["to"] == "party 2")
-    state = "done" if result.complete else "ended early; the best transform so far was kept"
+    done = "ended without a step" if result.doubt else "done"
+    state = done if result.complete else "ended early; the best transform so far was kept"
     print_line(
         f"{state}: {result.seconds:.1f} s, {human_bytes(result.bytes_sent)} sent, {human_bytes(result.bytes_received)}"
         f" received, {result.numbers - shown} numbers of the fixed image disclosed"
