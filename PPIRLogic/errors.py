@@ -20,6 +20,7 @@ masks or shares. Anything else that escapes is a bug.
     │   ├── PolicyError         its policy does not permit this image, loss, transform or protocol
     │   ├── BudgetError         its disclosure budget does not permit it
     │   └── VersionError        the two sides run versions that do not fit together
+    ├── DoubtfulError       the run ended, and never accepted a step: its transform is the one it started from
     └── Cancelled           a person stopped the run
 """
 
@@ -99,6 +100,10 @@ class BudgetError(RefusedError):
 
 class VersionError(RefusedError):
     pass
+
+
+class DoubtfulError(PPIRError):
+    exit_code = 13
 
 
 class Cancelled(PPIRError):

@@ -13,6 +13,36 @@ from PPIRLogic.errors import OutputError
 _HEADER_ROOM = 2**16  # bytes
 
 
+_LONGEST_NAME = 255  # bytes, of every common file system
+
+
+def shown_path(path: str | os.PathLike[str]) -> str:
+    """A path for a message; what is not UTF-8 in its name becomes a question mark in a diamond."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def name_problem(path: str | os.PathLike[str]) -> str:
+    """Why ITK, or the system, cannot open a file of this name, and what to do; empty if it can.
+
+    >>> name_problem("~/image.nrrd")
+    "'~' was not replaced by the home folder. Write the whole path."
+    """
+    text = os.fspath(path)
+    if (
+        "\0" in text
+        or len(os.fsencode(text)) >= 4096
+        or any(len(os.fsencode(part)) > _LONGEST_NAME for part in Path(text).parts)
+    ):
+        return f"a name may have at most {_LONGEST_NAME} bytes, none of them 0. Give it a shorter name."
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "its name, or that of a folder above it, is not UTF-8. Rename it, with letters from a to z."
+    if text.startswith("~") and not Path(text).exists():
+        return "'~' was not replaced by the home folder. Write the whole path."
+    return ""
+
+
 def split_extension(path: str | os.PathLike[str], allowed: Sequence[str]) -> str:
     """The extension of `path` (lower case, '.nii.gz' in one piece) if it is among `allowed`; OutputError if not."""
     name = Path(path).name.lower()

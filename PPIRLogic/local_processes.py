@@ -9,6 +9,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.trust import TrustStore
 
 START_TIMEOUT = 60.0
+# without -P (new in 3.11) a module of the current folder, such as random.py, would be run instead of Python's own
+ISOLATED = ("-P",) if sys.version_info >= (3, 11) else ()
+_LAST_WORDS = 2000  # characters
 
 
 @dataclass
@@ -56,29 +60,45 @@ class Child:
             self.process.wait()
 
 
+def child_path() -> str:
+    """PYTHONPATH of a child: where this package lies, then what was there; never the current folder."""
+    given = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and Path(p).is_absolute()]
+    return os.pathsep.join([str(Path(__file__).resolve().parents[1]), *given])
+
+
 def start(name: str, home: Path, *arguments: str, python: str = sys.executable) -> Child:
     """Start `ppir ARGUMENTS --json --with-parent` with its own home folder."""
-    command = [python, "-u", "-m", "PPIRLogic", *arguments, "--json", "--with-parent"]
-    environment = {**os.environ, "PPIR_HOME": str(home)}
+    command = [python, "-u", *ISOLATED, "-m", "PPIRLogic", *arguments, "--json", "--with-parent"]
+    environment = {**os.environ, "PPIR_HOME": str(home), "PYTHONPATH": child_path()}
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
         errors="replace",
         env=environment,
     )
     events: queue.Queue[dict[str, Any]] = queue.Queue()
+    last: deque[str] = deque(maxlen=20)  # of what it says on standard error
 
     def read() -> None:
         assert process.stdout is not None
         for line in process.stdout:
             with contextlib.suppress(ValueError):
                 events.put(json.loads(line))
-        events.put({"event": "ended"})
+        hearing.join(5)
+        said = "".join(last).strip().splitlines()
+        events.put({"event": "ended", "text": said[-1] if said else "without a word"})
 
+    def hear() -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            last.append(line[-_LAST_WORDS:])
+
+    hearing = threading.Thread(target=hear, daemon=True)
+    hearing.start()
     threading.Thread(target=read, daemon=True).start()
     return Child(process, events, name)
 

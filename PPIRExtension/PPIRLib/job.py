@@ -87,6 +87,10 @@ class QProcessRunner:
         return bool(self._process.waitForFinished(int(1000 * seconds)))
 
 
+# without -P (new in 3.11) a module of the current folder, such as random.py, would be run instead of Python's own
+_ISOLATED = ("-P",) if sys.version_info >= (3, 11) else ()
+
+
 class Job:
     """One `ppir` command. `on_event` gets every JSON line; `on_finished` the exit code, once."""
 
@@ -99,7 +103,7 @@ class Job:
         home: Path | None = None,
         runner: Callable[[Callable[[bytes], None], Callable[[int], None]], Runner] = QProcessRunner,
     ) -> None:
-        self._arguments = ["-u", "-m", engine.ENGINE, *arguments, "--json", "--with-parent"]
+        self._arguments = ["-u", *_ISOLATED, "-m", engine.ENGINE, *arguments, "--json", "--with-parent"]
         self._on_event, self._on_finished = on_event, on_finished
         self._home = home
         self._rest = b""
@@ -108,7 +112,8 @@ class Job:
         self.runner = runner(self._output, self._end)
 
     def start(self) -> None:
-        environment = {"PYTHONPATH": os.pathsep.join([str(engine.folder()), os.environ.get("PYTHONPATH", "")])}
+        given = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(p)]
+        environment = {"PYTHONPATH": os.pathsep.join([str(engine.folder()), *given])}
         if self._home is not None:
             environment["PPIR_HOME"] = str(self._home)
         self.runner.start(python_program(), self._arguments, environment)

@@ -1,5 +1,16 @@
 """The command `ppir`, one file for each group of commands."""
 
-from PPIRLogic.cli.main import main
+import signal
+from collections.abc import Sequence
 
-__all__ = ["main"]
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command. A Ctrl-C while it is loaded ends it at once, without a word."""
+    patient = signal.getsignal(signal.SIGINT)
+    if patient is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from PPIRLogic.cli.main import main as run
+
+    if patient is signal.default_int_handler:
+        signal.signal(signal.SIGINT, patient)
+    run(arguments)

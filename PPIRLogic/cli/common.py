@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import argparse
 import atexit
+import io
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from PPIRLogic.errors import InputError
+from PPIRLogic.files import name_problem, shown_path
 from PPIRLogic.network.channel import DEFAULT_PORT
 from PPIRLogic.network.identity import default_home, load_or_create_identity
 from PPIRLogic.network.trust import TrustStore
@@ -54,7 +56,10 @@ def add_parent_options(p: Any) -> None:
 
 
 def home_of(a: Arguments) -> Path:
-    return a.home if a.home is not None else default_home()
+    home: Path = a.home if a.home is not None else default_home()
+    if problem := name_problem(home):
+        raise InputError(f"The folder of this site '{shown_path(home)}' cannot be used: {problem}")
+    return home
 
 
 def say(a: Arguments, event: str, text: str, **details: Any) -> None:
@@ -63,21 +68,41 @@ def say(a: Arguments, event: str, text: str, **details: Any) -> None:
 
 
 def print_line(text: str) -> None:
-    """One whole line, also when several threads have something to say."""
+    """One whole line, also when several threads have something to say. A standard output that takes no more (a full
+    disk) is said once and left: the run and its files are worth more."""
     with _PRINTING:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+            print(f"note: standard output cannot be written ({error.strerror}).", file=sys.stderr, flush=True)
+
+
+def show_what_can_be_shown() -> None:
+    """Where a terminal or file cannot hold a letter, another is shown in its place: no output is worth a failure."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _ending_signals() -> tuple[int, ...]:
+    """Those that end a run in good order. A hangup is one, unless nohup had it passed over."""
+    known = [number for name in ("SIGHUP",) if (number := getattr(signal, name, None)) is not None]
+    return (signal.SIGINT, signal.SIGTERM, *(n for n in known if signal.getsignal(n) != signal.SIG_IGN))
 
 
 def service_cancel(a: Arguments) -> CancelToken:
-    """Ends the service on Ctrl-C, on SIGTERM, or with its parent."""
+    """Ends the service on Ctrl-C, on SIGTERM, on a hangup, or with its parent."""
     token = CancelToken()
 
     def stop(number: int, frame: FrameType | None) -> None:
         token.cancel()
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    for number in _ending_signals():
+        signal.signal(number, stop)
     if a.with_parent:
         watch_parent(a.scratch)
     return token
@@ -142,8 +167,8 @@ def counts_of(option: str, text: str, what: str) -> tuple[int, ...] | None:
 
 
 class Interruptible:
-    """The first Ctrl-C or SIGTERM cancels the run, in whatever stage: threads see the token, the main thread the
-    interrupt. Later ones are passed over, so that what was reached so far is written whole."""
+    """The first Ctrl-C, SIGTERM or hangup cancels the run, in whatever stage: threads see the token, the main thread
+    the interrupt. Later ones are passed over, so that what was reached so far is written whole."""
 
     def __enter__(self) -> CancelToken:
         token = CancelToken()
@@ -153,7 +178,7 @@ class Interruptible:
                 token.cancel()
                 raise KeyboardInterrupt
 
-        self._former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._former = {number: signal.signal(number, stop) for number in _ending_signals()}
         return token
 
     def __exit__(self, *exc: object) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
+import os
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from PPIRLogic.cli.common import home_of, print_line
+from PPIRLogic.errors import DoubtfulError, OutputError
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.images.writing import write_volume
 from PPIRLogic.progress import Progress as Step
@@ -41,7 +47,7 @@ class RunDisplay:
     def __call__(self, step: Step) -> None:
         if self._json:
             values = {k: (None if isinstance(v, float) and math.isnan(v) else v) for k, v in step.__dict__.items()}
-            print(json.dumps({"event": "progress", **values}), flush=True)
+            print_line(json.dumps({"event": "progress", **values}))
             return
         if step.stage in ("opened", "waiting", "reconnecting"):
             self._console.print(step.detail, highlight=False)
@@ -59,8 +65,11 @@ class RunDisplay:
 
 
 def write_results(a: argparse.Namespace, result: RegistrationResult, moving: Volume, fixed: Volume | None) -> None:
-    """Write transform, warped image and report; then the summary, and the error of a run that ended early."""
-    write_transform(result.transform, a.output)
+    """Write transform, warped image and report; then the summary, and the error of a run that ended early.
+
+    Until the transform is where it is wanted, a copy lies in this site's folder: its numbers are spent.
+    """
+    _write_safely(result, a.output, home_of(a))
     if a.inverse is not None:
         write_transform(result.inverse(), a.inverse)
     if a.warped is not None:
@@ -70,6 +79,21 @@ def write_results(a: argparse.Namespace, result: RegistrationResult, moving: Vol
     _summary(a, result)
     if result.error is not None:
         raise result.error
+    if result.doubt:
+        raise DoubtfulError(result.doubt)
+
+
+def _write_safely(result: RegistrationResult, output: Path, home: Path) -> None:
+    spare = home / f"transform-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.h5"
+    with contextlib.suppress(OutputError, OSError):
+        if home.is_dir():
+            write_transform(result.transform, spare)
+    try:
+        write_transform(result.transform, output)
+    except OutputError as error:
+        kept = f" The transform was kept as {spare}." if spare.is_file() else ""
+        raise OutputError(f"{error}{kept}") from None
+    spare.unlink(missing_ok=True)
 
 
 def _write_report(a: argparse.Namespace, result: RegistrationResult, moving: Volume, fixed: Volume | None) -> None:
@@ -100,11 +124,12 @@ def _summary(a: argparse.Namespace, result: RegistrationResult) -> None:
         "report": str(a.report) if a.report else None,
     }
     if a.json:
-        print(json.dumps({"event": "result", **values}), flush=True)
+        print_line(json.dumps({"event": "result", **values}))
         return
     shown = sum(row["numbers"] for row in result.ledger if row["to"] == "party 2")
-    state = "done" if result.complete else "ended early; the best transform so far was kept"
-    print(
+    done = "ended without a step" if result.doubt else "done"
+    state = done if result.complete else "ended early; the best transform so far was kept"
+    print_line(
         f"{state}: {result.seconds:.1f} s, {human_bytes(result.bytes_sent)} sent, {human_bytes(result.bytes_received)}"
         f" received, {result.numbers - shown} numbers of the fixed image disclosed"
         + (f", {shown} of the moving image to the other side" if shown else "")

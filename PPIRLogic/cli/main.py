@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from PPIRLogic.cli.common import Arguments, print_line
+from PPIRLogic.cli.common import Arguments, print_line, show_what_can_be_shown
 from PPIRLogic.errors import Cancelled, InputError, PPIRError
 from PPIRLogic.version import SOFTWARE
 
@@ -69,10 +69,12 @@ def no_core_files() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 2 bad input or usage, 130 cancelled, else the error's own (errors.py)."""
+    show_what_can_be_shown()
     given = sys.argv[1:] if arguments is None else arguments
     a = build_parser(command_of(given)).parse_args(given)
     no_core_files()
     try:
+        _check_folder()
         a.run(a)
     except PPIRError as error:
         sys.exit(fail(a, error))
@@ -88,6 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("PPIR_DEBUG"):
             raise
         sys.exit(fail(a, _internal(error)))
+
+
+def _check_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError:
+        raise InputError("The current folder does not exist any more, or cannot be read. Change to another.") from None
 
 
 def _internal(error: Exception) -> PPIRError:

@@ -18,7 +18,7 @@ from PPIRLogic.cli.common import (
     watch_parent,
 )
 from PPIRLogic.cli.display import RunDisplay
-from PPIRLogic.cli.run_options import check_outputs
+from PPIRLogic.cli.run_options import add_reconnect, check_outputs, reconnect_of
 from PPIRLogic.network.identity import normalise_fingerprint
 from PPIRLogic.registration.points.fixed_points import TRANSFORMS
 from PPIRLogic.registration.protocols import PROTOCOLS
@@ -38,6 +38,7 @@ def add_register_points(commands: Any) -> None:
     p.add_argument("--image", default="", help="name of the fixed set, where the peer offers several")
     p.add_argument("--dealer", default="", help="HOST:PORT of the dealer, for mpc")
     p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
+    add_reconnect(p)
     _options(p)
 
 
@@ -47,7 +48,7 @@ def add_simulate_points(commands: Any) -> None:
     p = add_command(commands, "simulate-points", _run_simulate, text, example)
     p.add_argument("--fixed", type=Path, required=True, help=f"the other side's points: {_FILES}")
     p.add_argument("--moving", type=Path, required=True, help="my points")
-    p.add_argument("--budget-percent", type=float, default=100.0, help="party 2's budget (100: open)")
+    p.add_argument("--budget-percent", type=float, default=1e6, help="party 2's budget (default: open)")
     _options(p)
 
 
@@ -72,7 +73,7 @@ def _run_register(a: Arguments) -> None:
     with Interruptible() as token, _display(a) as display:
         result = register_points(
             moving, peer, transform=a.transform, protocol=a.protocol, home=home_of(a), threads=a.threads,
-            progress=display, cancel=token,
+            progress=display, cancel=token, reconnect=reconnect_of(a),
         )  # fmt: skip
     _write(a, result)
 

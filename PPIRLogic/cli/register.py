@@ -17,11 +17,16 @@ from PPIRLogic.cli.common import (
     say,
     watch_parent,
 )
-from PPIRLogic.cli.run_options import add_registration_options, check_outputs, parameters_of
-from PPIRLogic.errors import InputError
+from PPIRLogic.cli.run_options import (
+    add_reconnect,
+    add_registration_options,
+    check_outputs,
+    check_warped,
+    parameters_of,
+    reconnect_of,
+)
 from PPIRLogic.network.identity import normalise_fingerprint
 from PPIRLogic.registration.catalogue import shown_name
-from PPIRLogic.registration.party1.register import RECONNECT
 from PPIRLogic.registration.party1.session import ClientSession
 from PPIRLogic.registration.request import Peer
 
@@ -43,10 +48,7 @@ def add_register(commands: Any) -> None:
     p.add_argument("--mask", type=Path, help="mask of the moving image")
     p.add_argument("--dealer", default="", help="HOST:PORT of the dealer, for mpc")
     p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
-    p.add_argument(
-        "--reconnect", type=float, default=RECONNECT,
-        help=f"seconds to try to reach a lost peer again and go on ({RECONNECT:g}; 0: never)",
-    )  # fmt: skip
+    add_reconnect(p)
     p.add_argument("--show-fixed", type=Path, help=argparse.SUPPRESS)  # the demonstration's pictures show both images
     add_registration_options(p)
 
@@ -96,12 +98,12 @@ def _run_register(a: Arguments) -> None:
 
     check_outputs(a)
     moving = read_volume(a.moving, role="moving")
+    check_warped(a.warped, moving)
     fixed = read_volume(a.show_fixed, role="fixed") if a.show_fixed else None
     mask = read_mask(a.mask, moving) if a.mask else None
     fingerprint = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
     peer = Peer(a.peer, a.image, a.dealer, fingerprint)
-    if not 0 <= a.reconnect < float("inf"):
-        raise InputError("--reconnect must be a number of seconds of at least 0.")
+    reconnect = reconnect_of(a)
     parameters = parameters_of(a, False)
     with Interruptible() as token:
         if a.with_parent:
@@ -115,7 +117,7 @@ def _run_register(a: Arguments) -> None:
                 home=home_of(a),
                 progress=display,
                 cancel=token,
-                reconnect=a.reconnect,
+                reconnect=reconnect,
             )
         write_results(a, result, moving, fixed)
 
@@ -128,6 +130,7 @@ def _run_simulate(a: Arguments) -> None:
     check_outputs(a)
     parameters = parameters_of(a, a.fixed_mask_file is not None)
     fixed, moving = read_volume(a.fixed, role="fixed"), read_volume(a.moving, role="moving")
+    check_warped(a.warped, moving)
     budget = replace(OPEN_BUDGET, percent_per_level=a.budget_percent, bits_percent_per_level=6 * a.budget_percent)
     with Interruptible() as token:
         if a.with_parent:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
 from PPIRLogic.cli.common import Arguments, add_parent_options, counts_of, warn_of_protocols
 from PPIRLogic.errors import InputError, OutputError
+from PPIRLogic.files import name_problem, shown_path
+from PPIRLogic.images.volume import Volume
 from PPIRLogic.images.writing import WRITABLE_IMAGES
 from PPIRLogic.registration.catalogue import protocol_names, shown_name, wire_name
 from PPIRLogic.registration.options import OPTIONS, Option
 from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import RECONNECT
 from PPIRLogic.registration.transform_kinds import TRANSFORMS
 from PPIRLogic.transforms import TRANSFORM_FILES
 
@@ -33,6 +37,19 @@ def add_run_options(p: Any) -> None:
     later = {"percent": None, "fixed_mask": None, "levels": "", "iterations": "", "threads": os.cpu_count() or 1}
     for name, option in OPTIONS.items():
         add_option(p, option, later.get(name, option.default))
+
+
+def add_reconnect(p: Any) -> None:
+    p.add_argument(
+        "--reconnect", type=float, default=RECONNECT,
+        help=f"seconds to try to reach a lost peer again and go on ({RECONNECT:g}; 0: never)",
+    )  # fmt: skip
+
+
+def reconnect_of(a: Arguments) -> float:
+    if not 0 <= a.reconnect < float("inf"):
+        raise InputError("--reconnect must be a number of seconds of at least 0.")
+    return float(a.reconnect)
 
 
 def add_option(p: Any, option: Option, value: Any) -> None:
@@ -65,6 +82,9 @@ def parameters_of(a: Arguments, has_fixed_mask: bool) -> Parameters:
         raise InputError(f"--sampling {a.sampling} needs --percent, such as --percent 20.")
     values = {name: getattr(a, option.option[2:].replace("-", "_")) for name, option in OPTIONS.items()}
     if a.initial not in OPTIONS["initial"].allowed:
+        if not os.path.exists(a.initial):
+            known = ", ".join(map(str, OPTIONS["initial"].allowed))
+            raise InputError(f"--initial {a.initial}: it is none of {known}, and a file of this name does not exist.")
         values["initial"] = read_transform(a.initial)
     values["levels"] = counts_of("--levels", a.levels, "shrink factors such as 4,2,1")
     values["iterations"] = counts_of("--iterations", a.iterations, "one count per level, such as 6,6,2")
@@ -84,6 +104,8 @@ def check_outputs(a: Arguments) -> None:
     for path, endings in files:
         if path is None:
             continue
+        if problem := name_problem(path):
+            raise OutputError(f"'{shown_path(path)}' cannot be written: {problem}")
         if not path.name.lower().endswith(endings):
             why = " A displacement field needs a binary file." if path.name.lower().endswith(TRANSFORM_FILES) else ""
             raise OutputError(f"{path}: the name must end in one of {', '.join(endings)}.{why}")
@@ -92,5 +114,47 @@ def check_outputs(a: Arguments) -> None:
             raise OutputError(f"{path}: the folder {folder} does not exist or cannot be written to.")
         if path.is_dir():
             raise OutputError(f"{path} is a folder; give a file name.")
+        _try_folder(path, folder)
+    _check_distinct(a)
     if a.pictures is not None and not a.pictures.is_dir():
         raise OutputError(f"{a.pictures}: this folder does not exist. Make it, or give another with --pictures.")
+
+
+def _try_folder(path: Path, folder: Path) -> None:
+    """OutputError unless a file can be made where `path` is to lie; a permission may say more than is true."""
+    trial = folder / f".{secrets.token_hex(8)}.part"
+    try:
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{path}: no file can be made in the folder {folder}: {error.strerror}. Choose another."
+        ) from None
+
+
+def _check_distinct(a: Arguments) -> None:
+    """OutputError where two outputs are one file, or an output is an input."""
+    inputs = ("moving", "fixed", "mask", "fixed_mask_file", "show_fixed", "initial")
+    seen = {
+        Path(given).resolve(): f"the input {given}"
+        for name in inputs
+        if isinstance(given := getattr(a, name, None), (str, Path)) and os.path.exists(given)
+    }
+    outputs = {f"--{name}": getattr(a, name) for name in ("output", "inverse", "warped", "report")}
+    if a.report is not None:
+        outputs["the page beside --report"] = a.report.with_suffix(".html")
+    for name, path in outputs.items():
+        if path is None:
+            continue
+        if (known := seen.setdefault(path.resolve(), name)) is not name:
+            raise OutputError(f"{name} {path}: this file is {known}, too. Give each a file of its own.")
+
+
+def check_warped(path: Path | None, moving: Volume) -> None:
+    """OutputError where the format of the warped image cannot hold what is to be written: said before the run."""
+    if path is None or not path.name.lower().endswith((".png", ".tif", ".tiff")):
+        return
+    if moving.geometry.dimension != 2:
+        raise OutputError(f"--warped {path}: this format holds 2D images only. Use .nrrd or .nii.gz.")
+    if path.name.lower().endswith(".png") and not (moving.array.min() >= 0 and moving.array.max() <= 65535):
+        raise OutputError(f"--warped {path}: .png holds grey values from 0 to 65535. Use .nrrd, .mha or .nii.gz.")

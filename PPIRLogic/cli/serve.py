@@ -105,14 +105,22 @@ def _shared_images(a: Arguments) -> list[Any]:
     for i, path in enumerate(a.fixed):
         volume = read_volume(path, role="fixed")
         mask = read_mask(a.mask[i], volume) if a.mask else None
-        name = a.name[i] if a.name else path.name.split(".")[0]
+        name = a.name[i] if a.name else _name_of(path)
         out.append(Shared(FixedImage(name, volume, mask), policy, *dealer))
     for i, path in enumerate(a.points, len(a.fixed)):
-        name = a.name[i] if a.name else path.name.split(".")[0]
+        name = a.name[i] if a.name else _name_of(path)
         out.append(Shared(FixedPoints(name, read_points(path, role="fixed")), policy, *dealer))
     if len({s.image.name for s in out}) < len(out):
         raise InputError("Two images or point sets have the same name; give each its own with --name.")
     return out
+
+
+def _name_of(path: Path) -> str:
+    """What an image is offered as where nothing was said: the name of its file or folder, without endings."""
+    name = path.resolve().name.strip(".").split(".")[0]
+    if not name:
+        raise InputError(f"'{path}' has no name to offer it under; give one with --name.")
+    return name
 
 
 def _policy(a: Arguments) -> Any:

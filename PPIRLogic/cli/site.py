@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.cli.common import Arguments, add_command, home_of, say
+from PPIRLogic.cli.common import Arguments, add_command, home_of, print_line, say
 from PPIRLogic.disclosure.accounts import Accounts
 from PPIRLogic.disclosure.failed_checks import FailedChecks
 from PPIRLogic.errors import InputError
@@ -81,7 +81,7 @@ def _run_trust(a: Arguments) -> None:
 def _run_ledger(a: Arguments) -> None:
     rows = Accounts(home_of(a) / "ledger" / "accounts").rows()
     if not rows and not a.json:
-        print("Nothing has been disclosed.")
+        print_line("Nothing has been disclosed.")
     for r in rows:
         image = f"'{r['name']}' ({r['image'][:12]}…)" if r["name"] else r["image"]
         text = f"{r['peer']}  image {image}  shrink factor {r['level']}: {r['numbers']} numbers, {r['bits']} bits"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
-import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +12,11 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import InputError
+from PPIRLogic.files import name_problem, shown_path
+from PPIRLogic.images.checks import READABLE, Damaged, Unusable, format_of
+from PPIRLogic.images.checks.dicom_file import CHANNELS, DicomFile, read_dicom
+from PPIRLogic.images.checks.dicom_slices import Slice, check_alike, check_pixel_spacing, order_of, slices_of
+from PPIRLogic.images.door import as_mask, check_volume
 from PPIRLogic.images.geometry import ORTHONORMAL_TOLERANCE, Geometry, short_list
 from PPIRLogic.images.quiet_itk import quiet
 from PPIRLogic.images.volume import Volume
@@ -24,11 +26,12 @@ _SLICE_TOLERANCE = 0.05  # of the slice distance; DICOM positions are decimal st
 
 
 def read_volume(path: str | os.PathLike[str], *, role: str = "moving") -> Volume:
-    """Read a grey 2D or 3D image: any file that ITK reads, or a folder that holds one DICOM series.
+    """Read a grey 2D or 3D image: a file of a format in READABLE, or a folder that holds one DICOM series.
 
     `role` ('moving', 'fixed') is for messages. A 3D file of one slice becomes 2D if its normal is the z axis.
-    InputError, saying which file and what to do: missing, empty or unreadable file, several series, 4D, colour,
-    complex, NaN or infinite voxels, an axis of one voxel, a constant image, a direction that is not orthonormal.
+    InputError, saying which file and what to do: missing, empty, damaged or unreadable file, several series, slices
+    that differ or are not evenly spaced, a place that the file does not say or says twice, 4D, colour, complex, NaN or
+    infinite voxels, an axis of one voxel, a constant image, a direction that is not orthonormal.
 
     >>> import tempfile
     >>> from PPIRLogic import write_volume
@@ -42,22 +45,16 @@ def read_volume(path: str | os.PathLike[str], *, role: str = "moving") -> Volume
     Traceback (most recent call last):
     PPIRLogic.errors.InputError: The moving image 'nowhere.nrrd' does not exist. Check the path.
     """
-    what = f"The {role} image '{os.fspath(path)}'"
+    what = f"The {role} image '{shown_path(path)}'"
     volume = Volume.from_sitk(_read_image(Path(path), what), name=Path(path).name)
-    bad = int(volume.array.size - np.count_nonzero(np.isfinite(volume.array)))
-    if bad:
-        raise InputError(
-            f"{what} has {bad} voxels that are NaN or infinite. Replace them (for instance by the background value)."
-        )
-    if volume.array.min() == volume.array.max():
-        raise InputError(f"{what} is constant: every voxel has the same value. Check that it is the right file.")
-    return volume
+    return check_volume(volume, what)
 
 
 def read_mask(path: str | os.PathLike[str], volume: Volume) -> NDArray[np.bool_]:
     """Read a mask for `volume`: bool array of shape volume.array.shape, true where the file is non-zero.
 
-    InputError: everything `read_volume` refuses but a constant image; a grid other than the volume's; nothing inside.
+    InputError: everything `read_volume` refuses but a constant image; a grid other than the volume's; nothing
+    inside; fractions of several sizes, of which nobody said where the inside begins.
 
     >>> import tempfile
     >>> from PPIRLogic import write_volume
@@ -70,7 +67,7 @@ def read_mask(path: str | os.PathLike[str], volume: Volume) -> NDArray[np.bool_]
     >>> mask.dtype, int(mask.sum())
     (dtype('bool'), 2)
     """
-    what = f"The mask '{os.fspath(path)}'"
+    what = f"The mask '{shown_path(path)}'"
     image = _read_image(Path(path), what)
     grid = Geometry.from_sitk(image)
     if not grid.matches(volume.geometry, _MASK_TOLERANCE):
@@ -78,14 +75,7 @@ def read_mask(path: str | os.PathLike[str], volume: Volume) -> NDArray[np.bool_]
             f"{what} is not on the grid of the image '{volume.name}'. Mask: {_place(grid)}. "
             f"Image: {_place(volume.geometry)}. Resample the mask to the image (nearest neighbour)."
         )
-    values = sitk.GetArrayViewFromImage(image)
-    bad = int(values.size - np.count_nonzero(np.isfinite(values)))
-    if bad:
-        raise InputError(f"{what} has {bad} voxels that are NaN or infinite. Set them to 0 (outside) or 1 (inside).")
-    mask: NDArray[np.bool_] = values != 0
-    if not mask.any():
-        raise InputError(f"{what} is empty: no voxel is inside. Inside is every value other than zero.")
-    return mask
+    return as_mask(sitk.GetArrayViewFromImage(image), volume, what)
 
 
 def _place(grid: Geometry) -> str:
@@ -97,10 +87,21 @@ def _place(grid: Geometry) -> str:
 
 def _read_image(path: Path, what: str) -> sitk.Image:
     """A scalar 2D or 3D image with a valid grid, or InputError. Voxel values are not looked at."""
+    if problem := name_problem(path):
+        raise InputError(f"{what} cannot be opened: {problem}")
     if not path.exists():
         raise InputError(f"{what} does not exist. Check the path.")
     with quiet():
-        image = _read_series(path, what) if path.is_dir() else _read_file(path, what)
+        try:
+            image = _read_series(path, what) if path.is_dir() else _read_file(path, what)
+        except Unusable as reason:
+            raise InputError(f"{what} cannot be used. {reason}") from None
+        except Damaged as reason:
+            raise _unreadable(what, f"it is damaged or cut short: {reason}") from None
+        except (RuntimeError, MemoryError):
+            raise _unreadable(what, "it is damaged or cut short") from None
+        except OSError as error:
+            raise InputError(f"{what} cannot be read: {error.strerror or error}.") from None
     image = _drop_slice(_to_grey(image, what), what)
     try:
         Geometry.from_dict(Geometry.from_sitk(image).to_dict())
@@ -114,95 +115,102 @@ def _read_file(path: Path, what: str) -> sitk.Image:
         raise InputError(f"{what} is an empty file. Copy or export it again.")
     if not os.access(path, os.R_OK):
         raise InputError(f"{what} may not be read by this user. Change its permissions.")
+    found = format_of(path)
+    if found is None:
+        raise _unreadable(what, f"its format is not known here, or it is damaged. These are read: {READABLE}")
     reader = sitk.ImageFileReader()
+    reader.SetImageIO(found.reader)
     reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except (RuntimeError, MemoryError):
-        raise _unreadable(what) from None
+    if found.name == "DICOM":
+        return _read_slices([read_dicom(path)], what)
+    found.check(path)
+    reader.ReadImageInformation()
     # from the header alone, so that a long 4D series is refused without loading it
     _check_kind(reader.GetSize(), reader.GetPixelID(), what)
-    name = path.name.lower()
-    if (name.endswith((".nii", ".nii.gz")) and not _complete_nifti(path)) or (
-        name.endswith((".jpg", ".jpeg")) and not _complete_jpeg(path)
-    ):
-        raise _unreadable(what)
-    try:
-        return reader.Execute()
-    except (RuntimeError, MemoryError):
-        raise _unreadable(what) from None
+    return reader.Execute()
 
 
-def _complete_nifti(path: Path) -> bool:
-    """Whether a NIfTI file holds all the bytes that its header announces: ITK fills what is missing with zeros."""
-    try:
-        with open(path, "rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if packed else open(path, "rb") as file:
-            header = file.read(348)
-            order = "<" if header[:4] in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"
-            second = header[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")  # NIfTI-2: header of 540 bytes
-            bits, *dims = struct.unpack_from(order + "h8q" if second else order + "h2x", header, 14 if second else 72)
-            dims = dims or list(struct.unpack_from(order + "8h", header, 40))
-            (start,) = struct.unpack_from(order + ("q" if second else "f"), header, 168 if second else 108)
-            missing = int(start) + math.prod(dims[1 : 1 + dims[0]]) * bits // 8 - len(header)
-            while missing > 0 and (block := file.read(min(missing, 2**20))):
-                missing -= len(block)
-    except (OSError, EOFError, ValueError, OverflowError, struct.error, zlib.error):
-        return False
-    return missing <= 0
-
-
-def _complete_jpeg(path: Path) -> bool:
-    """Whether an end marker follows the last start of a scan: ITK fills what is missing with grey."""
-    data = path.read_bytes()
-    return data.find(b"\xff\xd9", max(0, data.rfind(b"\xff\xda"))) >= 0
-
-
-def _unreadable(what: str) -> InputError:
+def _unreadable(what: str, why: str) -> InputError:
     return InputError(
-        f"{what} cannot be read as an image: the format is not known or the file is damaged or cut short. "
-        "Export it again, for instance as .nrrd, .nii.gz, .mha or DICOM."
+        f"{what} cannot be read as an image: {why}. Export it again, for instance as .nrrd, .nii.gz, .mha or DICOM."
     )
 
 
 def _read_series(folder: Path, what: str) -> sitk.Image:
     """The one DICOM series in `folder`."""
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if not series:
+    found = [file for path in sorted(folder.iterdir()) if (file := _dicom_of(path)) is not None and file.series]
+    if not found:
         raise InputError(f"{what} is a folder without a DICOM series. Give an image file or a folder of DICOM files.")
-    if len(series) > 1:
+    if (series := len({file.series for file in found})) > 1:
         raise InputError(
-            f"{what} is a folder with {len(series)} DICOM series. "
+            f"{what} is a folder with {series} DICOM series. "
             "Put the one to use into a sub-folder of its own and give that folder."
         )
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
-    reader.MetaDataDictionaryArrayUpdateOn()
+    if other := next((file for file in found if not file.is_image), None):
+        raise InputError(f"{what} is a folder with a DICOM file that holds no image, '{other.name}'. Take it out.")
+    return _read_slices(found, what)
+
+
+def _dicom_of(path: Path) -> DicomFile | None:
+    """A file of a folder, if it is DICOM; Damaged, naming it, if it is one that is not whole."""
+    if not path.is_file():
+        return None
+    if problem := name_problem(path):
+        raise Unusable(f"It holds the file {shown_path(path.name)!r}, which cannot be opened: {problem}")
+    found = format_of(path)
+    if found is None or found.name != "DICOM":
+        if path.name.lower().endswith(".dcm"):
+            raise Damaged(f"'{path.name}' does not begin as a DICOM file does")
+        return None
     try:
-        image = reader.Execute()
-    except (RuntimeError, MemoryError):
-        raise _unreadable(what) from None
+        return read_dicom(path)
+    except Damaged as reason:
+        raise Damaged(f"'{path.name}': {reason}") from None
+
+
+def _read_slices(files: list[DicomFile], what: str) -> sitk.Image:
+    """Slices, or the one file, as an image; each slice is rescaled by its own slope, in float."""
+    check_alike(files)
+    slices = slices_of(files)
+    if len(slices) == 1:
+        check_pixel_spacing(files[0])
+    else:
+        order = order_of(slices)
+        if len(files) > 1:
+            files = [files[i] for i in order]
+            slices = [slices[i] for i in order]
+    image = _by_gdcm(files)
     _check_kind(image.GetSize(), image.GetPixelID(), what)
-    _check_slices(reader, image, what)
+    if len(slices) > 1:
+        _check_places(slices, image)
     return image
 
 
-def _check_slices(reader: sitk.ImageSeriesReader, image: sitk.Image, what: str) -> None:
-    """InputError unless each slice lies where an even spacing puts it (a gap would bend the image unnoticed)."""
+def _by_gdcm(files: list[DicomFile]) -> sitk.Image:
+    if len(files) == 1:
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO("GDCMImageIO")
+        reader.SetFileName(str(files[0].path))
+        return reader.Execute()
+    series = sitk.ImageSeriesReader()
+    series.SetImageIO("GDCMImageIO")
+    series.SetFileNames([str(file.path) for file in files])
+    if files[0].whole(CHANNELS) == 1:
+        series.SetOutputPixelType(sitk.sitkFloat32)  # else all slices are cut to the type of the first
+    return series.Execute()
+
+
+def _check_places(slices: list[Slice], image: sitk.Image) -> None:
+    """Damaged unless every slice of the image that was read lies where its file says."""
     grid = Geometry.from_sitk(image)
-    slices = grid.size[2] if grid.dimension == 3 else 1
-    if slices < 3 or len(reader.GetFileNames()) != slices:
-        return
-    for number in range(slices):
-        if not reader.HasMetaDataKey(number, "0020|0032"):
-            return
-        position = [float(v) for v in reader.GetMetaData(number, "0020|0032").split("\\")]
+    if grid.dimension != 3 or grid.size[2] != len(slices):
+        raise Damaged(f"{len(slices)} slices are there and {grid.size[2:] or 1} were read")
+    for number, one in enumerate(slices):
         expected = image.TransformIndexToPhysicalPoint((0, 0, number))
-        if not math.dist(position, expected) <= _SLICE_TOLERANCE * grid.spacing[2]:
-            raise InputError(
-                f"{what}: its DICOM slices are not evenly spaced (slice {number + 1} of {slices} is out of place). "
-                "A slice is missing or doubled, or several scans share one series; give one complete scan."
+        if not math.dist(one.position, expected) <= _SLICE_TOLERANCE * grid.spacing[2]:
+            raise Unusable(
+                f"Its DICOM slice {one.label} lies at {one.position} mm and would be read at {expected} mm. Export the"
+                " series as one file per slice, in order."
             )
 
 

@@ -50,9 +50,20 @@ class Identity:
 
 
 def default_home() -> Path:
-    """The folder with this site's key, trusted peers and policy: $PPIR_HOME, else the user's data folder."""
+    """The folder with this site's key, trusted peers and policy: $PPIR_HOME, else the user's data folder.
+
+    InputError where this user has none.
+    """
     chosen = os.environ.get("PPIR_HOME", "").strip()
-    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("ppir")
+    try:
+        home = Path(chosen).expanduser() if chosen else platformdirs.user_data_path("ppir")
+    except RuntimeError:
+        home = Path("~")
+    if home.parts[:1] == ("~",):
+        raise InputError(
+            "This user has no home folder. Say where this site's key and trust lie with --home or PPIR_HOME."
+        )
+    return home
 
 
 def check_name(name: str) -> str:

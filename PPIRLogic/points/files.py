@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from PPIRLogic.errors import InputError
+from PPIRLogic.files import name_problem, shown_path
 from PPIRLogic.points.pointset import MOST_POINTS, PointSet
 
 POINT_FILES = (".fcsv", ".mrk.json", ".json", ".csv", ".txt", ".pts")
 _MAX_FILE = 2**28
 _SYSTEMS = {"lps": "lps", "ras": "ras", "0": "ras", "1": "lps"}  # Slicer 4 wrote numbers
+_FIDUCIAL_COLUMNS = 14  # of Slicer's .fcsv
 _COLUMNS = (("x", "y", "z"), ("l", "p", "s"), ("r", "a", "s"))
 
 
@@ -37,7 +39,9 @@ def read_points(path: str | os.PathLike[str], role: str = "moving") -> PointSet:
     ...     read_points(table).points.tolist()
     [[-1.0, -2.0, 3.0], [-4.0, -5.0, 6.0], [-7.0, -8.0, 0.0]]
     """
-    file, what = Path(path), f"The {role} points '{os.fspath(path)}'"
+    file, what = Path(path), f"The {role} points '{shown_path(path)}'"
+    if problem := name_problem(file):
+        raise InputError(f"{what} cannot be opened: {problem}")
     if not file.is_file():
         raise InputError(f"{what} do not exist or are a folder. Check the path.")
     if file.stat().st_size > _MAX_FILE:
@@ -77,9 +81,11 @@ def _system(name: str, what: str) -> str:
 
 def _numbers(cells: Sequence[str], what: str, line: int) -> list[float]:
     try:
-        values = [float(c) for c in cells]
+        values = [float(c.replace("_", "?")) for c in cells]
     except ValueError:
-        raise InputError(f"{what}, line {line}: a coordinate is not a number.") from None
+        comma = any("," in c for c in cells)
+        hint = " It has a decimal comma; write a point, such as 12.5." if comma else ""
+        raise InputError(f"{what}, line {line}: a coordinate is not a number.{hint}") from None
     if not all(math.isfinite(v) for v in values):
         raise InputError(f"{what}, line {line}: a coordinate is not a finite number.")
     return values
@@ -117,21 +123,26 @@ def _from_fiducials(text: str, what: str) -> list[list[float]]:
             if key.strip().lower() == "coordinatesystem":
                 system = _system(value, what)
         elif line.strip():
-            cells = next(csv.reader([line]))
-            if len(cells) < 4:
-                raise InputError(f"{what}, line {number}: expected an id and three coordinates.")
+            cells = _cells(line, what, number)
+            if not 4 <= len(cells) <= _FIDUCIAL_COLUMNS:
+                raise InputError(
+                    f"{what}, line {number}: expected an id, three coordinates and at most 10 columns more."
+                )
             rows.append(_to_lps(_numbers(cells[1:4], what, number), system))
     return rows
 
 
 def _from_table(text: str, what: str) -> list[list[float]]:
     """A table with a row of column names, or two or three bare columns of numbers (LPS)."""
-    lines = [(i, row) for i, row in enumerate(csv.reader(text.splitlines()), 1) if any(c.strip() for c in row)]
+    rows = ((i, _cells(line, what, i)) for i, line in enumerate(text.splitlines(), 1))
+    lines = [(i, row) for i, row in rows if any(c.strip() for c in row)]
     if not lines:
         raise InputError(f"{what} are an empty file.")
     head = [c.strip().lower() for c in lines[0][1]]
     if not any(c.isidentifier() for c in head):
         return [_bare(row, what, i) for i, row in lines]
+    for i, row in lines[1:]:
+        _check_row(head, row, what, i)
     for names in _COLUMNS:
         columns = [head.index(n) for n in names if n in head]
         if len(columns) == 3 or (len(columns) == 2 and names[0] == "x" and head.count("x") and head.count("y")):
@@ -139,6 +150,34 @@ def _from_table(text: str, what: str) -> list[list[float]]:
             cells = [(i, [row[c] if c < len(row) else "" for c in columns]) for i, row in lines[1:]]
             return [_to_lps(_numbers(row, what, i), system) for i, row in cells]
     raise InputError(f"{what} have no columns x, y, z (or l, p, s, or r, a, s): name them in the first row.")
+
+
+def _cells(line: str, what: str, number: int) -> list[str]:
+    """The cells of a line that commas separate."""
+    try:
+        cells = next(csv.reader([line], strict=True), [])
+    except csv.Error:
+        raise InputError(f"{what}, line {number}: a cell is too long, or its quotes do not close.") from None
+    if len(cells) < 2 and (";" in line or "\t" in line):
+        raise InputError(
+            f"{what}, line {number}: its columns are separated by semicolons or tabs. Save it with commas between"
+            " the columns and points as decimal signs."
+        )
+    return cells
+
+
+def _check_row(head: Sequence[str], row: Sequence[str], what: str, line: int) -> None:
+    """InputError for a row with more cells than there are columns, or of a point that was not placed."""
+    if len(row) > len(head) and any(c.strip() for c in row[len(head) :]):
+        raise InputError(
+            f"{what}, line {line}: {len(row)} cells where the first row names {len(head)} columns. If the numbers have"
+            " decimal commas, write points instead."
+        )
+    if "defined" in head and head.index("defined") < len(row) and row[head.index("defined")].strip() in ("0", "false"):
+        raise InputError(f"{what}, line {line}: this point was not placed yet. Place or remove it.")
+    for name in ("coordinateunits", "units"):
+        if name in head and (unit := row[head.index(name)].strip().lower()) not in ("", "mm", "[mm]"):
+            raise InputError(f"{what}, line {line}: the point is in '{unit[:20]}'. Write it in mm.")
 
 
 def _bare(cells: Sequence[str], what: str, line: int) -> list[float]:
@@ -149,13 +188,26 @@ def _bare(cells: Sequence[str], what: str, line: int) -> list[float]:
 
 def _from_list(text: str, what: str) -> list[list[float]]:
     """elastix's point file ('point', the count, then the points), or nothing but points; LPS mm."""
-    lines = [(i, line.split("#")[0].replace(",", " ").split()) for i, line in enumerate(text.splitlines(), 1)]
+    lines = [(i, _words(line.split("#")[0], what, i)) for i, line in enumerate(text.splitlines(), 1)]
     lines = [(i, cells) for i, cells in lines if cells]
     if lines and len(lines[0][1]) == 1 and lines[0][1][0].lower() in ("point", "index"):
         if lines[0][1][0].lower() == "index":
             raise InputError(f"{what} are voxel indices ('index'). Write them as physical points ('point'), in mm.")
         return _counted(lines[1:], what)
     return [_bare(cells, what, i) for i, cells in lines]
+
+
+def _words(line: str, what: str, number: int) -> list[str]:
+    """The numbers of a line between blanks or commas. InputError where a comma may be a decimal sign."""
+    if ";" in line:
+        raise InputError(f"{what}, line {number}: write blanks between the coordinates, not semicolons.")
+    between = line.strip().split()
+    if (len(between) > 1 and any("," in w.strip(",") for w in between)) or line.strip().count(",") == 1 == len(between):
+        raise InputError(
+            f"{what}, line {number}: its commas may be decimal signs. Write points in the numbers and"
+            " blanks between them, such as 12.5 3.0 7.25."
+        )
+    return line.replace(",", " ").split()
 
 
 def _counted(lines: list[tuple[int, list[str]]], what: str) -> list[list[float]]:

@@ -124,7 +124,7 @@ _TABLE = (
     Option("protocol", "choice", "fhe", "how the images are protected", choices=shown_protocols, wire="protocol"),
     Option("sampling", "choice", "full", "which voxels take part: all, a random part (urs), or where the moving image"
            " has edges (gms)", choices=SAMPLINGS, wire="sampling"),
-    Option("percent", "number", 100.0, "share of the voxels (urs) or blocks (gms) of each level", low=0, above=True,
+    Option("percent", "number", 100.0, "share of the voxels (urs) or blocks (gms) of each level", low=1e-3,
            high=100.0, unit="%", of=("urs", "gms"), label="sampling percentage", wire="percent", wire_low=1e-6),
     Option("disclose_sampling", "yes", False, "gms under mpc: let party 2 see the chosen blocks",
            wire="disclose_sampling"),

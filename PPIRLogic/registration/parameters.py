@@ -67,10 +67,10 @@ class Parameters:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "protocol", wire_name(self.protocol))
+        if isinstance(self.levels, tuple) and (problem := factors_problem(self.levels)):
+            raise InputError(problem)
         for name, option in OPTIONS.items():
             option.check(shown_name(self.protocol) if name == "protocol" else getattr(self, name))
-        if self.levels is not None and (problem := factors_problem(self.levels)):
-            raise InputError(problem)
         if LOSSES[self.loss].pooled and self.sampling == "gms":
             raise InputError(f"Unusable parameter: gms sampling does not go with {self.loss}, which has a random pool.")
 

@@ -13,6 +13,8 @@ from PPIRLogic.images.volume import Volume
 from PPIRLogic.registration.request import Request
 from PPIRLogic.transforms import BSplineTransform, DiffeoTransform, LinearTransform
 
+FEWEST_TRIALS = 3  # steps that were tried in vain, from which on a run is in doubt
+
 
 @dataclass
 class LevelRecord:
@@ -67,6 +69,18 @@ class RegistrationResult:
     peer: dict[str, str] = field(default_factory=dict)
     spline: BSplineTransform | None = None
     diffeo: DiffeoTransform | None = None
+
+    @property
+    def doubt(self) -> str:
+        """Why the transform of a run that ended is not to be trusted; empty if nothing speaks against it."""
+        tried = max((record.evaluations - 1 for record in self.levels), default=0)
+        if any(record.iterations or record.reason == "loss" for record in self.levels) or tried < FEWEST_TRIALS:
+            return ""
+        return (
+            f"No step was accepted: up to {tried} were tried at each level, and none lowered the loss. The transform is"
+            " the one the run started from. Look at the images: they may be too thin, too different, or too far apart"
+            " for this loss; try another --initial, --loss or --levels."
+        )
 
     def inverse(self) -> sitk.Transform:
         """Moving to fixed points. InputError for a B-spline, whose inverse is not known."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from PPIRLogic.disclosure.accounts import Budget
+from PPIRLogic.images.door import as_mask, check_volume
 from PPIRLogic.images.reading import read_mask, read_volume
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.images.writing import write_volume
@@ -115,7 +116,8 @@ def simulate(
 ) -> RegistrationResult:
     """Register `moving` to `fixed` with both parties (and the dealer) as real processes on this machine.
 
-    fixed, moving: volumes or paths of ITK-readable files. Masks: bool arrays in array order (z, y, x), or paths.
+    fixed, moving: volumes or paths of ITK-readable files. Masks: arrays in array order (z, y, x), inside
+    where they are not 0, or paths.
     Otherwise as `register`. A volume given in memory is written to a private temporary folder for party 2 to read.
 
     >>> result = simulate("fixed.nrrd", "moving.nrrd", parameters=Parameters(loss="ssd"))  # doctest: +SKIP
@@ -123,14 +125,12 @@ def simulate(
     True
     """
     p = parameters or Parameters()
-    own = moving if isinstance(moving, Volume) else read_volume(moving, role="moving")
-    mask = read_mask(moving_mask, own) if isinstance(moving_mask, (str, Path)) else moving_mask
+    own = _as_volume(moving, "moving")
+    mask = _as_mask(moving_mask, own, "moving")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ppir-images-")))
         fixed_file = _as_file(fixed, folder / "fixed.mha")
-        mask_file = None
-        if fixed_mask is not None:
-            mask_file = _mask_file(fixed_mask, fixed_file, folder / "mask.mha")
+        mask_file = None if fixed_mask is None else _mask_file(fixed_mask, fixed, folder / "mask.mha")
         world = stack.enter_context(
             peers(fixed_file, mask=mask_file, protocol=p.protocol, budget=budget, threads=p.threads, scratch=folder)
         )
@@ -162,15 +162,29 @@ def simulate_points(
             return register_points(moving, world.peer, protocol=protocol, home=world.home, threads=threads, **options)
 
 
+def _as_volume(image: Image, role: str) -> Volume:
+    if isinstance(image, (str, Path)):
+        return read_volume(image, role=role)
+    return check_volume(image, f"The {role} image '{getattr(image, 'name', '')}'")
+
+
+def _as_mask(mask: NDArray[Any] | str | Path | None, image: Volume, role: str) -> NDArray[np.bool_] | None:
+    if mask is None:
+        return None
+    return read_mask(mask, image) if isinstance(mask, (str, Path)) else as_mask(mask, image, f"The {role} mask")
+
+
 def _as_file(image: Image, path: Path) -> Path:
-    if not isinstance(image, Volume):
+    if isinstance(image, (str, Path)):
         return Path(image)
-    write_volume(image, path)
+    write_volume(_as_volume(image, "fixed"), path)
     return path
 
 
-def _mask_file(mask: NDArray[np.bool_] | str | Path, fixed_file: Path, path: Path) -> Path:
+def _mask_file(mask: NDArray[Any] | str | Path, fixed: Image, path: Path) -> Path:
     if isinstance(mask, (str, Path)):
         return Path(mask)
-    geometry = read_volume(fixed_file, role="fixed").geometry
-    return _as_file(Volume(mask.astype(np.float32), geometry, "mask"), path)
+    image = _as_volume(fixed, "fixed")
+    inside = as_mask(mask, image, "The fixed mask")
+    write_volume(Volume(inside.astype(np.float32), image.geometry, "mask"), path)
+    return path

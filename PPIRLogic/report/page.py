@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from PPIRLogic.registration.catalogue import shown_name
 from PPIRLogic.registration.losses import LOSSES
+from PPIRLogic.registration.result import FEWEST_TRIALS
 from PPIRLogic.report.build import Report
 from PPIRLogic.report.disclosure import disclosed_line, disclosure_section, meaning_section, peer_name
 from PPIRLogic.report.figures import convergence
@@ -52,6 +53,9 @@ def _head_section(report: Report) -> str:
     if limited:
         names = ", ".join(map(str, limited))
         hint = f"At shrink factor {names} the permitted evaluations were used up before the search settled. {hint}"
+    tried = max((lv["evaluations"] - 1 for lv in report["levels"]), default=0)
+    if tried >= FEWEST_TRIALS and not any(lv["iterations"] or lv["reason"] == "loss" for lv in report["levels"]):
+        hint = f"No step of the search was accepted: the transform is the one it started from. {hint}"
     when = report["created"].replace("T", " ").replace("+00:00", " UTC")
     return (
         f'<header class="{box}"><p class="when">Private image registration · {escape(when)}</p><h1>{title}</h1>'

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from PPIRLogic.arrays import Ring
+from PPIRLogic.compiled import compiled
 from PPIRLogic.secure.layout import CHUNK
 from PPIRLogic.secure.product import LevelInfo, Term, packing
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def ring_dot(a: Any, b: Any) -> Any:
     """Σ a·b modulo 2^64, int64 with wrap-around."""
     total = np.int64(0)
@@ -23,7 +23,7 @@ def ring_dot(a: Any, b: Any) -> Any:
     return total
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _packed_dots(column: Any, fixed: Any, out: Any) -> None:
     for chunk in range(fixed.shape[0]):
         for vector in range(fixed.shape[1]):

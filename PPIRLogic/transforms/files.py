@@ -8,7 +8,9 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from PPIRLogic.errors import InputError
-from PPIRLogic.files import split_extension, write_atomically
+from PPIRLogic.files import name_problem, shown_path, split_extension, write_atomically
+from PPIRLogic.images.quiet_itk import quiet
+from PPIRLogic.transforms.file_checks import problem_of
 from PPIRLogic.transforms.linear import LinearTransform
 
 FIELD_FILES = (".h5", ".hdf5")  # as text, a displacement field would take gigabytes
@@ -16,24 +18,30 @@ TRANSFORM_FILES = (*FIELD_FILES, ".tfm", ".txt")
 
 
 def read_transform(path: str | os.PathLike[str]) -> sitk.Transform:
-    """Read a transform file (.h5, .hdf5, .tfm, .txt, .mat, .xfm). InputError: missing, empty or unreadable.
+    """Read a transform file (.h5, .hdf5, .tfm, .txt, .mat, .xfm). InputError: missing, empty, damaged or unreadable.
 
     >>> read_transform("nowhere.h5")
     Traceback (most recent call last):
     PPIRLogic.errors.InputError: The transform 'nowhere.h5' does not exist or is a folder. Check the path.
     """
-    what = f"The transform '{os.fspath(path)}'"
+    what = f"The transform '{shown_path(path)}'"
     file = Path(path)
+    if problem := name_problem(file):
+        raise InputError(f"{what} cannot be opened: {problem}")
     if not file.is_file():
         raise InputError(f"{what} does not exist or is a folder. Check the path.")
     if file.stat().st_size == 0:
         raise InputError(f"{what} is an empty file. Write it again.")
     try:
-        return sitk.ReadTransform(str(file))
+        with quiet():
+            transform = sitk.ReadTransform(str(file))
     except (RuntimeError, MemoryError):
         raise InputError(
             f"{what} cannot be read: it is not a transform file of ITK's, or is damaged. Write it as .h5 or .tfm."
         ) from None
+    if problem := problem_of(file, transform):
+        raise InputError(f"{what} is damaged or cut short: {problem}. Copy it or write it again.")
+    return transform
 
 
 def write_transform(transform: LinearTransform | sitk.Transform, path: str | os.PathLike[str]) -> None:

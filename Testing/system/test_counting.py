@@ -41,7 +41,7 @@ from PPIRLogic.registration.losses.ssd import SSD
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.register import register
 from PPIRLogic.registration.party2 import session as party2_session
-from PPIRLogic.registration.protocols import PROTOCOLS, Protocol
+from PPIRLogic.registration.protocols import PROTOCOLS
 from PPIRLogic.registration.request import Request
 from PPIRLogic.secure.fhe.bfv import ANSWER_BYTES
 from PPIRLogic.secure.fhe.protocol import FheFixed
@@ -98,7 +98,7 @@ class ByAnotherName(FheFixed):
 
 def forbidden(side: type[FheFixed], folder: Path, patch: pytest.MonkeyPatch) -> tuple[list[bytes], int]:
     """The answers that come from a server with this protocol, and the numbers it has on record."""
-    patch.setitem(PROTOCOLS, "fhe", Protocol(PROTOCOLS["fhe"].product, side, side.bits_per_number))
+    patch.setitem(PROTOCOLS._loaded, "fhe", replace(PROTOCOLS["fhe"], fixed_side=side))
     mine, theirs = two_sites(folder)
     got: list[bytes] = []
     with owner(theirs, shared(PHANTOM.on(GEOMETRY))) as one, call(mine, one.address) as channel:
@@ -163,7 +163,7 @@ class Forgetful(SSD):
 
 def test_a_loss_cannot_use_what_it_did_not_declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number it forgot is not there; what it declared is counted."""
-    monkeypatch.setitem(LOSSES, "ssd", Forgetful())
+    monkeypatch.setitem(LOSSES._loaded, "ssd", Forgetful())
     mine, theirs = two_sites(tmp_path)
     moving, p = PHANTOM.on(GEOMETRY, motion_of("translation", GEOMETRY)), Parameters("translation", levels=(4,))
     with owner(theirs, shared(PHANTOM.on(GEOMETRY))) as one:
@@ -176,7 +176,7 @@ def test_a_request_for_more_than_the_loss_declares_is_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Party 1 asks for the value, too; party 2 knows nothing of it."""
-    monkeypatch.setitem(LOSSES, "ssd", Forgetful())
+    monkeypatch.setitem(LOSSES._loaded, "ssd", Forgetful())
     mine, theirs = two_sites(tmp_path)
     with owner(theirs, shared(PHANTOM.on(GEOMETRY))) as one, call(mine, one.address) as channel:
         open_level(channel)

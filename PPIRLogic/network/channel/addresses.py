@@ -18,6 +18,10 @@ def parse_address(text: str) -> tuple[str, int]:
             f"{clean_text(text)!r} is not an address: write host, host:port or [IPv6 address]:port, "
             f"with a port up to 65535 (default {DEFAULT_PORT})"
         )
+    if match[2] and re.fullmatch(r"[0-9.]+", match[2]) and match[2].count(".") != 3:
+        raise InputError(
+            f"{clean_text(text)!r} is a number, not a host: write host:port, such as hospital-b.example:{DEFAULT_PORT}"
+        )
     return match[1] or match[2], DEFAULT_PORT if match[3] is None else int(match[3])
 
 

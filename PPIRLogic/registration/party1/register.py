@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import Cancelled, InputError, PolicyError, PPIRError, ProtocolError
+from PPIRLogic.images.door import as_mask, check_volume
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.network.identity import default_home
 from PPIRLogic.progress import CancelToken, Progress
@@ -53,20 +54,24 @@ def register(
 ) -> RegistrationResult:
     """Align `moving` with a fixed image that a peer serves. Returns when the run is over.
 
-    moving: 2D or 3D volume of this site. mask: bool, same array shape (z, y, x). home: where this site's identity,
-    trust and ledger live (default: the user's). progress is called from this thread. reconnect: seconds to try to reach
-    a peer or dealer again that was lost during the run, which then goes on where it was (0: never). The result maps
-    fixed to moving points (LPS, mm). If the run ends early after its first evaluation (peer lost, budget spent,
-    cancelled), the best transform so far is returned with `complete` False and the error in `error`; before that, the
-    error is raised: InputError, OverlapError, TrustError, PeerError, PolicyError, BudgetError, BusyError, VersionError,
-    FixedPointError, Cancelled.
+    moving: 2D or 3D volume of this site. mask: same array shape (z, y, x), inside where it is not 0. home: where this
+    site's identity, trust and ledger live (default: the user's). progress is called from this thread. reconnect:
+    seconds to try to reach a peer or dealer again that was lost during the run, which then goes on where it was (0:
+    never). The result maps fixed to moving points (LPS, mm). If the run ends early after its first evaluation (peer
+    lost, budget spent, cancelled), the best transform so far is returned with `complete` False and the error in
+    `error`; before that, the error is raised: InputError, OverlapError, TrustError, PeerError, PolicyError,
+    BudgetError, BusyError, VersionError, FixedPointError, Cancelled.
 
     >>> from PPIRLogic import read_volume, write_transform
     >>> result = register(read_volume("moving.nrrd"), "hospital-b.example:7443")  # doctest: +SKIP
     >>> write_transform(result.transform, "T.h5")  # doctest: +SKIP
     """
-    place = home if home is not None else default_home()
+    check_volume(moving, f"The moving image '{getattr(moving, 'name', '')}'")
+    mask = None if mask is None else as_mask(mask, moving, "The mask of the moving image")
+    place = Path(home) if home is not None else default_home()
     peer = Peer(peer) if isinstance(peer, str) else peer
+    if not isinstance(peer, Peer) or not isinstance(parameters, (Parameters, type(None))):
+        raise InputError("register needs a peer, 'host:port' or a Peer, and parameters made by Parameters(…).")
     p, token = parameters or Parameters(), cancel or CancelToken()
     caller = _Caller(moving, peer, mask, place, progress, token, reconnect)
     return caller.after_affine(*sessions) if len(sessions := sessions_of(p)) == 2 else caller.register(p)

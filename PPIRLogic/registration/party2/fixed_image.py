@@ -11,7 +11,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.errors import InputError, PolicyError
+from PPIRLogic.errors import PolicyError
+from PPIRLogic.images.door import as_mask, check_volume
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.intensities import INTENSITY_CENTRE, fill_outside, normalise, robust_range
 from PPIRLogic.images.interpolation import MovingImage
@@ -32,9 +33,10 @@ from PPIRLogic.transforms.linear import LinearTransform
 
 @dataclass
 class FixedImage:
-    """A shared image and its optional mask (bool, same array shape). Raw intensities never leave this object.
+    """A shared image and its optional mask (same array shape, inside where it is not 0). Raw intensities stay here.
 
-    name: what peers see. volume: grey, 2D or 3D. InputError: a mask of another shape.
+    name: what peers see. volume: grey, 2D or 3D. InputError: what a file would be refused
+    for, a mask of another shape or type.
 
     >>> grid = Geometry((4, 3), (1.0, 1.0), (0.0, 0.0), (1, 0, 0, 1))
     >>> shared = FixedImage("atlas", Volume(np.arange(12.0).reshape(3, 4), grid))
@@ -51,10 +53,9 @@ class FixedImage:
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
 
     def __post_init__(self) -> None:
-        if self.mask is not None and self.mask.shape != self.volume.array.shape:
-            raise InputError(
-                f"The mask of '{self.name}' has array shape {self.mask.shape}, its image {self.volume.array.shape}."
-            )
+        check_volume(self.volume, f"The fixed image '{self.name}'")
+        if self.mask is not None:
+            self.mask = as_mask(self.mask, self.volume, f"The mask of '{self.name}'")
 
     @property
     def geometry(self) -> Geometry:

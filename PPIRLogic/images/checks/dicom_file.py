@@ -1,0 +1,187 @@
+"""One DICOM file, read as far as its place and its length are concerned."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PPIRLogic.images.checks.reasons import Damaged, Unusable
+
+Elements = dict[int, Any]  # tag to bytes, or to a list of items for a sequence
+_LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+_SHORT = (
+    b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
+    b"ST", b"TM", b"UI", b"UL", b"US",
+)  # fmt: skip
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+_NATIVE = (_IMPLICIT, "1.2.840.10008.1.2.1")
+_DEEPEST = 16
+
+SERIES, ORIENTATION, POSITION, SPACING = 0x0020000E, 0x00200037, 0x00200032, 0x00280030
+OTHER_SPACINGS = (0x00181164, 0x00182010, 0x00280034)
+SLOPE, INTERCEPT = 0x00281053, 0x00281052
+ROWS, COLUMNS, BITS, CHANNELS, FRAMES, PIXELS = 0x00280010, 0x00280011, 0x00280100, 0x00280002, 0x00280008, 0x7FE00010
+PHOTOMETRIC, SIGNED, STORED = 0x00280004, 0x00280103, 0x00280101
+SHARED_GROUPS, FRAME_GROUPS = 0x52009229, 0x52009230
+PLANE_POSITION, PLANE_ORIENTATION, MEASURES, VALUES = 0x00209113, 0x00209116, 0x00289110, 0x00289145
+
+
+@dataclass(frozen=True)
+class DicomFile:
+    """A whole file and its elements."""
+
+    path: Path
+    elements: Elements
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def frames(self) -> int:
+        return int(text_of(self.elements, FRAMES) or 1)
+
+    @property
+    def series(self) -> str:
+        """Which series it belongs to; empty for a directory of files."""
+        return text_of(self.elements, SERIES)
+
+    @property
+    def is_image(self) -> bool:
+        return ROWS in self.elements
+
+    def whole(self, tag: int) -> int:
+        """A number of two bytes; Damaged if there is none."""
+        value = self.elements.get(tag, b"")
+        if len(value) != 2:
+            raise Damaged(f"it has no {tag >> 16:04X},{tag & 0xFFFF:04X}")
+        return int.from_bytes(value, "little")
+
+
+def text_of(elements: Elements, tag: int) -> str:
+    """An element that is text, without its padding; empty if there is none."""
+    value = elements.get(tag, b"")
+    return value.decode("latin-1").strip(" \0") if isinstance(value, bytes) else ""
+
+
+def numbers_of(elements: Elements, tag: int) -> tuple[float, ...]:
+    """The decimal numbers of an element; empty if there are none. Damaged if they are something else."""
+    text = text_of(elements, tag)
+    try:
+        return tuple(float(v) for v in text.split("\\")) if text else ()
+    except ValueError:
+        raise Damaged(f"its element {tag >> 16:04X},{tag & 0xFFFF:04X} is not a number") from None
+
+
+def is_dicom(head: bytes) -> bool:
+    return head[128:132] == b"DICM"
+
+
+def read_dicom(path: Path) -> DicomFile:
+    """The elements of a file. Damaged: it breaks off, or its pixels are not as many as it says."""
+    data = path.read_bytes()
+    try:
+        meta, at = _dataset(data, 132, len(data), False, only_meta=True)
+        syntax = text_of(meta, 0x00020010)
+        if syntax in (_BIG_ENDIAN, _DEFLATED):
+            raise Unusable(f"Its transfer syntax ({syntax}) cannot be checked here. Export it again without.")
+        elements, at = _dataset(data, at, len(data), syntax == _IMPLICIT)
+    except (struct.error, IndexError, RecursionError):
+        raise Damaged("it breaks off within an element") from None
+    file = DicomFile(path, elements)
+    if ROWS in elements or PIXELS in elements:
+        _check_pixels(file, syntax in _NATIVE)
+        del elements[PIXELS]  # a series is held as long as its slices are compared
+    return file
+
+
+def _check_pixels(file: DicomFile, native: bool) -> None:
+    pixels = file.elements.get(PIXELS)
+    if pixels is None:
+        raise Damaged("its pixels are missing")
+    if not native:
+        if not isinstance(pixels, list) or len(pixels) < 1 + min(file.frames, 2):
+            raise Damaged("a part of its compressed pixels is missing")
+        return
+    bits, channels = file.whole(BITS), file.whole(CHANNELS)
+    announced = file.whole(ROWS) * file.whole(COLUMNS) * channels * file.frames * bits // 8
+    if len(pixels) != announced + announced % 2 or file.whole(STORED) > bits or bits not in (8, 16, 32):
+        raise Damaged(f"its header announces {announced} bytes of pixels and {len(pixels)} are there")
+
+
+def _dataset(
+    data: bytes, at: int, end: int, implicit: bool, depth: int = 0, only_meta: bool = False
+) -> tuple[Elements, int]:
+    """The elements from `at` to `end` or to the end of an item, and where what follows begins."""
+    found: Elements = {}
+    last = -1
+    while at < end:
+        group, number = struct.unpack_from("<HH", data, at)
+        tag = group << 16 | number
+        if only_meta and group != 2:
+            break
+        if tag == _ITEM_END:
+            return found, at + 8
+        if tag <= last:
+            raise Damaged("its elements are not in order")
+        kind, length, at = _begin(data, at, implicit)
+        if length == _UNDEFINED or kind == b"SQ":
+            found[tag], at = _items(data, at, length, implicit or kind == b"UN", depth + 1, tag == PIXELS)
+        else:
+            if at + length > len(data):
+                raise Damaged(f"it breaks off within its element {group:04X},{number:04X}")
+            found[tag] = data[at : at + length]
+            at += length
+        last = tag
+    return found, at
+
+
+def _begin(data: bytes, at: int, implicit: bool) -> tuple[bytes, int, int]:
+    """The kind and length of the element at `at`, and where its value begins."""
+    if implicit:
+        return b"", struct.unpack_from("<I", data, at + 4)[0], at + 8
+    kind = data[at + 4 : at + 6]
+    if kind in _LONG:
+        return kind, struct.unpack_from("<I", data, at + 8)[0], at + 12
+    if kind not in _SHORT:
+        raise Damaged("it holds an element of a kind that DICOM does not have")
+    return kind, struct.unpack_from("<H", data, at + 6)[0], at + 8
+
+
+def _items(data: bytes, at: int, length: int, implicit: bool, depth: int, raw: bool) -> tuple[list[Any], int]:
+    """The items of a sequence, or the pieces of compressed pixels."""
+    if depth > _DEEPEST:
+        raise Damaged("its sequences are nested without end")
+    items: list[Any] = []
+    end = len(data) if length == _UNDEFINED else at + length
+    if end > len(data):
+        raise Damaged("it breaks off within a sequence")
+    while at < end:
+        group, number, size = struct.unpack_from("<HHI", data, at)
+        tag, at = group << 16 | number, at + 8
+        if tag == _SEQUENCE_END:
+            return items, at
+        if tag != _ITEM or (size != _UNDEFINED and at + size > len(data)):
+            raise Damaged("it breaks off within a sequence")
+        if raw:
+            items.append(data[at : at + size])
+            at += size
+        else:
+            item, at = _dataset(data, at, len(data) if size == _UNDEFINED else at + size, implicit, depth)
+            items.append(item)
+    if length == _UNDEFINED:
+        raise Damaged("it breaks off within a sequence")
+    return items, at
+
+
+def frame_values(file: DicomFile, sequence: int, tag: int) -> Iterator[tuple[float, ...]]:
+    """Of a file of several frames: the numbers of an element of a functional group, frame by frame."""
+    shared = (file.elements.get(SHARED_GROUPS) or [{}])[0]
+    for frame in file.elements.get(FRAME_GROUPS) or []:
+        groups = frame.get(sequence) or shared.get(sequence) or [{}]
+        yield numbers_of(groups[0], tag)

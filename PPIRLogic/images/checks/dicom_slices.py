@@ -1,0 +1,144 @@
+"""Whether DICOM slices, or the frames of one file, are one volume: alike, and evenly spaced along their normal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from PPIRLogic.arrays import Array
+from PPIRLogic.images.checks import dicom_file as tags
+from PPIRLogic.images.checks.dicom_file import DicomFile, frame_values, numbers_of, text_of
+from PPIRLogic.images.checks.reasons import Damaged, Unusable, check_spacing
+
+_SLICE_TOLERANCE = 0.05  # of the slice distance; DICOM positions are decimal strings
+_DIRECTION_DIGITS, _SPACING_DIGITS = 3, 4
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A slice or frame: what it is called, and where it lies (LPS mm)."""
+
+    label: str
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+
+
+def check_alike(files: Sequence[DicomFile]) -> None:
+    """Unusable, naming the file, unless all slices have one size, orientation, spacing and kind of voxels.
+
+    Their rescale slopes may differ (PET): each slice is rescaled by its own. But all have one, or none.
+    """
+    compare: tuple[tuple[str, Callable[[DicomFile], Hashable]], ...] = (
+        ("size", lambda f: (f.whole(tags.COLUMNS), f.whole(tags.ROWS))),
+        ("number of frames", lambda f: f.frames),
+        ("orientation", lambda f: _rounded(numbers_of(f.elements, tags.ORIENTATION), _DIRECTION_DIGITS)),
+        ("pixel spacing", lambda f: _rounded(numbers_of(f.elements, tags.SPACING), _SPACING_DIGITS)),
+        ("kind of pixels", lambda f: (*(f.whole(t) for t in (tags.BITS, tags.CHANNELS, tags.SIGNED, tags.STORED)),
+                                      text_of(f.elements, tags.PHOTOMETRIC))),
+        ("rescaling (slope and intercept)", lambda f: tuple(t in f.elements for t in (tags.SLOPE, tags.INTERCEPT))),
+    )  # fmt: skip
+    for what, value in compare:
+        values = [value(f) for f in files]
+        usual, count = Counter(values).most_common(1)[0]
+        if count == len(files):
+            continue
+        other = next(i for i, v in enumerate(values) if v != usual)
+        raise Unusable(
+            f"Its DICOM slices differ in {what}: '{files[other].name}' has {_shown(values[other])}, {count} of"
+            f" {len(files)} have {_shown(usual)}. It may be a localizer, or several scans share one series. Put the"
+            " slices of one scan into a folder of their own and give that folder."
+        )
+
+
+def slices_of(files: Sequence[DicomFile]) -> list[Slice]:
+    """The slices of a series, or the frames of the one file."""
+    if len(files) == 1 and files[0].frames > 1:
+        return _frames(files[0])
+    return [
+        Slice(f"'{f.name}'", numbers_of(f.elements, tags.POSITION), numbers_of(f.elements, tags.ORIENTATION))
+        for f in files
+    ]
+
+
+def _frames(file: DicomFile) -> list[Slice]:
+    places = list(frame_values(file, tags.PLANE_POSITION, tags.POSITION))
+    turns = list(frame_values(file, tags.PLANE_ORIENTATION, tags.ORIENTATION))
+    scales = set(zip(
+        frame_values(file, tags.VALUES, tags.SLOPE), frame_values(file, tags.VALUES, tags.INTERCEPT), strict=True
+    ))  # fmt: skip
+    spacings = {_rounded(v, _SPACING_DIGITS) for v in frame_values(file, tags.MEASURES, tags.SPACING)}
+    if len(places) != file.frames or not all(len(p) == 3 for p in places):
+        raise Unusable(
+            f"It is a DICOM file of {file.frames} frames that does not give the position of each, so that their"
+            " distance is not known. Export it as one file per slice, or as .nrrd or .nii.gz with its spacing."
+        )
+    if len(scales) > 1 or len(spacings) != 1:
+        raise Unusable("Its DICOM frames differ in spacing or in rescale slope. Export it as one file per slice.")
+    return [Slice(f"frame {i}", p, t) for i, (p, t) in enumerate(zip(places, turns, strict=True), 1)]
+
+
+def order_of(slices: Sequence[Slice]) -> list[int]:
+    """The slices in the order of their places, by number. Unusable, naming slices, unless they lie evenly along their
+    normal."""
+    if any(len(s.position) != 3 or len(s.orientation) != 6 for s in slices):
+        lost = next(s for s in slices if len(s.position) != 3 or len(s.orientation) != 6)
+        raise Unusable(
+            f"Its DICOM slice {lost.label} does not say its position and orientation, so that the distance of the"
+            " slices is not known. Export the series again with them, or as .nrrd or .nii.gz with its spacing."
+        )
+    if len({_rounded(s.orientation, _DIRECTION_DIGITS) for s in slices}) > 1:
+        raise Unusable("Its DICOM frames differ in orientation. Export the frames of one orientation only.")
+    first, second = np.reshape(slices[0].orientation, (2, 3))
+    normal = np.cross(first, second)
+    if abs(np.linalg.norm(normal) - 1) > 10.0**-_DIRECTION_DIGITS:
+        raise Damaged("its orientation is not two axes at right angles")
+    return _check_steps(slices, normal / np.linalg.norm(normal))
+
+
+def _check_steps(slices: Sequence[Slice], normal: Array) -> list[int]:
+    along = np.array([np.dot(s.position, normal) for s in slices])
+    order = np.argsort(along, kind="stable")
+    steps = np.diff(along[order])
+    usual = float(np.median(steps))
+    beside = np.array([s.position for s in slices])[order]
+    beside = beside - np.outer(along[order], normal)
+    for i, step in enumerate(steps):
+        one, two = slices[order[i]], slices[order[i + 1]]
+        names = f"{one.label} ({along[order[i]]:.6g} mm) and {two.label} ({along[order[i + 1]]:.6g} mm)"
+        if step <= _SLICE_TOLERANCE * usual:
+            raise Unusable(f"Two of its DICOM slices lie at the same place: {names}. Remove one of them.")
+        if abs(step - usual) > _SLICE_TOLERANCE * usual:
+            raise Unusable(
+                f"Its DICOM slices are not evenly spaced: between {names} are {step:.4g} mm, {usual:.4g} mm elsewhere."
+                " A slice is missing, or several scans share one series; give one complete scan."
+            )
+        if (shift := float(np.linalg.norm(beside[i + 1] - beside[0]))) > _SLICE_TOLERANCE * usual * (i + 1):
+            raise Unusable(
+                f"Its DICOM slices are not stacked at right angles: {two.label} is shifted by {shift:.4g} mm within its"
+                " plane (a tilted gantry shears the image). Resample it to a grid with right angles."
+            )
+    return [int(i) for i in order]
+
+
+def check_pixel_spacing(file: DicomFile) -> None:
+    """Unusable where a single picture does not say how far apart its pixels are."""
+    for tag in (tags.SPACING, *tags.OTHER_SPACINGS):
+        if values := numbers_of(file.elements, tag):
+            check_spacing(values)
+            return
+    if next(frame_values(file, tags.MEASURES, tags.SPACING), ()):
+        return
+    raise Unusable("Its DICOM file does not say how far apart its pixels are (0028,0030). Save it with its spacing.")
+
+
+def _rounded(values: Sequence[float], digits: int) -> tuple[float, ...]:
+    return tuple(round(v, digits) + 0.0 for v in values)
+
+
+def _shown(value: Hashable) -> str:
+    if isinstance(value, tuple):
+        return " × ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value) or "none"
+    return str(value)

@@ -1,0 +1,115 @@
+"""MetaImage: the text header, and the length of the voxels after it or in one file beside it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import IO
+
+from PPIRLogic.images.checks.reasons import (
+    Damaged,
+    Unusable,
+    check_companion,
+    check_length,
+    check_spacing,
+    length_of,
+    length_of_zlib,
+)
+
+_SIZE_OF = {
+    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4,
+    "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
+}  # fmt: skip
+# by what may be named differently; what a header without one of them means is the format's default
+_PLACES = (("TransformMatrix", "Rotation", "Orientation"), ("Offset", "Position", "Origin"))
+_ORDER = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
+_OTHERS = {
+    "ObjectType", "NDims", "Comment", "ObjectSubType", "TransformType", "Name", "ID", "ParentID", "Color",
+    "BinaryData", "CompressedData", "CompressedDataSize", "CompressionLevel", "CenterOfRotation",
+    "AnatomicalOrientation", "ElementSpacing", "ElementSize", "DimSize", "HeaderSize", "Modality", "SequenceID",
+    "ElementMin", "ElementMax", "ElementNumberOfChannels", "ElementType", "ElementDataFile", "DistanceUnits",
+    "AcquisitionDate", "ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset",
+}  # fmt: skip
+_LONGEST_HEADER = 2**20
+
+
+def check_metaimage(path: Path) -> None:
+    """Damaged or Unusable unless the header is whole and announces what the file holds."""
+    with open(path, "rb") as file:
+        fields = _fields(file)
+        begin, announced = file.tell(), _announced(fields)
+        _check_place(fields)
+        if not _yes(fields, "BinaryData", "True"):
+            raise Unusable("Its voxels are written as text. Save it as binary (BinaryData = True).")
+        read = length_of_zlib if _yes(fields, "CompressedData", "False") else length_of
+        data, skip = fields["ElementDataFile"], int(fields.get("HeaderSize", "0"))
+        if data == "LIST" or len(data.split()) > 3 or "%" in data:
+            raise Unusable("Its voxels are spread over several files. Save it as one .mha file.")
+        if data.upper() != "LOCAL":
+            if skip == -1:
+                skip = max(0, check_companion(path.parent / data, length_of) - announced)
+            there = check_companion(path.parent / data, read, skip)
+        else:
+            there = read(file)
+            packed = str(file.tell() - begin)
+            if read is length_of_zlib and fields.get("CompressedDataSize") != packed:
+                raise Damaged(
+                    f"its header announces another number of compressed bytes than the {packed} that are there"
+                )
+    check_length(announced, there)
+
+
+def _fields(file: IO[bytes]) -> dict[str, str]:
+    """The fields of the header; the file is left after the line ElementDataFile."""
+    fields: dict[str, str] = {}
+    while line := file.readline(_LONGEST_HEADER):
+        text = line.decode("utf-8", "replace").rstrip("\r\n")
+        name, separator, value = (part.strip() for part in text.partition("="))
+        if not separator or not name or not line.endswith(b"\n") or file.tell() > _LONGEST_HEADER:
+            raise Damaged(f"its header holds the line '{text[:40]}'")
+        if name in fields:
+            raise Damaged(f"its header says '{name}' twice")
+        fields[name] = value
+        if name == "ElementDataFile":
+            return fields
+    raise Damaged("its header has no end (ElementDataFile)")
+
+
+def _announced(fields: dict[str, str]) -> int:
+    """Bytes of all voxels."""
+    size = _SIZE_OF.get(fields.get("ElementType", ""))
+    sizes = fields.get("DimSize", "").split()
+    channels = fields.get("ElementNumberOfChannels", "1")
+    if size is None or not all(w.isdigit() for w in (*sizes, channels)) or fields.get("NDims") != str(len(sizes)):
+        raise Damaged("its header does not say ElementType, NDims and DimSize together")
+    return size * int(channels) * math.prod(int(w) for w in sizes)
+
+
+def _check_place(fields: dict[str, str]) -> None:
+    """Damaged where a name is misspelt beside a missing one; Unusable where the spacing is not said."""
+    names = (("ElementSpacing", "ElementSize"), *_PLACES, _ORDER, ("BinaryData",))
+    known = {*_OTHERS, *(name for group in names for name in group)}
+    strange = [name for name in fields if name not in known]
+    missing = [group[0] for group in names if not set(group) & set(fields)]
+    if strange and missing:
+        raise Damaged(f"its header says '{strange[0][:40]}' and not '{missing[0]}'")
+    if "ElementSpacing" in missing:
+        raise Unusable("It does not say how far apart its voxels are (ElementSpacing). Save it with its spacing.")
+    for name in _ORDER:
+        _yes(fields, name, "False")
+    dim = int(fields["NDims"])
+    try:
+        spacing = [float(v) for v in fields.get("ElementSpacing", fields.get("ElementSize", "")).split()]
+        matrix, offset = ([float(v) for n in group for v in fields.get(n, "").split()] for group in _PLACES)
+    except ValueError:
+        raise Damaged("its header has words where it needs numbers") from None
+    if len(spacing) != dim or len(matrix) not in (0, dim * dim) or len(offset) not in (0, dim):
+        raise Damaged("its header does not give the place of its voxels in so many dimensions as it has")
+    check_spacing(spacing)
+
+
+def _yes(fields: dict[str, str], name: str, default: str) -> bool:
+    word = fields.get(name, default).lower()
+    if word not in ("true", "false", "1", "0", "t", "f"):
+        raise Damaged(f"its header says '{name} = {word[:20]}'")
+    return word[0] in "t1"

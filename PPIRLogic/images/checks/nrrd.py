@@ -1,0 +1,120 @@
+"""NRRD: the text header, and the length of the voxels after it or in one file beside it."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import IO
+
+from PPIRLogic.images.checks.reasons import (
+    Damaged,
+    Unusable,
+    check_companion,
+    check_length,
+    check_spacing,
+    length_of,
+    length_of_bzip2,
+    length_of_gzip,
+)
+
+_BYTES = {
+    1: ("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"),
+    2: ("short", "short int", "signed short", "signed short int", "int16", "int16_t", "ushort", "unsigned short",
+        "unsigned short int", "uint16", "uint16_t"),
+    4: ("int", "signed int", "int32", "int32_t", "uint", "unsigned int", "uint32", "uint32_t", "float"),
+    8: ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t",
+        "ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t", "double"),
+}  # fmt: skip
+_SIZE_OF = {name: size for size, names in _BYTES.items() for name in names}
+_FIELDS = {
+    "type", "dimension", "sizes", "encoding", "endian", "content", "old min", "oldmin", "old max", "oldmax", "min",
+    "max", "data file", "datafile", "byte skip", "byteskip", "line skip", "lineskip", "sample units", "sampleunits",
+    "block size", "blocksize", "number", "space", "space dimension", "space units", "space origin", "measurement frame",
+    "space directions", "spacings", "thicknesses", "axis mins", "axismins", "axis maxs", "axismaxs", "centers",
+    "centerings", "labels", "units", "kinds",
+}  # fmt: skip
+_PACKED = {
+    "raw": length_of, "gzip": length_of_gzip, "gz": length_of_gzip, "bzip2": length_of_bzip2, "bz2": length_of_bzip2,
+}  # fmt: skip
+_LONGEST_HEADER = 2**20
+
+
+def check_nrrd(path: Path) -> None:
+    """Damaged or Unusable unless the header is whole and announces what the file holds."""
+    with open(path, "rb") as file:
+        fields = _fields(file)
+        announced = _announced(fields)
+        encoding = fields.get("encoding", "").lower()
+        words = _is_text(fields)
+        if not words and encoding not in _PACKED:
+            raise Damaged(f"its encoding '{encoding[:20]}' is not known")
+        _check_place(fields)
+        name = fields.get("data file", fields.get("datafile"))
+        skip, lines = (int(fields.get(f"{k} skip", fields.get(f"{k}skip", "0"))) for k in ("byte", "line"))
+        if lines or skip < 0:
+            raise Unusable("It leaves out lines or an unknown number of bytes of its data file. Save it as one file.")
+        if name is not None and (name.startswith("LIST") or len(name.split()) > 3):
+            raise Unusable("Its voxels are spread over several files. Save it as one .nrrd file.")
+        read = _numbers if words else _PACKED[encoding]
+        if name is not None:
+            there = check_companion(path.parent / name, read, skip)
+        else:
+            file.read(skip)
+            there = read(file)
+    check_length(math.prod(_whole(fields, "sizes")) if words else announced, there)
+
+
+def _is_text(fields: dict[str, str]) -> bool:
+    return fields.get("encoding", "").lower() in ("txt", "text", "ascii")
+
+
+def _numbers(file: IO[bytes]) -> int:
+    """Of voxels that are written as text: how many."""
+    return len(re.split(rb"[\s,]+", file.read().strip()))
+
+
+def _fields(file: IO[bytes]) -> dict[str, str]:
+    """The fields of the header; the file is left where the voxels begin."""
+    file.readline()
+    fields: dict[str, str] = {}
+    while (line := file.readline(_LONGEST_HEADER)) and line.strip(b"\r\n"):
+        text = line.decode("utf-8", "replace").rstrip("\r\n")
+        name, separator, value = text.partition(":")
+        if text.startswith("#") or (separator and value.startswith("=")):
+            continue
+        if not separator or not value.startswith(" ") or name.lower() not in _FIELDS:
+            raise Damaged(f"its header holds the line '{text[:40]}'")
+        if name.lower() in fields or file.tell() > _LONGEST_HEADER:
+            raise Damaged(f"its header says '{name}' twice or is too long")
+        fields[name.lower()] = value.strip()
+    return fields
+
+
+def _announced(fields: dict[str, str]) -> int:
+    """Bytes of all voxels."""
+    size = _SIZE_OF.get(fields.get("type", "").lower())
+    sizes = _whole(fields, "sizes")
+    if size is None or [len(sizes)] != _whole(fields, "dimension"):
+        raise Damaged("its header does not say type, dimension and sizes together")
+    if size > 1 and not _is_text(fields) and fields.get("endian") not in ("little", "big"):
+        raise Damaged("its header does not say the order of bytes (endian)")
+    return size * math.prod(sizes)
+
+
+def _whole(fields: dict[str, str], name: str) -> list[int]:
+    words = fields.get(name, "").split()
+    if not words or not all(w.isdigit() for w in words):
+        raise Damaged(f"its header has no whole numbers for '{name}'")
+    return [int(w) for w in words]
+
+
+def _check_place(fields: dict[str, str]) -> None:
+    """Unusable where the header does not say how far apart its voxels are."""
+    if "space directions" in fields:
+        if "space origin" not in fields or not {"space", "space dimension"} & set(fields):
+            raise Damaged("its header says 'space directions' without 'space' and 'space origin'")
+    elif "spacings" in fields:
+        check_spacing([float(v) for v in fields["spacings"].split() if v.lower() != "nan"])
+    else:
+        raise Unusable("It does not say how far apart its voxels are ('space directions'). Save it with its spacing.")

@@ -1,0 +1,53 @@
+"""Point files that could be read as other points than they mean are refused, with the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from PPIRLogic.errors import InputError
+from PPIRLogic.points.files import read_points
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.txt", "12,5\n13,5\n14,7\n", ("line 1", "decimal")),
+        ("a.txt", "1.0 2.0 3.0\n12,5 1,5 3,0\n", ("line 2", "decimal")),
+        ("a.txt", "1;2;3\n", ("line 1", "semicolons")),
+        ("a.txt", "1_000 2 3\n", ("line 1", "not a number")),
+        ("a.csv", "x;y;z\n1,5;2,5;3,5\n", ("line 1", "semicolons", "commas")),
+        ("a.csv", "1;2;3\n", ("line 1", "semicolons")),
+        ("a.csv", "x,y,z\n1,5,2,5,3,5\n", ("line 2", "6 cells", "decimal commas")),
+        ("a.csv", 'x,y,z\n"1,5","2,5","3,5"\n', ("line 2", "decimal comma")),
+        ("a.csv", "x,y,z\n1,2," + "9" * 200_000 + "\n", ("line 2",)),
+        ("a.csv", 'x,y,z\n1,2,"3\n', ("line 2", "quotes")),
+        ("a.csv", "label,l,p,s,defined\nA,1,2,3,1\nB,0,0,0,0\n", ("line 3", "not placed")),
+        ("a.csv", "x,y,z,units\n1,2,3,m\n", ("line 2", "in mm")),
+        ("a.fcsv", "# CoordinateSystem = LPS\n" + ",".join("1" * 17) + "\n", ("line 2", "columns")),
+    ],
+)
+def test_points_that_are_not_clear(name: str, text: str, words: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_points(path)
+    said = str(caught.value)
+    assert not [w for w in (name, *words) if w not in said], said
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", "1,2,3\n4,5,6\n7,8,0\n"),
+        ("a.txt", "1, 2, 3\n4, 5, 6\n7, 8, 0\n"),
+        ("a.txt", "1 2 3\n4 5 6\n7 8 0\n"),
+        ("a.csv", "1,2,3\n4,5,6\n7,8,0\n"),
+        ("a.csv", "x,y,z,\n1,2,3,\n4,5,6,\n7,8,0,\n"),
+        ("a.csv", "label,l,p,s,defined\nA,1,2,3,1\nB,4,5,6,1\nC,7,8,0,1\n"),
+    ],
+)
+def test_points_that_are_clear(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_points(tmp_path / name).points.tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 0]]
