@@ -107,7 +107,7 @@ __all__ = [
     "write_transform",
     "write_volume",
 ]
-former_paths.install()
+former_paths.install(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -28,20 +28,24 @@ FORMER: dict[str, tuple[str, ...]] = {
     "PPIRLogic.registration": _REGISTRATION,
     "PPIRLogic.server": ("Shared",),
     "PPIRLogic.simulate": ("simulate", "simulate_points"),
+    "PPIRLogic.transforms.linear": ("read_transform", "write_transform"),
 }
+_homes: dict[str, str] = {}
 
 
 def look_up(module: str, name: str) -> Any:
     """A public name under its former path, with a DeprecationWarning; AttributeError for another name."""
     if name not in FORMER.get(module, ()):
         raise AttributeError(f"module '{module}' has no attribute '{name}'")
+    value = getattr(import_module(f"PPIRLogic.{_homes[name]}"), name)
+    setattr(sys.modules[module], name, value)  # said once
     warnings.warn(
         f"'from {module} import {name}' is the path of release 0.1 and goes with the next release: from PPIRLogic"
         f" import {name}.",
         DeprecationWarning,
         stacklevel=3,
     )
-    return getattr(import_module("PPIRLogic"), name)
+    return value
 
 
 class _Former(ModuleType):
@@ -63,13 +67,16 @@ class _Finder(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self, is_package=fullname == "PPIRLogic.peer")
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _Former(spec.name)
+        module = _Former(spec.name, "Where names of release 0.1 were imported from.")
+        module.__all__ = list(FORMER[spec.name])  # type: ignore[attr-defined]
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         pass
 
 
-def install() -> None:
-    """Once, at the end of the line: what exists is found before."""
+def install(homes: Mapping[str, str]) -> None:
+    """Once, at the end of the line: what exists is found before. homes: of every public name, its module today."""
+    _homes.update(homes)
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

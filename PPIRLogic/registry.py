@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -28,8 +28,9 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,15}")  # as on the wire
 class Registry(Mapping[str, T], Generic[T]):
     """Names to objects of one kind.
 
-    group: of the entry points, such as 'ppir.losses'. builtin: name → 'module:attribute'. kind: what every object is,
-    'module:Class'; a class of that kind is made an object without arguments.
+    group: of the entry points, such as 'ppir.losses'; empty: none. builtin: name → 'module:attribute'. kind: what every
+    object is, 'module:Class'; a class of that kind is made an object without arguments. reserved: names that no plugin
+    may take, besides ours.
     Errors: KeyError for an unknown name; InputError for a plugin that cannot be loaded or is not of the kind.
 
     >>> registry = Registry("a.group", {"ssd": "PPIRLogic.registration.losses.ssd:SSD"}, "builtins:object")
@@ -37,15 +38,16 @@ class Registry(Mapping[str, T], Generic[T]):
     (True, 'ssd')
     """
 
-    def __init__(self, group: str, builtin: Mapping[str, str], kind: str) -> None:
+    def __init__(self, group: str, builtin: Mapping[str, str], kind: str, reserved: Iterable[str] = ()) -> None:
         self._group, self._table, self._kind = group, dict(builtin), kind
+        self._reserved = {*builtin, *reserved}
         self._loaded: dict[str, T] = {}
         self.builtin = tuple(builtin)
 
     @cached_property
     def _plugins(self) -> dict[str, importlib.metadata.EntryPoint]:
-        found = importlib.metadata.entry_points(group=self._group)
-        return {e.name: e for e in found if e.name not in self._table and NAME.fullmatch(e.name)}
+        found = importlib.metadata.entry_points(group=self._group) if self._group else ()
+        return {e.name: e for e in found if e.name not in self._reserved and NAME.fullmatch(e.name)}
 
     def __iter__(self) -> Iterator[str]:
         yield from self._table
@@ -69,7 +71,7 @@ class Registry(Mapping[str, T], Generic[T]):
         where = f"The plugin '{name}' ({self._group}, {plugin.value})"
         try:
             found = self._object(plugin.load())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
                 f"{where} cannot be loaded ({type(error).__name__}: {error}). Repair or remove the package."
             ) from error

@@ -15,11 +15,13 @@ from PPIRLogic.cli.common import (
     home_of,
     note,
     say,
+    warn_of_protocols,
     watch_parent,
 )
 from PPIRLogic.cli.display import RunDisplay
-from PPIRLogic.cli.run_options import add_reconnect, check_outputs, reconnect_of
+from PPIRLogic.cli.run_options import add_option, add_reconnect, check_outputs, reconnect_of
 from PPIRLogic.network.identity import normalise_fingerprint
+from PPIRLogic.registration.options import OPTIONS
 from PPIRLogic.registration.points.fixed_points import TRANSFORMS
 from PPIRLogic.registration.protocols import PROTOCOLS
 from PPIRLogic.registration.request import Peer
@@ -56,7 +58,7 @@ def _options(p: Any) -> None:
     add_parent_options(p)
     p.add_argument("--transform", choices=TRANSFORMS, default="rigid")
     p.add_argument("--protocol", choices=PROTOCOLS.builtin, default="fhe", help="clear protects nothing")
-    p.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    add_option(p, OPTIONS["threads"], os.cpu_count() or 1)
     p.add_argument("--output", type=Path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
     p.add_argument("--report", type=Path, help="report as JSON")
     p.set_defaults(warped=None, inverse=None, pictures=None)
@@ -97,6 +99,8 @@ def _run_simulate(a: Arguments) -> None:
 
 
 def _display(a: Arguments) -> RunDisplay:
+    OPTIONS["threads"].checked(a.threads)
+    warn_of_protocols(a, [a.protocol])
     if a.with_parent:
         watch_parent(a.scratch)
     return RunDisplay(a.json)

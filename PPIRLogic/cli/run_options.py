@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.cli.common import Arguments, add_parent_options, counts_of, warn_of_protocols
+from PPIRLogic.cli.common import Arguments, add_parent_options, counts_of, note, warn_of_protocols
 from PPIRLogic.errors import InputError, OutputError
 from PPIRLogic.files import name_problem, shown_path
 from PPIRLogic.images.volume import Volume
@@ -89,8 +90,18 @@ def parameters_of(a: Arguments, has_fixed_mask: bool) -> Parameters:
     values["levels"] = counts_of("--levels", a.levels, "shrink factors such as 4,2,1")
     values["iterations"] = counts_of("--iterations", a.iterations, "one count per level, such as 6,6,2")
     values["percent"] = a.percent if a.sampling != "full" else 100.0
+    _note_what_has_no_use(a, values)
     values["fixed_mask"] = a.fixed_mask or ("fill" if has_fixed_mask else "none")
     return Parameters(**values)
+
+
+def _note_what_has_no_use(a: Arguments, values: Mapping[str, Any]) -> None:
+    """Say which options were given that this transform, loss or sampling has no use for."""
+    chosen = {a.transform, a.loss, a.sampling}
+    for name, option in OPTIONS.items():
+        given = name != "percent" and values[name] not in (option.default, None)
+        if given and option.of and not chosen & set(option.of):
+            note(a, f"{option.option} has no use here: it goes with {', '.join(option.of)}.")
 
 
 def check_outputs(a: Arguments) -> None:
@@ -107,7 +118,8 @@ def check_outputs(a: Arguments) -> None:
         if problem := name_problem(path):
             raise OutputError(f"'{shown_path(path)}' cannot be written: {problem}")
         if not path.name.lower().endswith(endings):
-            why = " A displacement field needs a binary file." if path.name.lower().endswith(TRANSFORM_FILES) else ""
+            text = endings is kind.files and path.name.lower().endswith(TRANSFORM_FILES)
+            why = " A displacement field needs a binary file." if text else ""
             raise OutputError(f"{path}: the name must end in one of {', '.join(endings)}.{why}")
         folder = path.resolve().parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):

@@ -13,7 +13,7 @@ from typing import Any
 
 from PPIRLogic.disclosure.ledger import HISTOGRAM, MINT, VOXEL_BITS, Entry, Receipt
 from PPIRLogic.disclosure.record_file import append_record, damaged, read_records
-from PPIRLogic.errors import BudgetError
+from PPIRLogic.errors import BudgetError, InputError
 
 UNLIMITED = 2**62
 
@@ -26,6 +26,7 @@ class Budget:
     can be touched. bits_percent_per_level: the same in bits, of 12 bits per such voxel. numbers_per_session and
     numbers_per_image count one session, and all sessions of one peer with one image. histograms_per_level: joint
     histograms opened at a level, over all sessions: many of one pool of samples name single voxels.
+    Errors: InputError (a limit that is no number of at least 0).
 
     >>> Budget()
     Budget(percent_per_level=5.0, bits_percent_per_level=20.0, numbers_per_session=20000, numbers_per_image=200000,
@@ -40,6 +41,14 @@ class Budget:
     numbers_per_session: int = 20_000
     numbers_per_image: int = 200_000
     histograms_per_level: int = 200
+
+    def __post_init__(self) -> None:
+        for name, value in self.__dict__.items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not (number and 0 <= value <= UNLIMITED):  # also refuses NaN
+                raise InputError(
+                    f"Unusable budget: {name.replace('_', ' ')} is {value!r}; it must be a number from 0 to 2^62."
+                )
 
 
 class ImageAccount:

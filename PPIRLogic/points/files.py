@@ -18,7 +18,7 @@ import numpy as np
 
 from PPIRLogic.errors import InputError
 from PPIRLogic.files import name_problem, shown_path
-from PPIRLogic.points.pointset import MOST_POINTS, PointSet
+from PPIRLogic.points.pointset import MAX_POINTS, PointSet
 
 POINT_FILES = (".fcsv", ".mrk.json", ".json", ".csv", ".txt", ".pts")
 _MAX_FILE = 2**28
@@ -214,6 +214,6 @@ def _counted(lines: list[tuple[int, list[str]]], what: str) -> list[list[float]]
     if not lines or len(lines[0][1]) != 1 or not lines[0][1][0].isdigit():
         raise InputError(f"{what}: after 'point' comes a line with the number of points.")
     count = int(lines[0][1][0])
-    if count != len(lines) - 1 or count > MOST_POINTS:
+    if count != len(lines) - 1 or count > MAX_POINTS:
         raise InputError(f"{what} announce {count} points and hold {len(lines) - 1}.")
     return [_bare(cells, what, i) for i, cells in lines[1:]]

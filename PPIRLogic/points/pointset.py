@@ -14,7 +14,7 @@ from PPIRLogic.arrays import Array
 from PPIRLogic.errors import InputError, ProtocolError
 from PPIRLogic.network.messages import Fields
 
-MIN_POINTS, MOST_POINTS = 3, 2**20
+MIN_POINTS, MAX_POINTS = 3, 2**20
 _FARTHEST_MM = 1e6
 _COLLINEAR = 1e-6  # second singular value of the centred points over the first
 _EXPONENTS = (-20, 21)  # of the largest distance from the reference point, mm, as a power of two
@@ -46,9 +46,9 @@ class PointSet:
         what = f"The points '{self.name}'"
         if points.ndim != 2 or points.shape[1] not in (2, 3):
             raise InputError(f"{what} need two or three coordinates each, mm.")
-        if not MIN_POINTS <= len(points) <= MOST_POINTS:
+        if not MIN_POINTS <= len(points) <= MAX_POINTS:
             raise InputError(
-                f"{what} are {len(points)}; a registration needs at least {MIN_POINTS} and takes at most {MOST_POINTS}."
+                f"{what} are {len(points)}; a registration needs at least {MIN_POINTS} and takes at most {MAX_POINTS}."
             )
         if bad := np.flatnonzero(~np.isfinite(points).all(axis=1)).tolist():
             raise InputError(f"{what} hold a coordinate that is not a number, at point {bad[0] + 1}. Place it again.")
@@ -147,7 +147,7 @@ class PointLayout:
         if len(items) != dimension:
             raise ProtocolError("Field 'reference' of 'points' must hold one number per dimension.")
         reference = tuple(Fields({"mm": v}, "reference").number("mm", -2e6, 2e6) for v in items)
-        count = f.integer("count", MIN_POINTS, MOST_POINTS)
+        count = f.integer("count", MIN_POINTS, MAX_POINTS)
         return cls(count, dimension, f.integer("exponent", *_EXPONENTS), reference)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from PPIRLogic.registry import Registry
 
+SHOWN = {"published": "published_cc"}  # protocols that people see under another name than the wire
+OF_POINTS = ("points_2d", "points_3d")  # what a registration of points opens, requested like a loss
 _LOSSES = "PPIRLogic.registration.losses"
 _KINDS = "PPIRLogic.registration.transform_kinds"
 LOSSES: Registry[Any] = Registry(
@@ -21,6 +23,7 @@ LOSSES: Registry[Any] = Registry(
         "mi": f"{_LOSSES}.mutual_information:MutualInformation",
     },
     f"{_LOSSES}.base:Loss",
+    OF_POINTS,
 )
 TRANSFORMS: Registry[Any] = Registry(
     "ppir.transforms",
@@ -45,9 +48,10 @@ PROTOCOLS: Registry[Any] = Registry(
         "fhe_v2": "PPIRLogic.secure.published.fhe_v2:PROTOCOL",
     },
     "PPIRLogic.secure.protocol:Protocol",
+    (*SHOWN, *SHOWN.values()),
 )
 TWO_SIDED: Registry[Any] = Registry(  # of losses that move both images
-    "ppir.two_sided_protocols",
+    "",
     {
         "mpc": "PPIRLogic.registration.symmetric.protocol:MPC",
         "clear": "PPIRLogic.registration.symmetric.protocol:CLEAR",
@@ -63,13 +67,10 @@ def protocol_names() -> tuple[str, ...]:
 
 
 def shown_name(name: str) -> str:
-    """The name that people see of a protocol; an unknown one stays as it is."""
-    if name not in PROTOCOLS and name not in TWO_SIDED:
-        return name
-    protocol = PROTOCOLS[name] if name in PROTOCOLS else TWO_SIDED[name]
-    return str(protocol.shown_name)
+    """The name that people see of a protocol."""
+    return SHOWN.get(name, name)
 
 
 def wire_name(name: str) -> str:
-    """The name on the wire and in ledgers, from the one that people see; an unknown one stays as it is."""
-    return next((n for n in protocol_names() if name in (n, shown_name(n))), name)
+    """The name on the wire and in ledgers, from the one that people see."""
+    return next((wire for wire, shown in SHOWN.items() if shown == name), name)

@@ -72,29 +72,46 @@ class Option:
         low = self.low if self.wire_low is None else self.wire_low
         return low, self.high if self.wire_high is None else self.wire_high
 
-    def check(self, value: Any) -> None:
-        """InputError, saying what is wrong and what is right."""
+    def checked(self, value: Any) -> Any:
+        """The value as `Parameters` holds it. InputError, saying what is wrong and what is right."""
         if value is None and self.optional:
-            return
-        if self.kind == "transform" and not isinstance(value, str):
-            return
+            return None
+        if self.kind == "transform" and hasattr(value, "TransformPoint"):
+            return value
         if self.kind in ("choice", "transform"):
-            if value not in self.allowed:
+            if not isinstance(value, str) or value not in self.allowed:
                 raise InputError(f"Unknown {self.said} '{value}'. Choose one of {', '.join(map(str, self.allowed))}.")
-        elif self.kind != "yes":
-            self._check_numbers(tuple(value) if self.kind == "counts" else (value,))
+            return value
+        if self.kind == "yes":
+            if type(value).__name__ not in ("bool", "bool_"):
+                raise InputError(f"Unusable {self.said} {value!r}: it must be True or False.")
+            return bool(value)
+        if self.kind != "counts":
+            return self._number(value)
+        try:
+            values = tuple(value) if not isinstance(value, (str, bytes, dict, set)) else ()
+        except TypeError:
+            values = ()
+        if not values:
+            raise InputError(f"Unusable {self.said} {value!r}: give whole numbers, such as (4, 2, 1).")
+        return tuple(self._number(v) for v in values)
 
     @property
     def said(self) -> str:
         return self.label or self.name.replace("_", " ")
 
-    def _check_numbers(self, values: tuple[Any, ...]) -> None:
-        whole = self.kind != "number"
-        for value in values:
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            fits = number and (self.low < value if self.above else self.low <= value) and value <= self.high
-            if not fits or (whole and value != int(value)) or (self.allowed and value not in self.allowed):
-                raise InputError(f"Unusable {self.said} {value!r}: {self._range()}.")
+    def _number(self, value: Any) -> float:
+        """A plain int or float in the range; NumPy's numbers, too."""
+        try:
+            number = float("nan") if isinstance(value, (bool, str, bytes)) else float(value)
+            if self.kind != "number":
+                number = int(number) if number == int(number) else math.nan
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        fits = (self.low < number if self.above else self.low <= number) and number <= self.high
+        if not fits or (self.allowed and number not in self.allowed):
+            raise InputError(f"Unusable {self.said} {value}: {self._range()}.")
+        return number
 
     def _range(self) -> str:
         what = "whole numbers" if self.kind == "counts" else "a whole number" if self.kind == "whole" else "a number"
@@ -125,7 +142,7 @@ _TABLE = (
     Option("sampling", "choice", "full", "which voxels take part: all, a random part (urs), or where the moving image"
            " has edges (gms)", choices=SAMPLINGS, wire="sampling"),
     Option("percent", "number", 100.0, "share of the voxels (urs) or blocks (gms) of each level", low=1e-3,
-           high=100.0, unit="%", of=("urs", "gms"), label="sampling percentage", wire="percent", wire_low=1e-6),
+           high=100.0, unit="per cent", of=("urs", "gms"), label="sampling percentage", wire="percent", wire_low=1e-6),
     Option("disclose_sampling", "yes", False, "gms under mpc: let party 2 see the chosen blocks",
            wire="disclose_sampling"),
     Option("levels", "counts", None, "shrink factors, coarse to fine, such as 4,2,1", choices=FACTORS, optional=True,
@@ -152,7 +169,7 @@ _TABLE = (
     Option("threads", "whole", 2, "threads to compute with", low=1, usual="all of the machine's on the command line",
            label="number of threads"),
     Option("grid_spacing", "number", 10.0, "distance of the control points at the finest level, twice that at each"
-           " coarser one", low=0, above=True, high=1e4, unit="mm", of=("bspline",), wire="grid_spacing"),
+           " coarser one", low=0.01, high=1e4, unit="mm", of=("bspline",), wire="grid_spacing", wire_low=0),
     Option("iterations", "counts", None, "steps per level at most, coarse to fine, such as 6,4,1; each opens one"
            " gradient", low=1, high=1000, optional=True, usual="by transform", of=_DEFORMABLE, metavar="N,N,…",
            label="number of iterations"),

@@ -66,11 +66,14 @@ class Parameters:
     radius_mm: float | None = default("radius_mm")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "protocol", wire_name(self.protocol))
-        if isinstance(self.levels, tuple) and (problem := factors_problem(self.levels)):
-            raise InputError(problem)
         for name, option in OPTIONS.items():
-            option.check(shown_name(self.protocol) if name == "protocol" else getattr(self, name))
+            value = getattr(self, name)
+            if name == "protocol" and isinstance(value, str):
+                value = shown_name(value)
+            if name == "levels" and isinstance(value, tuple) and (problem := factors_problem(value)):
+                raise InputError(problem)
+            value = option.checked(value)
+            object.__setattr__(self, name, wire_name(value) if name == "protocol" else value)
         if LOSSES[self.loss].pooled and self.sampling == "gms":
             raise InputError(f"Unusable parameter: gms sampling does not go with {self.loss}, which has a random pool.")
 

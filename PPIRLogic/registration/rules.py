@@ -6,7 +6,7 @@ import math
 
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.pyramid import level_geometry
-from PPIRLogic.registration.catalogue import shown_name
+from PPIRLogic.registration.catalogue import OF_POINTS, shown_name
 from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.protocols import PROTOCOLS, TWO_SIDED, protocol_named
 from PPIRLogic.registration.request import Request
@@ -15,7 +15,9 @@ from PPIRLogic.registration.transform_kinds import TRANSFORMS, TransformKind, is
 
 def request_problem(request: Request) -> str:
     """What is wrong with the settings of a request that go together; empty if nothing is."""
-    if request.loss in LOSSES and LOSSES[request.loss].two_sided:
+    if request.loss in OF_POINTS:
+        return "Points are registered with linear transforms." if is_deformable(request.transform) else ""
+    if LOSSES[request.loss].two_sided:
         problem = _two_sided_problem(request)
     else:
         problem = _protocol_problem(request)
@@ -34,7 +36,7 @@ def _protocol_problem(request: Request) -> str:
         if protocol.per_control_point or not is_deformable(request.transform):
             return ""
         able = " or ".join(n for n in PROTOCOLS.builtin if PROTOCOLS[n].per_control_point and PROTOCOLS[n].counted)
-        return f"A {request.transform} transform is not offered under {request.protocol}: {able}."
+        return f"A {request.transform} transform is not offered under {shown_name(request.protocol)}: {able}."
     losses = ", ".join(name for name in LOSSES.builtin if LOSSES[name].two_sided)
     return f"The protocol {shown_name(request.protocol)} is that of the loss {losses} alone."
 
@@ -59,7 +61,7 @@ def _two_sided_problem(request: Request) -> str:
         able = ", ".join(name for name in TRANSFORMS.builtin if TRANSFORMS[name].two_sided)
         return f"The loss {loss} moves both images: it goes with the transform {able}, not {kind.name}."
     if request.protocol not in TWO_SIDED:
-        return f"The loss {loss} needs products of two moving images: protocol mpc, not {request.protocol}."
+        return f"The loss {loss} needs products of two moving images: protocol mpc, not {shown_name(request.protocol)}."
     if request.fixed_mask not in ("none", "fill"):
         return f"The loss {loss} cannot use a {request.fixed_mask} fixed mask: none or fill."
     return ""

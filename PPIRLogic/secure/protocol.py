@@ -18,8 +18,7 @@ class Protocol:
     """One protocol. The defaults are those of one that protects, counts, and tells party 2 nothing.
 
     name: as on the wire and in ledgers. product, fixed_side: party 1's and party 2's class. bits: that one opened
-    number can carry. words: for the report, what the protocol did for the two images. title: the name that people see,
-    where it is another. warning: said before a run.
+    number can carry. words: for the report, what the protocol did for the two images. warning: said before a run.
     """
 
     name: str
@@ -27,7 +26,6 @@ class Protocol:
     fixed_side: Callable[[Link], FixedSide]
     bits: int
     words: str
-    title: str = ""
     warning: str = ""
     permitted_by_default: bool = False  # by an owner who names no protocols
     counted: bool = True  # False: the image itself is disclosed, single numbers are not counted
@@ -44,10 +42,6 @@ class Protocol:
     answer_bytes: int = NUMBER_BYTES  # of one opened number
     max_samples: int = 0  # of a level; 0: no limit of its own
     affine_protocol: str = ""  # under which the affine session runs that comes before; empty: this one
-
-    @property
-    def shown_name(self) -> str:
-        return self.title or self.name
 
     def bits_of(self, terms: Sequence[Term]) -> int:
         """Bits that one number of these terms can carry."""

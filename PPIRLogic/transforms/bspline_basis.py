@@ -21,8 +21,6 @@ from PPIRLogic.arrays import Array
 from PPIRLogic.compiled import compiled
 from PPIRLogic.cubic_bspline import cubic, cubic_slope
 
-TAPS = 4
-
 
 @dataclass(frozen=True)
 class ControlPointAxis:

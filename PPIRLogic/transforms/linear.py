@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from PPIRLogic.arrays import Array
 from PPIRLogic.errors import InputError
+from PPIRLogic.former_paths import look_up
 
 _REPRESENTABLE = 1e-6
 _SINGULAR = 1e-6  # smallest accepted ratio of singular values
@@ -369,3 +370,7 @@ def _probe(transform: sitk.Transform, centre: Array) -> tuple[Array, Array]:
     ]
     translation = np.subtract(transform.TransformPoint(centre.tolist()), centre)
     return np.column_stack(columns) / (2 * _PROBE_MM), translation
+
+
+def __getattr__(name: str) -> Any:
+    return look_up(__name__, name)

@@ -56,7 +56,7 @@ def permitted(importer: str, imported: str) -> bool:
     if importer == "__init__":  # the public interface knows all but the command
         return imported not in ("cli", "__main__")
     if imported == OLD_NAMES:  # former names of what became a folder
-        return importer in ("images", "registration")
+        return importer in ("images", "registration", "transforms")
     if importer in GROUND:
         return imported in GROUND and GROUND.index(imported) < GROUND.index(importer)
     if importer in METHODS:

@@ -72,7 +72,11 @@ def register(
     peer = Peer(peer) if isinstance(peer, str) else peer
     if not isinstance(peer, Peer) or not isinstance(parameters, (Parameters, type(None))):
         raise InputError("register needs a peer, 'host:port' or a Peer, and parameters made by Parameters(…).")
-    p, token = parameters or Parameters(), cancel or CancelToken()
+    if not isinstance(peer, Peer):
+        raise InputError(f"The peer is a {type(peer).__name__}. Give its address, such as 'hospital-b.example:7443'.")
+    p, token = Parameters() if parameters is None else parameters, cancel or CancelToken()
+    if not isinstance(p, Parameters):
+        raise InputError(f"The parameters are a {type(p).__name__}. Give Parameters(…).")
     caller = _Caller(moving, peer, mask, place, progress, token, reconnect)
     return caller.after_affine(*sessions) if len(sessions := sessions_of(p)) == 2 else caller.register(p)
 

@@ -50,12 +50,16 @@ class FixedImage:
     _prepared: dict[str, Volume] = field(default_factory=dict, repr=False)
 
     kind: ClassVar[str] = "images"
-    losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
 
     def __post_init__(self) -> None:
         check_volume(self.volume, f"The fixed image '{self.name}'")
         if self.mask is not None:
             self.mask = as_mask(self.mask, self.volume, f"The mask of '{self.name}'")
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """That an image can be compared by."""
+        return tuple(LOSSES)
 
     @property
     def geometry(self) -> Geometry:

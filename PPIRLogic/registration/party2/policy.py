@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from PPIRLogic.disclosure.accounts import Budget
-from PPIRLogic.errors import PolicyError
-from PPIRLogic.registration.catalogue import shown_name
+from PPIRLogic.errors import InputError, PolicyError
+from PPIRLogic.network.identity import normalise_fingerprint
+from PPIRLogic.registration.catalogue import OF_POINTS, protocol_names, shown_name, wire_name
 from PPIRLogic.registration.losses import LOSSES
-from PPIRLogic.registration.losses.point_sums import POINT_LOSSES
-from PPIRLogic.registration.names import BINS, check_factors
+from PPIRLogic.registration.names import BINS, FIXED_MASK_USES, check_factors
 from PPIRLogic.registration.protocols import permitted_by_default, protocol_of
 from PPIRLogic.registration.request import LevelGrant, Request
 from PPIRLogic.registration.rules import request_problem
@@ -43,17 +43,32 @@ class Policy:
     budget: Budget = field(default_factory=Budget)
     ask: Callable[[str, Request, list[LevelGrant]], bool] | None = None
 
+    def __post_init__(self) -> None:
+        """InputError for a name that there is not, or a fingerprint that is none."""
+        object.__setattr__(self, "protocols", frozenset(map(wire_name, self.protocols)))
+        object.__setattr__(self, "peers", frozenset(map(normalise_fingerprint, self.peers)))
+        for what, named, known in (
+            ("protocol", self.protocols, protocol_names()),
+            ("loss", self.losses, tuple(LOSSES)),
+            ("transform", self.transforms, tuple(TRANSFORMS)),
+            ("use of the fixed mask", self.masks, FIXED_MASK_USES),
+        ):
+            if unknown := sorted(set(named) - set(known)):
+                raise InputError(
+                    f"A policy names the {what} '{unknown[0]}', which is unknown here: {', '.join(known)}."
+                )
+
     def check(self, request: Request, peer: str, has_mask: bool) -> None:
         """PolicyError naming what is refused and what is permitted."""
         if self.peers and peer not in self.peers:
             raise PolicyError(f"The owner of image '{request.image}' does not offer it to this peer.")
         for what, value, allowed in (
             ("protocol", request.protocol, self.protocols),
-            ("loss", request.loss, self.losses | frozenset(POINT_LOSSES)),  # an image has no use for the latter
+            ("loss", request.loss, self.losses),
             ("transform", request.transform, self.transforms),
             ("use of the fixed mask", request.fixed_mask, self.masks),
         ):
-            if value not in allowed:
+            if value not in allowed and value not in OF_POINTS:  # an image has no use for those
                 raise PolicyError(
                     f"The {what} '{shown_name(value)}' is not permitted for image '{request.image}' by its owner;"
                     f" permitted: {', '.join(sorted(map(shown_name, allowed)))}."

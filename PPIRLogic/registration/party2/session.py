@@ -36,7 +36,7 @@ CLOSING_TIMEOUT = 10.0  # seconds for a peer to say goodbye once its session has
 class ServerSession:
     """One session on party 2's side. Every number that leaves goes through `_evaluate`, which counts it first:
 
-    the protocol gets no channel but an `CountedChannel`, which lets an answer pass against the ledger's receipt alone.
+    the protocol gets no channel but a `CountedChannel`, which lets an answer pass against the ledger's receipt alone.
     """
 
     def __init__(self, site: ServingSite, channel: Channel, request: Request, nonce: bytes, resumes: bytes) -> None:

@@ -118,14 +118,7 @@ def register_points(
 
     with call_peer(PointSession, place, peer.address, token.check, threads, tell, reconnect) as session:
         try:
-            offer = _choose(session.offers(), peer, points)
-            request = Request(
-                offer.name, protocol, transform, loss_name(points.dimension), LEVELS, evaluations=1,
-                dealer=peer.dealer_fingerprint, software=SOFTWARE,
-            )  # fmt: skip
-            session.open(request, peer.dealer)
-            if session.geometry != offer.geometry:
-                raise ProtocolError("The peer changed its points between the offer and the session.")
+            _open(session, points, peer, transform, protocol)
             progress(Progress("opened", detail=_estimate(session)))
             result = _result(session, _fit(session, points), time.perf_counter() - start)
         except (PPIRError, KeyboardInterrupt) as problem:
@@ -133,6 +126,18 @@ def register_points(
     sent, received = result.bytes_sent, result.bytes_received
     progress(Progress("finished", numbers=result.numbers, bytes_sent=sent, bytes_received=received))
     return result
+
+
+def _open(session: PointSession, points: PointSet, peer: Peer, transform: str, protocol: str) -> None:
+    """Ask for what these points need; ProtocolError where the peer changed its set meanwhile."""
+    offer = _choose(session.offers(), peer, points)
+    request = Request(
+        offer.name, protocol, transform, loss_name(points.dimension), LEVELS, evaluations=1,
+        dealer=peer.dealer_fingerprint, software=SOFTWARE,
+    )  # fmt: skip
+    session.open(request, peer.dealer)
+    if session.geometry != offer.geometry:
+        raise ProtocolError("The peer changed its points between the offer and the session.")
 
 
 def _choose(offers: list[Offer], peer: Peer, points: PointSet) -> Offer:

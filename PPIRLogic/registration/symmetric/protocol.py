@@ -280,7 +280,7 @@ CLEAR = replace(
 )
 MPC = Protocol("mpc", CcProduct, CcFixed, BITS, WORDS, dealer=True, party2_learns=FORCE, two_sided=True)
 PUBLISHED = Protocol(
-    "published", PublishedProduct, PublishedFixed, BITS, title="published_cc", dealer=True, party2_learns=VOXELS,
+    "published", PublishedProduct, PublishedFixed, BITS, dealer=True, party2_learns=VOXELS,
     two_sided=True, opens_voxels=True, affine_protocol="mpc",
     words="The published protocol of local cross-correlation was used, for comparison: three numbers per voxel were"
     " opened to both sides in every step, from which each can compute the other's image.",

@@ -6,6 +6,7 @@ from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.pyramid import level_geometry
 from PPIRLogic.registration.control_points import ControlPointMap, control_point_map_of
 from PPIRLogic.registration.losses import Loss
+from PPIRLogic.registration.options import OPTIONS
 from PPIRLogic.registration.request import Request
 from PPIRLogic.registration.transform_kinds.base import LevelRun, TransformKind
 from PPIRLogic.transforms import BSPLINE, BSplineTransform, LinearTransform
@@ -24,6 +25,12 @@ class BSplineKind(TransformKind):
     def default_iterations(self, levels: tuple[int, ...]) -> tuple[int, ...]:
         """Many where they disclose little, few on the finest levels."""
         return (*(6 for _ in levels[:-2]), 4, 1)[-len(levels) :]
+
+    def problem(self, request: Request) -> str:
+        least = OPTIONS["grid_spacing"].low
+        if request.grid_spacing >= least:
+            return ""
+        return f"The grid of a B-spline must be at least {least:g} mm, not {request.grid_spacing:g}."
 
     def grid_problem(self, request: Request, fixed: Geometry) -> str:
         spacing = request.grid_spacing

@@ -1,0 +1,81 @@
+"""What a request from the network may not ask for is refused by name, whatever it is."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from PPIRLogic.errors import PPIRError
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.registration.catalogue import LOSSES, OF_POINTS, TRANSFORMS, protocol_names
+from PPIRLogic.registration.names import FIXED_MASK_USES, SAMPLINGS
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party2.fixed_image import FixedImage
+from PPIRLogic.registration.party2.policy import Policy
+from PPIRLogic.registration.request import Request
+
+GRID = Geometry((40, 30), (1.0, 1.0), (0.0, 0.0), (1.0, 0.0, 0.0, 1.0))
+IMAGE = FixedImage("x", Volume(np.random.default_rng(0).random((30, 40)).astype(np.float32), GRID, "x"))
+OPEN = Policy(
+    protocols=frozenset(protocol_names()), losses=frozenset(LOSSES), transforms=frozenset(TRANSFORMS),
+    masks=frozenset(FIXED_MASK_USES), disclosed_sampling=True,
+)  # fmt: skip
+GOOD = Parameters(levels=(2, 1)).request("x", GRID, "", "").to_dict()
+
+
+def outcome(**change: Any) -> str:
+    """'taken', or how the request was refused; any other exception is a bug."""
+    try:
+        request = Request.from_dict({**GOOD, **change})
+        OPEN.check(request, "peer", False)
+        assert IMAGE.levels(request, bytes(16))
+    except PPIRError as error:
+        return type(error).__name__
+    return "taken"
+
+
+def test_the_request_that_is_changed_below_is_taken() -> None:
+    assert outcome() == "taken"
+
+
+@pytest.mark.parametrize(("loss", "transform", "sampling"), list(product((*OF_POINTS, "ncc"), TRANSFORMS, SAMPLINGS)))
+def test_points_and_images_are_told_apart(loss: str, transform: str, sampling: str) -> None:
+    found = outcome(loss=loss, transform=transform, sampling=sampling, iterations=[1, 1], stride=5, grid_spacing=8.0)
+    assert found == "PolicyError" or loss == "ncc"
+
+
+@pytest.mark.parametrize("spacing", [0.0, 1e-320, 1e-5, 0.009])
+def test_a_grid_that_is_none_is_refused(spacing: float) -> None:
+    assert outcome(transform="bspline", iterations=[1, 1], grid_spacing=spacing) == "PolicyError"
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "loss": st.sampled_from((*LOSSES, *OF_POINTS, "huber")),
+            "transform": st.sampled_from((*TRANSFORMS, "twist")),
+            "protocol": st.sampled_from((*protocol_names(), "published_cc")),
+            "sampling": st.sampled_from((*SAMPLINGS, "all")),
+            "fixed_mask": st.sampled_from((*FIXED_MASK_USES, "no")),
+            "levels": st.lists(st.integers(-1, 65), max_size=9),
+            "iterations": st.lists(st.integers(0, 1001), max_size=9),
+            "percent": st.floats(),
+            "grid_spacing": st.floats(),
+            "radius_mm": st.floats(),
+            "bending": st.floats(),
+            "stride": st.integers(-1, 5000),
+            "bins": st.integers(0, 1025),
+            "pool": st.integers(0, 2**32),
+            "evaluations": st.integers(-1, 10**5),
+        },
+    )
+)
+def test_whatever_is_asked_is_taken_or_refused(change: dict[str, Any]) -> None:
+    assert outcome(**change) in ("taken", "PolicyError", "ProtocolError", "InputError")
