@@ -26,4 +26,7 @@ def tell(event: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ppir.PPIRError as error:  # says what, where and what to do
+        raise SystemExit(f"{error}") from None

@@ -41,4 +41,7 @@ def tell(progress: ppir.Progress) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ppir.PPIRError as error:  # says what, where and what to do
+        raise SystemExit(f"{error}") from None
