@@ -264,8 +264,8 @@ def test_a_folder_without_write_permission(tmp_path: Path, outputs: Path, monkey
     ("options", "words"),
     [
         (("--sampling", "urs"), ("--percent",)),
-        (("--sampling", "urs", "--percent", "0"), ("percentage", "above 0, at most 100")),
-        (("--sampling", "gms", "--percent", "nan"), ("percentage", "above 0, at most 100")),
+        (("--sampling", "urs", "--percent", "0"), ("percentage", "from 0.001 to 100")),
+        (("--sampling", "gms", "--percent", "nan"), ("percentage", "from 0.001 to 100")),
         (("--levels", "a,b"), ("--levels", "4,2,1")),
         (("--levels", "3"), ("Levels 3", "16, 8, 4, 2, 1")),
         (("--levels", "1,2"), ("coarse to fine",)),

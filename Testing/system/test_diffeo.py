@@ -99,7 +99,7 @@ def test_the_command_writes_the_field_its_inverse_and_a_report(tmp_path: Path) -
     [
         (("--transform", "diffeo", "--output", "t.tfm"), "displacement field needs a binary file"),
         (("--transform", "diffeo", "--output", "t.h5", "--inverse", "i.txt"), "displacement field needs a binary file"),
-        (("--transform", "bspline", "--output", "t.h5", "--inverse", "i.h5"), "B-spline has no inverse"),
+        (("--transform", "bspline", "--output", "t.h5", "--inverse", "i.h5"), "bspline transform has no inverse"),
     ],
 )
 def test_files_that_cannot_hold_the_result_are_refused_beforehand(

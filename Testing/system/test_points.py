@@ -214,7 +214,7 @@ def test_points_that_change_between_offer_and_session_are_noticed(
         real = server.ServerSession.__init__
 
         def swap(session: object, *arguments: object) -> None:
-            there.site.shared["pts"] = points(values=FIXED * 3)
+            there.server.site.shared["pts"] = points(values=FIXED * 3)
             real(session, *arguments)
 
         monkeypatch.setattr(server.ServerSession, "__init__", swap)

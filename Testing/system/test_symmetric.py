@@ -142,7 +142,7 @@ def test_published_is_refused_unless_it_is_named(tmp_path: Path) -> None:
             transform="diffeo", loss="cc", protocol="published", initial=sitk.AffineTransform(2), levels=(2,)
         )
         peer = Peer(world.peer.address, "fixed", world.peer.dealer, world.peer.dealer_fingerprint)
-        with pytest.raises(PolicyError, match="'published' is not permitted"):
+        with pytest.raises(PolicyError, match="'published_cc' is not permitted"):
             register(moving, peer, parameters=parameters, home=world.home)
 
 
@@ -156,7 +156,7 @@ def test_published_warns_counts_every_voxel_and_says_so(tmp_path: Path, capsys: 
         str(tmp_path / "t.h5"), "--inverse", str(tmp_path / "i.h5"), "--report", str(tmp_path / "r.json"),
     ])  # fmt: skip
     said = " ".join(capsys.readouterr().err.split())
-    assert "WARNING: the protocol 'published' opens three numbers per voxel" in said
+    assert "WARNING: the protocol published_cc opens three numbers per voxel" in said
     report = json.loads((tmp_path / "r.json").read_text())
     rows = {(r["kind"], r["to"]): r["numbers"] for r in report["disclosed"]["rows"]}
     assert rows["voxel force", "party 1"] == rows["voxel force", "party 2"] == 2 * 3 * report["levels"][0]["samples"]
