@@ -9,8 +9,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     patient = signal.getsignal(signal.SIGINT)
     if patient is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from PPIRLogic.cli.main import main as run
+    from PPIRLogic.cli.main import parse, run
 
+    given = parse(arguments)
     if patient is signal.default_int_handler:
         signal.signal(signal.SIGINT, patient)
-    run(arguments)
+    run(given)

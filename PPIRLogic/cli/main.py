@@ -68,10 +68,19 @@ def no_core_files() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point. Exit codes: 0 done, 2 bad input or usage, 130 cancelled, else the error's own (errors.py)."""
+    """The whole command: `parse`, then `run`."""
+    run(parse(arguments))
+
+
+def parse(arguments: Sequence[str] | None = None) -> Arguments:
+    """What was typed, with the file of its command loaded."""
     show_what_can_be_shown()
     given = sys.argv[1:] if arguments is None else arguments
-    a = build_parser(command_of(given)).parse_args(given)
+    return build_parser(command_of(given)).parse_args(given)
+
+
+def run(a: Arguments) -> None:
+    """Exit codes: 0 done, 2 bad input or usage, 130 cancelled, else the error's own (errors.py)."""
     no_core_files()
     try:
         _check_folder()

@@ -198,7 +198,7 @@ def choose_offer(offers: list[Offer], peer: Peer) -> Offer:
     if len(named) == 1:
         return named[0]
     names = ", ".join(o.name for o in offers) or "none"
-    what = f"no image or set '{peer.image}'" if peer.image else ("several" if offers else "none of that kind")
+    what = f"no image '{peer.image}'" if peer.image else ("several images" if offers else "no image")
     advice = " Name one with --image." if offers else " Ask its owner to serve one to this site."
     raise PolicyError(f"{peer.address} offers {what} to this site; offered: {names}.{advice}")
 
