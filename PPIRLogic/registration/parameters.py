@@ -15,8 +15,9 @@ from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.losses.lncc import default_radius_mm
 from PPIRLogic.registration.names import factors_problem
 from PPIRLogic.registration.options import OPTIONS, default
+from PPIRLogic.registration.protocols import PROTOCOLS
 from PPIRLogic.registration.request import Request
-from PPIRLogic.registration.transform_kinds import TRANSFORMS
+from PPIRLogic.registration.transform_kinds import TRANSFORMS, TransformKind
 
 _POOLS = {2: (16, 65_536, 100.0), 3: (32, 32_768, 10.0)}  # bins, most samples, per cent: a slice has few voxels
 _LARGE_POOL = 131_072  # of deformable transforms in 3D: every control point needs samples around it
@@ -30,8 +31,8 @@ class Parameters:
     'Options' of the documentation.
 
     A deformable transform comes after an affine one, which is found first unless an initial transform is given.
-    initial: 'identity', 'centres', or an sitk.Transform from fixed to moving points. None in an optional field lets
-    the program choose.
+    initial: 'compare', 'identity', 'centres', or an sitk.Transform from fixed to moving points. None in an optional
+    field lets the program choose.
     Errors: InputError naming the field, the value and the range.
 
     >>> Parameters(transform="rigid", levels=(4, 2)).evaluations
@@ -52,6 +53,8 @@ class Parameters:
     step_tolerance: float | None = default("step_tolerance")
     loss_tolerance: float = default("loss_tolerance")
     initial: str | sitk.Transform = default("initial")  # noqa: RUF009 - a constant of the table
+    starts: int = default("starts")
+    skip_check: bool = default("skip_check")
     mask: str = default("mask")
     fixed_mask: str = default("fixed_mask")
     bins: int | None = default("bins")
@@ -102,9 +105,15 @@ class Parameters:
             bending=self.bending_weight() if loss.two_sided else 0.0,
             elastic_mm=float(self.elastic) if loss.two_sided else 0.0,
             seed=self.seed,
+            starts=self.starts if self.initial == "compare" and self._checked(kind) else 0,
+            skip_check=self.skip_check or not self._checked(kind),
             dealer=dealer_fingerprint,
             software=software,
         )
+
+    def _checked(self, kind: TransformKind) -> bool:
+        """Whether starts are compared and the end is checked: of linear transforms, under protocols that are exact."""
+        return not kind.deformable and PROTOCOLS[self.protocol].exact if self.protocol in PROTOCOLS else False
 
     def _pool(self, dimension: int) -> tuple[int, int, float]:
         """Bins of the joint histogram, and of the random pool the most samples and per cent of the voxels."""
