@@ -10,11 +10,12 @@ from PPIRLogic.cli.register import say_offers
 from PPIRLogic.cli.run_options import add_run_options, parameters_of
 from PPIRLogic.errors import PPIRError
 from PPIRLogic.points.pointset import PointLayout
-from PPIRLogic.registration.disclosure_estimate import MIN_EVALUATIONS, most_numbers
+from PPIRLogic.registration.disclosure_estimate import MIN_EVALUATIONS, check_offered, most_numbers
 from PPIRLogic.registration.losses.point_sums import POINT_LOSSES
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.register import check_request, choose_offer, sessions_of
 from PPIRLogic.registration.points.fixed_points import loss_name
+from PPIRLogic.registration.protocols import protocol_of
 from PPIRLogic.registration.request import LevelGrant, Offer, Peer
 from PPIRLogic.secure.product import numbers_of
 from PPIRLogic.version import SOFTWARE
@@ -40,7 +41,7 @@ class LevelEstimate:
         enough = self.allowed >= min(g.evaluations, MIN_EVALUATIONS) * (
             g.numbers_per_evaluation + g.numbers_per_gradient
         )
-        return f"{text}; the owner's budget allows {self.allowed}" + ("" if enough else ", too few to begin")
+        return f"{text}; the owner's budget has {self.allowed} left" + ("" if enough else ", too few to begin")
 
 
 def add_estimate(commands: Any) -> None:
@@ -58,8 +59,11 @@ def estimates(parameters: Parameters, offer: Offer) -> tuple[list[LevelEstimate]
     levels, most = [], 0
     for session in sessions_of(parameters):
         grants = most_numbers(session.request(offer.name, offer.geometry, "", SOFTWARE), offer.geometry)
-        share = offer.budget["percent_per_level"] / 100
-        levels += [LevelEstimate(session.transform, g, int(g.samples * share)) for g in grants]
+        record, share = offer.record(), offer.budget["percent_per_level"] / 100
+        levels += [
+            LevelEstimate(session.transform, g, max(0, int(g.samples * share) - record.opened(g.factor)))
+            for g in grants
+        ]
         most += min(sum(g.most for g in grants), int(offer.budget["numbers_per_session"]))
     return levels, most
 
@@ -93,7 +97,10 @@ def _problem(parameters: Parameters, offer: Offer) -> str:
     """Why the run would be refused before it begins, as far as this side can tell; empty if it would not."""
     try:
         for session in sessions_of(parameters):
-            check_request(session.request(offer.name, offer.geometry, "", SOFTWARE), offer)
+            request = session.request(offer.name, offer.geometry, "", SOFTWARE)
+            check_request(request, offer)
+            if protocol_of(request).counted:
+                check_offered(request, offer.geometry, offer.record())
     except PPIRError as error:
         return str(error)
     return ""

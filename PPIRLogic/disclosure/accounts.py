@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,46 +52,44 @@ class Budget:
                 )
 
 
-class ImageAccount:
-    """What one peer has learned of one image over all sessions, and the budget that bounds it.
+class DisclosureRecord:
+    """The numbers that one peer has learned of one image, by level, and the budget that bounds them.
 
-    Thread-safe; a spending is on disk before `spend` returns. A budget is checked against everything on record,
-    so it survives restarts and clock changes (times are written, never compared).
+    `rows`: records of the form of `to_rows`, such as an owner's offer tells the peer about itself.
+    Errors: ValueError, KeyError, TypeError, OverflowError (a row that is none).
+
+    >>> record = DisclosureRecord(Budget(numbers_per_image=100), [{"level": 4, "numbers": 30, "bits": 900}])
+    >>> record.total, record.left(4, voxels=10_000, bits=30), record.left(2, voxels=10_000, bits=30)
+    (30, 70, 70)
     """
 
-    def __init__(self, path: Path, budget: Budget) -> None:
-        self._path, self.budget = path, budget
-        self._lock = threading.Lock()
+    def __init__(self, budget: Budget, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.budget = budget
         self._levels: Counter[int] = Counter()
         self._bits: Counter[int] = Counter()
         self._histograms: Counter[int] = Counter()
-        self._seen: set[str] = set()
-        self._sessions: Counter[str] = Counter()
-        for number, record in read_records(path):
-            try:
-                level, numbers, bits = (int(record[k]) for k in ("level", "numbers", "bits"))
-                histograms = int(record.get("histograms", 0))
-                if min(level, numbers, bits, histograms) < 0:
-                    raise ValueError
-                self._take(level, numbers, bits, histograms, str(record["request"]), str(record.get("session", "")))
-            except (KeyError, TypeError, ValueError, OverflowError):
-                raise damaged(path, number) from None
+        for row in rows:
+            self._add(row)
 
-    def _take(self, level: int, numbers: int, bits: int, histograms: int, request: str, session: str) -> None:
-        self._sessions[session] += numbers
+    def _add(self, row: Mapping[str, Any]) -> None:
+        level, numbers, bits = (int(row[k]) for k in ("level", "numbers", "bits"))
+        histograms = int(row.get("histograms", 0))
+        if min(level, numbers, bits, histograms) < 0:
+            raise ValueError("A record holds a negative number.")
         self._levels[level] += numbers
         self._bits[level] += bits
         self._histograms[level] += histograms
-        if request:
-            self._seen.add(request)
+
+    def to_rows(self) -> list[dict[str, int]]:
+        """Sums by level, for the one that they are about."""
+        return [
+            {"level": level, "numbers": n, "bits": self._bits[level], "histograms": self._histograms[level]}
+            for level, n in sorted(self._levels.items())
+        ]
 
     @property
     def total(self) -> int:
         return sum(self._levels.values())
-
-    def opened_by(self, session: str) -> int:
-        """Numbers opened so far by this session, over all of its connections."""
-        return self._sessions[session]
 
     def opened(self, level: int) -> int:
         """Numbers opened so far at the level with this shrink factor."""
@@ -111,6 +110,36 @@ class ImageAccount:
             b.numbers_per_session - session_numbers,
         )
         return max(0, min(room))
+
+
+class ImageAccount(DisclosureRecord):
+    """The record of one peer and one image that the owner keeps on disk, over all sessions.
+
+    Thread-safe; a spending is on disk before `spend` returns. A budget is checked against everything on record,
+    so it survives restarts and clock changes (times are written, never compared).
+    """
+
+    def __init__(self, path: Path, budget: Budget) -> None:
+        super().__init__(budget)
+        self._path = path
+        self._lock = threading.Lock()
+        self._seen: set[str] = set()
+        self._sessions: Counter[str] = Counter()
+        for number, record in read_records(path):
+            try:
+                self._take(record, str(record["request"]), str(record.get("session", "")))
+            except (KeyError, TypeError, ValueError, OverflowError):
+                raise damaged(path, number) from None
+
+    def _take(self, record: Mapping[str, Any], request: str, session: str) -> None:
+        self._add(record)
+        self._sessions[session] += int(record["numbers"])
+        if request:
+            self._seen.add(request)
+
+    def opened_by(self, session: str) -> int:
+        """Numbers opened so far by this session, over all of its connections."""
+        return self._sessions[session]
 
     def spend(self, entries: list[Entry], session: str, voxels: int, session_numbers: int) -> Receipt:
         """Count one request's entries, synced, or raise BudgetError. A false receipt if it was counted before."""
@@ -144,7 +173,7 @@ class ImageAccount:
             if histograms:
                 record["histograms"] = histograms
             append_record(self._path, record)
-            self._take(first.level, numbers, bits, histograms, first.request, session)
+            self._take(record, first.request, session)
             return Receipt(MINT, numbers)
 
 
@@ -191,9 +220,9 @@ class Accounts:
         rows, names = [], self._names()
         for path in sorted(self._folder.glob("*.jsonl")):
             peer, _, image = path.stem.partition("_")
-            account, name = ImageAccount(path, Budget()), names.get(image, "")
+            name = names.get(image, "")
             rows += [
-                {"peer": peer, "image": image, "name": name, "level": level, "numbers": n, "bits": account._bits[level]}
-                for level, n in sorted(account._levels.items())
+                {"peer": peer, "image": image, "name": name, **{k: row[k] for k in ("level", "numbers", "bits")}}
+                for row in ImageAccount(path, Budget()).to_rows()
             ]
         return rows

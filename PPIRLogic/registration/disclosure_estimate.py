@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-
-from PPIRLogic.disclosure.accounts import Budget, ImageAccount
+from PPIRLogic.disclosure.accounts import Budget, DisclosureRecord
 from PPIRLogic.disclosure.ledger import HISTOGRAM
 from PPIRLogic.errors import BudgetError
 from PPIRLogic.images.geometry import Geometry
@@ -36,7 +33,7 @@ def steps_asked(request: Request, index: int) -> int:
 
 
 def grants(
-    request: Request, levels: list[Level], measurable_voxels: list[int], account: ImageAccount, protocol: Protocol
+    request: Request, levels: list[Level], measurable_voxels: list[int], account: DisclosureRecord, protocol: Protocol
 ) -> list[LevelGrant]:
     """What each level may open, given what is on record. measurable_voxels: voxels of each level that can be measured.
 
@@ -87,7 +84,7 @@ def _fitting(request: Request, level: Level, left: int) -> tuple[int, int]:
     return fits, fits if gradient else 0
 
 
-def check_budget(request: Request, levels: list[LevelGrant], account: ImageAccount) -> None:
+def check_budget(request: Request, levels: list[LevelGrant], account: DisclosureRecord) -> None:
     """BudgetError before the run starts if a level cannot afford the fewest useful evaluations."""
     if request.iterations:
         _check_steps(request, levels, account.budget, account.total)
@@ -146,18 +143,15 @@ def _check_steps(request: Request, levels: list[LevelGrant], budget: Budget, use
     )
 
 
-def check_offered(request: Request, geometry: Geometry, limits: Mapping[str, float], used: int) -> None:
-    """The same at party 1, from what the peer offers, before it begins with the affine part."""
-    budget = Budget(
-        limits["percent_per_level"], 100.0, int(limits["numbers_per_session"]), int(limits["numbers_per_image"])
-    )
-    shared, out = min(budget.numbers_per_session, budget.numbers_per_image - used), []
-    for g in most_numbers(request, geometry):
-        left = max(0, min(int(g.samples * budget.percent_per_level / 100), shared))
-        room = max(0, left - g.numbers_once - MIN_EVALUATIONS * g.numbers_per_evaluation) // g.numbers_per_gradient
-        out.append(replace(g, gradients=min(g.gradients, room), numbers_left=left))
-        shared -= out[-1].gradients * g.numbers_per_gradient + g.numbers_once
-    _check_steps(request, out, budget, used)
+def offered_grants(request: Request, geometry: Geometry, record: DisclosureRecord) -> list[LevelGrant]:
+    """What the peer would grant, as far as this side can tell: it does not know how much a mask covers."""
+    levels = make_levels(geometry, request)
+    return grants(request, levels, [len(level.samples) for level in levels], record, protocol_of(request))
+
+
+def check_offered(request: Request, geometry: Geometry, record: DisclosureRecord) -> None:
+    """BudgetError at party 1, before anything is sent, for a run that the peer would refuse."""
+    check_budget(request, offered_grants(request, geometry, record), record)
 
 
 def grant_rows(levels: list[LevelGrant]) -> list[str]:

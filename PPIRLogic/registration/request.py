@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from PPIRLogic.disclosure.accounts import UNLIMITED, Budget, DisclosureRecord
 from PPIRLogic.errors import InputError, ProtocolError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.network.messages import PARTY_1, PARTY_2, PROTOCOL_VERSION, Fields, check_version
@@ -156,6 +157,12 @@ class Offer:
     budget: dict[str, float]
     numbers_opened: int
     what: str = "image"
+    opened: tuple[dict[str, int], ...] = ()  # by level; empty also if the peer does not say
+
+    def record(self) -> DisclosureRecord:
+        """What this site has learned of the image so far, as the peer tells it, and the peer's budget."""
+        limits = {"bits_percent_per_level": UNLIMITED, "histograms_per_level": UNLIMITED, **self.budget}
+        return DisclosureRecord(Budget(**limits), self.opened)  # type: ignore[arg-type]
 
     @classmethod
     def from_dict(cls, data: Any, read_geometry: Callable[[dict[str, Any]], Any], what: str = "image") -> Offer:
@@ -168,11 +175,19 @@ class Offer:
 
         budget = Fields(f.map("budget"), "budget")
         limits = ("percent_per_level", "numbers_per_session", "numbers_per_image")
+        more = [k for k in ("bits_percent_per_level", "histograms_per_level") if k in f.map("budget")]
+        opened = f.items("opened", 64) if "opened" in data else []
         return cls(
             f.text("name"), read_geometry(f.map("geometry")), f.flag("has_mask"), names("protocols"), names("losses"),
-            names("transforms"), names("masks"), {k: budget.number(k, 0, 2**62) for k in limits},
-            f.integer("numbers_opened", 0, 2**62), what,
+            names("transforms"), names("masks"), {k: budget.number(k, 0, 2**62) for k in (*limits, *more)},
+            f.integer("numbers_opened", 0, 2**62), what, tuple(_opened(row) for row in opened),
         )  # fmt: skip
+
+
+def _opened(row: Any) -> dict[str, int]:
+    if not isinstance(row, dict):
+        raise ProtocolError("Field 'opened' of 'info' must hold maps.")
+    return {k: Fields(row, "opened").integer(k, 0, 2**62) for k in ("level", "numbers", "bits", "histograms")}
 
 
 def offered_geometry(data: dict[str, Any]) -> Geometry:

@@ -189,7 +189,7 @@ def check_request(request: Request, offer: Offer) -> None:
     if problem := request_problem(request) or grid_problem(request, offer.geometry):
         raise InputError(problem)
     if request.iterations and protocol_of(request).counted:
-        check_offered(request, offer.geometry, offer.budget, offer.numbers_opened)
+        check_offered(request, offer.geometry, offer.record())
 
 
 def choose_offer(offers: list[Offer], peer: Peer) -> Offer:

@@ -48,8 +48,11 @@ class RegistrationMethod(Method):
                 "percent_per_level": policy.budget.percent_per_level,
                 "numbers_per_session": policy.budget.numbers_per_session,
                 "numbers_per_image": policy.budget.numbers_per_image,
+                "bits_percent_per_level": policy.budget.bits_percent_per_level,
+                "histograms_per_level": policy.budget.histograms_per_level,
             },
             "numbers_opened": account.total,
+            "opened": account.to_rows(),
         }
 
     def open_session(self, channel: Channel, message: Message) -> ServerSession:
