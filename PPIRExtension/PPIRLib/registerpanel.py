@@ -341,9 +341,10 @@ class RegisterPanel:
         done = _("Done: transform '{name}', {seconds:.1f} s, {numbers} numbers disclosed.").format(
             name=transform.GetName(), seconds=totals.get("seconds", 0.0), numbers=totals.get("numbers", 0)
         )
-        early = _("Ended early; the best transform so far is '{name}'. {why}").format(
-            name=transform.GetName(), why=outcome.error
-        )
+        early = _("Ended early; the best transform so far is '{name}'. {why}")
+        if outcome.report.get("doubts"):
+            early = _("Look at the images before you use the transform '{name}'. {why}")
+        early = early.format(name=transform.GetName(), why=outcome.error)
         if node is not None and node.outputTransform is None:
             node.outputTransform = transform
         self.log(early if outcome.error else done)

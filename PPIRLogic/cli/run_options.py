@@ -28,6 +28,9 @@ def add_registration_options(p: Any) -> None:
     p.add_argument("--inverse", type=Path, help="transform file for the inverse (moving to fixed); not of bspline")
     p.add_argument("--warped", type=Path, help="moving image resampled on the fixed grid")
     p.add_argument("--report", type=Path, help="report as JSON; a readable .html is written beside it")
+    p.add_argument(
+        "--accept-doubtful", action="store_true", help="end with exit code 0, not 13, if the result is in doubt"
+    )
     p.add_argument("--pictures", type=Path, help="existing folder for the report's pictures as PNG files")
 
 

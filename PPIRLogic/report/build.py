@@ -70,6 +70,7 @@ def build_report(
         "complete": result.complete,
         "stop_reason": result.stop_reason,
         "error": None if result.error is None else str(result.error),
+        "doubts": result.doubts,
         "peer": {key: result.peer.get(key, "") for key in ("name", "fingerprint", "address", "software")},
         "request": result.request.to_dict(),
         "parameters": result.parameters,

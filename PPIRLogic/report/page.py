@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from PPIRLogic.registration.catalogue import shown_name
 from PPIRLogic.registration.losses import LOSSES
-from PPIRLogic.registration.result import FEWEST_TRIALS
 from PPIRLogic.report.build import Report
 from PPIRLogic.report.disclosure import disclosed_line, disclosure_section, meaning_section, peer_name
 from PPIRLogic.report.figures import convergence
@@ -38,7 +37,13 @@ def render(report: Report, pictures: Pictures | None) -> str:
 def _head_section(report: Report) -> str:
     stop = STOPS.get(report["stop_reason"], report["stop_reason"])
     kind, peer, fixed = report["transform"]["kind"], peer_name(report), report["request"]["image"]
-    if report["complete"]:
+    if report["complete"] and report["doubts"]:
+        title, box = "Registration in doubt", "warn"
+        text = (
+            f"The search for a transform of this site's moving image to the fixed image “{fixed}” of {peer} ended, but"
+            " its result is not to be trusted without a look at the images."
+        )
+    elif report["complete"]:
         title, box = "Registration finished", "ok"
         text = f"This site's moving image was aligned to the fixed image “{fixed}” of {peer} ({kind} transform)."
     else:
@@ -53,9 +58,7 @@ def _head_section(report: Report) -> str:
     if limited:
         names = ", ".join(map(str, limited))
         hint = f"At shrink factor {names} the permitted evaluations were used up before the search settled. {hint}"
-    tried = max((lv["evaluations"] - 1 for lv in report["levels"]), default=0)
-    if tried >= FEWEST_TRIALS and not any(lv["iterations"] or lv["reason"] == "loss" for lv in report["levels"]):
-        hint = f"No step of the search was accepted: the transform is the one it started from. {hint}"
+    said += "".join(f'<p class="said">{escape(doubt)}</p>' for doubt in report["doubts"])
     when = report["created"].replace("T", " ").replace("+00:00", " UTC")
     return (
         f'<header class="{box}"><p class="when">Private image registration · {escape(when)}</p><h1>{title}</h1>'

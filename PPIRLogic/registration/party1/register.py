@@ -22,6 +22,7 @@ from PPIRLogic.network.identity import default_home
 from PPIRLogic.progress import CancelToken, Progress
 from PPIRLogic.registration.catalogue import shown_name
 from PPIRLogic.registration.disclosure_estimate import check_offered
+from PPIRLogic.registration.doubts import share_covered, share_inside
 from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.level_loop import run_levels
@@ -209,13 +210,16 @@ def _result(
     assert run.best is not None and run.first is not None
     sent, received, dealer_sent, dealer_received = session.traffic()
     best = run.best.finished(session.geometry) if isinstance(run.best, DiffeoTransform) else run.best
+    linear = best if isinstance(best, LinearTransform) else best.affine
     result = RegistrationResult(
         transform=best.to_sitk(),
-        linear=best if isinstance(best, LinearTransform) else best.affine,
+        linear=linear,
         spline=best if isinstance(best, BSplineTransform) else None,
         diffeo=best if isinstance(best, DiffeoTransform) else None,
         first=run.first,
         fixed_geometry=session.geometry,
+        covered=share_covered(session.geometry, run.moving.geometry, linear),
+        inside=share_inside(run.scaled, session.geometry, linear),
         levels=run.records,
         ledger=session.ledger.summary(),
         parameters=run.parameters.to_dict(),
