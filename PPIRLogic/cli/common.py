@@ -26,6 +26,10 @@ from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.progress import CancelToken
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from PPIRLogic.images.volume import Volume
     from PPIRLogic.registration.party1.session import ClientSession
 
 Arguments = argparse.Namespace
@@ -136,6 +140,15 @@ def show_event(a: Arguments, event: dict[str, Any]) -> None:
 def note(a: Arguments, text: str) -> None:
     if not a.json:
         print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def note_padding(a: Arguments, volume: Volume, mask: NDArray[np.bool_] | None, role: str) -> None:
+    """Say what in an image looks as if it had never been measured."""
+    from PPIRLogic.images.intensities import padding_of
+
+    found = padding_of(volume.array if mask is None else volume.array[mask])
+    if found is not None:
+        note(a, found.describe(f"The {role} image '{volume.name}'"))
 
 
 @contextmanager

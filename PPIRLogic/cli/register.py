@@ -14,6 +14,7 @@ from PPIRLogic.cli.common import (
     add_parent_options,
     called,
     home_of,
+    note_padding,
     say,
     watch_parent,
 )
@@ -101,6 +102,7 @@ def _run_register(a: Arguments) -> None:
     check_warped(a.warped, moving)
     fixed = read_volume(a.show_fixed, role="fixed") if a.show_fixed else None
     mask = read_mask(a.mask, moving) if a.mask else None
+    note_padding(a, moving, mask, "moving")
     fingerprint = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
     peer = Peer(a.peer, a.image, a.dealer, fingerprint)
     reconnect = reconnect_of(a)
@@ -124,13 +126,14 @@ def _run_register(a: Arguments) -> None:
 
 def _run_simulate(a: Arguments) -> None:
     from PPIRLogic.cli.display import RunDisplay, write_results
-    from PPIRLogic.images.reading import read_volume
+    from PPIRLogic.images.reading import read_mask, read_volume
     from PPIRLogic.registration.simulate import OPEN_BUDGET, simulate
 
     check_outputs(a)
     parameters = parameters_of(a, a.fixed_mask_file is not None)
     fixed, moving = read_volume(a.fixed, role="fixed"), read_volume(a.moving, role="moving")
     check_warped(a.warped, moving)
+    note_padding(a, moving, read_mask(a.mask, moving) if a.mask else None, "moving")
     budget = replace(OPEN_BUDGET, percent_per_level=a.budget_percent, bits_percent_per_level=6 * a.budget_percent)
     with Interruptible() as token:
         if a.with_parent:
