@@ -70,7 +70,9 @@ def check_report(file: Path, complete: bool = True) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------- simulate
 
 
-@pytest.mark.parametrize(("dimension", "output", "warped"), [(2, "T.h5", "W.nrrd"), (3, "T.tfm", "W.nii.gz")])
+@pytest.mark.parametrize(("dimension", "output", "warped"), [
+    (2, "T.h5", "W.nrrd"), pytest.param(3, "T.tfm", "W.nii.gz", marks=pytest.mark.long),
+])  # fmt: skip
 def test_simulate_writes_everything(tmp_path: Path, dimension: int, output: str, warped: str) -> None:
     fixed = plain_grid(dimension)
     truth = make_pair(tmp_path, fixed, fixed, "affine")

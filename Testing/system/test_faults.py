@@ -326,6 +326,7 @@ def test_trust_withdrawn_during_a_run(scene: Scene) -> None:
 # ------------------------------------------------------------------------------------------------------- dealer
 
 
+@pytest.mark.long
 def test_the_dealer_is_killed_and_comes_back(scene: Scene) -> None:
     pytest.importorskip("torch")
     dealer = scene.deal()

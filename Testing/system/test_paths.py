@@ -178,7 +178,10 @@ def check_count(place: Place, dimension: int, result: RegistrationResult, rows: 
         assert steps in ((v.iterations, v.iterations + 1) if apart[v.factor] else (0,))
 
 
-@pytest.mark.parametrize("name", CASES)
+LONG_CASES = ("affine mi 3D private mask",)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long) if n in LONG_CASES else n for n in CASES])
 def test_clear_and_fhe_take_the_same_path_to_the_truth(name: str, place: Place) -> None:
     dimension, p = CASES[name]
     own_mask = "own mask" in name
