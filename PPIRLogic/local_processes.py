@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -90,7 +91,7 @@ def start(name: str, home: Path, *arguments: str, python: str = sys.executable) 
                 events.put(json.loads(line))
         hearing.join(5)
         said = "".join(last).strip().splitlines()
-        events.put({"event": "ended", "text": said[-1] if said else "without a word"})
+        events.put({"event": "ended", "text": _last_words(said[-1] if said else "", process.wait())})
 
     def hear() -> None:
         assert process.stderr is not None
@@ -101,6 +102,20 @@ def start(name: str, home: Path, *arguments: str, python: str = sys.executable) 
     hearing.start()
     threading.Thread(target=read, daemon=True).start()
     return Child(process, events, name)
+
+
+def _last_words(said: str, code: int) -> str:
+    """How a child ended: in its own words, and by what signal."""
+    if code >= 0:
+        return said or "without a word"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    text = f"it was ended by {name}"
+    if name == "SIGKILL":
+        text += ", as the system does when memory runs out: use sampling, or a coarser finest level"
+    return f"{text}. {said}" if said else text
 
 
 @dataclass(frozen=True)
