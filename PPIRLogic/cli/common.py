@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,26 +37,41 @@ Arguments = argparse.Namespace
 _PRINTING = threading.Lock()
 
 
+class HelpFormat(argparse.RawDescriptionHelpFormatter):
+    """Help that says of every value what it is: a file, a count, a number."""
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        known: dict[Any, str] = {Path: "FILE", int: "N", float: "X"}
+        return known.get(action.type, super()._get_default_metavar_for_optional(action))
+
+
 def add_command(commands: Any, name: str, run: Callable[[Arguments], None], text: str, example: str) -> Any:
     parser = commands.add_parser(
-        name, help=text, description=text, epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        name, help=text, description=textwrap.fill(text, 100), epilog=f"example:\n  {example}",
+        formatter_class=HelpFormat,
     )  # fmt: skip
     parser.set_defaults(run=run)
-    parser.add_argument("--home", type=Path, default=None, help="folder of this site's identity, trust and ledger")
+    parser.add_argument(
+        "--home", type=Path, metavar="FOLDER", help="where this site's identity, trust and ledger lie (PPIR_HOME)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     return parser
 
 
 def add_service_options(p: Any) -> None:
-    p.add_argument("--listen", default=f"0.0.0.0:{DEFAULT_PORT}", help=f"HOST:PORT to listen on (port {DEFAULT_PORT})")
+    p.add_argument(
+        "--listen",
+        default=f"0.0.0.0:{DEFAULT_PORT}",
+        metavar="HOST:PORT",
+        help=f"where to listen (every address of this machine, port {DEFAULT_PORT})",
+    )
     p.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads to compute with")
     add_parent_options(p)
 
 
 def add_parent_options(p: Any) -> None:
     """For a process that starts `ppir` and must leave nothing behind, however it ends itself."""
-    p.add_argument("--with-parent", action="store_true", help="end when standard input is closed")
+    p.add_argument("--with-parent", action="store_true", help="for programs: end when standard input is closed")
     p.add_argument("--scratch", action="append", default=[], type=Path, help=argparse.SUPPRESS)  # see _watch_parent
 
 

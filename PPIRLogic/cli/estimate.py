@@ -48,8 +48,8 @@ def add_estimate(commands: Any) -> None:
     text = "How many numbers of a peer's image a registration would disclose to me at most. Discloses none itself."
     example = "ppir estimate hospital-b.example:7443 --transform affine --loss ncc --evaluations 40"
     p = add_command(commands, "estimate", _run_estimate, text, example)
-    p.add_argument("peer", help="HOST:PORT")
-    p.add_argument("--image", default="", help="name of the fixed image, where the peer offers several")
+    p.add_argument("peer", metavar="HOST:PORT", help="where the peer listens")
+    p.add_argument("--image", default="", metavar="NAME", help="name of the fixed image, where the peer offers several")
     p.add_argument("--points", action="store_true", help="of a registration of points (ppir register-points)")
     add_run_options(p)
 

@@ -24,6 +24,7 @@ from PPIRLogic.transforms import TRANSFORM_FILES
 
 def add_registration_options(p: Any) -> None:
     add_run_options(p)
+    p = p.add_argument_group("results")
     p.add_argument("--output", type=Path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
     p.add_argument("--inverse", type=Path, help="transform file for the inverse (moving to fixed); not of bspline")
     p.add_argument("--warped", type=Path, help="moving image resampled on the fixed grid")
@@ -31,7 +32,9 @@ def add_registration_options(p: Any) -> None:
     p.add_argument(
         "--accept-doubtful", action="store_true", help="end with exit code 0, not 13, if the result is in doubt"
     )
-    p.add_argument("--pictures", type=Path, help="existing folder for the report's pictures as PNG files")
+    p.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="existing folder for the report's pictures as PNG files"
+    )
 
 
 def add_run_options(p: Any) -> None:
@@ -39,8 +42,9 @@ def add_run_options(p: Any) -> None:
     add_parent_options(p)
     # what the command decides only when it knows its other options
     later = {"percent": None, "fixed_mask": None, "levels": "", "iterations": "", "threads": os.cpu_count() or 1}
+    run, of = p.add_argument_group("the run"), p.add_argument_group("of single transforms, losses and samplings")
     for name, option in OPTIONS.items():
-        add_option(p, option, later.get(name, option.default))
+        add_option(of if option.of else run, option, later.get(name, option.default))
 
 
 def add_reconnect(p: Any) -> None:

@@ -43,25 +43,43 @@ def add_serve(commands: Any) -> None:
     )
     p.add_argument("--name", action="append", default=[], help="name to offer it under; once per image, then per set")
     p.add_argument("--mask", action="append", default=[], type=Path, help="mask file; once per image")
-    p.add_argument("--allow", action="append", default=[], help="peer (name or fingerprint) that may use the images")
+    p.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="PEER",
+        help="trusted peer (name or fingerprint) that may use the"
+        " images; may be given several times (every trusted peer)",
+    )
     p.add_argument(
         "--protocols",
+        metavar="NAME,NAME,…",
         default=",".join(sorted(permitted_by_default())),
         help="permitted protocols; 'clear' discloses the image itself",
     )
     p.add_argument(
-        "--losses", default=",".join(LOSSES.builtin), help="permitted losses; of plugins only those that are named"
+        "--losses",
+        metavar="NAME,NAME,…",
+        default=",".join(LOSSES.builtin),
+        help="permitted losses; of plugins only those that are named",
     )
-    p.add_argument("--transforms", default=",".join(TRANSFORMS.builtin), help="permitted transforms")
-    p.add_argument("--masks", default="none,fill,private", help="permitted uses of the mask; also: disclosed")
+    p.add_argument(
+        "--transforms", metavar="NAME,NAME,…", default=",".join(TRANSFORMS.builtin), help="permitted transforms"
+    )
+    p.add_argument(
+        "--masks",
+        metavar="NAME,NAME,…",
+        default="none,fill,private",
+        help="permitted uses of the mask; also: disclosed",
+    )
     p.add_argument("--allow-disclosed-sampling", action="store_true", help="accept gms under mpc, fhe_v1, fhe_v2")
     p.add_argument("--budget-percent", type=float, default=5.0, help="most numbers per level, %% of its voxels (5)")
     p.add_argument("--budget-bits", type=float, default=20.0, help="the same in bits, %% of 12 bits per voxel (20)")
     p.add_argument("--budget-session", type=int, default=20_000, help="most numbers per session (20000)")
     p.add_argument("--budget-image", type=int, default=200_000, help="most numbers per peer and image (200000)")
     p.add_argument("--budget-histograms", type=int, default=200, help="most joint histograms per level, for mi (200)")
-    p.add_argument("--dealer", default="", help="HOST:PORT of the dealer for mpc")
-    p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
+    p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
+    p.add_argument("--dealer-fingerprint", default="", metavar="FINGERPRINT", help="accept this dealer only")
     p.add_argument("--ask", action="store_true", help="ask on the terminal before each session")
     p.add_argument("--fixed-pools", action="store_true", help=argparse.SUPPRESS)  # simulations must compare
     p.add_argument("--max-sessions", type=int, default=2, help="sessions at once (2)")
