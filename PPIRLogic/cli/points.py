@@ -39,7 +39,7 @@ def add_register_points(commands: Any) -> None:
     p.add_argument("--peer", required=True, help="HOST:PORT that serves the fixed points")
     p.add_argument("--image", default="", help="name of the fixed set, where the peer offers several")
     p.add_argument("--dealer", default="", help="HOST:PORT of the dealer, for mpc")
-    p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
+    p.add_argument("--dealer-fingerprint", default="", help="the dealer, where several are trusted")
     add_reconnect(p)
     _options(p)
 

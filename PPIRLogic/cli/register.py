@@ -47,7 +47,7 @@ def add_register(commands: Any) -> None:
     p.add_argument("--image", default="", help="name of the fixed image, where the peer offers several")
     p.add_argument("--mask", type=Path, help="mask of the moving image")
     p.add_argument("--dealer", default="", help="HOST:PORT of the dealer, for mpc")
-    p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
+    p.add_argument("--dealer-fingerprint", default="", help="the dealer, where several are trusted")
     add_reconnect(p)
     p.add_argument("--show-fixed", type=Path, help=argparse.SUPPRESS)  # the demonstration's pictures show both images
     add_registration_options(p)

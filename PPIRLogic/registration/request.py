@@ -130,7 +130,8 @@ class LevelGrant:
 class Peer:
     """Where the fixed image is: address 'host:port', the image's name there ('' if it offers one), the dealer.
 
-    dealer: address of the dealer, for mpc. dealer_fingerprint: accept this dealer only ('': any trusted one).
+    dealer: address of the dealer, for mpc. dealer_fingerprint: which one ('': the only
+    one that is trusted as a dealer).
 
     >>> Peer("hospital-b.example:7443", image="atlas").image
     'atlas'

@@ -15,7 +15,7 @@ from PPIRLogic.disclosure.ledger import VOXEL_BITS, Entry, Receipt, SessionLedge
 from PPIRLogic.errors import PeerError, PolicyError, ProtocolError, RefusedError, TrustError, VerificationError
 from PPIRLogic.network.channel import Channel, Message
 from PPIRLogic.network.messages import Fields, error_from
-from PPIRLogic.registration.dealer.joining import join_dealer
+from PPIRLogic.registration.dealer.joining import join_dealer, pinned_dealer
 from PPIRLogic.registration.disclosure_estimate import check_budget, grants
 from PPIRLogic.registration.levels import Level
 from PPIRLogic.registration.party2.site import ServingSite
@@ -103,9 +103,10 @@ class ServerSession:
             return
         if not self.shared.dealer:
             raise PolicyError("No dealer is set up here for mpc (ppir serve --dealer HOST:PORT). Use the protocol fhe.")
-        known = self.shared.dealer_fingerprint
-        if known and self.request.dealer and known != self.request.dealer:
-            raise PolicyError(f"The two sides name different dealers: here {known}, there {self.request.dealer}.")
+        self.dealer = pinned_dealer(self.site.trust, self.shared.dealer_fingerprint)
+        if self.dealer != self.request.dealer:
+            there = self.request.dealer or "none (register --dealer-fingerprint)"
+            raise PolicyError(f"The two sides must name the same dealer: here {self.dealer}, there {there}.")
 
     def _grant(self) -> None:
         """Refuse what cannot fit, ask the person if there is one to ask, then say what is granted.
@@ -156,9 +157,8 @@ class ServerSession:
 
     def run(self) -> None:
         if self.protocol.dealer:
-            fingerprint = self.shared.dealer_fingerprint or self.request.dealer
             dealer, self.link.dealer_key = join_dealer(
-                self.shared.dealer, self.site.identity, self.site.trust, self.name, 2, self.peer, fingerprint,
+                self.shared.dealer, self.site.identity, self.site.trust, self.name, 2, self.peer, self.dealer,
                 self.check,
             )  # fmt: skip
             self.link.dealer = cast(Channel, CountedChannel(dealer))

@@ -29,7 +29,7 @@ Event = Callable[[dict[str, Any]], None]
 class Shared:
     """What a site serves: an image or a point set, its owner's policy, and the dealer for mpc.
 
-    dealer: its address, 'host:port' ('' for none). dealer_fingerprint: accept this dealer only.
+    dealer: its address, 'host:port' ('' for none). dealer_fingerprint: which one, if several are trusted as dealers.
     """
 
     image: FixedImage | FixedPoints
