@@ -55,6 +55,7 @@ class ServingSite:
         self.failures = FailedChecks(home)
         self.unfinished = UnfinishedSessions(home / "ledger" / "unfinished")
         self._key = _site_key(home)
+        self._ids: dict[str, str] = {}  # what identifies an image costs a copy of it
 
     def close(self) -> None:
         self._lock.release()
@@ -70,7 +71,9 @@ class ServingSite:
         self._on_event({"time": round(time.time(), 3), "event": event, **details})
 
     def image_id(self, name: str) -> str:
-        return self.shared[name].image.identifier(self._key)
+        if name not in self._ids:
+            self._ids[name] = self.shared[name].image.identifier(self._key)
+        return self._ids[name]
 
     def pool_seed(self, name: str) -> bytes:
         """This site's part of the seed of random pools: the same for an image in every session."""
