@@ -57,7 +57,9 @@ def estimates(parameters: Parameters, offer: Offer) -> tuple[list[LevelEstimate]
     """Level by level, and all in all: no session discloses more than the owner allows a session."""
     levels, most = [], 0
     for session in sessions_of(parameters):
-        grants = most_numbers(session.request(offer.name, offer.geometry, "", SOFTWARE), offer.geometry)
+        grants = most_numbers(
+            session.request(offer.name, offer.geometry, "", SOFTWARE, offer.usual_mask), offer.geometry
+        )
         share = offer.budget["percent_per_level"] / 100
         levels += [LevelEstimate(session.transform, g, int(g.samples * share)) for g in grants]
         most += min(sum(g.most for g in grants), int(offer.budget["numbers_per_session"]))
@@ -93,7 +95,7 @@ def _problem(parameters: Parameters, offer: Offer) -> str:
     """Why the run would be refused before it begins, as far as this side can tell; empty if it would not."""
     try:
         for session in sessions_of(parameters):
-            check_request(session.request(offer.name, offer.geometry, "", SOFTWARE), offer)
+            check_request(session.request(offer.name, offer.geometry, "", SOFTWARE, offer.usual_mask), offer)
     except PPIRError as error:
         return str(error)
     return ""

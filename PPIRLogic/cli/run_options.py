@@ -35,7 +35,7 @@ def add_run_options(p: Any) -> None:
     """Everything that decides how a run goes, and so what it discloses: the table of options."""
     add_parent_options(p)
     # what the command decides only when it knows its other options
-    later = {"percent": None, "fixed_mask": None, "levels": "", "iterations": "", "threads": os.cpu_count() or 1}
+    later = {"percent": None, "levels": "", "iterations": "", "threads": os.cpu_count() or 1}
     for name, option in OPTIONS.items():
         add_option(p, option, later.get(name, option.default))
 
@@ -91,7 +91,7 @@ def parameters_of(a: Arguments, has_fixed_mask: bool) -> Parameters:
     values["iterations"] = counts_of("--iterations", a.iterations, "one count per level, such as 6,6,2")
     values["percent"] = a.percent if a.sampling != "full" else 100.0
     _note_what_has_no_use(a, values)
-    values["fixed_mask"] = a.fixed_mask or ("fill" if has_fixed_mask else "none")
+    values["fixed_mask"] = a.fixed_mask or ("fill" if has_fixed_mask else None)
     return Parameters(**values)
 
 

@@ -52,7 +52,10 @@ def add_serve(commands: Any) -> None:
         "--losses", default=",".join(LOSSES.builtin), help="permitted losses; of plugins only those that are named"
     )
     p.add_argument("--transforms", default=",".join(TRANSFORMS.builtin), help="permitted transforms")
-    p.add_argument("--masks", default="none,fill,private", help="permitted uses of the mask; also: disclosed")
+    p.add_argument(
+        "--masks", default="fill,private",
+        help="permitted uses of the mask; also: disclosed (peers see it), none (the outside is answered for, too)",
+    )  # fmt: skip
     p.add_argument("--allow-disclosed-sampling", action="store_true", help="accept gms under mpc, fhe_v1, fhe_v2")
     p.add_argument("--budget-percent", type=float, default=5.0, help="most numbers per level, %% of its voxels (5)")
     p.add_argument("--budget-bits", type=float, default=20.0, help="the same in bits, %% of 12 bits per voxel (20)")

@@ -157,7 +157,8 @@ _TABLE = (
            " file (fixed to moving)", choices=INITIALS, label="initial transform"),
     Option("mask", "choice", "fill", "use of the moving mask: fill puts the mean of the inside outside, rows leaves"
            " those voxels out", flag="--mask-use", choices=MASK_USES, label="use of the moving mask"),
-    Option("fixed_mask", "choice", "none", "use of the peer's mask, if its owner permits", choices=FIXED_MASK_USES,
+    Option("fixed_mask", "choice", None, "use of the peer's mask, if its owner permits", choices=FIXED_MASK_USES,
+           optional=True, usual="none where its owner permits that or there is no mask, else fill",
            label="use of the fixed mask", wire="fixed_mask"),
     Option("bins", "whole", None, "bins of the joint histogram per image", choices=BINS, optional=True,
            usual="16 in 2D, 32 in 3D", of=("mi",), label="number of bins", wire="bins", wire_low=1, wire_high=1024),

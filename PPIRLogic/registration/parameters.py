@@ -53,7 +53,7 @@ class Parameters:
     loss_tolerance: float = default("loss_tolerance")
     initial: str | sitk.Transform = default("initial")  # noqa: RUF009 - a constant of the table
     mask: str = default("mask")
-    fixed_mask: str = default("fixed_mask")
+    fixed_mask: str | None = default("fixed_mask")
     bins: int | None = default("bins")
     pool: int | None = default("pool")
     seed: int = default("seed")
@@ -77,8 +77,10 @@ class Parameters:
         if LOSSES[self.loss].pooled and self.sampling == "gms":
             raise InputError(f"Unusable parameter: gms sampling does not go with {self.loss}, which has a random pool.")
 
-    def request(self, image: str, geometry: Geometry, dealer_fingerprint: str, software: str) -> Request:
-        """What these settings ask for of an image on this grid."""
+    def request(
+        self, image: str, geometry: Geometry, dealer_fingerprint: str, software: str, usual_mask: str = "none"
+    ) -> Request:
+        """What these settings ask for of an image on this grid. usual_mask: the use of its mask, if none is named."""
         bins, pool, percent = self._pool(geometry.dimension)
         loss, kind = LOSSES[self.loss], TRANSFORMS[self.transform]
         levels = self.levels or default_factors(geometry, loss)
@@ -91,7 +93,7 @@ class Parameters:
             sampling=self.sampling,
             percent=percent if loss.pooled and self.sampling == "full" else float(self.percent),
             disclose_sampling=self.disclose_sampling,
-            fixed_mask=self.fixed_mask,
+            fixed_mask=self.fixed_mask or usual_mask,
             evaluations=self.evaluations,
             bins=bins,
             pool=pool,

@@ -158,6 +158,11 @@ class Offer:
     numbers_opened: int
     what: str = "image"
 
+    @property
+    def usual_mask(self) -> str:
+        """The use of its mask that asks least of its owner and of a run."""
+        return "fill" if self.has_mask and "none" not in self.masks else "none"
+
     @classmethod
     def from_dict(cls, data: Any, read_geometry: Callable[[dict[str, Any]], Any], what: str = "image") -> Offer:
         if not isinstance(data, dict):

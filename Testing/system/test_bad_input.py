@@ -478,7 +478,8 @@ def test_the_policy_refuses_by_name_and_says_what_is_permitted(what: str, sites:
     rules = {k: frozenset(v) for k, v in rules.items()}
     peer_dealer = "127.0.0.1:1" if wish.get("protocol") == "mpc" else ""
     TrustStore(sites[0].home).add("D" * 32, "dealer", DEALER)
-    with owner(sites[1], shared(FIXED[2], **rules)) as one:
+    mask = ball(FIXED[2].geometry) if what == "mask use" else None
+    with owner(sites[1], shared(FIXED[2], mask=mask, **rules)) as one:
         with pytest.raises(PPIRError) as caught:
             register(
                 MOVING[2], Peer(one.address, "", peer_dealer), home=sites[0].home, parameters=replace(RIGID, **wish)

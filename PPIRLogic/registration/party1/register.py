@@ -154,10 +154,11 @@ class _Caller:
             try:
                 offer = choose_offer(session.offers(), self.peer)
                 first = run.first_transform(offer.geometry)
-                request = p.request(offer.name, offer.geometry, dealer, SOFTWARE)
+                request = p.request(offer.name, offer.geometry, dealer, SOFTWARE, offer.usual_mask)
                 check_request(request, offer)
                 if follow is not None:
-                    check_request(follow.request(offer.name, offer.geometry, "", SOFTWARE), offer)
+                    later = follow.request(offer.name, offer.geometry, "", SOFTWARE, offer.usual_mask)
+                    check_request(later, offer)
                 session.open(request, self.peer.dealer)
                 run.report_progress(session, "opened", detail=_estimate(session, p))
                 if session.geometry != offer.geometry:

@@ -43,7 +43,7 @@ class RegistrationMethod(Method):
             "protocols": sorted(policy.protocols),
             "losses": sorted({*policy.losses, *POINT_LOSSES} & set(shared.image.losses)),
             "transforms": sorted(policy.transforms),
-            "masks": sorted(policy.masks),
+            "masks": sorted(policy.masks) if shared.image.mask is not None else ["none"],
             "budget": {
                 "percent_per_level": policy.budget.percent_per_level,
                 "numbers_per_session": policy.budget.numbers_per_session,
