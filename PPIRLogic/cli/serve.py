@@ -65,7 +65,7 @@ def add_serve(commands: Any) -> None:
     p.add_argument("--dealer", default="", help="HOST:PORT of the dealer for mpc")
     p.add_argument("--dealer-fingerprint", default="", help="the dealer, where several are trusted")
     p.add_argument("--ask", action="store_true", help="ask on the terminal before each session")
-    p.add_argument("--fixed-pools", action="store_true", help=argparse.SUPPRESS)  # simulations must compare
+    p.add_argument("--fixed-pools", type=int, default=None, help=argparse.SUPPRESS)  # simulations must compare
     p.add_argument("--max-sessions", type=int, default=2, help="sessions at once (2)")
     p.add_argument("--queue", type=int, default=8, help="peers that may wait for a session to end (8)")
     add_service_options(p)

@@ -27,7 +27,6 @@ class Request:
     fixed_mask: str = "none"  # none | fill | private | disclosed
     evaluations: int = 60  # most per level
     bins: int = 32  # of the joint histogram, under mi
-    pool: int = 32_768  # most samples per level, under mi
     seed: int = 1  # of the public urs pools; reveals nothing
     version: int = PROTOCOL_VERSION
     dealer: str = ""  # fingerprint of the dealer, under mpc

@@ -79,7 +79,7 @@ class Server(Service):
         queue: int = 8,
         threads: int = 2,
         on_event: Event = lambda event: None,
-        fixed_pools: bool = False,
+        fixed_pools: int | None = None,
         methods: Sequence[Method] = (),
     ) -> None:
         self.site = site = ServingSite(identity, home, shared, threads, on_event, fixed_pools)

@@ -45,7 +45,13 @@ class ServingSite:
     """
 
     def __init__(
-        self, identity: Identity, home: Path, shared: Sequence[Shared], threads: int, on_event: Event, fixed_pools: bool
+        self,
+        identity: Identity,
+        home: Path,
+        shared: Sequence[Shared],
+        threads: int,
+        on_event: Event,
+        fixed_pools: int | None,
     ) -> None:
         self.identity, self.trust, self.home, self.threads = identity, TrustStore(home), home, threads
         self.shared = {s.image.name: s for s in shared}
@@ -76,9 +82,9 @@ class ServingSite:
         return self._ids[name]
 
     def pool_seed(self, name: str) -> bytes:
-        """This site's part of the seed of random pools: the same for an image in every session."""
-        if self._fixed_pools:
-            return bytes(POOL_SEED_BYTES)
+        """The seed of an image's random pools, the same in every session: from this site's secret and the image."""
+        if self._fixed_pools is not None:
+            return self._fixed_pools.to_bytes(POOL_SEED_BYTES, "big")
         return hmac.digest(self._key, b"pool" + self.image_id(name).encode(), "sha256")[:POOL_SEED_BYTES]
 
 
