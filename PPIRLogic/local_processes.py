@@ -17,7 +17,7 @@ from typing import Any
 
 from PPIRLogic.errors import PeerError
 from PPIRLogic.network.identity import load_or_create_identity
-from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.network.trust import DEALER, PEER, TrustStore
 
 START_TIMEOUT = 60.0
 # without -P (new in 3.11) a module of the current folder, such as random.py, would be run instead of Python's own
@@ -126,11 +126,11 @@ class Site:
     fingerprint: str
 
 
-def make_sites(folder: Path, names: tuple[str, ...]) -> dict[str, Site]:
-    """Identities of their own for all sites, each trusting the others by fingerprint."""
+def make_sites(folder: Path, names: tuple[str, ...], dealer: str = "dealer") -> dict[str, Site]:
+    """Identities of their own for all sites, each trusting the others by fingerprint; the one of this name deals."""
     sites = {n: Site(folder / n, load_or_create_identity(folder / n, n).fingerprint) for n in names}
     for site in sites.values():
         for other, known in sites.items():
             if known is not site:
-                TrustStore(site.home).add(known.fingerprint, other)
+                TrustStore(site.home).add(known.fingerprint, other, DEALER if other == dealer else PEER)
     return sites

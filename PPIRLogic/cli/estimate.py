@@ -58,7 +58,9 @@ def estimates(parameters: Parameters, offer: Offer) -> tuple[list[LevelEstimate]
     """Level by level, and all in all: no session discloses more than the owner allows a session."""
     levels, most = [], 0
     for session in sessions_of(parameters):
-        grants = most_numbers(session.request(offer.name, offer.geometry, "", SOFTWARE), offer.geometry)
+        grants = most_numbers(
+            session.request(offer.name, offer.geometry, "", SOFTWARE, offer.usual_mask), offer.geometry
+        )
         record, share = offer.record(), offer.budget["percent_per_level"] / 100
         levels += [
             LevelEstimate(session.transform, g, max(0, int(g.samples * share) - record.opened(g.factor)))
@@ -97,7 +99,7 @@ def _problem(parameters: Parameters, offer: Offer) -> str:
     """Why the run would be refused before it begins, as far as this side can tell; empty if it would not."""
     try:
         for session in sessions_of(parameters):
-            request = session.request(offer.name, offer.geometry, "", SOFTWARE)
+            request = session.request(offer.name, offer.geometry, "", SOFTWARE, offer.usual_mask)
             check_request(request, offer)
             if protocol_of(request).counted:
                 check_offered(request, offer.geometry, offer.record())

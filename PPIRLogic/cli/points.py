@@ -39,7 +39,9 @@ def add_register_points(commands: Any) -> None:
     p.add_argument("--peer", required=True, metavar="HOST:PORT", help="the site that serves the fixed points")
     p.add_argument("--image", default="", metavar="NAME", help="name of the fixed set, where the peer offers several")
     p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
-    p.add_argument("--dealer-fingerprint", default="", metavar="FINGERPRINT", help="accept this dealer only")
+    p.add_argument(
+        "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="the dealer, where several are trusted"
+    )
     add_reconnect(p)
     _options(p)
 

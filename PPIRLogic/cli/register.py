@@ -48,7 +48,9 @@ def add_register(commands: Any) -> None:
     p.add_argument("--image", default="", metavar="NAME", help="name of the fixed image, where the peer offers several")
     p.add_argument("--mask", type=Path, help="mask of the moving image")
     p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
-    p.add_argument("--dealer-fingerprint", default="", metavar="FINGERPRINT", help="accept this dealer only")
+    p.add_argument(
+        "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="the dealer, where several are trusted"
+    )
     add_reconnect(p)
     p.add_argument("--show-fixed", type=Path, help=argparse.SUPPRESS)  # the demonstration's pictures show both images
     add_registration_options(p)

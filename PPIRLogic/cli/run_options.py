@@ -41,7 +41,7 @@ def add_run_options(p: Any) -> None:
     """Everything that decides how a run goes, and so what it discloses: the table of options."""
     add_parent_options(p)
     # what the command decides only when it knows its other options
-    later = {"percent": None, "fixed_mask": None, "levels": "", "iterations": "", "threads": os.cpu_count() or 1}
+    later = {"percent": None, "levels": "", "iterations": "", "threads": os.cpu_count() or 1}
     run, of = p.add_argument_group("the run"), p.add_argument_group("of single transforms, losses and samplings")
     for name, option in OPTIONS.items():
         add_option(of if option.of else run, option, later.get(name, option.default))
@@ -98,7 +98,7 @@ def parameters_of(a: Arguments, has_fixed_mask: bool) -> Parameters:
     values["iterations"] = counts_of("--iterations", a.iterations, "one count per level, such as 6,6,2")
     values["percent"] = a.percent if a.sampling != "full" else 100.0
     _note_what_has_no_use(a, values)
-    values["fixed_mask"] = a.fixed_mask or ("fill" if has_fixed_mask else "none")
+    values["fixed_mask"] = a.fixed_mask or ("fill" if has_fixed_mask else None)
     return Parameters(**values)
 
 

@@ -69,8 +69,8 @@ def add_serve(commands: Any) -> None:
     p.add_argument(
         "--masks",
         metavar="NAME,NAME,…",
-        default="none,fill,private",
-        help="permitted uses of the mask; also: disclosed",
+        default="fill,private",
+        help="permitted uses of the mask; also: disclosed (peers see it), none (the outside is answered for, too)",
     )
     p.add_argument("--allow-disclosed-sampling", action="store_true", help="accept gms under mpc, fhe_v1, fhe_v2")
     p.add_argument("--budget-percent", type=float, default=5.0, help="most numbers per level, %% of its voxels (5)")
@@ -79,9 +79,11 @@ def add_serve(commands: Any) -> None:
     p.add_argument("--budget-image", type=int, default=200_000, help="most numbers per peer and image (200000)")
     p.add_argument("--budget-histograms", type=int, default=200, help="most joint histograms per level, for mi (200)")
     p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
-    p.add_argument("--dealer-fingerprint", default="", metavar="FINGERPRINT", help="accept this dealer only")
+    p.add_argument(
+        "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="the dealer, where several are trusted"
+    )
     p.add_argument("--ask", action="store_true", help="ask on the terminal before each session")
-    p.add_argument("--fixed-pools", action="store_true", help=argparse.SUPPRESS)  # simulations must compare
+    p.add_argument("--fixed-pools", type=int, default=None, help=argparse.SUPPRESS)  # simulations must compare
     p.add_argument("--max-sessions", type=int, default=2, help="sessions at once (2)")
     p.add_argument("--queue", type=int, default=8, help="peers that may wait for a session to end (8)")
     add_service_options(p)
@@ -120,7 +122,7 @@ def _shared_images(a: Arguments) -> list[Any]:
         raise InputError("Give --name (and --mask) once for every image (--name then for every set), or not at all.")
     policy, out = _policy(a), []
     warn_of_protocols(a, sorted(policy.protocols))
-    dealer = a.dealer, normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
+    dealer = a.dealer, _pinned_dealer(a)
     for i, path in enumerate(a.fixed):
         volume = read_volume(path, role="fixed")
         mask = read_mask(a.mask[i], volume) if a.mask else None
@@ -133,6 +135,14 @@ def _shared_images(a: Arguments) -> list[Any]:
     if len({s.image.name for s in out}) < len(out):
         raise InputError("Two images or point sets have the same name; give each its own with --name.")
     return out
+
+
+def _pinned_dealer(a: Arguments) -> str:
+    """The fingerprint of the dealer; refused now, not at the first session, where it cannot be used."""
+    from PPIRLogic.registration.dealer.joining import pinned_dealer
+
+    given = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
+    return pinned_dealer(TrustStore(home_of(a)), given) if a.dealer else given
 
 
 def _name_of(path: Path) -> str:

@@ -11,9 +11,16 @@ from PPIRLogic.registration.control_points import ControlPointMap
 from PPIRLogic.registration.losses import LOSSES, Loss
 from PPIRLogic.registration.names import FACTORS, check_factors
 from PPIRLogic.registration.request import Request
-from PPIRLogic.registration.sampling import MIN_POOL, Indices, Sampling, block_order, level_samples, random_pool
+from PPIRLogic.registration.sampling import (
+    MIN_POOL,
+    Indices,
+    Sampling,
+    block_order,
+    level_samples,
+    pool_size,
+    random_pool,
+)
 from PPIRLogic.registration.transform_kinds import TRANSFORMS
-from PPIRLogic.secure.layout import CHUNK
 from PPIRLogic.secure.prg import derive_key
 
 _MIN_AXIS = 16
@@ -69,15 +76,16 @@ def _smallest_axis(geometry: Geometry, factor: int) -> int:
     return min(shrunk, default=0)
 
 
-def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) -> Level:
-    """Level `index` of the request on the fixed geometry; `seed` draws the urs pool."""
+def make_level(geometry: Geometry, request: Request, index: int, seed: bytes, pool_seed: bytes) -> Level:
+    """Level `index` of the request on the fixed geometry; `seed` draws urs samples, `pool_seed` a loss's pool."""
     factor = request.levels[index]
     loss = LOSSES[request.loss].configured(request)
     sigma, margin = _sigma(geometry, factor, loss), _margin(geometry, factor, loss)
     grid = level_geometry(geometry, factor)
     order = block_order(grid.array_shape, margin_voxels(grid, margin))
     if loss.pooled:
-        samples = random_pool(order, request.percent, request.pool, CHUNK // loss.width, seed, index)
+        size = pool_size(geometry.dimension, TRANSFORMS[request.transform].deformable)
+        samples = random_pool(order, size, pool_seed, factor)
     else:
         sampling = Sampling(request.sampling, request.percent, request.disclose_sampling)
         samples = level_samples(order, sampling, seed, index)
@@ -90,8 +98,10 @@ def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) ->
 def make_levels(geometry: Geometry, request: Request, owner_seed: bytes = b"") -> list[Level]:
     """All levels of a request, coarse to fine.
 
-    Random pools follow from the request's seed and the owner's: neither side alone chooses which voxels are in.
+    Samples of urs follow from the request's seed and the owner's. A pool of joint histograms follows from the owner's
+    alone: whoever chooses among pools chooses which voxels they differ by.
     """
     check_factors(request.levels)
     seed = derive_key(request.seed.to_bytes(8, "big", signed=True) + owner_seed, "pool")
-    return [make_level(geometry, request, index, seed) for index in range(len(request.levels))]
+    pool_seed = derive_key(owner_seed, "pool of histograms")
+    return [make_level(geometry, request, index, seed, pool_seed) for index in range(len(request.levels))]

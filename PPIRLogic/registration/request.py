@@ -28,7 +28,6 @@ class Request:
     fixed_mask: str = "none"  # none | fill | private | disclosed
     evaluations: int = 60  # most per level
     bins: int = 32  # of the joint histogram, under mi
-    pool: int = 32_768  # most samples per level, under mi
     seed: int = 1  # of the public urs pools; reveals nothing
     version: int = PROTOCOL_VERSION
     dealer: str = ""  # fingerprint of the dealer, under mpc
@@ -131,7 +130,8 @@ class LevelGrant:
 class Peer:
     """Where the fixed image is: address 'host:port', the image's name there ('' if it offers one), the dealer.
 
-    dealer: address of the dealer, for mpc. dealer_fingerprint: accept this dealer only ('': any trusted one).
+    dealer: address of the dealer, for mpc. dealer_fingerprint: which one ('': the only
+    one that is trusted as a dealer).
 
     >>> Peer("hospital-b.example:7443", image="atlas").image
     'atlas'
@@ -163,6 +163,11 @@ class Offer:
         """What this site has learned of the image so far, as the peer tells it, and the peer's budget."""
         limits = {"bits_percent_per_level": UNLIMITED, "histograms_per_level": UNLIMITED, **self.budget}
         return DisclosureRecord(Budget(**limits), self.opened)  # type: ignore[arg-type]
+
+    @property
+    def usual_mask(self) -> str:
+        """The use of its mask that asks least of its owner and of a run."""
+        return "fill" if self.has_mask and "none" not in self.masks else "none"
 
     @classmethod
     def from_dict(cls, data: Any, read_geometry: Callable[[dict[str, Any]], Any], what: str = "image") -> Offer:

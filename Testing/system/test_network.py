@@ -16,7 +16,7 @@ def test_one_round_trip_for_an_evaluation(protocol: str, tmp_path: Path) -> None
         pytest.importorskip("torch")
     from network import LEVELS, round_trips
 
-    in_all, evaluations, answers = round_trips(protocol, make_sites(tmp_path, ("A", "B", "third")))
+    in_all, evaluations, answers = round_trips(protocol, make_sites(tmp_path, ("A", "B", "third"), "third"))
     assert answers == evaluations > 2
     assert in_all == 3 + len(LEVELS) + evaluations
 

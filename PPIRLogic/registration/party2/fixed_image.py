@@ -80,14 +80,17 @@ class FixedImage:
         return digest.hexdigest()[:16]
 
     def _normalised(self, mask_mode: str) -> Volume:
-        """The whole image, normalised by robust percentiles (inside the mask if it is used)."""
-        if mask_mode not in self._prepared:
-            mask = None if mask_mode == "none" else self.mask
+        """The whole image, normalised by robust percentiles.
+
+        Where a mask is used, these are of the inside, and the outside holds the mean of the inside before anything is
+        smoothed: no voxel outside has a part in any number.
+        """
+        use = "none" if mask_mode == "none" or self.mask is None else "inside"
+        if use not in self._prepared:
+            mask = self.mask if use == "inside" else None
             scaled = normalise(self.volume, robust_range(self.volume, mask))
-            if mask_mode == "fill" and mask is not None:
-                scaled = fill_outside(scaled, mask)
-            self._prepared = {mask_mode: scaled}
-        return self._prepared[mask_mode]
+            self._prepared = {use: scaled if mask is None else fill_outside(scaled, mask)}
+        return self._prepared[use]
 
     def mask_at(self, level: Level) -> NDArray[np.bool_]:
         """The mask at the samples of a level, (N,); all true without a mask."""

@@ -43,7 +43,7 @@ class RegistrationMethod(Method):
             "protocols": sorted(policy.protocols),
             "losses": sorted({*policy.losses, *POINT_LOSSES} & set(shared.image.losses)),
             "transforms": sorted(policy.transforms),
-            "masks": sorted(policy.masks),
+            "masks": sorted(policy.masks) if shared.image.mask is not None else ["none"],
             "budget": {
                 "percent_per_level": policy.budget.percent_per_level,
                 "numbers_per_session": policy.budget.numbers_per_session,
@@ -82,7 +82,7 @@ class Server(Service):
         queue: int = 8,
         threads: int = 2,
         on_event: Event = lambda event: None,
-        fixed_pools: bool = False,
+        fixed_pools: int | None = None,
         methods: Sequence[Method] = (),
     ) -> None:
         self.site = site = ServingSite(identity, home, shared, threads, on_event, fixed_pools)

@@ -29,7 +29,7 @@ Event = Callable[[dict[str, Any]], None]
 class Shared:
     """What a site serves: an image or a point set, its owner's policy, and the dealer for mpc.
 
-    dealer: its address, 'host:port' ('' for none). dealer_fingerprint: accept this dealer only.
+    dealer: its address, 'host:port' ('' for none). dealer_fingerprint: which one, if several are trusted as dealers.
     """
 
     image: FixedImage | FixedPoints
@@ -45,7 +45,13 @@ class ServingSite:
     """
 
     def __init__(
-        self, identity: Identity, home: Path, shared: Sequence[Shared], threads: int, on_event: Event, fixed_pools: bool
+        self,
+        identity: Identity,
+        home: Path,
+        shared: Sequence[Shared],
+        threads: int,
+        on_event: Event,
+        fixed_pools: int | None,
     ) -> None:
         self.identity, self.trust, self.home, self.threads = identity, TrustStore(home), home, threads
         self.shared = {s.image.name: s for s in shared}
@@ -55,6 +61,7 @@ class ServingSite:
         self.failures = FailedChecks(home)
         self.unfinished = UnfinishedSessions(home / "ledger" / "unfinished")
         self._key = _site_key(home)
+        self._ids: dict[str, str] = {}  # what identifies an image costs a copy of it
 
     def close(self) -> None:
         self._lock.release()
@@ -70,12 +77,14 @@ class ServingSite:
         self._on_event({"time": round(time.time(), 3), "event": event, **details})
 
     def image_id(self, name: str) -> str:
-        return self.shared[name].image.identifier(self._key)
+        if name not in self._ids:
+            self._ids[name] = self.shared[name].image.identifier(self._key)
+        return self._ids[name]
 
     def pool_seed(self, name: str) -> bytes:
-        """This site's part of the seed of random pools: the same for an image in every session."""
-        if self._fixed_pools:
-            return bytes(POOL_SEED_BYTES)
+        """The seed of an image's random pools, the same in every session: from this site's secret and the image."""
+        if self._fixed_pools is not None:
+            return self._fixed_pools.to_bytes(POOL_SEED_BYTES, "big")
         return hmac.digest(self._key, b"pool" + self.image_id(name).encode(), "sha256")[:POOL_SEED_BYTES]
 
 
