@@ -5,7 +5,7 @@ Party 1 speaks first in every exchange. Kinds:
     info      → info                      what is offered to this peer
     open      → opened | error            one session: image, parameters; geometry, limits, nonce
     level     → level, (key), data…       the protected fixed operands of one level
-    evaluate, request… → answer | error   one evaluation of the loss
+    evaluate, request… → answer | error   one evaluation of the loss; under fhe, test → test → test before the answer
     finish    → finished                  the ledger's totals of both sides
     bye, error                            the end, from either side, at any time
 
@@ -22,7 +22,7 @@ import PPIRLogic.errors as errors
 from PPIRLogic.errors import PPIRError, ProtocolError
 from PPIRLogic.network.channel import Channel, Message
 
-PROTOCOL_VERSION = 2  # raised with every change of a message, so that builds that do not fit together say so
+PROTOCOL_VERSION = 3  # raised with every change of a message, so that builds that do not fit together say so
 PARTY_1, PARTY_2, DEALER = "the site that registers (party 1)", "the site that serves (party 2)", "the dealer's site"
 _ERRORS: dict[str, type[PPIRError]] = {
     cls.__name__: cls

@@ -12,7 +12,7 @@ import numpy as np
 
 from PPIRLogic.disclosure.counted_channel import CountedChannel
 from PPIRLogic.disclosure.ledger import VOXEL_BITS, Entry, Receipt, SessionLedger, geometry_entry, recorded_numbers
-from PPIRLogic.errors import PeerError, PolicyError, ProtocolError, RefusedError, TrustError, VerificationError
+from PPIRLogic.errors import PeerError, PolicyError, ProtocolError, RefusedError, TrustError
 from PPIRLogic.network.channel import Channel, Message
 from PPIRLogic.network.messages import Fields, error_from
 from PPIRLogic.registration.dealer.joining import join_dealer
@@ -163,6 +163,7 @@ class ServerSession:
             )  # fmt: skip
             self.link.dealer = cast(Channel, CountedChannel(dealer))
         self.side = self.protocol.fixed_side(self.link)
+        self.side.test_through(lambda: self.site.failures.test(self.peer, self.name.hex()[:16], self.check))
         level: Level | None = None
         while True:
             message = self.channel.receive(IDLE_TIMEOUT)
@@ -252,12 +253,8 @@ class ServerSession:
         place = bytes([level.index]) + number.to_bytes(4, "big") + stage.encode()
         name = hashlib.sha256(self.name + place + digest).hexdigest()
         receipt = self._count(terms, level, number, name) if self.protocol.counted else self._uncounted(terms)
-        try:
-            with self.counted_channel.releasing(receipt, self.protocol.answer_bytes):
-                self.side.answer()
-        except VerificationError:
-            self.site.failures.record(self.peer, self.name.hex()[:16])
-            raise
+        with self.counted_channel.releasing(receipt, self.protocol.answer_bytes, self.protocol.test_bytes):
+            self.side.answer()
         self.site.tell("evaluation", session=self.name.hex()[:16], level=level.factor, numbers=self.ledger.numbers)
 
     def _count(self, terms: Sequence[Term], level: Level, number: int, name: str) -> Receipt:
