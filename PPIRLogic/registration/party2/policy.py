@@ -27,7 +27,7 @@ class Policy:
 
     >>> sorted(Policy().protocols)
     ['fhe', 'mpc']
-    >>> strict = Policy(protocols=frozenset({"fhe"}), transforms=frozenset({"rigid"}))
+    >>> strict = Policy(protocols=frozenset({"mpc"}), transforms=frozenset({"rigid"}))
     >>> strict.check(Request("atlas", "fhe", "rigid", "ncc", (4, 2, 1)), peer="", has_mask=False)
     >>> strict.check(Request("atlas", "fhe", "rigid", "ncc", (4, 2, 1)), peer="", has_mask=False)
     Traceback (most recent call last):
