@@ -49,7 +49,7 @@ PROTOCOLS: Registry[Any] = Registry(
         "fhe_v2": "PPIRLogic.secure.published.fhe_v2:PROTOCOL",
     },
     "PPIRLogic.secure.protocol:Protocol",
-    (*SHOWN, *SHOWN.values()),
+    (*SHOWN, *SHOWN.values(), *FORMER),
 )
 TWO_SIDED: Registry[Any] = Registry(  # of losses that move both images
     "",

@@ -28,7 +28,7 @@ class Policy:
     >>> sorted(Policy().protocols)
     ['fhe', 'mpc']
     >>> strict = Policy(protocols=frozenset({"mpc"}), transforms=frozenset({"rigid"}))
-    >>> strict.check(Request("atlas", "fhe", "rigid", "ncc", (4, 2, 1)), peer="", has_mask=False)
+    >>> strict.check(Request("atlas", "mpc", "rigid", "ncc", (4, 2, 1)), peer="", has_mask=False)
     >>> strict.check(Request("atlas", "fhe", "rigid", "ncc", (4, 2, 1)), peer="", has_mask=False)
     Traceback (most recent call last):
     PPIRLogic.errors.PolicyError: The protocol 'fhe' is not permitted for image 'atlas' by its owner; ...
