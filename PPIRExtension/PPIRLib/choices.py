@@ -21,7 +21,7 @@ TRANSFORMS = {  # with the class of node that holds the result; a deformation is
 }
 OF_POINTS = ("rigid", "similarity")
 LOSSES = OPTIONS["loss"].allowed
-PROTOCOLS = ("fhe", "fhe_verified", "mpc")  # what an owner permits by default
+PROTOCOLS = ("fhe", "mpc")  # what an owner permits by default
 SAMPLINGS = OPTIONS["sampling"].allowed
 FIXED_MASKS = ("auto", *OPTIONS["fixed_mask"].allowed)
 BINS = ("auto", *map(str, OPTIONS["bins"].allowed))

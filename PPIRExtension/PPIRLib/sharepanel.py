@@ -99,7 +99,7 @@ class SharePanel:
             self._run = start(
                 onEvent=self._on_event, onFinished=self._on_finished,
                 name=node.sharedName.strip(), address=node.shareAddress.strip(),
-                protocols="fhe,fhe_verified,mpc" if node.shareMpc else "fhe,fhe_verified", losses=node.shareLosses,
+                protocols="fhe,mpc" if node.shareMpc else "fhe", losses=node.shareLosses,
                 transforms=node.shareTransforms, allow=tuple(v.strip() for v in node.sharePeer.split(",") if v.strip()),
                 dealer=node.shareDealer.strip(),
                 budget_percent=node.budgetPercent, budget_session=node.budgetSession,

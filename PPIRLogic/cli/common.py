@@ -13,6 +13,7 @@ import signal
 import sys
 import textwrap
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,6 +177,18 @@ def called(home: Path, peer: str) -> Iterator[ClientSession]:
     identity = load_or_create_identity(home)
     with ClientSession(peer, identity, TrustStore(home), lambda: None, 1, SessionLedger(None, {})) as session:
         yield session
+
+
+def current_name(protocol: str) -> str:
+    """The name on the wire of a protocol that a person named; a former name is taken, with a note."""
+    from PPIRLogic.registration.catalogue import warn_of_former, wire_name
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        warn_of_former(protocol)
+    for warning in told:
+        print(f"note: {warning.message}", file=sys.stderr, flush=True)
+    return wire_name(protocol)
 
 
 def warn_of_protocols(a: Arguments, names: Iterable[str]) -> None:

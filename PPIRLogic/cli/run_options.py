@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.cli.common import Arguments, add_parent_options, counts_of, note, warn_of_protocols
+from PPIRLogic.cli.common import Arguments, add_parent_options, counts_of, current_name, note, warn_of_protocols
 from PPIRLogic.errors import InputError, OutputError
 from PPIRLogic.files import name_problem, shown_path
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.images.writing import WRITABLE_IMAGES
-from PPIRLogic.registration.catalogue import protocol_names, shown_name, wire_name
+from PPIRLogic.registration.catalogue import protocol_names, shown_name
 from PPIRLogic.registration.options import OPTIONS, Option
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.register import RECONNECT
@@ -75,7 +75,7 @@ def add_option(p: Any, option: Option, value: Any) -> None:
 
 def protocol_argument(text: str) -> str:
     """The protocol's name on the wire, from the one that people see."""
-    name = wire_name(text)
+    name = current_name(text)
     if name not in protocol_names():
         shown = ", ".join(shown_name(n) for n in protocol_names())
         raise argparse.ArgumentTypeError(f"unknown protocol '{text}' (choose from {shown})")

@@ -13,6 +13,7 @@ from PPIRLogic.cli.common import (
     Arguments,
     add_command,
     add_service_options,
+    current_name,
     home_of,
     note,
     note_padding,
@@ -24,7 +25,7 @@ from PPIRLogic.disclosure.accounts import UNLIMITED, Budget
 from PPIRLogic.errors import InputError, TrustError
 from PPIRLogic.network.identity import normalise_fingerprint
 from PPIRLogic.network.trust import TrustStore
-from PPIRLogic.registration.catalogue import protocol_names, shown_name, wire_name
+from PPIRLogic.registration.catalogue import protocol_names, shown_name
 from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.names import FIXED_MASK_USES
 from PPIRLogic.registration.protocols import permitted_by_default
@@ -157,7 +158,7 @@ def _policy(a: Arguments) -> Any:
     from PPIRLogic.registration.party2.policy import Policy
 
     def names(option: str, known: Sequence[str]) -> frozenset[str]:
-        given = frozenset(wire_name(v.strip()) for v in str(getattr(a, option)).split(",") if v.strip())
+        given = frozenset(current_name(v.strip()) for v in str(getattr(a, option)).split(",") if v.strip())
         if unknown := given - set(known):
             shown = ", ".join(map(shown_name, known))
             raise InputError(f"--{option}: unknown {', '.join(sorted(unknown))}; known: {shown}.")

@@ -70,6 +70,7 @@ class TrustStore:
     """The peers and authorities that the site with this `home` trusts. Safe to use from several threads."""
 
     def __init__(self, home: Path) -> None:
+        self.home = Path(home)
         self._file = Path(home) / "trust.json"
         self._folder = Path(home) / "authorities"
         self._lock = threading.RLock()

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from PPIRLogic.errors import InputError
 from PPIRLogic.images.geometry import Geometry
-from PPIRLogic.registration.catalogue import shown_name, wire_name
+from PPIRLogic.registration.catalogue import shown_name, warn_of_former, wire_name
 from PPIRLogic.registration.levels import default_factors
 from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.losses.lncc import default_radius_mm
@@ -67,7 +67,8 @@ class Parameters:
         for name, option in OPTIONS.items():
             value = getattr(self, name)
             if name == "protocol" and isinstance(value, str):
-                value = shown_name(value)
+                warn_of_former(value)
+                value = shown_name(wire_name(value))
             if name == "levels" and isinstance(value, tuple) and (problem := factors_problem(value)):
                 raise InputError(problem)
             value = option.checked(value)

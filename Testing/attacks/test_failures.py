@@ -14,6 +14,7 @@ from PPIRLogic.disclosure.failed_checks import MAX_FAILURES, FailedChecks
 from PPIRLogic.errors import PolicyError, PPIRError, VerificationError
 from PPIRLogic.local_processes import make_sites
 from PPIRLogic.registration.protocols import protocol_named
+from PPIRLogic.secure.product import FixedSide
 
 SESSIONS = 8
 GRID = grid((64, 64), (1.0, 1.0), (0.0, 0.0))
@@ -31,7 +32,7 @@ def guess(failures: FailedChecks, names: list[str], *, every: bool) -> int:
         open_now.wait(10)
         try:
             if every:
-                with failures.attempt(peer, "image", "s"):
+                with failures.test(peer, "s", subject="image"):
                     raise VerificationError("failed")
             failures.record(peer, "s", "image")
         except VerificationError:
@@ -67,8 +68,9 @@ def test_sessions_that_are_open_already_have_no_guesses_of_their_own(
 def test_three_are_three_over_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two peers, five sessions at once, every check fails; a lift of those that failed lets the image be served."""
 
-    def failing(self: object) -> None:
-        raise VerificationError("The check of an evaluation failed.")
+    def failing(self: FixedSide) -> None:
+        with self.testing():
+            raise VerificationError
 
     monkeypatch.setattr(protocol_named("fhe").fixed_side, "answer", failing)
     sites = make_sites(tmp_path, ("A", "B", "C"))

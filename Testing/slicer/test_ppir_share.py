@@ -96,7 +96,7 @@ def test_what_peers_may_run(panel: Panel, sites: support.Sites) -> None:
     assert (offer["transforms"], offer["losses"], offer["protocols"]) == (
         ["affine", "rigid"],
         ["ncc"],
-        ["fhe", "fhe_verified"],
+        ["fhe"],
     )
     assert offer["budget"]["numbers_per_image"] == 200_000
     panel.ui.shareButton.click()
@@ -147,7 +147,7 @@ def test_what_is_missing_is_named(panel: Panel) -> None:
 def test_a_session_shows_up(panel: Panel, sites: support.Sites, tmp_path: Path) -> None:
     address = panel.share()
     image = next(e for e in ask(panel.host, sites, "check", address) if e["event"] == "image")
-    assert image["name"] == "atlas" and image["protocols"] == ["fhe", "fhe_verified"] and not image["has_mask"]
+    assert image["name"] == "atlas" and image["protocols"] == ["fhe"] and not image["has_mask"]
     assert image["budget"]["percent_per_level"] == 5 and image["budget"]["numbers_per_session"] == 20000
     moving = tmp_path / "moving.mha"
     sitk.WriteImage(support.moved(FIXED), str(moving))

@@ -54,7 +54,6 @@ class Run:
 MI = ("--loss", "mi", "--bins", 8, "--transform", "rigid", "--levels", "1")
 RUNS = (
     Run("fhe, ncc", "fhe"),
-    Run("fhe_verified, ncc", "fhe_verified"),
     Run("fhe, mi", "fhe", MI),
     Run("mpc, ncc", "mpc"),
 )

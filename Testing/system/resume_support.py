@@ -33,7 +33,7 @@ from PPIRLogic.registration.request import Peer
 from PPIRLogic.registration.result import RegistrationResult
 
 BUDGET = ("--budget-percent", 1e6, "--budget-bits", 1e9, "--budget-image", 10**9, "--budget-session", 10**9)
-PROTOCOLS = ("clear", "fhe", "fhe_verified", "mpc")
+PROTOCOLS = ("clear", "fhe", "mpc")
 Event = Callable[[Progress], None]
 
 

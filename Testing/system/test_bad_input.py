@@ -298,7 +298,7 @@ def test_a_bad_option_is_an_input_error(
     ("options", "words", "code"),
     [
         (("--name", "a", "--name", "b"), ("--name", "every image"), 2),
-        (("--protocols", "fhe,telepathy"), ("telepathy", "fhe, fhe_verified, mpc, clear"), 2),
+        (("--protocols", "fhe,telepathy"), ("telepathy", "fhe, mpc, clear"), 2),
         (("--losses", "xy"), ("xy", "ssd"), 2),
         (("--masks", "secret"), ("secret", "fill"), 2),
         (("--allow", "Nobody"), ("Nobody", "trust"), 7),

@@ -189,7 +189,7 @@ def test_two_hospitals_from_identity_to_ledger(tmp_path: Path) -> None:
         peer, image = events_of(done)
         assert (peer["event"], peer["name"], peer["fingerprint"]) == ("peer", "Hospital B", theirs["fingerprint"])
         assert (image["event"], image["name"], image["has_mask"]) == ("image", "atlas", False)
-        assert image["protocols"] == ["fhe", "fhe_verified", "mpc"] and image["geometry"]["size"] == list(fixed.size)
+        assert image["protocols"] == ["fhe", "mpc"] and image["geometry"]["size"] == list(fixed.size)
         assert "atlas" in here(a, "check", address).stdout
 
         (estimate,) = (e for e in events_of(here(a, "estimate", address, "--transform", "rigid", "--json"))[2:])

@@ -154,7 +154,7 @@ def test_an_answer_that_was_counted_and_lost(place: Place, undisturbed: list[Any
 # ----------------------------------------------------------------------------------------------- the programs
 
 
-@pytest.mark.parametrize("protocol", ["fhe", pytest.param("fhe_verified", marks=pytest.mark.long), "mpc"])
+@pytest.mark.parametrize("protocol", ["fhe", "mpc"])
 def test_party_2_is_killed_and_started_again(protocol: str, place: Place, undisturbed: list[Any]) -> None:
     if protocol == "mpc":
         pytest.importorskip("torch")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from PPIRLogic.disclosure.accounts import Budget
 from PPIRLogic.errors import InputError, PolicyError
 from PPIRLogic.network.identity import normalise_fingerprint
-from PPIRLogic.registration.catalogue import OF_POINTS, protocol_names, shown_name, wire_name
+from PPIRLogic.registration.catalogue import OF_POINTS, protocol_names, shown_name, warn_of_former, wire_name
 from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.names import BINS, FIXED_MASK_USES, check_factors
 from PPIRLogic.registration.protocols import permitted_by_default, protocol_of
@@ -27,9 +27,9 @@ class Policy:
     session (peer's name, request, estimate) → yes or no.
 
     >>> sorted(Policy().protocols)
-    ['fhe', 'fhe_verified', 'mpc']
-    >>> strict = Policy(protocols=frozenset({"fhe_verified"}), transforms=frozenset({"rigid"}))
-    >>> strict.check(Request("atlas", "fhe_verified", "rigid", "ncc", (4, 2, 1)), peer="", has_mask=False)
+    ['fhe', 'mpc']
+    >>> strict = Policy(protocols=frozenset({"mpc"}), transforms=frozenset({"rigid"}))
+    >>> strict.check(Request("atlas", "mpc", "rigid", "ncc", (4, 2, 1)), peer="", has_mask=False)
     >>> strict.check(Request("atlas", "fhe", "rigid", "ncc", (4, 2, 1)), peer="", has_mask=False)
     Traceback (most recent call last):
     PPIRLogic.errors.PolicyError: The protocol 'fhe' is not permitted for image 'atlas' by its owner; ...
@@ -46,6 +46,8 @@ class Policy:
 
     def __post_init__(self) -> None:
         """InputError for a name that there is not, or a fingerprint that is none."""
+        for name in self.protocols:
+            warn_of_former(name)
         object.__setattr__(self, "protocols", frozenset(map(wire_name, self.protocols)))
         object.__setattr__(self, "peers", frozenset(map(normalise_fingerprint, self.peers)))
         for what, named, known in (

@@ -163,6 +163,9 @@ class ServerSession:
             )  # fmt: skip
             self.link.dealer = cast(Channel, CountedChannel(dealer))
         self.side = self.protocol.fixed_side(self.link)
+        self.side.test_through(
+            lambda: self.site.failures.test(self.peer, self.name.hex()[:16], self.check, self.image_id)
+        )
         level: Level | None = None
         while True:
             message = self.channel.receive(IDLE_TIMEOUT)
@@ -252,8 +255,7 @@ class ServerSession:
         place = bytes([level.index]) + number.to_bytes(4, "big") + stage.encode()
         name = hashlib.sha256(self.name + place + digest).hexdigest()
         receipt = self._count(terms, level, number, name) if self.protocol.counted else self._uncounted(terms)
-        checked = self.site.failures.attempt(self.peer, self.image_id, self.name.hex()[:16])
-        with checked, self.counted_channel.releasing(receipt, self.protocol.answer_bytes):
+        with self.counted_channel.releasing(receipt, self.protocol.answer_bytes, self.protocol.test_bytes):
             self.side.answer()
         self.site.tell("evaluation", session=self.name.hex()[:16], level=level.factor, numbers=self.ledger.numbers)
 
