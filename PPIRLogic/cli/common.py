@@ -66,7 +66,6 @@ def add_service_options(p: Any) -> None:
         metavar="HOST:PORT",
         help=f"where to listen (every address of this machine, port {DEFAULT_PORT})",
     )
-    p.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads to compute with")
     add_parent_options(p)
 
 

@@ -28,8 +28,11 @@ from PPIRLogic.images.volume import Volume
 from PPIRLogic.network.channel import DEFAULT_PORT
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.registration.catalogue import LOSSES, TRANSFORMS
+from PPIRLogic.registration.catalogue import PROTOCOLS as PLUGGED_PROTOCOLS
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.simulate import simulate
+from PPIRLogic.registry import Registry
 from PPIRLogic.version import SOFTWARE
 
 PACKAGES = ("numpy", "scipy", "SimpleITK", "numba", "cryptography", "pyOpenSSL", "tenseal", "torch", "crypten")
@@ -78,6 +81,8 @@ def findings(home: Path, *, round_trip: bool = True) -> Iterator[Finding]:
     yield _versions()
     yield _machine()
     yield from map(_package, PACKAGES)
+    for kinds in (LOSSES, TRANSFORMS, PLUGGED_PROTOCOLS):
+        yield from _plugins(kinds)
     yield _folder(home)
     yield _certificate(home)
     yield _clock()
@@ -106,6 +111,19 @@ def _package(name: str) -> Finding:
     if name in OPTIONAL:
         return Finding(name, "not installed")
     return Finding(name, "not installed", "Install ppir again: it needs this package.")
+
+
+def _plugins(kinds: Registry[Any]) -> Iterator[Finding]:
+    """What other packages add, loaded."""
+    for name, problem in kinds.passed_over().items():
+        yield Finding("plugin", f"'{name}' is passed over: {problem}", "Tell its author, or remove the package.")
+    for name in kinds:
+        if name in kinds.builtin:
+            continue
+        try:
+            yield Finding("plugin", f"'{name}', a {type(kinds[name]).__name__}")
+        except PPIRError as error:
+            yield Finding("plugin", f"'{name}' cannot be used", str(error))
 
 
 def _folder(home: Path) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -88,6 +89,7 @@ def add_serve(commands: Any) -> None:
     p.add_argument("--max-sessions", type=int, default=2, help="sessions at once (2)")
     p.add_argument("--queue", type=int, default=8, help="peers that may wait for a session to end (8)")
     add_service_options(p)
+    p.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads to compute with")
 
 
 def add_dealer(commands: Any) -> None:

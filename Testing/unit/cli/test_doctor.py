@@ -16,6 +16,7 @@ from PPIRLogic.cli import doctor, main
 from PPIRLogic.cli.doctor import Finding, findings
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.registry import Registry
 
 
 def by_name(home: Path) -> dict[str, Finding]:
@@ -56,6 +57,22 @@ def test_what_is_wrong_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pyte
     assert "chmod 700" in found["folder"].advice and "777" in found["folder"].text
     assert "--renew" in found["certificate"].advice and "TMPDIR" in found["disk"].advice
     assert found["scipy"].advice and found["numpy"].ok
+
+
+def test_plugins_are_loaded_and_those_that_are_passed_over_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [
+        importlib.metadata.EntryPoint("mine", "PPIRLogic.registration.losses.ssd:SSD", "a.group"),
+        importlib.metadata.EntryPoint("Not Usable", "nowhere:X", "a.group"),
+        importlib.metadata.EntryPoint("ssd", "nowhere:X", "a.group"),
+        importlib.metadata.EntryPoint("broken", "nowhere:X", "a.group"),
+    ]
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: entries)
+    kinds: Registry[object] = Registry("a.group", {"ssd": "PPIRLogic.registration.losses.ssd:SSD"}, "builtins:object")
+    said = {finding.text: finding.advice for finding in doctor._plugins(kinds)}
+    assert len(said) == 4 and "'broken' cannot be used" in said
+    assert any("'Not Usable' is passed over: its name must have" in text for text in said)
+    assert any("'ssd' is passed over: its name is taken" in text for text in said)
+    assert any("is no" in advice for text, advice in said.items() if "'mine'" in text), "it calls itself ssd"
 
 
 def test_a_folder_that_cannot_be_made_is_a_problem() -> None:
