@@ -92,7 +92,7 @@ class Policy:
     def _check_disclosed_sampling(self, request: Request) -> None:
         if not (self.disclosed_sampling and request.disclose_sampling):
             raise PolicyError(
-                f"Under {shown_name(request.protocol)}, gms sampling shows party 2 where the moving image has edges. Both"
-                " sides must allow it by name (register --disclose-sampling, serve --allow-disclosed-sampling); or use fhe,"
-                " or urs."
+                f"Under {shown_name(request.protocol)}, gms sampling shows party 2 where the moving image has edges."
+                " Both sides must allow it by name (register --disclose-sampling, serve --allow-disclosed-sampling);"
+                " or use fhe, or urs."
             )
