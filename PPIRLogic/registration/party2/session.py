@@ -48,7 +48,8 @@ class ServerSession:
         self.shared = site.shared[request.image]
         self.peer = channel.peer_fingerprint
         self.image_id = site.image_id(request.image)
-        site.failures.check(self.peer, self.image_id)
+        self.subject = site.subject(request.image)[0]
+        site.failures.check(self.peer, self.subject)
         self.shared.policy.check(request, self.peer, self.shared.image.mask is not None)
         self._check_dealer()
         self.nonce = new_key()
@@ -87,7 +88,7 @@ class ServerSession:
         self.measurable_voxels = [
             self.shared.image.measurable_voxels(level, request.fixed_mask) for level in self.levels
         ]
-        self.account = site.accounts.account(self.peer, self.image_id, self.shared.policy.budget, request.image)
+        self.account = site.account(self.peer, request.image, self.channel.authority)
         self.grants = grants(request, self.levels, self.measurable_voxels, self.account, self.protocol)
         self._grant()
 
@@ -252,7 +253,7 @@ class ServerSession:
         place = bytes([level.index]) + number.to_bytes(4, "big") + stage.encode()
         name = hashlib.sha256(self.name + place + digest).hexdigest()
         receipt = self._count(terms, level, number, name) if self.protocol.counted else self._uncounted(terms)
-        checked = self.site.failures.attempt(self.peer, self.image_id, self.name.hex()[:16])
+        checked = self.site.failures.attempt(self.peer, self.subject, self.name.hex()[:16])
         with checked, self.counted_channel.releasing(receipt, self.protocol.answer_bytes):
             self.side.answer()
         self.site.tell("evaluation", session=self.name.hex()[:16], level=level.factor, numbers=self.ledger.numbers)
