@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,10 @@ def add_serve(commands: Any) -> None:
         "--points", action="append", default=[], type=Path, help="point set file; may be given several times"
     )
     p.add_argument("--name", action="append", default=[], help="name to offer it under; once per image, then per set")
+    p.add_argument(
+        "--subject", action="append", default=[],
+        help="whose it is (patient or series; what DICOM says): once for all, or once per image, then per set",
+    )  # fmt: skip
     p.add_argument("--mask", action="append", default=[], type=Path, help="mask file; once per image")
     p.add_argument(
         "--allow",
@@ -79,6 +84,7 @@ def add_serve(commands: Any) -> None:
     p.add_argument("--budget-bits", type=float, default=20.0, help="the same in bits, %% of 12 bits per voxel (20)")
     p.add_argument("--budget-session", type=int, default=20_000, help="most numbers per session (20000)")
     p.add_argument("--budget-image", type=int, default=200_000, help="most numbers per peer and image (200000)")
+    p.add_argument("--budget-subject", type=float, default=2.0, help="all peers together: times what one may learn (2)")
     p.add_argument("--budget-histograms", type=int, default=200, help="most joint histograms per level, for mi (200)")
     p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
     p.add_argument(
@@ -123,6 +129,9 @@ def _shared_images(a: Arguments) -> list[Any]:
         raise InputError("Nothing to serve: give an image, or a point set with --points.")
     if len(a.name) not in (0, len(a.fixed) + len(a.points)) or len(a.mask) not in (0, len(a.fixed)):
         raise InputError("Give --name (and --mask) once for every image (--name then for every set), or not at all.")
+    subjects = a.subject * (len(a.fixed) + len(a.points)) if len(a.subject) == 1 else a.subject
+    if len(subjects) not in (0, len(a.fixed) + len(a.points)):
+        raise InputError("Give --subject once, or once for every image and set, or not at all.")
     policy, out = _policy(a), []
     warn_of_protocols(a, sorted(policy.protocols))
     dealer = a.dealer, _pinned_dealer(a)
@@ -137,7 +146,7 @@ def _shared_images(a: Arguments) -> list[Any]:
         out.append(Shared(FixedPoints(name, read_points(path, role="fixed")), policy, *dealer))
     if len({s.image.name for s in out}) < len(out):
         raise InputError("Two images or point sets have the same name; give each its own with --name.")
-    return out
+    return [replace(one, subject=subject) for one, subject in zip(out, subjects, strict=True)] if subjects else out
 
 
 def _pinned_dealer(a: Arguments) -> str:
@@ -166,7 +175,8 @@ def _policy(a: Arguments) -> Any:
             raise InputError(f"--{option}: unknown {', '.join(sorted(unknown))}; known: {shown}.")
         return given
 
-    budgets = (a.budget_percent, a.budget_bits, a.budget_session, a.budget_image, a.budget_histograms)
+    budgets = (a.budget_percent, a.budget_bits, a.budget_session, a.budget_image, a.budget_histograms,
+               a.budget_subject)  # fmt: skip
     if not all(0 <= v < UNLIMITED for v in budgets):  # also refuses NaN
         raise InputError("The limits of a disclosure budget must be numbers of at least 0.")
     return Policy(

@@ -40,7 +40,7 @@ def grants(
     The limits per session and per image are shared out among the levels, so that a run that starts can end.
     """
     budget = account.budget
-    shared = max(0, min(budget.numbers_per_session, budget.numbers_per_image - account.total))
+    shared = max(0, min(budget.numbers_per_session, account.left_in_all()))
     fewest = [_fewest(request, level) for level in levels]
     out = []
     for index, (level, voxels) in enumerate(zip(levels, measurable_voxels, strict=True)):
@@ -111,7 +111,8 @@ def check_budget(request: Request, levels: list[LevelGrant], account: Disclosure
         + f"The owner of the fixed image can raise it: now {b.percent_per_level:g} % of each level (ppir serve"
         f" --budget-percent) and {b.bits_percent_per_level:g} % of its bits (--budget-bits), {b.numbers_per_session}"
         f" numbers per session (--budget-session), {b.numbers_per_image} per peer and image (--budget-image), of which"
-        f" {account.total} are used, {b.histograms_per_level} joint histograms per level (--budget-histograms)."
+        f" {account.total} are used, {b.histograms_per_level} joint histograms per level (--budget-histograms); all"
+        f" peers together, {b.times_per_subject:g} times that of one subject (--budget-subject)."
     )
 
 
@@ -139,7 +140,7 @@ def _check_steps(request: Request, levels: list[LevelGrant], budget: Budget, use
         f" now {budget.percent_per_level:g} % of each level (ppir serve --budget-percent) and"
         f" {budget.bits_percent_per_level:g} % of its bits (--budget-bits), {budget.numbers_per_session} numbers per"
         f" session (--budget-session), {budget.numbers_per_image} per peer and image (--budget-image), of which {used}"
-        " are used."
+        f" are used; all peers together, {budget.times_per_subject:g} times that of one subject (--budget-subject)."
     )
 
 

@@ -101,6 +101,7 @@ def _serve_options(mask: Path | None, protocol: str, budget: Budget, threads: in
     options += ["--losses", ",".join(LOSSES), "--transforms", ",".join(TRANSFORMS)]  # plugins, too
     options += ["--budget-percent", str(budget.percent_per_level), "--budget-bits", str(budget.bits_percent_per_level)]
     options += ["--budget-session", str(budget.numbers_per_session), "--budget-image", str(budget.numbers_per_image)]
+    options += ["--budget-subject", str(budget.times_per_subject)]
     options += ["--budget-histograms", str(budget.histograms_per_level)]
     return options + (["--mask", str(mask)] if mask is not None else [])
 

@@ -9,7 +9,7 @@ from cryptography import x509
 
 from PPIRLogic.errors import PPIRError
 from PPIRLogic.network.identity import common_name, fingerprint_of_certificate, normalise_fingerprint
-from PPIRLogic.network.trust import DEALER, PEER, TrustStore
+from PPIRLogic.network.trust import DEALER, PEER, TrustedAuthority, TrustStore
 
 _ADD = {PEER: "ppir trust add", DEALER: "ppir trust add --role dealer"}
 _HOW = {
@@ -35,7 +35,8 @@ class Doorkeeper:
         self._faults: list[int] = []
         self._anchor = ""  # fingerprint of the authority at the top of the chain
         self.accepted = False
-        self.by_authority = False
+        self.authority = ""  # fingerprint of the one that vouches for it, where nobody here named it
+        self.known_as = ""  # in words of this site's own
         self.refusal = ""
         self.fingerprint = ""
         self.name = ""
@@ -52,7 +53,7 @@ class Doorkeeper:
         """Whether the trust store would accept the same peer now."""
         if self._trust.peer_of(self.fingerprint) is not None:
             return self._trust.is_trusted(self.fingerprint, self._role)
-        return self.by_authority and self._authority_is_trusted()
+        return bool(self.authority) and self._vouching() is not None
 
     def _weigh(self, certificate: x509.Certificate, fault: int, depth: int, ok: bool) -> bool:
         if depth == 0 and (ok or fault in _WRONG_TIME) and not self._is_current(certificate):
@@ -95,8 +96,8 @@ class Doorkeeper:
                     f"{known.name!r} ({self.fingerprint}) is trusted here as a {known.role}, and this takes a"
                     f" {self._role}: a key has one role. {_HOW[self._role]} {self.fingerprint}`"
                 )
-            self.name = known.name
-        elif self._faults or self._role != PEER or not self._authority_is_trusted():
+            self.name, self.known_as = known.name, repr(known.name)
+        elif self._faults or self._role != PEER or (authority := self._vouching()) is None:
             return self._refuse(
                 f"the fingerprint {self.fingerprint} (which calls itself {claimed!r}) is not trusted here: compare it "
                 f"with the other site by telephone, and if it is the same run `{_ADD[self._role]} {self.fingerprint}`"
@@ -104,13 +105,14 @@ class Doorkeeper:
         elif self._expected_name is not None and not _has_name(certificate, self._expected_name):
             return self._refuse(f"its certificate is not for the expected name {self._expected_name!r}")
         else:
-            self.name = claimed
-            self.by_authority = True
+            self.name, self.authority = claimed, authority.fingerprint
+            self.known_as = f"a site for which {authority.name!r} vouches, and which calls itself {claimed!r},"
         self.accepted = True
         return True
 
-    def _authority_is_trusted(self) -> bool:
-        return any(authority.fingerprint == self._anchor for authority in self._trust.authorities())
+    def _vouching(self) -> TrustedAuthority | None:
+        """The trusted authority at the top of the chain."""
+        return next((a for a in self._trust.authorities() if a.fingerprint == self._anchor), None)
 
     def _refuse(self, reason: str) -> bool:
         self.refusal = self.refusal or reason

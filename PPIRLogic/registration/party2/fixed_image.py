@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.disclosure.subjects import sketch
 from PPIRLogic.errors import PolicyError
 from PPIRLogic.images.door import as_mask, check_volume
 from PPIRLogic.images.geometry import Geometry
@@ -78,6 +79,15 @@ class FixedImage:
         digest = hmac.new(key, self.volume.array.tobytes(), hashlib.sha256)
         digest.update(repr(self.volume.geometry).encode())
         return digest.hexdigest()[:16]
+
+    def sketch(self, key: bytes) -> str:
+        """By which nearly the same voxels are recognised."""
+        return sketch(self.volume.array, key)
+
+    @property
+    def subject(self) -> str:
+        """What the file says of whose image it is, as a digest; '' if it says nothing."""
+        return self.volume.subject
 
     def _normalised(self, mask_mode: str) -> Volume:
         """The whole image, normalised by robust percentiles.

@@ -35,7 +35,7 @@ class RegistrationMethod(Method):
 
     def _offer(self, name: str, shared: Shared, peer: str) -> dict[str, Any]:
         policy = shared.policy
-        account = self.site.accounts.account(peer, self.site.image_id(name), policy.budget, name)
+        account = self.site.account(peer, name)
         return {
             "name": name,
             "geometry": shared.image.geometry.to_dict(),

@@ -48,7 +48,8 @@ class ServerSession:
         self.shared = site.shared[request.image]
         self.peer = channel.peer_fingerprint
         self.image_id = site.image_id(request.image)
-        site.failures.check(self.peer, self.image_id)
+        self.subject = site.subject(request.image)[0]
+        site.failures.check(self.peer, self.subject)
         self.shared.policy.check(request, self.peer, self.shared.image.mask is not None)
         self._check_dealer()
         self.nonce = new_key()
@@ -87,7 +88,7 @@ class ServerSession:
         self.measurable_voxels = [
             self.shared.image.measurable_voxels(level, request.fixed_mask) for level in self.levels
         ]
-        self.account = site.accounts.account(self.peer, self.image_id, self.shared.policy.budget, request.image)
+        self.account = site.account(self.peer, request.image, self.channel.authority)
         self.grants = grants(request, self.levels, self.measurable_voxels, self.account, self.protocol)
         self._grant()
 
@@ -164,7 +165,7 @@ class ServerSession:
             self.link.dealer = cast(Channel, CountedChannel(dealer))
         self.side = self.protocol.fixed_side(self.link)
         self.side.test_through(
-            lambda: self.site.failures.test(self.peer, self.name.hex()[:16], self.check, self.image_id)
+            lambda: self.site.failures.test(self.peer, self.name.hex()[:16], self.check, self.subject)
         )
         level: Level | None = None
         while True:

@@ -123,7 +123,7 @@ def test_a_value_opens_three_numbers_and_a_gradient_one_per_control_point_and_ax
     each, gradient = numbers_by_stage(problem.request, problem.level)
     assert each == numbers_of(stages[VALUE]) == 3
     assert gradient == numbers_of(stages[GRADIENT]) == 2 * problem.control_points.count
-    assert PROTOCOLS["fhe"].bits_of(stages[GRADIENT]) == 60 and PROTOCOLS["fhe"].bits_of(stages[VALUE]) == 46
+    assert PROTOCOLS["fhe"].bits_of(stages[GRADIENT]) == 58 and PROTOCOLS["fhe"].bits_of(stages[VALUE]) == 46
 
 
 def budget_of(percent: float, tmp_path: Path) -> ImageAccount:
