@@ -21,6 +21,7 @@ from PPIRLogic.cli.common import (
 from PPIRLogic.cli.display import RunDisplay
 from PPIRLogic.cli.run_options import add_option, add_reconnect, check_outputs, reconnect_of
 from PPIRLogic.network.identity import normalise_fingerprint
+from PPIRLogic.registration.catalogue import wire_name
 from PPIRLogic.registration.options import OPTIONS
 from PPIRLogic.registration.points.fixed_points import TRANSFORMS
 from PPIRLogic.registration.protocols import PROTOCOLS
@@ -61,6 +62,7 @@ def _options(p: Any) -> None:
     p.add_argument("--transform", choices=TRANSFORMS, default="rigid", help="what may move between the points (rigid)")
     p.add_argument(
         "--protocol",
+        type=wire_name,
         choices=PROTOCOLS.builtin,
         default="fhe",
         help="how the points are protected (fhe); clear protects nothing",
