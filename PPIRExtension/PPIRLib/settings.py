@@ -20,7 +20,7 @@ class Settings:
     protocol: str = "fhe"
     sampling: str = "full"
     percent: float = 100.0
-    initial: str = "centres"  # centres | identity (the volume's place in the scene)
+    initial: str = "compare"  # compare | centres | identity (the volume's place in the scene)
     fixed_mask: str = "auto"  # auto: the engine's default
     levels: str = ""
     evaluations: int = 40

@@ -12,6 +12,7 @@ from PPIRLogic.errors import PPIRError
 from PPIRLogic.points.pointset import PointLayout
 from PPIRLogic.registration.disclosure_estimate import MIN_EVALUATIONS, check_offered, most_numbers
 from PPIRLogic.registration.losses.point_sums import POINT_LOSSES
+from PPIRLogic.registration.names import PURPOSES
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.register import check_request, choose_offer, sessions_of
 from PPIRLogic.registration.points.fixed_points import loss_name
@@ -33,11 +34,14 @@ class LevelEstimate:
     def describe(self) -> str:
         g = self.grant
         what = "coordinates" if self.points else "voxels"
-        text = f"{self.transform}, shrink factor {g.factor}: at most {g.most} numbers"
+        what_for = f", {PURPOSES[g.purpose]}" if g.purpose else ""
+        text = f"{self.transform}{what_for}, shrink factor {g.factor}: at most {g.most} numbers"
         text += f", {100 * g.most / g.samples:.3g} % of its {g.samples} {what}"
         text += f"; the other side at most {g.shown} of this site's image" if g.shown else ""
         if self.allowed >= g.most:
             return text
+        if g.purpose:
+            return f"{text}; the owner's budget leaves less: fewer transforms are compared, or none"
         enough = self.allowed >= min(g.evaluations, MIN_EVALUATIONS) * (
             g.numbers_per_evaluation + g.numbers_per_gradient
         )

@@ -1,4 +1,4 @@
-"""What speaks against the transform of a run that ended: from its records and geometry alone, in words.
+"""What speaks against the transform of a run that ended, in words: from its records, its geometry, and its check.
 
 A person reads them in the report, on the terminal and in Slicer; a script sees exit code 13. The limits were set on
 pairs of heads and lungs: parts of a head registered to the whole, thin slabs, turned and shifted heads.
@@ -7,31 +7,84 @@ pairs of heads and lungs: parts of a head registered to the whole, thin slabs, t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
-from PPIRLogic.registration.level_record import LevelRecord
+from PPIRLogic.registration.level_record import CheckRecord, LevelRecord
 from PPIRLogic.transforms import LinearTransform
 
 FEWEST_TRIALS = 3  # steps that were tried in vain, from which on a run is in doubt
 LEAST_SCALE, MOST_SCALE = 0.5, 2.0  # singular values of the matrix of a transform
 MOST_STRAIN = 1.5  # the largest by the smallest of them
 LEAST_OVERLAP = 0.25
+KEPT = 0.75  # of what the images told of each other at the best start: less at the end is suspicious
 _POINTS_PER_AXIS = 24
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a right end has at least: by how much its value exceeds those around it, on average and the best of them, in
+    nats per voxel, and the correlation of the detail."""
+
+    sharp: float
+    rise: float
+    detail: float
+
+
+NCC_LIMITS, MI_LIMITS = Limits(0.26, 0.10, 0.23), Limits(0.07, 0.012, 0.15)
+MI_FLAT_LIMITS, FLAT_SHARE = Limits(0.06, 0.02, 0.25), 0.27  # where so much of the information is sharp
+
+
 def doubts_of(
-    levels: Sequence[LevelRecord], linear: LinearTransform, covered: float | None, inside: float | None
+    levels: Sequence[LevelRecord],
+    linear: LinearTransform,
+    covered: float | None,
+    inside: float | None,
+    check: CheckRecord | None = None,
 ) -> list[str]:
     """Sentences that each say what is suspicious and what to do; none where nothing is.
 
     covered, inside: shares of the fixed grid and of the moving image's content that lie in the other image.
     """
     found = (_no_step(levels), _shape(linear), _overlap(covered, inside), _still_moving(levels), _folds(levels))
-    return [text for text in found if text]
+    checked = (_blunt(check), _worse_than_start(check)) if check is not None else ()
+    return [text for text in (*found, *checked) if text]
+
+
+def _blunt(check: CheckRecord) -> str:
+    """Of an end that is hardly better than what lies around it."""
+    limits = NCC_LIMITS
+    if check.pooled:
+        flat = check.sharp < MI_LIMITS.sharp and check.sharp >= FLAT_SHARE * check.info
+        limits = MI_FLAT_LIMITS if flat else MI_LIMITS
+    low = [
+        f"{what} {value:.3g}, of a right one at least {least:.3g}"
+        for what, value, least in (
+            ("than around it on average", check.sharp, limits.sharp),
+            ("than at the best place around it", check.rise, limits.rise),
+        )
+        if value < least
+    ]
+    text = f"The end is not clearly better than what lies around it (in nats: {'; '.join(low)})." if low else ""
+    if check.detail is not None and check.detail < limits.detail:
+        text += " " * bool(text) + (
+            f"Edges do not lie on edges: their correlation is {check.detail:.2f}, of a right end at least"
+            f" {limits.detail:.2f}."
+        )
+    return text and f"{text} The images may be misplaced: look at them, and try another --initial or --loss."
+
+
+def _worse_than_start(check: CheckRecord) -> str:
+    if check.start_info is None or check.info >= KEPT * check.start_info:
+        return ""
+    return (
+        f"The images told more of each other at the best start ({check.start_info:.3g} nats) than at the end"
+        f" ({check.info:.3g}): the search went astray. Try --transform rigid, or fewer levels."
+    )
 
 
 def _no_step(levels: Sequence[LevelRecord]) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.pyramid import axis_factors, border_margin_mm, default_sigma_mm, level_geometry, margin_voxels
 from PPIRLogic.registration.control_points import ControlPointMap
+from PPIRLogic.registration.extra_levels import extra_grid, extra_loss, purposes
 from PPIRLogic.registration.losses import LOSSES, Loss
-from PPIRLogic.registration.names import FACTORS, check_factors
+from PPIRLogic.registration.names import CHECK, DETAIL, FACTORS, STARTS, check_factors
 from PPIRLogic.registration.request import Request
 from PPIRLogic.registration.sampling import (
     MIN_POOL,
@@ -24,11 +25,15 @@ from PPIRLogic.registration.transform_kinds import TRANSFORMS
 from PPIRLogic.secure.prg import derive_key
 
 _MIN_AXIS = 16
+_LARGEST_POOL = 131_072  # of an extra level
 
 
 @dataclass(frozen=True)
 class Level:
-    """One level: shrink factor, smoothing, its grid, and the raster indices of its samples in public order."""
+    """One level: shrink factor, smoothing, its grid, and the raster indices of its samples in public order.
+
+    purpose: empty for a level of the search; of an extra level, what it is for.
+    """
 
     index: int
     factor: int
@@ -38,6 +43,7 @@ class Level:
     samples: Indices
     control_points: ControlPointMap | None = None  # of deformable transforms
     values: int = 1  # numbers that a sample holds: of a point, its coordinates
+    purpose: str = ""
 
     @property
     def numbers(self) -> int:
@@ -45,7 +51,10 @@ class Level:
         return len(self.samples) * self.values
 
     def describe(self) -> str:
-        return f"level {self.index + 1} (shrink factor {self.factor}, {self.geometry.describe()})"
+        name = {STARTS: "level of the starts", CHECK: "level of the check", DETAIL: "level of the detail"}.get(
+            self.purpose, f"level {self.index + 1}"
+        )
+        return f"{name} (shrink factor {self.factor}, {self.geometry.describe()})"
 
 
 def default_factors(geometry: Geometry, loss: Loss) -> tuple[int, ...]:
@@ -96,7 +105,7 @@ def make_level(geometry: Geometry, request: Request, index: int, seed: bytes, po
 
 
 def make_levels(geometry: Geometry, request: Request, owner_seed: bytes = b"") -> list[Level]:
-    """All levels of a request, coarse to fine.
+    """All levels of a request in the order in which they are opened: starts, coarse to fine, check, detail.
 
     Samples of urs follow from the request's seed and the owner's. A pool of joint histograms follows from the owner's
     alone: whoever chooses among pools chooses which voxels they differ by.
@@ -104,4 +113,20 @@ def make_levels(geometry: Geometry, request: Request, owner_seed: bytes = b"") -
     check_factors(request.levels)
     seed = derive_key(request.seed.to_bytes(8, "big", signed=True) + owner_seed, "pool")
     pool_seed = derive_key(owner_seed, "pool of histograms")
-    return [make_level(geometry, request, index, seed, pool_seed) for index in range(len(request.levels))]
+    levels = [make_level(geometry, request, index, seed, pool_seed) for index in range(len(request.levels))]
+    wanted = purposes(request)
+    extra = {what: _extra_level(geometry, request, what, pool_seed) for what in wanted}
+    return [*filter(None, (extra.get(STARTS), *levels, extra.get(CHECK), extra.get(DETAIL)))]
+
+
+def _extra_level(geometry: Geometry, request: Request, purpose: str, pool_seed: bytes) -> Level | None:
+    """An extra level; its index follows those of the search. None where the image is too small for one."""
+    extra = extra_grid(geometry, request, purpose)
+    if extra is None:
+        return None
+    index = len(request.levels) + (STARTS, CHECK, DETAIL).index(purpose)
+    grid = level_geometry(geometry, extra.factor)
+    samples = block_order(grid.array_shape, margin_voxels(grid, extra.margin_mm))
+    if extra_loss(request, purpose).pooled:
+        samples = random_pool(samples, _LARGEST_POOL, pool_seed, extra.factor)
+    return Level(index, extra.factor, extra.sigma_mm, extra.margin_mm, grid, samples, purpose=purpose)

@@ -153,8 +153,11 @@ _TABLE = (
            " this times its voxel size", low=0, above=True, high=1000.0, optional=True,
            usual="0.0005 in 2D, 0.002 in 3D, 0.005 for mi"),
     Option("loss_tolerance", "number", 1e-6, "… or lowers the loss by a smaller part of it", low=0, high=1.0),
-    Option("initial", "transform", "centres", "where the search starts: identity, centres (geometric), or a transform"
-           " file (fixed to moving)", choices=INITIALS, label="initial transform"),
+    Option("initial", "transform", "compare", "where the search starts: the best of several (compare), identity,"
+           " centres (geometric), or a transform file (fixed to moving)", choices=INITIALS, label="initial transform"),
+    Option("starts", "whole", 120, "values of the loss at most where starts are compared", low=1, high=1000,
+           label="number of starts", wire="starts", wire_low=0),
+    Option("skip_check", "yes", False, "do not compare the end with transforms around it", wire="skip_check"),
     Option("mask", "choice", "fill", "use of the moving mask: fill puts the mean of the inside outside, rows leaves"
            " those voxels out", flag="--mask-use", choices=MASK_USES, label="use of the moving mask"),
     Option("fixed_mask", "choice", None, "use of the peer's mask, if its owner permits", choices=FIXED_MASK_USES,

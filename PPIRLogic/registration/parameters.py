@@ -15,8 +15,9 @@ from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.losses.lncc import default_radius_mm
 from PPIRLogic.registration.names import factors_problem
 from PPIRLogic.registration.options import OPTIONS, default
+from PPIRLogic.registration.protocols import PROTOCOLS
 from PPIRLogic.registration.request import Request
-from PPIRLogic.registration.transform_kinds import TRANSFORMS
+from PPIRLogic.registration.transform_kinds import TRANSFORMS, TransformKind
 
 _BINS = {2: 16, 3: 32}  # a slice has few voxels
 _POOLED_STEP_TOLERANCE = 0.005
@@ -29,8 +30,8 @@ class Parameters:
     'Options' of the documentation.
 
     A deformable transform comes after an affine one, which is found first unless an initial transform is given.
-    initial: 'identity', 'centres', or an sitk.Transform from fixed to moving points. None in an optional field lets
-    the program choose.
+    initial: 'compare', 'identity', 'centres', or an sitk.Transform from fixed to moving points. None in an optional
+    field lets the program choose.
     Errors: InputError naming the field, the value and the range.
 
     >>> Parameters(transform="rigid", levels=(4, 2)).evaluations
@@ -51,6 +52,8 @@ class Parameters:
     step_tolerance: float | None = default("step_tolerance")
     loss_tolerance: float = default("loss_tolerance")
     initial: str | sitk.Transform = default("initial")  # noqa: RUF009 - a constant of the table
+    starts: int = default("starts")
+    skip_check: bool = default("skip_check")
     mask: str = default("mask")
     fixed_mask: str | None = default("fixed_mask")
     bins: int | None = default("bins")
@@ -101,9 +104,15 @@ class Parameters:
             bending=self.bending_weight() if loss.two_sided else 0.0,
             elastic_mm=float(self.elastic) if loss.two_sided else 0.0,
             seed=self.seed,
+            starts=self.starts if self.initial == "compare" and self._checked(kind) else 0,
+            skip_check=self.skip_check or not self._checked(kind),
             dealer=dealer_fingerprint,
             software=software,
         )
+
+    def _checked(self, kind: TransformKind) -> bool:
+        """Whether starts are compared and the end is checked: of linear transforms, under protocols that are exact."""
+        return not kind.deformable and PROTOCOLS[self.protocol].exact if self.protocol in PROTOCOLS else False
 
     def bending_weight(self) -> float:
         """Of the bending energy per mm², beside the loss's value."""

@@ -38,6 +38,8 @@ class Request:
     radius_mm: float = 0.0  # lncc: of the window, times the shrink factor of a level
     bending: float = 0.0  # cc: weight of the bending energy of a step, mm², for both halves
     elastic_mm: float = 0.0  # cc: of the Gaussian over each half's velocity
+    starts: int = 0  # values of the loss at most where starts are compared; 0: they are not
+    skip_check: bool = True  # do not compare the end with transforms around it
 
     def to_dict(self) -> dict[str, Any]:
         return {**self.__dict__, "levels": list(self.levels), "iterations": list(self.iterations)}
@@ -91,8 +93,9 @@ class LevelGrant:
     numbers_left: int  # of this level's budget before the run
     numbers_per_gradient: int = 0  # opened apart from the value, where the optimiser takes a step from
     gradients: int = 0  # most that fit
-    numbers_once: int = 0  # opened at the end of the level
+    numbers_once: int = 0  # opened once
     shown_per_gradient: int = 0  # what the owner of the fixed image learns of the other one from each
+    purpose: str = ""  # of an extra level
 
     @property
     def most(self) -> int:
@@ -123,6 +126,7 @@ class LevelGrant:
             gradients=f.integer("gradients", 0, 10_000),
             numbers_once=f.integer("numbers_once", 0, 10**9),
             shown_per_gradient=f.integer("shown_per_gradient", 0, 10**9),
+            purpose=f.text("purpose", 16),
         )
 
 

@@ -11,7 +11,7 @@ from PPIRLogic.errors import InputError, PPIRError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.registration.doubts import doubts_of
-from PPIRLogic.registration.level_record import LevelRecord
+from PPIRLogic.registration.level_record import CheckRecord, LevelRecord, StartsRecord
 from PPIRLogic.registration.request import Request
 from PPIRLogic.transforms import BSplineTransform, DiffeoTransform, LinearTransform
 
@@ -23,7 +23,8 @@ class RegistrationResult:
     transform: maps fixed to moving points (LPS, mm). linear: of a deformable one, the affine part; spline, diffeo: the
     other part. complete: False if the run ended early; then `stop_reason` and `error` say why. levels: one record each.
     covered: the share of the fixed grid that lies in the moving image; inside: of what the moving image shows, the
-    share that lies in the fixed grid. ledger: numbers and bits by kind, receiver and level. numbers: all that were
+    share that lies in the fixed grid. starts: where it began, if starts were compared; check: the end against
+    transforms around it. ledger: numbers and bits by kind, receiver and level. numbers: all that were
     opened, counted here; peer_numbers: as the peer counted them (None if it could not say). seconds; bytes on the wire.
     """
 
@@ -52,11 +53,13 @@ class RegistrationResult:
     diffeo: DiffeoTransform | None = None
     covered: float | None = None
     inside: float | None = None
+    starts: StartsRecord | None = None
+    check: CheckRecord | None = None
 
     @property
     def doubts(self) -> list[str]:
         """What speaks against the transform of a run that ended, in words; empty if nothing does."""
-        return doubts_of(self.levels, self.linear, self.covered, self.inside)
+        return doubts_of(self.levels, self.linear, self.covered, self.inside, self.check)
 
     @property
     def doubt(self) -> str:

@@ -26,6 +26,7 @@ def render(report: Report, pictures: Pictures | None) -> str:
         _summary_section(report),
         _picture_section(report, pictures),
         _convergence_section(report),
+        _extra_section(report),
         disclosure_section(report),
         meaning_section(report),
         _transform_section(report),
@@ -164,6 +165,28 @@ def _convergence_section(report: Report) -> str:
     )
     shown = image(curve) if curve else ""
     return f"<section><h2>How it converged</h2><p>{escape(text)}</p>{shown}{table(head, 'rnnrrrrrrrl', rows)}</section>"
+
+
+def _extra_section(report: Report) -> str:
+    """Where the search began, and how its end compares with what lies around it."""
+    starts, check, parts = report["starts"], report["check"], []
+    if starts is not None:
+        text = f"The search began from: {starts['chosen']}."
+        if starts["values"]:
+            text += f" {starts['values']} starts were compared at shrink factor {starts['factor']}."
+        parts.append(f"<p>{escape(' '.join(filter(None, (text, starts['said']))))}</p>")
+        rows = [(name, number(at, ".3g"), number(end, ".3g")) for name, at, end in starts["tried"]]
+        if rows:
+            parts.append(table(("Start", "Information there", "At its end"), "lrr", rows))
+    if check is not None:
+        edges = "" if check["detail"] is None else f" Edges lie on edges with a correlation of {check['detail']:.2f}."
+        text = (
+            f"At the end one image tells {number(check['info'], '.3g')} nats per voxel of the other;"
+            f" {number(check['sharp'], '.3g')} more than shifted or turned a little, on average, and"
+            f" {number(check['rise'], '.3g')} more than at the best of those places.{edges}"
+        )
+        parts.append(f"<p>{escape(text)}</p>")
+    return f"<section><h2>Start and end</h2>{''.join(parts)}</section>" if parts else ""
 
 
 def _transform_section(report: Report) -> str:

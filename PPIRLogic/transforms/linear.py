@@ -95,7 +95,7 @@ class _Rigid(LinearForm):
         return turned
 
     def moved(self, matrix: Array, step: Array) -> Array:
-        return self.nearest(_rotation(step) @ matrix)
+        return self.nearest(rotation_of(step) @ matrix)
 
     def nearest(self, matrix: Array) -> Array:
         """By polar decomposition."""
@@ -115,7 +115,7 @@ class _Similarity(_Rigid):
         return np.concatenate([super().basis(matrix), matrix[None]])
 
     def moved(self, matrix: Array, step: Array) -> Array:
-        return self.nearest(math.exp(step[-1]) * _rotation(step[:-1]) @ matrix)
+        return self.nearest(math.exp(step[-1]) * rotation_of(step[:-1]) @ matrix)
 
     def nearest(self, matrix: Array) -> Array:
         """By polar decomposition; the scale from the singular values."""
@@ -347,7 +347,7 @@ def _check_scale(scale_mm: float) -> None:
         raise InputError(f"The parameter scale must be a positive number of mm, not {scale_mm}.")
 
 
-def _rotation(vector: Array) -> Array:
+def rotation_of(vector: Array) -> Array:
     """exp of an infinitesimal rotation: one angle (2D) or a rotation vector (3D), in radians."""
     if vector.size == 1:
         cosine, sine = math.cos(vector[0]), math.sin(vector[0])

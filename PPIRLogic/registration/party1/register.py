@@ -26,6 +26,7 @@ from PPIRLogic.registration.dealer.joining import pinned_dealer
 from PPIRLogic.registration.disclosure_estimate import check_offered
 from PPIRLogic.registration.doubts import share_covered, share_inside
 from PPIRLogic.registration.losses import LOSSES
+from PPIRLogic.registration.names import PURPOSES
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.level_loop import run_levels
 from PPIRLogic.registration.party1.reconnecting import ReconnectingSession, call_peer
@@ -112,7 +113,15 @@ def joined(first: RegistrationResult, second: RegistrationResult) -> Registratio
         key = row["kind"], row["to"], row["level"]
         known = rows.get(key, {**row, "numbers": 0, "bits": 0})
         rows[key] = {**known, **{n: known[n] + row[n] for n in ("numbers", "bits")}}
-    return replace(second, first=first.first, peer_numbers=numbers, ledger=list(rows.values()), **totals)
+    return replace(
+        second,
+        first=first.first,
+        starts=first.starts,
+        check=first.check,
+        peer_numbers=numbers,
+        ledger=list(rows.values()),
+        **totals,
+    )
 
 
 @dataclass(frozen=True)
@@ -195,7 +204,11 @@ def _estimate(session: ClientSession, parameters: Parameters) -> str:
         return (
             f"protocol {shown_name(parameters.protocol)}: the fixed image itself is disclosed to this site, unprotected"
         )
-    shares = [f"{100 * g.most / g.samples:.3g} % at 1/{g.factor}" for g in session.grants]
+    shares = [
+        f"{100 * g.most / g.samples:.3g} % at 1/{g.factor}" + (f" {PURPOSES[g.purpose]}" if g.purpose else "")
+        for g in session.grants
+        if g.most or not g.purpose
+    ]
     most, shown = sum(g.most for g in session.grants), sum(g.shown for g in session.grants)
     return (
         f"at most {most} numbers of the fixed image are disclosed to this site ({', '.join(shares)} of the voxels)"
@@ -240,6 +253,8 @@ def _result(
         covered=share_covered(session.geometry, run.moving.geometry, linear),
         inside=share_inside(run.scaled, session.geometry, linear),
         levels=run.records,
+        starts=run.starts,
+        check=run.check,
         ledger=session.ledger.summary(),
         parameters=run.parameters.to_dict(),
         request=session.request,

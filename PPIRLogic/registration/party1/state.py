@@ -15,9 +15,9 @@ from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.intensities import fill_outside, normalise, robust_range
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.progress import CancelToken, Progress
+from PPIRLogic.registration.level_record import CheckRecord, LevelRecord, StartsRecord
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.session import ClientSession
-from PPIRLogic.registration.result import LevelRecord
 from PPIRLogic.registration.transform_kinds import TRANSFORMS
 from PPIRLogic.transforms import BSplineTransform, DiffeoTransform, LinearTransform
 from PPIRLogic.transforms.linear import FORMS, TYPED
@@ -43,6 +43,9 @@ class RunState:
         self.first: LinearTransform | None = None
         self.best: LinearTransform | BSplineTransform | DiffeoTransform | None = None
         self.halves: Any = None  # where both images move: the halves of the levels before
+        self.starts: StartsRecord | None = None
+        self.start_info: float | None = None
+        self.check: CheckRecord | None = None
         self.start = time.perf_counter()
 
     # ------------------------------------------------------------------------------------- before the run
@@ -59,7 +62,7 @@ class RunState:
         if isinstance(initial, sitk.Transform):
             return self._given(initial, kind, fixed)
         start = LinearTransform.identity(kind, fixed.centre())
-        if initial == "centres":
+        if initial in ("centres", "compare"):
             shift = self.moving.geometry.centre() - fixed.centre()
             start = LinearTransform(start.kind, start.matrix, shift, start.centre)
         return start

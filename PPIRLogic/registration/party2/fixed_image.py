@@ -19,15 +19,17 @@ from PPIRLogic.images.intensities import INTENSITY_CENTRE, fill_outside, normali
 from PPIRLogic.images.interpolation import MovingImage
 from PPIRLogic.images.pyramid import axis_factors, build_level, margin_voxels, shrink, smooth
 from PPIRLogic.images.volume import Volume
+from PPIRLogic.registration.extra_levels import detail
 from PPIRLogic.registration.levels import Level, make_levels
 from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.losses.mutual_information import fixed_bins, one_hot
+from PPIRLogic.registration.names import DETAIL
 from PPIRLogic.registration.operands import FIXED_BOUND, FIXED_SCALE, square_shift
 from PPIRLogic.registration.request import Request
 from PPIRLogic.registration.rules import grid_problem
 from PPIRLogic.registration.symmetric.half_field import HalfField
 from PPIRLogic.registration.symmetric.half_image import HalfImage
-from PPIRLogic.registration.terms import loss_of
+from PPIRLogic.registration.terms import loss_at
 from PPIRLogic.secure.product import Columns
 from PPIRLogic.transforms.linear import LinearTransform
 
@@ -131,9 +133,12 @@ class FixedImage:
         J: 12-bit signed intensity, 2048 per unit around 0.5. J2: its square, low bits dropped by `square_shift`.
         M: the mask. MJ, MJ2: products with it.
         """
-        loss = LOSSES[request.loss].configured(request)
-        volume = build_level(self._normalised(request.fixed_mask), level.factor, level.sigma_mm)
-        volume = loss_of(request).prepared(volume, level.factor)
+        loss = loss_at(request, level)
+        volume = self._normalised(request.fixed_mask)
+        if level.purpose == DETAIL:
+            volume = shrink(detail(volume, level.sigma_mm), axis_factors(self.volume.geometry, level.factor))
+        else:
+            volume = loss.prepared(build_level(volume, level.factor, level.sigma_mm), level.factor)
         values = (volume.array.reshape(-1)[level.samples].astype(np.float64) - INTENSITY_CENTRE) * FIXED_SCALE
         j = np.clip(np.rint(values), -FIXED_BOUND, FIXED_BOUND).astype(np.int32)
         out: dict[str, Columns] = {}

@@ -23,7 +23,7 @@ from PPIRLogic.registration.protocols import protocol_of
 from PPIRLogic.registration.request import Request
 from PPIRLogic.registration.sampling import expand_blocks, unit_size
 from PPIRLogic.registration.session import NONCE_BYTES, entries_of, entries_shown, level_info, session_name
-from PPIRLogic.registration.terms import loss_of, terms_by_stage
+from PPIRLogic.registration.terms import loss_at, terms_by_stage
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.secure.product import Link, Term, numbers_of
 from PPIRLogic.version import SOFTWARE
@@ -200,12 +200,13 @@ class ServerSession:
 
     def _open_level(self, message: Message, former: Level | None) -> Level:
         f = Fields(message.data, "level")
-        index = f.integer("index", 0, len(self.levels) - 1)
-        if former is not None and index <= former.index:
-            raise ProtocolError("Levels are opened once each, coarse to fine.")
-        level, first, second = self.levels[index], f.raw("seed", NONCE_BYTES), new_key()
+        order = [known.index for known in self.levels]
+        index = f.integer("index", 0, 64)
+        if index not in order or (former is not None and order.index(index) <= order.index(former.index)):
+            raise ProtocolError("Levels are opened once each, in their order.")
+        level, first, second = self.levels[order.index(index)], f.raw("seed", NONCE_BYTES), new_key()
         level = self._with_blocks(level, message.payload)
-        loss = loss_of(self.request)
+        loss = loss_at(self.request, level)
         operands = self.shared.image.operands(level, loss.operands, self.request) if loss.operands else {}
         mask = b""
         if self.request.fixed_mask == "disclosed":
@@ -263,12 +264,17 @@ class ServerSession:
     def _count(self, terms: Sequence[Term], level: Level, number: int, name: str) -> Receipt:
         """Put the numbers of a request on record, here and in the account that outlives the session."""
         entries = entries_of(terms, self.protocol.bits_of(terms), level.factor, number, name)
-        receipt = self.account.spend(entries, self.first, self.measurable_voxels[level.index], self.opened)
+        receipt = self.account.spend(entries, self.first, self._voxels_of(level), self.opened)
         if receipt:
             self.opened += receipt.numbers
             for entry in [*entries, *entries_shown(terms, self.protocol, level.factor)]:
                 self.ledger.record(entry)
         return receipt
+
+    def _voxels_of(self, level: Level) -> int:
+        """The voxels of a level that can be measured."""
+        order = [known.index for known in self.levels]
+        return self.measurable_voxels[order.index(level.index)]
 
     def _uncounted(self, terms: Sequence[Term]) -> Receipt:
         """For an answer under the unprotected protocol; of two halves that move, it still has numbers."""

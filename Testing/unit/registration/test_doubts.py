@@ -12,7 +12,7 @@ import pytest
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.registration.doubts import share_covered, share_inside
-from PPIRLogic.registration.result import LevelRecord, RegistrationResult
+from PPIRLogic.registration.result import CheckRecord, LevelRecord, RegistrationResult
 from PPIRLogic.transforms import LinearTransform
 
 LEVEL = LevelRecord(1, [24, 24], [1.0, 1.0], 576, evaluations=6, iterations=4, reason="step", steps_mm=[3.0, 2.5])
@@ -23,6 +23,7 @@ def result(
     matrix: Any = ((1, 0), (0, 1)), covered: float = 0.9, inside: float = 0.9, **level: Any
 ) -> RegistrationResult:
     out = RegistrationResult.__new__(RegistrationResult)
+    out.check = None
     out.levels, out.covered, out.inside = [LEVEL, replace(LEVEL, **level)], covered, inside
     out.linear = LinearTransform("affine", matrix, np.zeros(2), np.zeros(2))
     return out
@@ -69,3 +70,39 @@ def test_shares_of_the_two_grids() -> None:
     assert share_inside(moving, GRID, replace(still, translation=np.array([-10.0, 0.0]))) == 0.0
     flat = replace(still, kind="affine", matrix=np.diag([0.0, 1.0]))
     assert share_inside(moving, GRID, flat) == 0.0
+
+
+def checked(**values: Any) -> RegistrationResult:
+    out = result()
+    out.check = CheckRecord(**{**RIGHT, **values})
+    return out
+
+
+RIGHT: dict[str, Any] = {
+    "factor": 8, "samples": 8000, "info": 1.2, "share": 0.9, "sharp": 0.48, "rise": 0.39, "pooled": False,
+    "detail": 0.38,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (checked(), None),
+        (checked(detail=None), None),
+        (checked(sharp=0.2), "on average 0.2, of a right one at least 0.26"),
+        (checked(rise=-0.05), "best place around it -0.05"),
+        (checked(detail=0.1), "Edges do not lie on edges"),
+        (checked(start_info=1.5), None),
+        (checked(start_info=1.7), "went astray"),
+        (checked(pooled=True, info=0.27, sharp=0.11, rise=0.06, detail=0.2), None),
+        (checked(pooled=True, info=0.27, sharp=0.05, rise=0.06, detail=0.2), "on average"),
+        (checked(pooled=True, info=0.2, sharp=0.065, rise=0.03, detail=0.3), None),  # little, but nearly all is sharp
+        (checked(pooled=True, info=0.4, sharp=0.065, rise=0.03, detail=0.3), "on average"),
+    ],
+)
+def test_an_end_is_better_than_what_lies_around_it(found: RegistrationResult, said: str | None) -> None:
+    if said is None:
+        assert found.doubts == []
+    else:
+        (text,) = found.doubts
+        assert re.search(said, text)
