@@ -17,7 +17,7 @@ from PPIRLogic.registration.simulate import peers
 from PPIRLogic.secure.exact_range import check_range
 from PPIRLogic.secure.fhe import bfv
 from PPIRLogic.secure.fhe.evaluator import Accumulator, Evaluator, Operand
-from PPIRLogic.secure.fhe.key_holder import KeyHolder
+from PPIRLogic.secure.fhe.key_holder import KeyHolder, open_answers
 from PPIRLogic.secure.fhe.ring import DEGREE
 from PPIRLogic.secure.layout import LANES
 
@@ -131,7 +131,7 @@ def _iteration(holder: KeyHolder, evaluator: Evaluator, operand: Operand, column
         for k in range(len(columns)):
             total.add(block, k, operand.data[group], k)
     message, pads = evaluator.blind(total.total)
-    return Evaluator.unblind(holder.open(message, len(pads)), pads)
+    return Evaluator.unblind(open_answers([holder], message, len(pads)).reshape(-1), pads)
 
 
 # ------------------------------------------------------------------------------------------------------ h

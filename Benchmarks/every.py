@@ -29,13 +29,13 @@ _BUMP_MM, _BUMP_WIDTH = 4.0, 25.0  # of the deformation that deformable methods 
 LINEAR = ("--transform", "affine")
 SPLINE, DIFFEO = ("--transform", "bspline"), ("--transform", "diffeo", "--levels", "4,2")
 METHODS: dict[str, tuple[str, tuple[str, ...]]] = {  # name → protocol, options
-    **{f"affine ncc {p}": (p, LINEAR) for p in ("clear", "fhe", "fhe_verified", "mpc")},
+    **{f"affine ncc {p}": (p, LINEAR) for p in ("clear", "fhe", "mpc")},
     **{
         f"affine ncc {p} urs 10 %": (p, (*LINEAR, "--sampling", "urs", "--percent", "10")) for p in ("fhe_v1", "fhe_v2")
     },
     **{f"affine ssd {p}": (p, (*LINEAR, "--loss", "ssd")) for p in ("fhe", "mpc")},
     **{f"affine lncc {p}": (p, (*LINEAR, "--loss", "lncc")) for p in ("fhe", "mpc")},
-    **{f"affine mi {p}": (p, (*LINEAR, "--loss", "mi")) for p in ("fhe", "fhe_verified", "mpc")},
+    **{f"affine mi {p}": (p, (*LINEAR, "--loss", "mi")) for p in ("fhe", "mpc")},
     **{f"B-spline ncc {p}": (p, SPLINE) for p in ("clear", "fhe", "mpc")},
     **{f"diffeomorphic lncc {p}": (p, (*DIFFEO, "--loss", "lncc")) for p in ("clear", "fhe", "mpc")},
     **{f"symmetric cc {p}": (p, (*DIFFEO, "--loss", "cc")) for p in ("clear", "mpc")},

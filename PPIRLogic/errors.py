@@ -14,7 +14,7 @@ masks or shares. Anything else that escapes is a bug.
     ├── PeerError           the other side cannot be reached, was lost or does not answer
     │   └── DealerError         the same, of the dealer of the mpc protocol
     ├── ProtocolError       the other side sent something that is not part of the protocol
-    │   └── VerificationError   party 1's answers to fhe_verified did not belong together; says no more than that
+    │   └── VerificationError   a request or an answer failed its check under fhe; says no more than that
     ├── RefusedError        the other side understood and said no
     │   ├── BusyError           it serves as many sessions as it can
     │   ├── PolicyError         its policy does not permit this image, loss, transform or protocol
@@ -79,7 +79,7 @@ class VerificationError(ProtocolError):
     exit_code = 12
 
     def __init__(self, text: str = "") -> None:
-        super().__init__("The check of an evaluation failed at the side of the fixed image, which ended the session.")
+        super().__init__("The check of an evaluation failed, and the session was ended.")
 
 
 class RefusedError(PPIRError):

@@ -21,9 +21,9 @@ TRANSFORMS = {  # with the class of node that holds the result; a deformation is
 }
 OF_POINTS = ("rigid", "similarity")
 LOSSES = OPTIONS["loss"].allowed
-PROTOCOLS = ("fhe", "fhe_verified", "mpc")  # what an owner permits by default
+PROTOCOLS = ("fhe", "mpc")  # what an owner permits by default
 SAMPLINGS = OPTIONS["sampling"].allowed
-FIXED_MASKS = OPTIONS["fixed_mask"].allowed
+FIXED_MASKS = ("auto", *OPTIONS["fixed_mask"].allowed)
 BINS = ("auto", *map(str, OPTIONS["bins"].allowed))
 RESULTS = {LINEAR: "linear", BSPLINE: "B-spline", GRID: "displacement field"}
 _MOST, _LEAST = 1e6, 0.001  # what a spin box shows of a range without an end, or without its lowest value

@@ -49,7 +49,7 @@ class RunDisplay:
             values = {k: (None if isinstance(v, float) and math.isnan(v) else v) for k, v in step.__dict__.items()}
             print_line(json.dumps({"event": "progress", **values}))
             return
-        if step.stage in ("opened", "waiting", "reconnecting", "started"):
+        if step.stage in ("opened", "waiting", "reconnecting", "note", "started"):
             self._console.print(step.detail, highlight=False)
         if step.stage == "level":
             self._bars.update(

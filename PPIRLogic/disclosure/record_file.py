@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PPIRLogic.errors import OutputError
 
 _BEGIN = b'{"time"'  # of every record
+_PAUSE = 0.01  # seconds between two tries for a lock
 
 
 def append_record(path: Path, record: dict[str, Any], sync: bool = True) -> None:
@@ -73,6 +77,42 @@ def damaged(path: Path, line: int) -> OutputError:
     )
 
 
+def _try_lock(file: Any) -> None:
+    """Lock an open file for this handle; OSError while another one has it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def locked_file(path: Path, wait: Callable[[], None]) -> Iterator[None]:
+    """Holds a lock file, against threads and other processes; `wait` is called while it is taken, and may raise.
+
+    OutputError if the file cannot be opened.
+    """
+    try:
+        file = open(path, "a+b")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise OutputError(f"The ledger folder {path.parent} cannot be used: {error.strerror}.") from error
+    with file:
+        while True:
+            try:
+                _try_lock(file)
+                break
+            except (BlockingIOError, PermissionError):
+                wait()
+                time.sleep(_PAUSE)
+            except OSError as error:
+                raise OutputError(f"The file {path} cannot be locked: {error.strerror}.") from error
+        yield
+
+
 class FolderLock:
     """Holds a folder for one process: two that count apart from each other would each grant the whole budget.
 
@@ -86,15 +126,7 @@ class FolderLock:
         except OSError as error:
             raise OutputError(f"The ledger folder {folder} cannot be used: {error.strerror}.") from error
         try:
-            if sys.platform == "win32":
-                import msvcrt
-
-                self._file.seek(0)
-                msvcrt.locking(self._file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _try_lock(self._file)
         except OSError:
             self._file.close()
             raise OutputError(

@@ -5,7 +5,7 @@ Party 1 speaks first in every exchange. Kinds:
     info      → info                      what is offered to this peer
     open      → opened | error            one session: image, parameters; geometry, limits, nonce
     level     → level, (key), data…       the protected fixed operands of one level
-    evaluate, request… → answer | error   one evaluation of the loss
+    evaluate, request… → answer | error   one evaluation of the loss; under fhe, test → test → test before the answer
     finish    → finished                  the ledger's totals of both sides
     bye, error                            the end, from either side, at any time
 

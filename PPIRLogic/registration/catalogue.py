@@ -5,11 +5,13 @@ Nothing is loaded before it is used. What installed packages add is found by ent
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from PPIRLogic.registry import Registry
 
 SHOWN = {"published": "published_cc"}  # protocols that people see under another name than the wire
+FORMER = {"fhe_verified": "fhe"}  # names of the release before, taken for one more
 OF_POINTS = ("points_2d", "points_3d")  # what a registration of points opens, requested like a loss
 _LOSSES = "PPIRLogic.registration.losses"
 _KINDS = "PPIRLogic.registration.transform_kinds"
@@ -41,14 +43,13 @@ PROTOCOLS: Registry[Any] = Registry(
     "ppir.protocols",
     {
         "fhe": "PPIRLogic.secure.fhe.protocol:PROTOCOL",
-        "fhe_verified": "PPIRLogic.secure.fhe.verified:PROTOCOL",
         "mpc": "PPIRLogic.secure.mpc.protocol:PROTOCOL",
         "clear": "PPIRLogic.secure.clear:PROTOCOL",
         "fhe_v1": "PPIRLogic.secure.published.fhe_v1:PROTOCOL",
         "fhe_v2": "PPIRLogic.secure.published.fhe_v2:PROTOCOL",
     },
     "PPIRLogic.secure.protocol:Protocol",
-    (*SHOWN, *SHOWN.values()),
+    (*SHOWN, *SHOWN.values(), *FORMER),
 )
 TWO_SIDED: Registry[Any] = Registry(  # of losses that move both images
     "",
@@ -72,5 +73,17 @@ def shown_name(name: str) -> str:
 
 
 def wire_name(name: str) -> str:
-    """The name on the wire and in ledgers, from the one that people see."""
+    """The name on the wire and in ledgers, from the one that people see, or saw in the release before."""
+    name = FORMER.get(name, name)
     return next((wire for wire, shown in SHOWN.items() if shown == name), name)
+
+
+def warn_of_former(name: str) -> None:
+    """Tell a person who gave a protocol's former name: a FutureWarning, which the command shows as a note."""
+    if name in FORMER:
+        warnings.warn(
+            f"The protocol {name} is now {FORMER[name]}, which checks every answer. The former name goes with the next"
+            " release.",
+            FutureWarning,
+            stacklevel=3,
+        )

@@ -25,8 +25,8 @@ from PPIRLogic.registration.sampling import block_order
 from PPIRLogic.transforms.bspline import cells_of, level_axes
 from PPIRLogic.transforms.bspline_basis import ControlPointAxis, gather
 
-SUM_BITS = 58  # |R| < 2^58, whatever the images
-VALUE_BITS = 24  # |g·J| < 2^24
+SUM_BITS = 57  # |R| < 2^57, whatever the images
+VALUE_BITS = 23  # |g·J| < 2^23: 12 bits with sign each
 MAX_BITS = 8
 MIN_SHARE = 0.02  # control points with less than this share of a full one's weight are not opened
 MAX_CELLS = 1024
@@ -60,7 +60,7 @@ class ControlPointMap:
 
     @cached_property
     def bits(self) -> int:
-        """Of the integer weights per axis: as many as |R| < 2^58 allows, at most 8."""
+        """Of the integer weights per axis: as many as |R| < 2^57 allows, at most 8."""
         most = math.prod(float(gather(np.ones(a.size), (a,), [a.weights]).max()) for a in self.axes)
         room = self.room - math.ceil(math.log2(most)) - 1
         bits = min(MAX_BITS, room // len(self.axes))

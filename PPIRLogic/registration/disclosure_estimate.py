@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from PPIRLogic.disclosure.accounts import Budget, ImageAccount
+from PPIRLogic.disclosure.accounts import Budget, DisclosureRecord
 from PPIRLogic.disclosure.ledger import HISTOGRAM
 from PPIRLogic.errors import BudgetError
 from PPIRLogic.images.geometry import Geometry
@@ -49,7 +49,7 @@ def steps_asked(request: Request, level: Level) -> int:
 
 
 def grants(
-    request: Request, levels: list[Level], measurable_voxels: list[int], account: ImageAccount, protocol: Protocol
+    request: Request, levels: list[Level], measurable_voxels: list[int], account: DisclosureRecord, protocol: Protocol
 ) -> list[LevelGrant]:
     """What each level may open, given what is on record. measurable_voxels: voxels of each level that can be measured.
 
@@ -66,12 +66,12 @@ class _Sharing:
     """
 
     request: Request
-    account: ImageAccount
+    account: DisclosureRecord
     protocol: Protocol
 
     def out(self, levels: list[tuple[Level, int]]) -> list[LevelGrant]:
         budget = self.account.budget
-        self._shared = max(0, min(budget.numbers_per_session, budget.numbers_per_image - self.account.total))
+        self._shared = max(0, min(budget.numbers_per_session, self.account.left_in_all()))
         given: dict[int, LevelGrant] = {}
         search = [(level, voxels) for level, voxels in levels if not level.purpose]
         fewest = [_fewest(self.request, level) for level, _ in search]
@@ -145,7 +145,7 @@ def _fitting_values(left: int, each: int, gradient: int, asked: int, steps: int)
     return values, max(0, min(steps, (left - values * each) // gradient))
 
 
-def check_budget(request: Request, levels: list[LevelGrant], account: ImageAccount) -> None:
+def check_budget(request: Request, levels: list[LevelGrant], account: DisclosureRecord) -> None:
     """BudgetError before the run starts if a level cannot afford the fewest useful evaluations."""
     if request.iterations:
         _check_steps(request, levels, account.budget, account.total)
@@ -173,7 +173,8 @@ def check_budget(request: Request, levels: list[LevelGrant], account: ImageAccou
         + f"The owner of the fixed image can raise it: now {b.percent_per_level:g} % of each level (ppir serve"
         f" --budget-percent) and {b.bits_percent_per_level:g} % of its bits (--budget-bits), {b.numbers_per_session}"
         f" numbers per session (--budget-session), {b.numbers_per_image} per peer and image (--budget-image), of which"
-        f" {account.total} are used, {b.histograms_per_level} joint histograms per level (--budget-histograms)."
+        f" {account.total} are used, {b.histograms_per_level} joint histograms per level (--budget-histograms); all"
+        f" peers together, {b.times_per_subject:g} times that of one subject (--budget-subject)."
     )
 
 
@@ -201,22 +202,19 @@ def _check_steps(request: Request, levels: list[LevelGrant], budget: Budget, use
         f" now {budget.percent_per_level:g} % of each level (ppir serve --budget-percent) and"
         f" {budget.bits_percent_per_level:g} % of its bits (--budget-bits), {budget.numbers_per_session} numbers per"
         f" session (--budget-session), {budget.numbers_per_image} per peer and image (--budget-image), of which {used}"
-        " are used."
+        f" are used; all peers together, {budget.times_per_subject:g} times that of one subject (--budget-subject)."
     )
 
 
-def check_offered(request: Request, geometry: Geometry, limits: Mapping[str, float], used: int) -> None:
-    """The same at party 1, from what the peer offers, before it begins with the affine part."""
-    budget = Budget(
-        limits["percent_per_level"], 100.0, int(limits["numbers_per_session"]), int(limits["numbers_per_image"])
-    )
-    shared, out = min(budget.numbers_per_session, budget.numbers_per_image - used), []
-    for g in most_numbers(request, geometry):
-        left = max(0, min(int(g.samples * budget.percent_per_level / 100), shared))
-        room = max(0, left - g.numbers_once - MIN_EVALUATIONS * g.numbers_per_evaluation) // g.numbers_per_gradient
-        out.append(replace(g, gradients=min(g.gradients, room), numbers_left=left))
-        shared -= out[-1].gradients * g.numbers_per_gradient + g.numbers_once
-    _check_steps(request, out, budget, used)
+def offered_grants(request: Request, geometry: Geometry, record: DisclosureRecord) -> list[LevelGrant]:
+    """What the peer would grant, as far as this side can tell: it does not know how much a mask covers."""
+    levels = make_levels(geometry, request)
+    return grants(request, levels, [len(level.samples) for level in levels], record, protocol_of(request))
+
+
+def check_offered(request: Request, geometry: Geometry, record: DisclosureRecord) -> None:
+    """BudgetError at party 1, before anything is sent, for a run that the peer would refuse."""
+    check_budget(request, offered_grants(request, geometry, record), record)
 
 
 def grant_rows(levels: list[LevelGrant]) -> list[str]:

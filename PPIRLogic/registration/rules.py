@@ -88,7 +88,7 @@ def _samples_problem(request: Request, geometry: Geometry) -> str:
     if not most or count <= most:
         return ""
     return (
-        f"{request.protocol} encrypts every sample anew at each evaluation and is offered for {most} samples;"
-        f" shrink factor {min(request.levels)} has {count}. Use fhe, or --sampling urs --percent"
+        f"{shown_name(request.protocol)} encrypts every sample anew at each evaluation and is offered for {most}"
+        f" samples; shrink factor {min(request.levels)} has {count}. Use fhe, or --sampling urs --percent"
         f" {max(1, int(100 * most / voxels))}, or no fine level."
     )

@@ -258,6 +258,8 @@ def _details_section(report: Report) -> str:
         ("fixed direction", ", ".join(number(v, ".4g") for v in fixed["direction"])),
         ("moving intensities", f"{number(scale['low'])} → 0, {number(scale['high'])} → 1 ({scale['method']})"),
     ]
+    if scale.get("padding") is not None:
+        grids.append(("moving padding", f"{number(scale['padding'])}, left out"))
     wire = [
         ("sent to the other side", f"{human_bytes(totals['bytes_sent'])} ({totals['bytes_sent']:,} bytes)"),
         ("received from it", f"{human_bytes(totals['bytes_received'])} ({totals['bytes_received']:,} bytes)"),

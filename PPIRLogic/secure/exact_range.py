@@ -12,8 +12,7 @@ from PPIRLogic.errors import FixedPointError, ProtocolError
 from PPIRLogic.secure.product import ColumnSource, LevelInfo, Term
 
 EXACT_MODULUS = 2**46 - 21  # sums between ± half of it are exact
-SECURITY_BITS = 40  # the noise of fhe is hidden to 2^-40
-NOISE_LIMIT = 8584168729.883731  # the largest noise that the flood of fhe hides so well
+NOISE_LIMIT = 8584168729.883731  # 2^-41 of a step Q/t of fhe: it makes a number wrong with that probability
 IMPOSSIBLE = "The peer's answer is larger than any image could make it: it does not follow the protocol."
 
 
@@ -21,7 +20,7 @@ def check_range(largest_sum: int, norm: float, absolute_sum: int, pad_noise: flo
     """Refuse S before it is used.
 
     largest_sum: max over the terms of Σ|S|·max|V|. norm: max ‖S‖₂. absolute_sum: max Σ|S|. FixedPointError if a result
-    could wrap modulo t, or if the noise could show through the flood of fhe. The noise that depends on S is S·e, at
+    could wrap modulo t, or if the noise of fhe could change one too often. The noise that depends on S is S·e, at
     most 26·‖S‖₂ (8σ), plus S times the rounding of Q·v/t, at most ½·Σ|S| (it does not average out where V is constant,
     such as a background or a mask), plus `pad_noise` where pads are added under encryption.
     """
@@ -32,8 +31,9 @@ def check_range(largest_sum: int, norm: float, absolute_sum: int, pad_noise: flo
         )
     if 26 * norm + absolute_sum / 2 + pad_noise > NOISE_LIMIT:
         raise FixedPointError(
-            f"A column (norm {norm:.3g}, sum {absolute_sum:.3g}) is too large for the noise to be hidden to"
-            f" 2^-{SECURITY_BITS}. Nothing was sent. Use fewer samples (sampling urs or gms) or a coarser finest level."
+            f"A column (norm {norm:.3g}, sum {absolute_sum:.3g}) is too large: the noise of encryption could change a"
+            " sum, with a probability above 2^-41. Nothing was sent. Use fewer samples (sampling urs or gms) or a"
+            " coarser finest level."
         )
 
 

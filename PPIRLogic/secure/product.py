@@ -16,6 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -244,6 +245,7 @@ def raise_if_error(message: Message) -> None:
 
 
 Give = Callable[[Sequence[Term]], Receipt]
+Testing = Callable[[], AbstractContextManager[None]]
 
 
 class PrivateProduct(ABC):
@@ -256,6 +258,11 @@ class PrivateProduct(ABC):
 
     def __init__(self, link: Link) -> None:
         self.link = link
+        self.testing: Testing = nullcontext
+
+    def test_through(self, testing: Testing) -> None:
+        """What of a test depends on this side's secrets happens within `testing()`, which puts it on record first."""
+        self.testing = testing
 
     def reveal_through(self, give: Give) -> None:
         """`give` records what party 2 learns of party 1's image; protocols that tell it nothing have no use for it."""
@@ -284,6 +291,11 @@ class FixedSide(ABC):
 
     def __init__(self, link: Link) -> None:
         self.link = link
+        self.testing: Testing = nullcontext
+
+    def test_through(self, testing: Testing) -> None:
+        """What of a test depends on this side's secrets happens within `testing()`, which puts it on record first."""
+        self.testing = testing
 
     def move_image(self, half_of: Callable[[Any], Any]) -> None:
         """Where both images move: `half_of` makes the half of a level that is open from the half of the one before."""
@@ -300,7 +312,8 @@ class FixedSide(ABC):
     def answer(self) -> None:
         """Send the answer to the request received last. Called only after it was counted and synced.
 
-        Called again (an identical request came twice) it sends the same bytes.
+        Called again (an identical request came twice) it opens the same numbers. VerificationError where the protocol
+        checks a request first, and this one fails.
         """
 
 

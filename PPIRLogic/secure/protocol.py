@@ -40,6 +40,7 @@ class Protocol:
     encrypts_anew: bool = False  # the operands are encrypted for every evaluation
     masks_sums: bool = False  # products of three pass masked sums over to party 1, one of 8 bytes per sample
     answer_bytes: int = NUMBER_BYTES  # of one opened number
+    test_bytes: int = 0  # that party 2 sends to check a request before it answers
     max_samples: int = 0  # of a level; 0: no limit of its own
     affine_protocol: str = ""  # under which the affine session runs that comes before; empty: this one
 

@@ -13,7 +13,7 @@ Written by `make attacks` on {date} at {commit}. Each row is a test: it plays th
 really travels, first on a variant without the protection, where it must succeed, then on ours. Correlations are with
 the hidden data; "chance" is six standard errors of the correlation of unrelated vectors. Rows with *known limit*
 show attacks that succeed: [Protocols](../privacy/protocols.md) and
-[fhe_verified](../privacy/fhe_verified.md) say what they are worth.
+[verified](../privacy/verified.md) say what they are worth.
 
 | attack | without the protection | PPIRExtension | test |
 |---|---|---|---|

@@ -8,6 +8,7 @@ taken away, which the same battery must tell apart. Sample sizes are in the tabl
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ import pytest
 from numpy.typing import NDArray
 from parties import Parties
 from recording import Record
+from unprotected import with_pads_alone
 from views import Verdict, features, tell_apart
 
-from PPIRLogic.secure.fhe import bfv, evaluator, ring
-from PPIRLogic.secure.fhe.bfv import ANSWER_BYTES, CHUNK_BYTES
+from PPIRLogic.secure.fhe import bfv, ring
+from PPIRLogic.secure.fhe.bfv import C1_BYTES, CHUNK_BYTES, answer_bytes
 from PPIRLogic.secure.fhe.key_holder import KeyHolder, _coefficient_of_product
-from PPIRLogic.secure.fhe.parameters import PLAIN_MODULUS, PRIMES, Q_KEPT, Q
+from PPIRLogic.secure.fhe.parameters import KEPT, PLAIN_MODULUS, PRIMES, Q_KEPT, Q
+from PPIRLogic.secure.fhe.protocol import COPIES, DIGITS
 from PPIRLogic.secure.fhe.ring import DEGREE, crt
 from PPIRLogic.secure.layout import LANES
 from PPIRLogic.secure.mpc.one_time_masks import mask_of_columns
@@ -29,9 +32,9 @@ from PPIRLogic.secure.product import Columns, Term
 
 Array = NDArray[Any]
 LIMIT = 5.0  # standard errors
+ANSWER_BYTES = answer_bytes(1, COPIES)
 CHUNKS = 32
 ZEROS = slice(0, DEGREE // 2)  # of every chunk: where S is zero
-PROTOCOLS = ("fhe", "fhe_verified")
 
 
 def images() -> tuple[Columns, Columns]:
@@ -62,19 +65,18 @@ def backward(residues: Array, prime: int) -> Array:
 
 
 class Received:
-    """What party 1 gets of one level of `fhe` or `fhe_verified`, and what it can compute from it."""
+    """What party 1 gets of one level of `fhe`, and what it can compute from it."""
 
-    def __init__(self, protocol: str, values: Columns, wanted: list[Array], bare: bool = False) -> None:
-        parties = Parties(protocol, values)
+    def __init__(self, values: Columns, wanted: list[Array], bare: bool = False) -> None:
+        parties = Parties(values)
         if bare:  # the control: a key that hides nothing
             parties.two.open_level = _without_key(parties)  # type: ignore[method-assign]
         parties.open_side()
         self.shape = [(m.kind, len(m.payload)) for m in parties.sent]
         groups = [m.payload for m in parties.sent if len(m.payload) == LANES * CHUNK_BYTES]  # the pads hold no image
-        copies = parties.one.copies
-        assert len(groups) == copies * CHUNKS // LANES
+        assert len(groups) == COPIES * CHUNKS // LANES
         self.rows = rows_of(
-            np.stack([ring.unpack30(g) for g in groups]).reshape(-1, copies, LANES, len(PRIMES), DEGREE), wanted
+            np.stack([ring.unpack30(g) for g in groups]).reshape(-1, COPIES, LANES, len(PRIMES), DEGREE), wanted
         )
 
 
@@ -125,24 +127,20 @@ def simulated_operands(count: int, copies: int, wanted: list[Array], seed: int) 
     return rows_of(np.stack([rng.integers(0, p, shape, dtype=np.uint32) for p in PRIMES], axis=3), wanted)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_party_1_cannot_tell_two_images_apart_nor_from_a_simulation(protocol: str, record: Record) -> None:
+def test_party_1_cannot_tell_two_images_apart_nor_from_a_simulation(record: Record) -> None:
     values = images()
     wanted = [encoded(v).reshape(CHUNKS, DEGREE) for v in values]
-    levels = 8 if protocol == "fhe" else 4
-    views = [[Received(protocol, v, wanted) for _ in range(levels)] for v in values]
+    views = [[Received(v, wanted) for _ in range(4)] for v in values]
     assert len({tuple(view.shape) for side in views for view in side}) == 1  # same messages, same lengths
     one, two = (np.concatenate([view.rows for view in side]) for side in views)
     between = tell_apart(one, two)
-    simulator = tell_apart(
-        np.concatenate([one, two]), simulated_operands(len(one) + len(two), PROTOCOLS.index(protocol) + 1, wanted, 7)
-    )
-    bare = [np.concatenate([Received(protocol, v, wanted, bare=True).rows for _ in range(6)]) for v in values]
+    simulator = tell_apart(np.concatenate([one, two]), simulated_operands(len(one) + len(two), COPIES, wanted, 7))
+    bare = [np.concatenate([Received(v, wanted, bare=True).rows for _ in range(6)]) for v in values]
     control = tell_apart(*bare)
     assert control.accuracy > 0.95, control
     assert abs(between.excess) < LIMIT and abs(simulator.excess) < LIMIT, (between, simulator)
     record(
-        f"party 1's view, {protocol}: which of two images? real or simulated?",
+        "party 1's view, fhe: which of two images? real or simulated?",
         f"without a key: {control}",
         f"images: {between}; simulator: {simulator}",
     )
@@ -151,78 +149,78 @@ def test_party_1_cannot_tell_two_images_apart_nor_from_a_simulation(protocol: st
 def test_the_numbers_party_1_gets_are_the_same_for_both_images() -> None:
     hidden, found = columns(3), []
     for values in images():
-        found.append(Parties("fhe", values).open().product(hidden))
+        found.append(Parties(values).open().product(hidden))
     assert found[0] == found[1]
 
 
 # ---------------------------------------------------------------------------------------- party 2's view
 
 
-def answers(parties: Parties, hidden: Columns, count: int, flood: bool = True) -> tuple[bytes, int]:
+def answers(parties: Parties, hidden: Columns, count: int, full_pad: bool = True) -> bytes:
     """So many requests with the same columns, as party 2 receives them."""
-    saved = evaluator.FLOOD
-    try:
-        if not flood:
-            evaluator.FLOOD = 1
-        sent = b"".join(parties.request(hidden)[0] for _ in range(count))
-    finally:
-        evaluator.FLOOD = saved
-    return sent, len(sent) // ANSWER_BYTES
+    with nullcontext() if full_pad else with_pads_alone():
+        return b"".join(parties.request(hidden)[0] for _ in range(count))
 
 
 def seen_by_the_key_holder(parties: Parties, sent: bytes, wanted: list[Array]) -> Array:
-    """Of every answer: c1 (and c1 divided by the public polynomial), the opened number, the noise beside it."""
-    assert parties.two._keys is not None
-    secret = parties.two._keys._ternary
+    """Of every answer: c1 (and c1 divided by the public polynomial), under each secret what is opened, and the rest."""
     out = []
     for k in range(len(sent) // ANSWER_BYTES):
         part = sent[k * ANSWER_BYTES : (k + 1) * ANSWER_BYTES]
-        c1 = ring.unpack30(part[:-8]).reshape(2, DEGREE)
-        dots = [_coefficient_of_product(c1[i], secret, DEGREE - 1) % PRIMES[i] for i in range(2)]
-        phase = (int.from_bytes(part[-8:], "little") + crt([int(d) for d in dots], PRIMES[:2])) % Q_KEPT
-        number = (phase * PLAIN_MODULUS + Q_KEPT // 2) // Q_KEPT
-        noise = (phase * PLAIN_MODULUS - Q_KEPT * number) / (Q_KEPT / 2)
-        out.append(row_of_answer(c1, number % PLAIN_MODULUS, noise, wanted))
+        c1 = ring.unpack30(part[:C1_BYTES]).reshape(KEPT, DEGREE)
+        known: list[float] = []
+        for i, holder in enumerate(parties.two._keys):
+            dots = [_coefficient_of_product(c1[j], holder._ternary, DEGREE - 1) % PRIMES[j] for j in range(KEPT)]
+            b = int.from_bytes(part[C1_BYTES + 12 * i :][:12], "little")
+            phase = (b + crt([int(d) for d in dots], PRIMES[:KEPT])) % Q_KEPT
+            known += beside(phase)
+        out.append(row_of_answer(c1, known, wanted))
     return np.array(out)
 
 
-def row_of_answer(c1: Array, number: int, noise: float, wanted: list[Array]) -> Array:
-    scaled = c1 / np.array(PRIMES[:2])[:, None]
-    known = [number / PLAIN_MODULUS, noise, noise**2, abs(noise) < 0.25, abs(noise) < 0.05]
+def beside(phase: int) -> list[float]:
+    """The number that a phase opens to, and what is left of it, in steps."""
+    number, rest = divmod(phase * PLAIN_MODULUS, Q_KEPT)
+    rest = rest / Q_KEPT
+    return [number / PLAIN_MODULUS, rest, (rest - 0.5) ** 2, min(rest, 1 - rest) < 0.1, min(rest, 1 - rest) < 1e-6]
+
+
+def row_of_answer(c1: Array, known: list[float], wanted: list[Array]) -> Array:
+    scaled = c1 / np.array(PRIMES[:KEPT])[:, None]
     return np.concatenate([features(scaled[0], wanted), features(scaled[1], wanted), known])
 
 
 def simulated_answers(count: int, wanted: list[Array], seed: int) -> Array:
-    """The simulator of party 2's view: c1 uniform, a uniform number, a uniform flood of half the room."""
+    """The simulator of party 2's view: c1 uniform, and two phases uniform modulo Q'."""
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(count):
-        c1 = np.stack([rng.integers(0, p, DEGREE) for p in PRIMES[:2]])
-        rows.append(row_of_answer(c1, int(rng.integers(PLAIN_MODULUS)), rng.uniform(-0.5, 0.5), wanted))
+        c1 = np.stack([rng.integers(0, p, DEGREE) for p in PRIMES[:KEPT]])
+        uniform = [int.from_bytes(rng.bytes(16), "little") % Q_KEPT for _ in range(COPIES)]
+        rows.append(row_of_answer(c1, [v for phase in uniform for v in beside(phase)], wanted))
     return np.array(rows)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_party_2_cannot_tell_two_moving_images_apart_nor_from_a_simulation(protocol: str, record: Record) -> None:
+def test_party_2_cannot_tell_two_moving_images_apart_nor_from_a_simulation(record: Record) -> None:
     values = images()[0][: 8 * DEGREE]
-    parties = Parties(protocol, values).open()
+    parties = Parties(values).open()
     hidden = [columns(8, seed)[:, : 8 * DEGREE] for seed in (3, 4)]
     wanted = [h[0, :DEGREE][::-1].astype(float) for h in hidden]
-    rounds = 24 if protocol == "fhe" else 12
-    sent = [answers(parties, h, rounds)[0] for h in hidden]
+    rounds = 12
+    sent = [answers(parties, h, rounds) for h in hidden]
     assert len({len(s) for s in sent}) == 1
     one, two = (seen_by_the_key_holder(parties, s, wanted) for s in sent)
     between = tell_apart(one, two)
     simulator = tell_apart(np.concatenate([one, two]), simulated_answers(len(one) + len(two), wanted, 5))
     assert abs(between.excess) < LIMIT and abs(simulator.excess) < LIMIT, (between, simulator)
-    dry = [seen_by_the_key_holder(parties, answers(parties, h, rounds, flood=False)[0], wanted) for h in hidden]
-    no_flood = tell_apart(np.concatenate(dry), simulated_answers(2 * len(dry[0]), wanted, 6))
-    assert no_flood.accuracy > 0.9, no_flood
+    dry = [seen_by_the_key_holder(parties, answers(parties, h, rounds, full_pad=False), wanted) for h in hidden]
+    no_pad = tell_apart(np.concatenate(dry), simulated_answers(2 * len(dry[0]), wanted, 6))
+    assert no_pad.accuracy > 0.9, no_pad
     bare = _bare_second_polynomials(parties, hidden, wanted, rounds)
     assert bare.accuracy > 0.95, bare
     record(
-        f"party 2's view, {protocol}: which of two moving images? real or simulated?",
-        f"c1 not re-randomised: {bare}; no flood: {no_flood}",
+        "party 2's view, fhe: which of two moving images? real or simulated?",
+        f"c1 not re-randomised: {bare}; pads modulo t alone: {no_pad}",
         f"moving images: {between}; simulator: {simulator}",
     )
 
@@ -235,7 +233,7 @@ def _bare_second_polynomials(parties: Parties, hidden: list[Columns], wanted: li
     for h in hidden:
         alone = np.zeros_like(h)
         alone[:, :DEGREE] = h[0, :DEGREE] + np.random.default_rng(1).integers(-40, 41, (8, DEGREE))
-        c1 = parties.totals(alone)[:, 1, 0]
+        c1 = parties.totals(alone)[:, -1, 0]
         polynomial = backward(c1 * inverse % np.uint64(PRIMES[0]), PRIMES[0]).astype(np.int64)
         signed = np.where(polynomial > PRIMES[0] // 2, polynomial - PRIMES[0], polynomial)
         rows.append(np.array([features(row / 2**12 + 0.5, wanted) for row in signed] * (rounds // 2)))
@@ -285,8 +283,7 @@ def pieces(words: Array, wanted: list[Array]) -> Array:
 
 def test_sizes_are_what_they_are_said_to_be() -> None:
     """Lengths depend on public sizes only."""
-    for protocol, copies in (("fhe", 1), ("fhe_verified", 2)):
-        parties = Parties(protocol, images()[0])
-        parties.open_side()
-        lengths = [len(m.payload) for m in parties.sent if m.kind == "data"]
-        assert sum(lengths) == copies * CHUNK_BYTES * (CHUNKS + (2 if copies == 2 else 0))
+    parties = Parties(images()[0])
+    parties.open_side()
+    lengths = [len(m.payload) for m in parties.sent if m.kind == "data"]
+    assert sum(lengths) == COPIES * CHUNK_BYTES * (CHUNKS + DIGITS)

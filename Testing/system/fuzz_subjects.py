@@ -103,7 +103,6 @@ class Subject:
 SUBJECTS = (
     Subject("clear", "clear", (0.006, 0.003)),
     Subject("fhe", "fhe", (0.0015, 0.001)),
-    Subject("fhe_verified", "fhe_verified", (0.001, 0.0007)),
     Subject("mpc", "mpc", (0.004, 0.002)),
     Subject("fhe_v1", "fhe_v1", (0.001, 0.0005)),
     Subject("fhe_v2", "fhe_v2", (0.0005, 0.0003)),

@@ -54,7 +54,6 @@ class Run:
 MI = ("--loss", "mi", "--bins", 8, "--transform", "rigid", "--levels", "1")
 RUNS = (
     Run("fhe, ncc", "fhe"),
-    Run("fhe_verified, ncc", "fhe_verified"),
     Run("fhe, mi", "fhe", MI),
     Run("mpc, ncc", "mpc"),
 )
@@ -112,7 +111,7 @@ class Stage:
 @contextlib.contextmanager
 def stage(what: Run) -> Iterator[Stage]:
     folder = Path(tempfile.mkdtemp(prefix="ppir-kills-"))
-    one = Stage(folder, make_sites(folder, ("A", "B", "third")), what)
+    one = Stage(folder, make_sites(folder, ("A", "B", "third"), "third"), what)
     try:
         save(PHANTOM.on(GEOMETRY), folder / "fixed.mha")
         save(PHANTOM.on(GEOMETRY, motion_of("affine", GEOMETRY)), folder / "moving.mha")

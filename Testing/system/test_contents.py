@@ -101,9 +101,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             if sys.platform.startswith("linux"):
                 limits = Path(f"/proc/{serve.process.pid}/limits").read_text()
                 assert [line.split()[4] for line in limits.splitlines() if line.startswith("Max core")] == ["0"]
-            for number, extra in enumerate(
-                (["--loss", "ssd"], ["--protocol", "fhe_verified"], ["--protocol", "clear"])
-            ):
+            for number, extra in enumerate((["--loss", "ssd"], ["--protocol", "fhe"], ["--protocol", "clear"])):
                 done = ppir(
                     one.sites["one"].home, "register", one.moving_file, "--peer", address, "--transform", "rigid",
                     "--output", one.work / f"{number}.h5", "--report", one.work / f"{number}.json", "--json", *extra,

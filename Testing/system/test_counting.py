@@ -12,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from system_support import (
     OPEN,
     SOON,
@@ -43,8 +45,8 @@ from PPIRLogic.registration.party1.register import register
 from PPIRLogic.registration.party2 import session as party2_session
 from PPIRLogic.registration.protocols import PROTOCOLS
 from PPIRLogic.registration.request import Request
-from PPIRLogic.secure.fhe.bfv import ANSWER_BYTES
-from PPIRLogic.secure.fhe.protocol import FheFixed
+from PPIRLogic.secure.fhe.bfv import answer_bytes
+from PPIRLogic.secure.fhe.protocol import COPIES, FheFixed
 from PPIRLogic.secure.product import Term
 from PPIRLogic.transforms import KINDS
 
@@ -58,7 +60,14 @@ RICH = replace(OPEN, percent_per_level=1e6, bits_percent_per_level=1e9)
 # ------------------------------------------------------------------------- a protocol that does not wait to be counted
 
 
-class TooEarly(FheFixed):
+class Untested(FheFixed):
+    """Leaves the test of equality out: what is looked at is what is counted."""
+
+    def _release(self, numbers: NDArray[np.uint64], secret: NDArray[np.uint64]) -> None:
+        self.link.channel.send("answer", {}, numbers.astype("<u8").data)
+
+
+class TooEarly(Untested):
     """Answers while it takes the request in."""
 
     def receive(self, header: Mapping[str, Any], terms: Sequence[Term]) -> bytes:
@@ -67,14 +76,14 @@ class TooEarly(FheFixed):
         return digest
 
 
-class OneMore(FheFixed):
+class OneMore(Untested):
     """Answers one number more than the loss declared."""
 
     def answer(self) -> None:
-        self.link.channel.send("answer", {}, self._opened().astype("<u8").tobytes() + bytes(8))
+        self.link.channel.send("answer", {}, self._opened()[0].astype("<u8").tobytes() + bytes(8))
 
 
-class Twice(FheFixed):
+class Twice(Untested):
     """Answers a second time under the same receipt."""
 
     def answer(self) -> None:
@@ -82,18 +91,18 @@ class Twice(FheFixed):
         super().answer()
 
 
-class InTheHeader(FheFixed):
+class InTheHeader(Untested):
     """Puts the numbers where nobody counts bytes."""
 
     def answer(self) -> None:
-        self.link.channel.send("answer", {"numbers": self._opened().tolist()})
+        self.link.channel.send("answer", {"numbers": self._opened()[0].tolist()})
 
 
-class ByAnotherName(FheFixed):
+class ByAnotherName(Untested):
     """Sends the numbers as if they were protected operands."""
 
     def answer(self) -> None:
-        self.link.channel.send("data", {}, self._opened().astype("<u8").data)
+        self.link.channel.send("data", {}, self._opened()[0].astype("<u8").data)
 
 
 def forbidden(side: type[FheFixed], folder: Path, patch: pytest.MonkeyPatch) -> tuple[list[bytes], int]:
@@ -104,7 +113,7 @@ def forbidden(side: type[FheFixed], folder: Path, patch: pytest.MonkeyPatch) -> 
     with owner(theirs, shared(PHANTOM.on(GEOMETRY))) as one, call(mine, one.address) as channel:
         open_level(channel)
         channel.send("evaluate", {"level": 0, "evaluation": 0, "stage": "value"})
-        try_to_send(channel, "request", {}, bytes(EACH * ANSWER_BYTES))
+        try_to_send(channel, "request", {}, bytes(EACH * answer_bytes(1, COPIES)))
         message = channel.receive(SOON)
         while message.kind not in ("error", "bye"):
             got.append(bytes(message.payload))
@@ -118,7 +127,7 @@ def open_level(channel: Any) -> None:
     channel.send("open", {**REQUEST.to_dict(), "nonce": bytes(32)})
     answer(channel, "opened")
     channel.send("level", {"index": 0, "seed": bytes(32)})
-    for kind in ("level", "key", "data", "data"):
+    for kind in ("level", "key", *["data"] * 6):
         answer(channel, kind)
 
 
@@ -182,7 +191,7 @@ def test_a_request_for_more_than_the_loss_declares_is_not_opened(
     with owner(theirs, shared(PHANTOM.on(GEOMETRY))) as one, call(mine, one.address) as channel:
         open_level(channel)
         channel.send("evaluate", {"level": 0, "evaluation": 0, "stage": "value"})
-        channel.send("request", {}, bytes(EACH * ANSWER_BYTES))
+        channel.send("request", {}, bytes(EACH * answer_bytes(1, COPIES)))
         assert "length" in str(last_words(channel))
         assert account_numbers(one.home) == 0
 
@@ -205,7 +214,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Owner, Sit
     mine, theirs = two_sites(tmp_path_factory.mktemp("counting"))
     image = shared(
         PHANTOM.on(GEOMETRY), mask=ball(GEOMETRY), budget=RICH, masks=frozenset({"none", "fill", "private"}),
-        protocols=frozenset({"fhe", "fhe_verified"}),
+        protocols=frozenset({"fhe"}),
     )  # fmt: skip
     with owner(theirs, image) as one:
         yield one, mine

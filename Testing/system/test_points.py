@@ -60,12 +60,11 @@ def test_every_protocol_reaches_the_fit_in_floats() -> None:
     assert found["fhe"].numbers == found["mpc"].numbers == NUMBERS
 
 
-@pytest.mark.parametrize("protocol", ["fhe", "fhe_verified"])
-def test_a_similarity_over_sockets(protocol: str, tmp_path: Path) -> None:
+def test_a_similarity_over_sockets(tmp_path: Path) -> None:
     mine, theirs = two_sites(tmp_path)
     moving = 1.2 * MOVING
-    with owner(theirs, points(protocols=frozenset({protocol}))) as there:
-        result = register_points(moving, Peer(there.address), home=mine.home, transform="similarity", protocol=protocol)
+    with owner(theirs, points(protocols=frozenset({"fhe"}))) as there:
+        result = register_points(moving, Peer(there.address), home=mine.home, transform="similarity")
     assert distance(result, reference(FIXED, moving, "similarity"), FIXED) < 1e-5
 
 

@@ -33,7 +33,7 @@ SPLINE = replace(
 METHODS = {"mi": MI, "spline": SPLINE}
 CASES = [("mi", "fhe"), ("spline", "mpc")]
 LONG_CASES = [pytest.param(*case, marks=pytest.mark.long) for case in (
-    ("mi", "fhe_verified"), ("mi", "mpc"), ("spline", "fhe"),
+    ("mi", "mpc"), ("spline", "fhe"),
 )]  # fmt: skip
 
 
@@ -95,7 +95,8 @@ def histograms(place: Place) -> int:
 
 
 @pytest.mark.parametrize("method, protocol, lost", [
-    ("mi", "fhe", "gradient"), ("mi", "fhe_verified", "value"), ("spline", "fhe", "gradient"),
+    ("mi", "fhe", "gradient"), ("spline", "fhe", "gradient"),
+    pytest.param("mi", "fhe", "value", marks=pytest.mark.long),
 ])  # fmt: skip
 def test_an_answer_that_was_counted_and_lost_at_either_stage(
     method: str, protocol: str, lost: str, place: Place, undisturbed: dict[str, list[Any]]
@@ -131,7 +132,7 @@ def hold_answers(place: Place, line: Proxy, requests: int) -> None:
 
 @pytest.mark.parametrize("method, protocol", [
     ("mi", "fhe"),
-    *(pytest.param(*case, marks=pytest.mark.long) for case in (("mi", "fhe_verified"), ("spline", "fhe"))),
+    pytest.param("spline", "fhe", marks=pytest.mark.long),
 ])  # fmt: skip
 def test_party_2_is_killed_and_started_again(
     method: str, protocol: str, place: Place, undisturbed: dict[str, list[Any]]

@@ -8,8 +8,11 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from PPIRLogic.cli.run_options import protocol_argument
 from PPIRLogic.errors import InputError
 from PPIRLogic.registration.catalogue import LOSSES, PROTOCOLS, protocol_names, shown_name, wire_name
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party2.policy import Policy
 from PPIRLogic.registry import Registry
 
 OURS = {"ncc": "PPIRLogic.registration.losses.ncc:NCC"}
@@ -63,3 +66,14 @@ def test_the_names_that_people_see_need_no_protocol_loaded(monkeypatch: pytest.M
 
 def test_names_that_mean_something_else_are_reserved() -> None:
     assert {"published", "published_cc"} <= PROTOCOLS._reserved and "points_2d" in LOSSES._reserved
+
+
+def test_a_former_name_of_a_protocol_is_taken_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    assert wire_name("fhe_verified") == "fhe" and "fhe_verified" in PROTOCOLS._reserved
+    with pytest.warns(FutureWarning, match="fhe_verified is now fhe"):
+        assert Parameters(protocol="fhe_verified").protocol == "fhe"
+    with pytest.warns(FutureWarning, match="fhe_verified is now fhe"):
+        assert Policy(protocols=frozenset({"fhe_verified", "mpc"})).protocols == {"fhe", "mpc"}
+    assert protocol_argument("fhe_verified") == "fhe"
+    assert "note: The protocol fhe_verified is now fhe" in capsys.readouterr().err
+    assert protocol_argument("fhe") == "fhe" and not capsys.readouterr().err

@@ -19,8 +19,10 @@ from PPIRLogic.errors import Cancelled, InputError, PolicyError, PPIRError, Prot
 from PPIRLogic.images.door import as_mask, check_volume
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.network.identity import default_home
+from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.progress import CancelToken, Progress
 from PPIRLogic.registration.catalogue import shown_name
+from PPIRLogic.registration.dealer.joining import pinned_dealer
 from PPIRLogic.registration.disclosure_estimate import check_offered
 from PPIRLogic.registration.doubts import share_covered, share_inside
 from PPIRLogic.registration.losses import LOSSES
@@ -149,6 +151,7 @@ class _Caller:
     def register(self, p: Parameters, follow: Parameters | None = None) -> RegistrationResult:
         """One session. `follow`: what is to come after it, refused beforehand where it cannot fit."""
         run = RunState(self.moving, self.mask, p, self.progress, self.token)
+        dealer = dealer_of(self.peer, p.protocol, self.place)
         begun: list[ReconnectingSession] = []
 
         def tell(stage: str, detail: str) -> None:
@@ -161,10 +164,11 @@ class _Caller:
             try:
                 offer = choose_offer(session.offers(), self.peer)
                 first = run.first_transform(offer.geometry)
-                request = p.request(offer.name, offer.geometry, self.peer.dealer_fingerprint, SOFTWARE)
+                request = p.request(offer.name, offer.geometry, dealer, SOFTWARE, offer.usual_mask)
                 check_request(request, offer)
                 if follow is not None:
-                    check_request(follow.request(offer.name, offer.geometry, "", SOFTWARE), offer)
+                    later = follow.request(offer.name, offer.geometry, "", SOFTWARE, offer.usual_mask)
+                    check_request(later, offer)
                 session.open(request, self.peer.dealer)
                 run.report_progress(session, "opened", detail=_estimate(session, p))
                 if session.geometry != offer.geometry:
@@ -177,6 +181,21 @@ class _Caller:
                 if not any(record.values for record in run.records):
                     raise error from None
                 return _result(run, session, None, error)
+
+
+def dealer_of(peer: Peer, protocol: str, home: Path) -> str:
+    """The fingerprint of the dealer that a run under this protocol takes randomness from; '' for a run without one.
+
+    PolicyError where the protocol needs a dealer and none is named or trusted, before anything is sent.
+    """
+    if not protocol_named(protocol).dealer:
+        return ""
+    if not peer.dealer:
+        raise PolicyError(
+            "The mpc protocol needs a dealer, a third process that neither hospital runs: give its address"
+            " (--dealer HOST:PORT), or use the protocol fhe, which needs none."
+        )
+    return pinned_dealer(TrustStore(home), peer.dealer_fingerprint)
 
 
 def _estimate(session: ClientSession, parameters: Parameters) -> str:
@@ -203,7 +222,7 @@ def check_request(request: Request, offer: Offer) -> None:
     if problem := request_problem(request) or grid_problem(request, offer.geometry):
         raise InputError(problem)
     if request.iterations and protocol_of(request).counted:
-        check_offered(request, offer.geometry, offer.budget, offer.numbers_opened)
+        check_offered(request, offer.geometry, offer.record())
 
 
 def choose_offer(offers: list[Offer], peer: Peer) -> Offer:

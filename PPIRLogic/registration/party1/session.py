@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.disclosure.failed_checks import FailedChecks
 from PPIRLogic.disclosure.ledger import VOXEL_BITS, Entry, Receipt, SessionLedger, geometry_entry
 from PPIRLogic.errors import Cancelled, PeerError, PolicyError, PPIRError, ProtocolError
 from PPIRLogic.network.channel import Channel, connect
@@ -59,6 +60,7 @@ class ClientSession:
         self._address, self._identity, self._trust, self._threads = address, identity, trust, threads
         self._user_check, self._tell = check, tell
         self._evaluation = 0
+        self._failures = FailedChecks(trust.home)
         self._connect(CALL_TIMEOUT)
 
     def _connect(self, timeout: float) -> None:
@@ -160,6 +162,10 @@ class ClientSession:
         self.protocol = protocol_of(request)
         self._product = self.protocol.product(self.link)
         self._product.reveal_through(self._give)
+        if self.protocol.test_bytes:
+            peer = self.channel.peer_fingerprint
+            self._failures.check(peer)
+            self._product.test_through(lambda: self._failures.test(peer, name.hex()[:16], self._check))
 
     def _receive_opened(self) -> Fields:
         """The answer to 'open', after the news of the place in the queue."""

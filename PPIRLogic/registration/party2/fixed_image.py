@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.disclosure.subjects import sketch
 from PPIRLogic.errors import PolicyError
 from PPIRLogic.images.door import as_mask, check_volume
 from PPIRLogic.images.geometry import Geometry
@@ -81,15 +82,27 @@ class FixedImage:
         digest.update(repr(self.volume.geometry).encode())
         return digest.hexdigest()[:16]
 
+    def sketch(self, key: bytes) -> str:
+        """By which nearly the same voxels are recognised."""
+        return sketch(self.volume.array, key)
+
+    @property
+    def subject(self) -> str:
+        """What the file says of whose image it is, as a digest; '' if it says nothing."""
+        return self.volume.subject
+
     def _normalised(self, mask_mode: str) -> Volume:
-        """The whole image, normalised by robust percentiles (inside the mask if it is used)."""
-        if mask_mode not in self._prepared:
-            mask = None if mask_mode == "none" else self.mask
+        """The whole image, normalised by robust percentiles.
+
+        Where a mask is used, these are of the inside, and the outside holds the mean of the inside before anything is
+        smoothed: no voxel outside has a part in any number.
+        """
+        use = "none" if mask_mode == "none" or self.mask is None else "inside"
+        if use not in self._prepared:
+            mask = self.mask if use == "inside" else None
             scaled = normalise(self.volume, robust_range(self.volume, mask))
-            if mask_mode == "fill" and mask is not None:
-                scaled = fill_outside(scaled, mask)
-            self._prepared = {mask_mode: scaled}
-        return self._prepared[mask_mode]
+            self._prepared = {use: scaled if mask is None else fill_outside(scaled, mask)}
+        return self._prepared[use]
 
     def mask_at(self, level: Level) -> NDArray[np.bool_]:
         """The mask at the samples of a level, (N,); all true without a mask."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from PPIRLogic.disclosure.accounts import Budget
 from PPIRLogic.errors import InputError, PolicyError
 from PPIRLogic.network.identity import normalise_fingerprint
-from PPIRLogic.registration.catalogue import OF_POINTS, protocol_names, shown_name, wire_name
+from PPIRLogic.registration.catalogue import OF_POINTS, protocol_names, shown_name, warn_of_former, wire_name
 from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.names import BINS, FIXED_MASK_USES, check_factors
 from PPIRLogic.registration.protocols import permitted_by_default, protocol_of
@@ -22,13 +22,14 @@ class Policy:
     """One owner's rules for one shared image. Everything not listed is refused.
 
     `peers`: fingerprints that may use the image; empty means every trusted peer. `protocols`: by default ours that
-    protect the image; what a plugin adds must be named. `masks`: how a mask of the fixed image may be
-    used. `ask`: a person's answer before each session (peer's name, request, estimate) → yes or no.
+    protect the image; what a plugin adds must be named. `masks`: how a mask of the fixed image may be used; under all
+    but 'none', which must be named, no number depends on the voxels outside it. `ask`: a person's answer before each
+    session (peer's name, request, estimate) → yes or no.
 
     >>> sorted(Policy().protocols)
-    ['fhe', 'fhe_verified', 'mpc']
-    >>> strict = Policy(protocols=frozenset({"fhe_verified"}), transforms=frozenset({"rigid"}))
-    >>> strict.check(Request("atlas", "fhe_verified", "rigid", "ncc", (4, 2, 1)), peer="", has_mask=False)
+    ['fhe', 'mpc']
+    >>> strict = Policy(protocols=frozenset({"mpc"}), transforms=frozenset({"rigid"}))
+    >>> strict.check(Request("atlas", "mpc", "rigid", "ncc", (4, 2, 1)), peer="", has_mask=False)
     >>> strict.check(Request("atlas", "fhe", "rigid", "ncc", (4, 2, 1)), peer="", has_mask=False)
     Traceback (most recent call last):
     PPIRLogic.errors.PolicyError: The protocol 'fhe' is not permitted for image 'atlas' by its owner; ...
@@ -37,7 +38,7 @@ class Policy:
     protocols: frozenset[str] = field(default_factory=permitted_by_default)
     losses: frozenset[str] = frozenset(LOSSES.builtin)
     transforms: frozenset[str] = frozenset(TRANSFORMS.builtin)
-    masks: frozenset[str] = frozenset({"none", "fill", "private"})
+    masks: frozenset[str] = frozenset({"fill", "private"})
     peers: frozenset[str] = frozenset()
     disclosed_sampling: bool = False
     budget: Budget = field(default_factory=Budget)
@@ -45,6 +46,8 @@ class Policy:
 
     def __post_init__(self) -> None:
         """InputError for a name that there is not, or a fingerprint that is none."""
+        for name in self.protocols:
+            warn_of_former(name)
         object.__setattr__(self, "protocols", frozenset(map(wire_name, self.protocols)))
         object.__setattr__(self, "peers", frozenset(map(normalise_fingerprint, self.peers)))
         for what, named, known in (
@@ -66,7 +69,7 @@ class Policy:
             ("protocol", request.protocol, self.protocols),
             ("loss", request.loss, self.losses),
             ("transform", request.transform, self.transforms),
-            ("use of the fixed mask", request.fixed_mask, self.masks),
+            ("use of the fixed mask", request.fixed_mask, self.masks if has_mask else frozenset(FIXED_MASK_USES)),
         ):
             if value not in allowed and value not in OF_POINTS:  # an image has no use for those
                 raise PolicyError(
@@ -89,7 +92,7 @@ class Policy:
     def _check_disclosed_sampling(self, request: Request) -> None:
         if not (self.disclosed_sampling and request.disclose_sampling):
             raise PolicyError(
-                f"Under {request.protocol}, gms sampling shows party 2 where the moving image has edges. Both sides"
-                " must allow it by name (register --disclose-sampling, serve --allow-disclosed-sampling); or use fhe,"
-                " or urs."
+                f"Under {shown_name(request.protocol)}, gms sampling shows party 2 where the moving image has edges."
+                " Both sides must allow it by name (register --disclose-sampling, serve --allow-disclosed-sampling);"
+                " or use fhe, or urs."
             )

@@ -12,10 +12,10 @@ import numpy as np
 
 from PPIRLogic.disclosure.counted_channel import CountedChannel
 from PPIRLogic.disclosure.ledger import VOXEL_BITS, Entry, Receipt, SessionLedger, geometry_entry, recorded_numbers
-from PPIRLogic.errors import PeerError, PolicyError, ProtocolError, RefusedError, TrustError, VerificationError
+from PPIRLogic.errors import PeerError, PolicyError, ProtocolError, RefusedError, TrustError
 from PPIRLogic.network.channel import Channel, Message
 from PPIRLogic.network.messages import Fields, error_from
-from PPIRLogic.registration.dealer.joining import join_dealer
+from PPIRLogic.registration.dealer.joining import join_dealer, pinned_dealer
 from PPIRLogic.registration.disclosure_estimate import check_budget, grants
 from PPIRLogic.registration.levels import Level
 from PPIRLogic.registration.party2.site import ServingSite
@@ -47,12 +47,13 @@ class ServerSession:
             raise PolicyError(f"No image '{request.image}' is offered here; offered: {offered}.")
         self.shared = site.shared[request.image]
         self.peer = channel.peer_fingerprint
-        site.failures.check(self.peer)
+        self.image_id = site.image_id(request.image)
+        self.subject = site.subject(request.image)[0]
+        site.failures.check(self.peer, self.subject)
         self.shared.policy.check(request, self.peer, self.shared.image.mask is not None)
         self._check_dealer()
         self.nonce = new_key()
         self.name = session_name(request, nonce, self.nonce)
-        self.image_id = site.image_id(request.image)
         self.protocol = protocol_of(request)
         former = resumes.hex()[:16]
         if former and self.protocol.two_sided:
@@ -87,7 +88,7 @@ class ServerSession:
         self.measurable_voxels = [
             self.shared.image.measurable_voxels(level, request.fixed_mask) for level in self.levels
         ]
-        self.account = site.accounts.account(self.peer, self.image_id, self.shared.policy.budget, request.image)
+        self.account = site.account(self.peer, request.image, self.channel.authority)
         self.grants = grants(request, self.levels, self.measurable_voxels, self.account, self.protocol)
         self._grant()
 
@@ -103,9 +104,10 @@ class ServerSession:
             return
         if not self.shared.dealer:
             raise PolicyError("No dealer is set up here for mpc (ppir serve --dealer HOST:PORT). Use the protocol fhe.")
-        known = self.shared.dealer_fingerprint
-        if known and self.request.dealer and known != self.request.dealer:
-            raise PolicyError(f"The two sides name different dealers: here {known}, there {self.request.dealer}.")
+        self.dealer = pinned_dealer(self.site.trust, self.shared.dealer_fingerprint)
+        if self.dealer != self.request.dealer:
+            there = self.request.dealer or "none (register --dealer-fingerprint)"
+            raise PolicyError(f"The two sides must name the same dealer: here {self.dealer}, there {there}.")
 
     def _grant(self) -> None:
         """Refuse what cannot fit, ask the person if there is one to ask, then say what is granted.
@@ -156,13 +158,15 @@ class ServerSession:
 
     def run(self) -> None:
         if self.protocol.dealer:
-            fingerprint = self.shared.dealer_fingerprint or self.request.dealer
             dealer, self.link.dealer_key = join_dealer(
-                self.shared.dealer, self.site.identity, self.site.trust, self.name, 2, self.peer, fingerprint,
+                self.shared.dealer, self.site.identity, self.site.trust, self.name, 2, self.peer, self.dealer,
                 self.check,
             )  # fmt: skip
             self.link.dealer = cast(Channel, CountedChannel(dealer))
         self.side = self.protocol.fixed_side(self.link)
+        self.side.test_through(
+            lambda: self.site.failures.test(self.peer, self.name.hex()[:16], self.check, self.subject)
+        )
         level: Level | None = None
         while True:
             message = self.channel.receive(IDLE_TIMEOUT)
@@ -253,12 +257,8 @@ class ServerSession:
         place = bytes([level.index]) + number.to_bytes(4, "big") + stage.encode()
         name = hashlib.sha256(self.name + place + digest).hexdigest()
         receipt = self._count(terms, level, number, name) if self.protocol.counted else self._uncounted(terms)
-        try:
-            with self.counted_channel.releasing(receipt, self.protocol.answer_bytes):
-                self.side.answer()
-        except VerificationError:
-            self.site.failures.record(self.peer, self.name.hex()[:16])
-            raise
+        with self.counted_channel.releasing(receipt, self.protocol.answer_bytes, self.protocol.test_bytes):
+            self.side.answer()
         self.site.tell("evaluation", session=self.name.hex()[:16], level=level.factor, numbers=self.ledger.numbers)
 
     def _count(self, terms: Sequence[Term], level: Level, number: int, name: str) -> Receipt:

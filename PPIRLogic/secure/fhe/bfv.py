@@ -8,22 +8,22 @@ and holds the interpreter lock. No byte from the network ever reaches SEAL.
 
 What protects what (n = 8192, Q = four 30-bit primes, 2^120; t = 2^46 − 21, prime):
 
-- Party 2's image: ring learning with errors under its secret key; one fresh key pair per level, never stored.
-- Party 1's S, against the key holder, who can open every ciphertext:
-  (1) `c1` of the answer is re-randomised with a fresh encryption of zero under the public key; the public
-      polynomials `pk1` and every `c1` are expanded from a seed both parties contributed to, so a key holder
-      cannot choose a key that does not mask;
-  (2) of `c0` only the one coefficient that carries the result travels, with a one-time pad modulo t and a
-      uniform flood of ±F, F = Q/4t ≈ 2^72, added before the modulus switch: it hides the noise that depends on S
-      (S·e, at most 26·‖S‖₂ except with probability 2^-49, and the rounding of Q·v/t, at most ½·Σ|S|) to a statistical
-      distance of at most 2^-40.
-- `check_range` refuses, before anything is sent, an S for which the result could wrap or the noise could reach
-  the flood.
+- Party 2's image: ring learning with errors under its secret key; fresh keys per level, never stored.
+- Party 1's S, against the key holder, who can open every ciphertext: a request is uniform, whatever keys and
+  ciphertexts the key holder made.
+  (1) `c1` of the answer is re-randomised with a fresh encryption of zero; the public polynomials `pk1` and every `c1`
+      are expanded from a seed both parties contributed to, so a key holder cannot choose a key that does not mask:
+      one sample of ring learning with errors per answer;
+  (2) of `c0` only the coefficient that carries the result travels, rounded to Q' = the product of three of the four
+      primes (2^90), plus a pad R uniform modulo Q'. Nothing is left beside the pad: no noise, no phase.
+  Party 2 computes w = floor(t·phase/Q'), party 1 knows r = floor(t·R/Q'): the number is w − r modulo t. It is off by
+  one if the noise carries, with a probability of the noise divided by Q'/t = 2^44: below 2^-39.
+- `check_range` refuses, before anything is sent, an S for which the result could wrap or the noise could carry more
+  often than that.
+- Several secrets may share the public polynomials: (a, −a·s_i + e_i) for independent s_i. The operand chooses a, the
+  copy the secret; never two operands under one secret and one a.
 
-All of this holds for parties that follow the protocol. A malicious party 1 uses the answers as a decryption oracle:
-fewer than three hundred give the level's key. A malicious party 2 that adds a large multiple of X^i to its own
-ciphertext sees up to about one bit of S per answer through the flood, which covers half of Q/t. Neither is prevented
-here. The time party 1 takes tells how many of its chunks are empty, not which.
+The time party 1 takes tells how many of its chunks are empty, not which.
 """
 
 from __future__ import annotations
@@ -38,23 +38,22 @@ from numba import uint32
 
 from PPIRLogic.errors import MissingDependencyError, ProtocolError
 from PPIRLogic.secure.fhe import ring
-from PPIRLogic.secure.fhe.parameters import KEPT, PLAIN_MODULUS, PRIMES, SPECIAL_BITS
+from PPIRLogic.secure.fhe.parameters import KEPT, PLAIN_MODULUS, PRIMES, Q_KEPT, SPECIAL_BITS
 from PPIRLogic.secure.fhe.ring import DEGREE, Residues
 from PPIRLogic.secure.layout import LANES
 from PPIRLogic.secure.prg import Stream
 
 CHUNK_BYTES = len(PRIMES) * DEGREE * 15 // 4
 C1_BYTES = KEPT * DEGREE * 15 // 4
-COEFFICIENT_BYTES = 8
-ANSWER_BYTES = C1_BYTES + COEFFICIENT_BYTES
+COEFFICIENT_BYTES = 12
 GROUP = LANES * DEGREE
 
 PRIME_ARRAY = np.array(PRIMES, np.uint32)
 
 
-def answer_bytes(outputs: int) -> int:
-    """The length of one re-randomised answer that carries so many numbers."""
-    return C1_BYTES + COEFFICIENT_BYTES * outputs
+def answer_bytes(outputs: int = 1, copies: int = 1) -> int:
+    """The length of one re-randomised answer that carries so many numbers, each under so many secrets."""
+    return C1_BYTES + COEFFICIENT_BYTES * outputs * copies
 
 
 def positions(outputs: int) -> range:
@@ -64,8 +63,13 @@ def positions(outputs: int) -> range:
 
 
 def new_pads(count: int) -> list[int]:
-    """One-time pads, uniform modulo t."""
-    return [secrets.randbelow(PLAIN_MODULUS) for _ in range(count)]
+    """One-time pads, uniform modulo Q'."""
+    return [secrets.randbelow(Q_KEPT) for _ in range(count)]
+
+
+def floor_modulo_t(value: int) -> int:
+    """floor(t·value/Q'): what a phase or a pad, in [0, Q'), stands for modulo t."""
+    return value * PLAIN_MODULUS // Q_KEPT
 
 
 @lru_cache(maxsize=1)
@@ -103,9 +107,3 @@ def uniform_polynomial(seed: bytes, *label: str | int) -> Residues:
         if ring.uniform_below(words[i], uint32(prime), out[i]) < 0:  # probability below 2^-300
             raise ProtocolError("The seed of this level gave too few uniform words; start the run again.")
     return out
-
-
-# ----------------------------------------------------------------------------------- party 2: key holder
-
-
-# ------------------------------------------------------------------------------------ party 1: evaluator

@@ -1,7 +1,7 @@
 """Sums per control point under encryption: the messages around `slots`, for both sides of the fhe protocol.
 
 Party 1 sends every voxel's padded product, as ciphertexts; party 2 opens them, applies the public map of the level
-and answers with one number of 60 bits per sum: its residues modulo the three primes.
+and answers with one number of 58 bits per sum: its residues modulo the two primes.
 
 Of an operand of T vectors (the bins of mutual information) each is encrypted apart, over the samples; party 1 adds up
 its T products per sample before the pad, so that as much travels as for one vector.
@@ -47,7 +47,7 @@ from PPIRLogic.secure.product import (
 )
 
 CHANNELS = range(len(SLOT_MODULI))
-_DIGIT = 20  # bits of a residue in an answer
+_DIGIT = 29  # bits of a residue in an answer
 
 
 class ControlPointProduct:

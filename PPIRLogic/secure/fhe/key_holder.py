@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,11 @@ from PPIRLogic.errors import ProtocolError
 from PPIRLogic.secure.fhe import ring
 from PPIRLogic.secure.fhe.bfv import (
     C1_BYTES,
+    COEFFICIENT_BYTES,
     GROUP,
     PRIME_ARRAY,
     answer_bytes,
+    floor_modulo_t,
     positions,
     seal_context,
     uniform_polynomial,
@@ -101,7 +104,7 @@ def _coefficient_of_product(c1: Any, secret: Any, at: int) -> Any:
 
 @dataclass
 class KeyHolder:
-    """Party 2's side of one level: makes the key pair, encrypts the fixed operands, opens the answers."""
+    """Party 2's side of one level under one secret: makes the key pair, encrypts the fixed operands, opens answers."""
 
     seed: bytes
 
@@ -126,8 +129,8 @@ class KeyHolder:
 
     @property
     def secret_hat(self) -> Residues:
-        """The secret modulo the first prime, in the transform domain; never leaves this party."""
-        return self._secret[0]
+        """The secret, (primes, n) in the transform domain; never leaves this party."""
+        return self._secret
 
     def public_key(self) -> NDArray[np.uint8]:
         """pk0 in the transform domain, packed; pk1 is expanded from the seed by both sides."""
@@ -158,34 +161,40 @@ class KeyHolder:
             _hide(x, a[:, i], self._secret[i], self._secret_quotient[i], prime, out[:, i])
         return ring.pack30(out[:chunks])
 
-    def open(self, answers: bytes | memoryview, count: int, outputs: int = 1) -> NDArray[np.uint64]:
-        """The (padded, flooded) results modulo t of `count` re-randomised answers; ProtocolError if malformed.
-
-        Each answer carries `outputs` of them; returns (count·outputs,).
-        """
-        view, size = memoryview(answers), answer_bytes(outputs)
-        if len(view) != count * size:
-            raise ProtocolError(f"{count} encrypted answers take {count * size} bytes, not {len(view)}.")
-        out = np.empty((count, outputs), np.uint64)
-        for k in range(count):
-            part = view[k * size : (k + 1) * size]
-            c1 = checked_residues(ring.unpack30(part[:C1_BYTES]).reshape(KEPT, DEGREE), PRIMES[:KEPT])
-            coefficients = np.frombuffer(part[C1_BYTES:], "<u8").tolist()
-            if max(coefficients) >= Q_KEPT:
-                raise ProtocolError("An encrypted answer holds a coefficient out of range.")
-            for i, (at, b) in enumerate(zip(positions(outputs), coefficients, strict=True)):
-                out[k, i] = self._open_one(c1, b, at)
-        return out.reshape(-1)
-
-    def _open_one(self, c1: Residues, b: int, at: int) -> int:
+    def opened(self, c1: Residues, b: int, at: int) -> int:
+        """floor(t·phase/Q') of coefficient `at` of an answer: c1 (kept primes, n), b = its padded c0 modulo Q'."""
         residues = [_coefficient_of_product(c1[i], self._ternary, at) % PRIMES[i] for i in range(KEPT)]
-        phase = (b + crt(residues, PRIMES[:KEPT])) % Q_KEPT
-        return (phase * PLAIN_MODULUS + Q_KEPT // 2) // Q_KEPT % PLAIN_MODULUS
+        return floor_modulo_t((b + crt(residues, PRIMES[:KEPT])) % Q_KEPT)
 
     def forget(self) -> None:
         """Overwrite the secret key; nothing can be opened any more. SEAL's own copy is gone since the key was made."""
         for secret in (self._secret, self._secret_quotient, self._ternary):
             secret.fill(0)
+
+
+def open_answers(
+    holders: Sequence[KeyHolder], answers: bytes | memoryview, count: int, outputs: int = 1
+) -> NDArray[np.uint64]:
+    """The padded results modulo t of `count` answers, (count, secrets, outputs); ProtocolError if malformed.
+
+    An answer is one c1 and, under each of the secrets, its `outputs` padded coefficients.
+    """
+    view, size = memoryview(answers), answer_bytes(outputs, len(holders))
+    if len(view) != count * size:
+        raise ProtocolError(f"{count} encrypted answers take {count * size} bytes, not {len(view)}.")
+    out = np.empty((count, len(holders), outputs), np.uint64)
+    for k in range(count):
+        part = view[k * size : (k + 1) * size]
+        c1 = checked_residues(ring.unpack30(part[:C1_BYTES]).reshape(KEPT, DEGREE), PRIMES[:KEPT])
+        rest = part[C1_BYTES:]
+        for i, holder in enumerate(holders):
+            for j, at in enumerate(positions(outputs)):
+                start = (i * outputs + j) * COEFFICIENT_BYTES
+                b = int.from_bytes(rest[start : start + COEFFICIENT_BYTES], "little")
+                if b >= Q_KEPT:
+                    raise ProtocolError("An encrypted answer holds a coefficient out of range.")
+                out[k, i, j] = holder.opened(c1, b, at)
+    return out
 
 
 def _read(data: Any, start: int) -> NDArray[np.uint64]:

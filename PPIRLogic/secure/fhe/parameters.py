@@ -1,4 +1,4 @@
-"""The parameters of the encrypted product: ring, moduli, flood, and what fits in them."""
+"""The parameters of the encrypted product: ring, moduli, and what fits in them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from PPIRLogic.secure.exact_range import EXACT_MODULUS
 PLAIN_MODULUS = EXACT_MODULUS
 PRIMES = (1073430529, 1073479681, 1073643521, 1073692673)
 SPECIAL_BITS = 20
-KEPT = 2  # primes left after the modulus switch
+KEPT = 3  # primes left after the modulus switch
 Q = math.prod(PRIMES)
 Q_KEPT = math.prod(PRIMES[:KEPT])
-FLOOD = Q // (4 * PLAIN_MODULUS)
-SECURITY_BITS = 40

@@ -1,25 +1,19 @@
 """Products voxel by voxel under encryption: BFV with one value per slot, for sums over public maps (B-splines).
 
 Party 2 encrypts n fixed values as the slots of a polynomial, once per level. Party 1 multiplies with the slots of its
-own column, adds a one-time pad per slot, and returns the whole ciphertext; party 2 decrypts n uniform numbers, applies
-the public map to them and returns the sums; party 1 takes the map of its pads off. Party 2 learns nothing,
-party 1 the sums alone, and the cost does not depend on how many there are.
+own column, adds a one-time pad to every coefficient, and returns the whole ciphertext; party 2 decrypts n uniform
+numbers, applies the public map to them and returns the sums; party 1 takes the map of its pads off. Party 2 learns
+nothing, party 1 the sums alone, and the cost does not depend on how many there are.
 
-Ring, primes and keys are those of `bfv` (n = 8192, Q of four 30-bit primes). The plaintext is taken modulo three
-20-bit primes t ≡ 1 mod 2n, whose product exceeds 2^59: the sums are exact up to ±2^58. Per ciphertext:
+Ring, primes and keys are those of `bfv` (n = 8192, Q of four 30-bit primes). The plaintext is taken modulo two 29-bit
+primes t ≡ 1 mod 2n, whose product is 2^57.998: the sums are exact up to ±2^56.998. Per ciphertext:
 
-- the pad is uniform over the polynomials modulo t, so uniform in every slot;
-- a fresh encryption of zero under party 2's public key re-randomises c1;
-- Q is switched to one prime p0, D = Q/p0. c0 is rounded stochastically and gets a uniform h in [−256, 256): together
-  a uniform flood of width 512·D = 2^99 on every coefficient, in exact arithmetic. What depends on the column before it
-  is e·m, at most 21·n·t/2 < 2^36.4 in the worst case (errors are at most 21, |m| ≤ t/2), the rounding of Q·v/t, at
-  most n·t/4, the encryption of zero and one unit of the pad: below 2^37. Every coefficient is hidden to a statistical
-  distance of 2^-62, all 2.3 million voxels, three axes and three primes of a large image together to 2^-37. Of sums
-  of up to 64 products (the bins of mutual information) it is 2^-56, of 2^20 samples together 2^-32;
-- decryption errs if the flood (≤ 257), and the rounding of c1 times the secret (variance ≤ n/18, bounded terms: beyond
-  255 with probability below 2^-70 by Bernstein's inequality) exceed p0/2t ≥ 519.
-
-A multiply-and-open of this form is for parties that follow the protocol, as all of `bfv` is.
+- a fresh encryption of zero under party 2's public key re-randomises c1: one sample of ring learning with errors;
+- Q is switched to Q' of three primes (2^90), and every coefficient of c0 gets a pad R uniform modulo Q'. What travels
+  is uniform, whatever keys and ciphertexts party 2 made: no noise and no phase is left beside the pad;
+- party 2 computes floor(t·phase/Q') of every coefficient, party 1 knows floor(t·R/Q'): the difference is the product,
+  off by one where the noise carries. The noise is E·m, at most 21·n·t/2 + n·t/4 + 21·(2n + 1) and in the mean far less,
+  divided by the dropped prime, and the rounding of c1 times the secret; a step is Q'/t = 2^61.
 """
 
 from __future__ import annotations
@@ -36,22 +30,18 @@ from PPIRLogic.arrays import Words
 from PPIRLogic.compiled import compiled
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.secure.fhe import ring
-from PPIRLogic.secure.fhe.bfv import GROUP
-from PPIRLogic.secure.fhe.evaluator import Evaluator
+from PPIRLogic.secure.fhe.bfv import C1_BYTES, GROUP
+from PPIRLogic.secure.fhe.evaluator import Evaluator, switch_modulus
 from PPIRLogic.secure.fhe.key_holder import KeyHolder
-from PPIRLogic.secure.fhe.parameters import PRIMES, Q
+from PPIRLogic.secure.fhe.parameters import KEPT, PRIMES
 from PPIRLogic.secure.fhe.ring import DEGREE, checked_residues
 from PPIRLogic.secure.layout import LANES
 from PPIRLogic.secure.prg import secret_stream
 
-SLOT_MODULI = (1032193, 786433, 737281)
+SLOT_MODULI = (536690689, 536641537)
 RANGE = math.prod(SLOT_MODULI)  # exact for sums of magnitude below RANGE / 2
-SLOT_BITS = 60
-_KEPT = PRIMES[0]
-_FLOOD = 256  # units of D on each side; a power of two
-_PART_BYTES = DEGREE * 15 // 4
-PRODUCT_BYTES = 2 * _PART_BYTES  # what travels per chunk, column and modulus
-_P = np.array(PRIMES, np.int64)
+SLOT_BITS = 58
+PRODUCT_BYTES = 2 * C1_BYTES  # what travels per chunk, column and modulus
 
 
 def slot_name(operand: str, channel: int) -> str:
@@ -110,33 +100,36 @@ def encrypt_slots(
 
 
 @compiled
-def _add_pad(c: Any, pad: Any, quotient: Any, remainder: int, t: int, primes: Any) -> None:
-    """c (4, n·8) += round(Q·pad/t) modulo each prime; quotient (4,): floor(Q/t) mod p; remainder: Q mod t."""
-    for j in range(pad.size):
-        v = np.int64(pad[j])
-        small = (remainder * v + t // 2) // t
-        for i in range(primes.size):
-            c[i, j] = uint32((np.int64(c[i, j]) + quotient[i] * v + small) % primes[i])
+def _floors(residues: Any, primes: Any, inverses: Any, t: int, out: Any) -> None:
+    """out (m,) = floor(t·v/Q') of v in [0, Q') given by its residues modulo three primes (3, m); t < 2^30.
 
-
-@compiled
-def _divide(c: Any, digits: Any, shift: Any, primes: Any, inverses: Any, out: Any) -> None:
-    """out (n·8,) = floor((c + l) / D) + shift mod p0, D = p1·p2·p3, l < D given by its mixed-radix digits (3, …).
-
-    inverses: p1⁻¹ mod p2, p1⁻¹ mod p3, p2⁻¹ mod p3, D⁻¹ mod p0.
+    By mixed radix: v = a1 + p1·a2 + p1·p2·a3, and floors nest. inverses: p1⁻¹ mod p2, p1⁻¹ mod p3, p2⁻¹ mod p3.
+    The same steps for every v, as `ring.divided` takes.
     """
-    p0, p1, p2, p3 = primes[0], primes[1], primes[2], primes[3]
+    p1, p2, p3 = primes[0], primes[1], primes[2]
+    i1, i2, i3 = 1.0 / p1, 1.0 / p2, 1.0 / p3
     for j in range(out.size):
-        a1 = np.int64(c[1, j])
-        a2 = (np.int64(c[2, j]) - a1) % p2 * inverses[0] % p2
-        a3 = (np.int64(c[3, j]) - a1) % p3 * inverses[1] % p3
-        a3 = (a3 - a2) % p3 * inverses[2] % p3
-        below = (a1 + (p1 % p0) * a2 + (p1 * p2 % p0) * a3 % p0) % p0
-        carry = a1 + np.int64(digits[0, j]) >= p1
-        carry = a2 + np.int64(digits[1, j]) + carry >= p2
-        carry = a3 + np.int64(digits[2, j]) + carry >= p3
-        q = (np.int64(c[0, j]) - below) % p0 * inverses[3] % p0
-        out[j] = uint32((q + carry + np.int64(shift[j])) % p0)
+        a1 = np.int64(residues[0, j])
+        _, a2 = ring.divided((np.int64(residues[1, j]) - a1) * inverses[0], p2, i2)
+        _, a3 = ring.divided((np.int64(residues[2, j]) - a1) * inverses[1], p3, i3)
+        _, a3 = ring.divided((a3 - a2) * inverses[2], p3, i3)
+        q, _ = ring.divided(a1 * t, p1, i1)
+        q, _ = ring.divided(a2 * t + q, p2, i2)
+        q, _ = ring.divided(a3 * t + q, p3, i3)
+        out[j] = uint32(q)
+
+
+_KEPT_PRIMES = np.array(PRIMES[:KEPT], np.int64)
+_MIXED_RADIX = np.array(
+    [pow(PRIMES[0], -1, PRIMES[1]), pow(PRIMES[0], -1, PRIMES[2]), pow(PRIMES[1], -1, PRIMES[2])], np.int64
+)
+
+
+def floors(residues: Words, modulus: int) -> Words:
+    """floor(t·v/Q') for v modulo the kept primes, (3, m); (m,)."""
+    out = np.empty(residues.shape[1], np.uint32)
+    _floors(residues, _KEPT_PRIMES, _MIXED_RADIX, modulus, out)
+    return out
 
 
 @compiled
@@ -171,33 +164,12 @@ def _add_small(x: Any, e: Any, prime: int) -> None:
         x[j] = uint32((np.int64(x[j]) + np.int64(e[j])) % prime)
 
 
-_INVERSES = np.array(
-    [
-        pow(PRIMES[1], -1, PRIMES[2]),
-        pow(PRIMES[1], -1, PRIMES[3]),
-        pow(PRIMES[2], -1, PRIMES[3]),
-        pow(Q // _KEPT, -1, _KEPT),
-    ],
-    np.int64,
-)
-
-
-def _half_digits() -> Words:
-    """D // 2 in mixed radix: rounds to the nearest."""
-    rest, digits = (Q // _KEPT) // 2, []
-    for prime in PRIMES[1:]:
-        rest, digit = divmod(rest, prime)
-        digits.append(digit)
-    return np.repeat(np.array(digits, np.uint32)[:, None], GROUP, axis=1)
-
-
 class SlotMultiplier:
-    """Party 1's side of one level; one per worker thread."""
+    """Party 1's side of one level under one of party 2's secrets, the `copy`th; one per worker thread."""
 
-    def __init__(self, evaluator: Evaluator) -> None:
-        self._public = evaluator.public
+    def __init__(self, evaluator: Evaluator, copy: int = 0) -> None:
+        self._public = evaluator.public(copy)
         self._random = secret_stream()
-        self._half, self._still = _half_digits(), np.zeros(GROUP, np.int16)
 
     def multiply(
         self, pairs: Iterable[tuple[NDArray[np.int32], Words]], channel: int, chunks: int
@@ -207,17 +179,16 @@ class SlotMultiplier:
         Returns what travels for the first `chunks` chunks, and the pads in [0, t), (8·n,), chunk after chunk.
         """
         t = SLOT_MODULI[channel]
-        c = self._products((slots_to_polynomials(_by_lane(column), t), operand) for column, operand in pairs)
-        pad = self.uniform_polynomial(t)
-        quotients = np.array([Q // t % p for p in PRIMES], np.int64)
-        _add_pad(c[0], pad, quotients, Q % t, t, _P)
-        digits = np.stack([self.uniform_polynomial(p) for p in PRIMES[1:]])
-        shift = (self._random.words(GROUP, np.uint16) & np.uint16(2 * _FLOOD - 1)).astype(np.int16) - _FLOOD
-        parts = np.empty((2, GROUP), np.uint32)
-        _divide(c[0], digits, shift, _P, _INVERSES, parts[0])
-        _divide(c[1], self._half, self._still, _P, _INVERSES, parts[1])
-        message = np.stack([_by_chunk(part)[: chunks * DEGREE] for part in parts])
-        return ring.pack30(message), _by_chunk(polynomials_to_slots(pad, t)).astype(np.int64)
+        products = self._products((slots_to_polynomials(_by_lane(column), t), operand) for column, operand in pairs)
+        return self._padded(products, t, chunks)
+
+    def _padded(self, c: Words, t: int, chunks: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Re-randomised sums (2, primes, n·8) to what travels, and the pads as slots."""
+        pads = np.stack([self.uniform_polynomial(p) for p in PRIMES[:KEPT]])
+        c0, c1 = switch_modulus(c[0]), switch_modulus(c[1])
+        c0 = ((c0.astype(np.uint64) + pads) % _KEPT_PRIMES.astype(np.uint64)[:, None]).astype(np.uint32)
+        message = np.stack([[_by_chunk(residues)[: chunks * DEGREE] for residues in part] for part in (c0, c1)])
+        return ring.pack30(message), _by_chunk(polynomials_to_slots(floors(pads, t), t)).astype(np.int64)
 
     def _products(self, pairs: Iterable[tuple[NDArray[np.int32], Words]]) -> Words:
         """Σ m·operand + a fresh encryption of zero: coefficients (2, primes, n·8)."""
@@ -259,13 +230,10 @@ class SlotMultiplier:
 
 
 def combine_moduli(sums: NDArray[np.int64]) -> list[int]:
-    """Signed integers from their residues modulo the three primes, (3, count)."""
-    first, second, third = SLOT_MODULI
+    """Signed integers from their residues modulo the two primes, (2, count)."""
+    first, second = SLOT_MODULI
     a = sums[0] % first
-    b = (sums[1] - a) % second * pow(first, -1, second) % second
-    c = ((sums[2] - a) % third * pow(first, -1, third) - b) % third * pow(second, -1, third) % third
-    top = first * second
-    values = a + first * b + top * c  # below 2^60
+    values = a + first * ((sums[1] - a) % second * pow(first, -1, second) % second)  # below 2^58
     return np.where(values > RANGE // 2, values - RANGE, values).tolist()
 
 
@@ -273,33 +241,34 @@ def combine_moduli(sums: NDArray[np.int64]) -> list[int]:
 
 
 @compiled
-def _decode(c0: Any, x: Any, prime: int, t: int, out: Any) -> None:
-    """out = round((c0 + x)·t / p) mod t."""
-    for j in range(out.size):
-        phase = (np.int64(c0[j]) + np.int64(x[j])) % prime
-        out[j] = uint32((phase * t + prime // 2) // prime % t)
-
-
-@compiled
 def _times(x: Any, secret: Any, prime: int) -> None:
-    p = np.uint64(prime)
+    p, inverse = np.int64(prime), 1.0 / prime
     for i in range(secret.size):
         for lane in range(8):
-            x[i * 8 + lane] = uint32(np.uint64(x[i * 8 + lane]) * np.uint64(secret[i]) % p)
+            _, r = ring.divided(np.int64(x[i * 8 + lane]) * np.int64(secret[i]), p, inverse)
+            x[i * 8 + lane] = uint32(r)
+
+
+def phases(keys: KeyHolder, message: bytes | bytearray, chunks: int) -> Words:
+    """What the key holder sees of `chunks` products, modulo the kept primes, (3, n·8); ProtocolError if malformed."""
+    if len(message) != chunks * PRODUCT_BYTES:
+        raise ProtocolError(f"{chunks} encrypted products take {chunks * PRODUCT_BYTES} bytes, not {len(message)}.")
+    received = checked_residues(ring.unpack30(message).reshape(2, KEPT, chunks * DEGREE), PRIMES[:KEPT])
+    out, part = np.empty((KEPT, GROUP), np.uint32), np.zeros(GROUP, np.uint32)
+    for i, prime in enumerate(PRIMES[:KEPT]):
+        table = ring.tables(prime)
+        part[: chunks * DEGREE] = received[1, i]
+        x = _by_lane(part)
+        ring.forward(x, table.forward, table.forward_quotient, prime)
+        _times(x, keys.secret_hat[i], prime)
+        ring.inverse(x, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
+        part[: chunks * DEGREE] = received[0, i]
+        out[i] = (x.astype(np.uint64) + _by_lane(part)) % np.uint64(prime)
+    return out
 
 
 def open_slots(keys: KeyHolder, message: bytes | bytearray, channel: int, chunks: int) -> NDArray[np.int64]:
     """The padded slot values in [0, t) of `chunks` chunks, (chunks·n,); ProtocolError if malformed."""
-    if len(message) != chunks * PRODUCT_BYTES:
-        raise ProtocolError(f"{chunks} encrypted products take {chunks * PRODUCT_BYTES} bytes, not {len(message)}.")
-    t, table = SLOT_MODULI[channel], ring.tables(_KEPT)
-    received = checked_residues(ring.unpack30(message).reshape(2, 1, chunks * DEGREE), (_KEPT,))[:, 0]
-    parts = np.zeros((2, GROUP), np.uint32)
-    parts[:, : chunks * DEGREE] = received
-    x = _by_lane(parts[1])
-    ring.forward(x, table.forward, table.forward_quotient, _KEPT)
-    _times(x, keys.secret_hat, _KEPT)
-    ring.inverse(x, table.inverse, table.inverse_quotient, _KEPT, table.degree_inverse)
-    out = np.empty(GROUP, np.uint32)
-    _decode(_by_lane(parts[0]), x, _KEPT, t, out)
-    return _by_chunk(polynomials_to_slots(out, t))[: chunks * DEGREE].astype(np.int64)
+    t = SLOT_MODULI[channel]
+    values = polynomials_to_slots(floors(phases(keys, message, chunks), t), t)
+    return _by_chunk(values)[: chunks * DEGREE].astype(np.int64)

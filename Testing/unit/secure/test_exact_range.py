@@ -8,9 +8,9 @@ import pytest
 
 from PPIRLogic.errors import FixedPointError
 from PPIRLogic.secure.exact_range import check_range
-from PPIRLogic.secure.fhe.parameters import FLOOD, PLAIN_MODULUS
+from PPIRLogic.secure.fhe.parameters import PLAIN_MODULUS, Q
 
-MOST_NOISE = 2.0**-40 * 2 * FLOOD  # shifting a uniform flood of ±F by this much is a distance of 2^-40
+MOST_NOISE = 2.0**-41 * Q / PLAIN_MODULUS  # it carries into a number with this share of a step Q/t
 
 
 def test_range_of_a_sum() -> None:

@@ -102,7 +102,7 @@ def test_block_products_against_numpy(width: int, chunks: int, seed: int) -> Non
 
 def test_sizes_and_places() -> None:
     assert list(positions(1)) == [CHUNK - 1] and list(positions(2)) == [CHUNK // 2 - 1, CHUNK - 1]
-    assert answer_bytes(32) == answer_bytes(1) + 31 * 8
+    assert answer_bytes(32) == answer_bytes(1) + 31 * 12
     terms = [Term(0, "B", "histogram", 32), Term(1, "B", "histogram", 32)]
     assert numbers_of(terms) == 64 and packing(terms) == 32
     with pytest.raises(ProtocolError):

@@ -8,10 +8,9 @@ import re
 import pytest
 from sample_data_support import ROOT
 
-from PPIRLogic.secure.exact_range import check_range
-from PPIRLogic.secure.fhe import ring, slots
-from PPIRLogic.secure.fhe import verified as fhe_verified
-from PPIRLogic.secure.fhe.parameters import FLOOD, PLAIN_MODULUS, PRIMES, Q_KEPT, SECURITY_BITS, SPECIAL_BITS, Q
+from PPIRLogic.secure.exact_range import NOISE_LIMIT, check_range
+from PPIRLogic.secure.fhe import protocol, ring, slots
+from PPIRLogic.secure.fhe.parameters import PLAIN_MODULUS, PRIMES, Q_KEPT, SPECIAL_BITS, Q
 from PPIRLogic.secure.fhe.ring import DEGREE
 from PPIRLogic.secure.published import ckks
 
@@ -43,30 +42,29 @@ def test_errors_have_the_deviation_that_the_standard_assumes() -> None:
     assert 8 / math.sqrt(2 * math.pi) == pytest.approx(3.19, abs=0.01)  # the standard's table
 
 
-def test_the_distance_of_a_flooded_number() -> None:
-    """26·‖S‖₂ is eight standard deviations of S·e; what passes the check is hidden to 2^-40."""
+def test_a_wrong_number_is_below_2_to_the_minus_39() -> None:
+    """26·‖S‖₂ is eight standard deviations of S·e; what passes the check carries with 2^-41, rounding with 2^-40."""
     assert 8 * math.sqrt(21 / 2) < 26
     assert -50 < math.log2(math.erfc(8 / math.sqrt(2))) < -49
-    assert SECURITY_BITS == 40 and math.log2(FLOOD) == pytest.approx(72, abs=0.01)
     check_range(1.0, 2.0**33 / 26 / 1.1, 1.0)
-    with pytest.raises(Exception, match=r"2\^-40"):
+    with pytest.raises(Exception, match=r"2\^-41"):
         check_range(1.0, 2.0**33 / 26 * 1.1, 1.0)
+    rounding = math.sqrt(2 / math.pi) * math.sqrt(DEGREE / 18)  # the mean of |c1's rounding times the secret|
+    assert math.log2(rounding / (Q_KEPT / PLAIN_MODULUS)) == pytest.approx(-39.9, abs=0.1)
+    assert rounding / (Q_KEPT / PLAIN_MODULUS) + NOISE_LIMIT / (Q / PLAIN_MODULUS) < 2.0**-39
+    assert "2⁻³⁹" in SECURITY
 
 
-def test_a_wrong_decryption_is_more_than_190_standard_deviations_away() -> None:
-    margin = Q_KEPT / (4 * PLAIN_MODULUS)
-    assert margin / math.sqrt(DEGREE / 18) > 190
-    t, p0 = max(slots.SLOT_MODULI), PRIMES[0]
-    assert p0 / (2 * t) - 258 > 255
-    tail = 2 * math.exp(-(255**2) / 2 / (ring.DEGREE / 18 + 0.5 * 255 / 3))  # Bernstein
-    assert tail < 2.0**-70
-
-
-def test_the_distance_of_slots() -> None:
-    t, d = max(slots.SLOT_MODULI), Q // PRIMES[0]
-    before = 21 * ring.DEGREE * t // 2 + ring.DEGREE * t // 4 + 21 * (2 * ring.DEGREE + 1) + 1
-    assert before / (512 * d) < 2.0**-61.9
-    assert "2⁻⁶²" in SECURITY
+def test_a_wrong_slot() -> None:
+    """The mean noise of a product of slots against a step: the chance that one coefficient carries."""
+    t, last = max(slots.SLOT_MODULI), PRIMES[-1]
+    product = math.sqrt(DEGREE) * 3.24 * t / math.sqrt(12)  # e·m, m uniform modulo t
+    rounded = math.sqrt(DEGREE) / math.sqrt(12) * t / math.sqrt(12)  # the rounding of Q·v/t times m
+    deviation = math.hypot(product / last, rounded / last, math.sqrt(DEGREE / 18))
+    carry = math.sqrt(2 / math.pi) * deviation / (Q_KEPT / t)
+    assert -56 < math.log2(carry) < -55
+    assert -33 < math.log2(carry * len(slots.SLOT_MODULI) * 3 * 2.3e6) < -31
+    assert "2⁻⁵⁵" in SECURITY
 
 
 def test_the_distance_of_a_shared_decryption_under_the_published_protocols() -> None:
@@ -80,7 +78,7 @@ def test_the_distance_of_a_shared_decryption_under_the_published_protocols() -> 
 
 def test_a_forgery() -> None:
     assert 2 / (PLAIN_MODULUS - 1) < 2.0**-44
-    assert fhe_verified.DIGIT_BITS * fhe_verified.DIGITS == 46 >= PLAIN_MODULUS.bit_length()
+    assert protocol.DIGIT_BITS * protocol.DIGITS == 46 >= PLAIN_MODULUS.bit_length()
 
 
 def test_every_row_of_the_table_says_where_it_comes_from() -> None:

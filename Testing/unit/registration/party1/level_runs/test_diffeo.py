@@ -43,7 +43,6 @@ def test_settings_that_do_not_go_together_are_named() -> None:
     assert "private fixed mask" in problem(fixed_mask="private")
     assert "larger than the fixed" in problem(loss="lncc", radius_mm=30.0)
     assert "fewer than two cells" in problem(stride=20)
-    assert "fhe_verified" in problem(protocol="fhe_verified")
     assert problem(loss="mi") == problem(loss="mi", sampling="urs", percent=20.0) == ""
     request = Parameters(transform="diffeo", levels=(4, 2), iterations=(2,)).request("x", LUNG, "", "")
     with pytest.raises(PolicyError, match="iterations"):
