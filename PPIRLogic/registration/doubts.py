@@ -50,7 +50,14 @@ def doubts_of(
 
     covered, inside: shares of the fixed grid and of the moving image's content that lie in the other image.
     """
-    found = (_no_step(levels), _shape(linear), _overlap(covered, inside), _still_moving(levels), _folds(levels))
+    passed = check is not None and not _blunt(check)  # then a start that could not be bettered was right
+    found = (
+        "" if passed else _no_step(levels),
+        _shape(linear),
+        _overlap(covered, inside),
+        _still_moving(levels),
+        _folds(levels),
+    )
     checked = (_blunt(check), _worse_than_start(check)) if check is not None else ()
     return [text for text in (*found, *checked) if text]
 

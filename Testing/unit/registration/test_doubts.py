@@ -78,6 +78,13 @@ def checked(**values: Any) -> RegistrationResult:
     return out
 
 
+def test_a_start_that_could_not_be_bettered_is_right_if_its_check_says_so() -> None:
+    for sharp, said in ((0.48, False), (0.1, True)):
+        found = checked(sharp=sharp)
+        found.levels = [replace(LEVEL, iterations=0, reason="damping")]
+        assert any("No step was accepted" in doubt for doubt in found.doubts) == said
+
+
 RIGHT: dict[str, Any] = {
     "factor": 8, "samples": 8000, "info": 1.2, "share": 0.9, "sharp": 0.48, "rise": 0.39, "pooled": False,
     "detail": 0.38,
