@@ -111,7 +111,7 @@ def test_apply_registers(panel: Panel, world: support.Sites) -> None:
     assert (
         consent.kind == "confirm" and world.b.fingerprint in consent.text and "My volume itself is not" in consent.text
     )
-    assert "'MR'" in consent.text and "'atlas'" in consent.text and "at most 720 sums" in consent.text
+    assert "'MR'" in consent.text and "'atlas'" in consent.text and "at most 1492 sums" in consent.text
     steps = [s for s in panel.said if s.startswith("Level")]
     assert steps and all("MB sent" in s and "numbers disclosed" in s for s in steps)
     log = panel.ui.logTextEdit.plainText
@@ -343,7 +343,7 @@ def test_consent_is_asked_again_when_more_would_be_disclosed(panel: Panel, world
         panel.apply()
         assert panel.status == "Nothing was sent.", parameter
         assert words in shown[-1].text
-        assert "at most 720 numbers with transform rigid, loss ncc, mask use none" in shown[-1].text
+        assert "at most 1492 numbers with transform rigid, loss ncc, mask use none" in shown[-1].text
         setattr(panel.node, parameter, former)
         panel.node.evaluations = 20
     assert len(shown) == 5
