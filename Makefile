@@ -50,11 +50,12 @@ test-312: .venv312/ready
 # 3.12, which is Slicer's, the module as well. All of it under one: make test-all-312 OTHER_TESTS="$(ENGINE_TESTS)".
 OTHER_TESTS ?= Testing/unit $(addprefix Testing/system/test_,commands.py paths.py plugins.py former_home.py)
 test-all: $(VENV)/ready $(foreach v,$(OTHER_PYTHONS),test-all-$(v))
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m long Testing/slicer $(PYTEST_ARGS)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "long and not alone" $(ENGINE_TESTS) $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -m "long and alone" $(ENGINE_TESTS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "long and alone" $(ENGINE_TESTS) $(PYTEST_ARGS) || test $$? -eq 5  # 5: there are none
 
 test-all-%: .venv%/ready
-	$(if $(filter 312,$*),.venv$*/bin/python -m pytest $(SIDE_BY_SIDE) -m "not long" Testing/slicer $(PYTEST_ARGS))
+	$(if $(filter 312,$*),.venv$*/bin/python -m pytest $(SIDE_BY_SIDE) Testing/slicer $(PYTEST_ARGS))
 	.venv$*/bin/python -m pytest $(SIDE_BY_SIDE) -m "not long and not alone" $(OTHER_TESTS) $(PYTEST_ARGS)
 
 check: $(VENV)/ready

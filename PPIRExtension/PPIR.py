@@ -79,7 +79,7 @@ class PPIRParameterNode:
     protocol: Annotated[str, Choice(list(choices.PROTOCOLS))] = "fhe"
     sampling: Annotated[str, Choice(list(choices.SAMPLINGS))] = "full"
     percent: Annotated[float, WithinRange(*choices.range_of("percent"))] = 100.0
-    fixedMask: Annotated[str, Choice(list(choices.FIXED_MASKS))] = "none"
+    fixedMask: Annotated[str, Choice(list(choices.FIXED_MASKS))] = "auto"
     levels: str = ""
     evaluations: Annotated[int, WithinRange(*choices.range_of("evaluations"))] = 40
     stepTolerance: Annotated[float, WithinRange(*choices.range_of("step_tolerance"))] = 0.0

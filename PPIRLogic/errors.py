@@ -20,7 +20,7 @@ masks or shares. Anything else that escapes is a bug.
     │   ├── PolicyError         its policy does not permit this image, loss, transform or protocol
     │   ├── BudgetError         its disclosure budget does not permit it
     │   └── VersionError        the two sides run versions that do not fit together
-    ├── DoubtfulError       the run ended, and never accepted a step: its transform is the one it started from
+    ├── DoubtfulError       the run ended, and something speaks against its transform; what, the message says
     └── Cancelled           a person stopped the run
 """
 

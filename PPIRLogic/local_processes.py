@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 
 from PPIRLogic.errors import PeerError
 from PPIRLogic.network.identity import load_or_create_identity
-from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.network.trust import DEALER, PEER, TrustStore
 
 START_TIMEOUT = 60.0
 # without -P (new in 3.11) a module of the current folder, such as random.py, would be run instead of Python's own
@@ -90,7 +91,7 @@ def start(name: str, home: Path, *arguments: str, python: str = sys.executable) 
                 events.put(json.loads(line))
         hearing.join(5)
         said = "".join(last).strip().splitlines()
-        events.put({"event": "ended", "text": said[-1] if said else "without a word"})
+        events.put({"event": "ended", "text": _last_words(said[-1] if said else "", process.wait())})
 
     def hear() -> None:
         assert process.stderr is not None
@@ -103,6 +104,20 @@ def start(name: str, home: Path, *arguments: str, python: str = sys.executable) 
     return Child(process, events, name)
 
 
+def _last_words(said: str, code: int) -> str:
+    """How a child ended: in its own words, and by what signal."""
+    if code >= 0:
+        return said or "without a word"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    text = f"it was ended by {name}"
+    if name == "SIGKILL":
+        text += ", as the system does when memory runs out: use sampling, or a coarser finest level"
+    return f"{text}. {said}" if said else text
+
+
 @dataclass(frozen=True)
 class Site:
     """One party's place: its folder and fingerprint."""
@@ -111,11 +126,11 @@ class Site:
     fingerprint: str
 
 
-def make_sites(folder: Path, names: tuple[str, ...]) -> dict[str, Site]:
-    """Identities of their own for all sites, each trusting the others by fingerprint."""
+def make_sites(folder: Path, names: tuple[str, ...], dealer: str = "dealer") -> dict[str, Site]:
+    """Identities of their own for all sites, each trusting the others by fingerprint; the one of this name deals."""
     sites = {n: Site(folder / n, load_or_create_identity(folder / n, n).fingerprint) for n in names}
     for site in sites.values():
         for other, known in sites.items():
             if known is not site:
-                TrustStore(site.home).add(known.fingerprint, other)
+                TrustStore(site.home).add(known.fingerprint, other, DEALER if other == dealer else PEER)
     return sites

@@ -47,9 +47,9 @@ class CancelToken:
 class Progress:
     """What a progress callback gets.
 
-    stage: connecting, waiting, opened, level, evaluation, reconnecting, finished. level: from 1 to levels; factor: its
-    shrink factor. value: the loss, not a number before the first one. seconds, bytes on the wire and numbers opened,
-    each since the run began.
+    stage: connecting, waiting, opened, level, evaluation, reconnecting, note (in `detail`), finished. level: from 1 to
+    levels; factor: its shrink factor. value: the loss, not a number before the first one. seconds, bytes on the wire
+    and numbers opened, each since the run began.
 
     >>> def show(step: Progress) -> None:
     ...     if step.stage == "evaluation":
@@ -59,7 +59,7 @@ class Progress:
     level 1/3  loss 0.250  16 numbers
     """
 
-    stage: str  # connecting | waiting | opened | level | evaluation | reconnecting | finished
+    stage: str  # connecting | waiting | opened | level | evaluation | reconnecting | note | finished
     level: int = 0
     levels: int = 0
     factor: int = 0

@@ -45,9 +45,23 @@ class Registry(Mapping[str, T], Generic[T]):
         self.builtin = tuple(builtin)
 
     @cached_property
+    def _entry_points(self) -> tuple[importlib.metadata.EntryPoint, ...]:
+        return tuple(importlib.metadata.entry_points(group=self._group)) if self._group else ()
+
+    @cached_property
     def _plugins(self) -> dict[str, importlib.metadata.EntryPoint]:
-        found = importlib.metadata.entry_points(group=self._group) if self._group else ()
-        return {e.name: e for e in found if e.name not in self._reserved and NAME.fullmatch(e.name)}
+        return {e.name: e for e in self._entry_points if not self._problem(e.name)}
+
+    def passed_over(self) -> dict[str, str]:
+        """Plugins that are not offered, by name, and why: what `ppir doctor` says of them."""
+        return {e.name: problem for e in self._entry_points if (problem := self._problem(e.name))}
+
+    def _problem(self, name: str) -> str:
+        if name in self._reserved:
+            return "its name is taken by one of ours"
+        if not NAME.fullmatch(name):
+            return "its name must have 1 to 16 lower-case letters, digits and _, a letter first"
+        return ""
 
     def __iter__(self) -> Iterator[str]:
         yield from self._table

@@ -26,14 +26,14 @@ def serve(
     threads: int = 2,
     on_event: Event = lambda event: None,
     cancel: CancelToken | None = None,
-    fixed_pools: bool = False,
+    fixed_pools: int | None = None,
 ) -> None:
     """Serve fixed images until `cancel` is set; blocks.
 
     images: each a `FixedImage` with its owner's `Policy`. address: 'host:port' to listen on (port 0: any free one; the
     first event, 'listening', has it). max_sessions: at once; queue: how many more may wait for a place. fixed_pools:
-    random pools follow from party 1's seed alone, so that runs with different owners compare. home: identity, trust,
-    ledger and audit log (default: the user's).
+    a number from which random pools follow instead of the owner's secret, so that runs with different owners compare.
+    home: identity, trust, ledger and audit log (default: the user's).
     Errors: InputError, IdentityError, TrustError, PeerError (port in use), OutputError (ledger not writable).
 
     >>> from PPIRLogic import FixedImage, Policy, read_volume

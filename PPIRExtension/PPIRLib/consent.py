@@ -34,7 +34,7 @@ def ask(node: Any, peer: dict[str, Any], offer: dict[str, Any], estimate: dict[s
     settings = slicer.app.userSettings()
     key = f"{CONSENT_KEY}/{peer['fingerprint']}/{offer['name']}/{node.protocol}"
     loss = node.loss if node.movingPoints is None else _("points")
-    terms = Terms(node.transform, loss, node.fixedMask, int(estimate["most"]))
+    terms = Terms(node.transform, loss, _mask_use(node, offer), int(estimate["most"]))
     former = _read(settings.value(key))
     if former is not None and _covers(former, terms):
         return True
@@ -43,6 +43,13 @@ def ask(node: Any, peer: dict[str, Any], offer: dict[str, Any], estimate: dict[s
         return False
     settings.setValue(key, json.dumps(asdict(terms)))
     return True
+
+
+def _mask_use(node: Any, offer: dict[str, Any]) -> str:
+    """What 'auto' stands for, as in the engine."""
+    if node.fixedMask != "auto":
+        return str(node.fixedMask)
+    return "fill" if offer["has_mask"] and "none" not in offer["masks"] else "none"
 
 
 def _read(value: Any) -> Terms | None:

@@ -159,7 +159,7 @@ class RegisterPanel:
             self.say(problem, error=True)
             return
         node = self._parameters()
-        command = ["estimate", node.peer.strip(), "--initial", "identity", *Settings.from_node(node).arguments()]
+        command = ["estimate", node.peer.strip(), "--initial", "compare", *Settings.from_node(node).arguments()]
         command += ["--image", node.image.strip()] if node.image.strip() else []
         command += ["--points"] if node.movingPoints is not None else []
         self._ask_peer(command, self._consent_and_run)
@@ -304,7 +304,7 @@ class RegisterPanel:
         if event.get("event") != "progress" or self._run is None:
             return
         stage = event.get("stage")
-        if stage == "opened":
+        if stage in ("opened", "started"):
             self.log(event["detail"])
         elif stage == "level":
             self.ui.progressBar.maximum = event["levels"]
@@ -341,9 +341,10 @@ class RegisterPanel:
         done = _("Done: transform '{name}', {seconds:.1f} s, {numbers} numbers disclosed.").format(
             name=transform.GetName(), seconds=totals.get("seconds", 0.0), numbers=totals.get("numbers", 0)
         )
-        early = _("Ended early; the best transform so far is '{name}'. {why}").format(
-            name=transform.GetName(), why=outcome.error
-        )
+        early = _("Ended early; the best transform so far is '{name}'. {why}")
+        if outcome.report.get("doubts"):
+            early = _("Look at the images before you use the transform '{name}'. {why}")
+        early = early.format(name=transform.GetName(), why=outcome.error)
         if node is not None and node.outputTransform is None:
             node.outputTransform = transform
         self.log(early if outcome.error else done)

@@ -20,8 +20,8 @@ class Settings:
     protocol: str = "fhe"
     sampling: str = "full"
     percent: float = 100.0
-    initial: str = "centres"  # centres | identity (the volume's place in the scene)
-    fixed_mask: str = "none"
+    initial: str = "compare"  # compare | centres | identity (the volume's place in the scene)
+    fixed_mask: str = "auto"  # auto: the engine's default
     levels: str = ""
     evaluations: int = 40
     step_tolerance: float = 0.0  # 0: the engine's default
@@ -52,8 +52,10 @@ class Settings:
         options = [
             "--transform", self.transform, "--loss", self.loss, "--protocol", self.protocol,
             "--sampling", self.sampling, "--evaluations", str(self.evaluations),
-            "--loss-tolerance", repr(self.loss_tolerance), "--fixed-mask", self.fixed_mask,
+            "--loss-tolerance", repr(self.loss_tolerance),
         ]  # fmt: skip
+        if self.fixed_mask != "auto":
+            options += ["--fixed-mask", self.fixed_mask]
         if self.sampling != "full":
             options += ["--percent", repr(self.percent)]
         if self.step_tolerance > 0:

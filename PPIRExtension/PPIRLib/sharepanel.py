@@ -29,6 +29,7 @@ class SharePanel:
         self._failure = ""
         ui.shareButton.connect("clicked(bool)", self.on_share)
         ui.addPeerButton.connect("clicked(bool)", self.on_add_peer)
+        ui.addDealerButton.connect("clicked(bool)", self.on_add_dealer)
         ui.removePeerButton.connect("clicked(bool)", self.on_remove_peer)
         ui.ledgerButton.connect("clicked(bool)", self.on_ledger)
         ui.showIdentityButton.connect("clicked(bool)", self.on_show_identity)
@@ -229,7 +230,8 @@ class SharePanel:
         self._fingerprints = [p.fingerprint for p in peers]
         self.ui.peersTable.setRowCount(len(peers))
         for row, peer in enumerate(peers):
-            self.ui.peersTable.setItem(row, 0, qt.QTableWidgetItem(peer.name))
+            name = _("{name} (dealer)").format(name=peer.name) if peer.role == "dealer" else peer.name
+            self.ui.peersTable.setItem(row, 0, qt.QTableWidgetItem(name))
             self.ui.peersTable.setItem(row, 1, qt.QTableWidgetItem(peer.fingerprint))
 
     def _name_of(self, fingerprint: str) -> str:
@@ -239,6 +241,13 @@ class SharePanel:
             return fingerprint[:9]
 
     def on_add_peer(self, checked: bool = False) -> None:
+        self._add("peer")
+
+    def on_add_dealer(self, checked: bool = False) -> None:
+        """The dealer of mpc: the only one that is trusted is the one that runs use."""
+        self._add("dealer")
+
+    def _add(self, role: str) -> None:
         try:
             store = self._store()
             from PPIRLogic.network.identity import default_home, load_or_create_identity, normalise_fingerprint
@@ -247,12 +256,13 @@ class SharePanel:
             if fingerprint == load_or_create_identity(default_home()).fingerprint:
                 self.say(_("This is my own fingerprint. Enter the other hospital's."), error=True)
                 return
-            former = store.name_of(fingerprint)
-            name = self.ui.peerNameLineEdit.text.strip() or former or fingerprint[:9]
+            known = store.peer_of(fingerprint)
+            former = known.name if known is not None and known.role == role else None
+            name = self.ui.peerNameLineEdit.text.strip() or (known.name if known is not None else fingerprint[:9])
             if name == former:
                 self.say(_("'{name}' is already trusted under this fingerprint.").format(name=name), error=True)
                 return
-            store.add(fingerprint, name)
+            store.add(fingerprint, name, role)
         except Exception as error:
             self.say(str(error), error=True)
             return

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import sys
+import textwrap
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,32 +28,50 @@ from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.progress import CancelToken
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from PPIRLogic.images.volume import Volume
     from PPIRLogic.registration.party1.session import ClientSession
 
 Arguments = argparse.Namespace
 _PRINTING = threading.Lock()
 
 
+class HelpFormat(argparse.RawDescriptionHelpFormatter):
+    """Help that says of every value what it is: a file, a count, a number."""
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        known: dict[Any, str] = {Path: "FILE", int: "N", float: "X"}
+        return known.get(action.type, super()._get_default_metavar_for_optional(action))
+
+
 def add_command(commands: Any, name: str, run: Callable[[Arguments], None], text: str, example: str) -> Any:
     parser = commands.add_parser(
-        name, help=text, description=text, epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        name, help=text, description=textwrap.fill(text, 100), epilog=f"example:\n  {example}",
+        formatter_class=HelpFormat,
     )  # fmt: skip
     parser.set_defaults(run=run)
-    parser.add_argument("--home", type=Path, default=None, help="folder of this site's identity, trust and ledger")
+    parser.add_argument(
+        "--home", type=Path, metavar="FOLDER", help="where this site's identity, trust and ledger lie (PPIR_HOME)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     return parser
 
 
 def add_service_options(p: Any) -> None:
-    p.add_argument("--listen", default=f"0.0.0.0:{DEFAULT_PORT}", help=f"HOST:PORT to listen on (port {DEFAULT_PORT})")
-    p.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads to compute with")
+    p.add_argument(
+        "--listen",
+        default=f"0.0.0.0:{DEFAULT_PORT}",
+        metavar="HOST:PORT",
+        help=f"where to listen (every address of this machine, port {DEFAULT_PORT})",
+    )
     add_parent_options(p)
 
 
 def add_parent_options(p: Any) -> None:
     """For a process that starts `ppir` and must leave nothing behind, however it ends itself."""
-    p.add_argument("--with-parent", action="store_true", help="end when standard input is closed")
+    p.add_argument("--with-parent", action="store_true", help="for programs: end when standard input is closed")
     p.add_argument("--scratch", action="append", default=[], type=Path, help=argparse.SUPPRESS)  # see _watch_parent
 
 
@@ -137,6 +156,15 @@ def show_event(a: Arguments, event: dict[str, Any]) -> None:
 def note(a: Arguments, text: str) -> None:
     if not a.json:
         print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def note_padding(a: Arguments, volume: Volume, mask: NDArray[np.bool_] | None, role: str) -> None:
+    """Say what in an image looks as if it had never been measured."""
+    from PPIRLogic.images.intensities import padding_of
+
+    found = padding_of(volume.array if mask is None else volume.array[mask])
+    if found is not None:
+        note(a, found.describe(f"The {role} image '{volume.name}'"))
 
 
 @contextmanager

@@ -186,7 +186,9 @@ def landmark_error(transform: sitk.Transform, files: tuple[str, str]) -> float:
 def add_demo(commands: Any) -> None:
     text = "See it work: two published image pairs, clear, fhe and mpc side by side, as real processes."
     p = add_command(commands, "demo", _run_demo, text, "ppir demo --output demo-output")
-    p.add_argument("--output", type=Path, default=Path("demo-output"))
+    p.add_argument(
+        "--output", type=Path, metavar="FOLDER", default=Path("demo-output"), help="for the results (demo-output)"
+    )
     p.add_argument("--quick", action="store_true", help="the 2D pair only")
 
 

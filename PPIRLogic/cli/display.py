@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from PPIRLogic.cli.common import home_of, print_line
+from PPIRLogic.cli.common import home_of, note, print_line
 from PPIRLogic.errors import DoubtfulError, OutputError
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.images.writing import write_volume
@@ -49,7 +49,7 @@ class RunDisplay:
             values = {k: (None if isinstance(v, float) and math.isnan(v) else v) for k, v in step.__dict__.items()}
             print_line(json.dumps({"event": "progress", **values}))
             return
-        if step.stage in ("opened", "waiting", "reconnecting"):
+        if step.stage in ("opened", "waiting", "reconnecting", "note", "started"):
             self._console.print(step.detail, highlight=False)
         if step.stage == "level":
             self._bars.update(
@@ -77,10 +77,13 @@ def write_results(a: argparse.Namespace, result: RegistrationResult, moving: Vol
     if a.report is not None or a.pictures is not None:
         _write_report(a, result, moving, fixed)
     _summary(a, result)
+    if a.accept_doubtful:
+        for doubt in result.doubts:
+            note(a, doubt)
     if result.error is not None:
         raise result.error
-    if result.doubt:
-        raise DoubtfulError(result.doubt)
+    if result.doubts and not a.accept_doubtful:
+        raise DoubtfulError(f"The result is in doubt. {result.doubt}")
 
 
 def _write_safely(result: RegistrationResult, output: Path, home: Path) -> None:
@@ -117,6 +120,7 @@ def _summary(a: argparse.Namespace, result: RegistrationResult) -> None:
         "bytes_received": result.bytes_received,
         "numbers": result.numbers,
         "reconnections": result.reconnections,
+        "doubts": result.doubts,
         "value": result.levels[-1].values[-1] if result.levels and result.levels[-1].values else None,
         "transform": str(a.output),
         "inverse": str(a.inverse) if a.inverse else None,
@@ -127,7 +131,7 @@ def _summary(a: argparse.Namespace, result: RegistrationResult) -> None:
         print_line(json.dumps({"event": "result", **values}))
         return
     shown = sum(row["numbers"] for row in result.ledger if row["to"] == "party 2")
-    done = "ended without a step" if result.doubt else "done"
+    done = "ended, in doubt" if result.doubts else "done"
     state = done if result.complete else "ended early; the best transform so far was kept"
     print_line(
         f"{state}: {result.seconds:.1f} s, {human_bytes(result.bytes_sent)} sent, {human_bytes(result.bytes_received)}"

@@ -10,11 +10,13 @@ from PPIRLogic.cli.register import say_offers
 from PPIRLogic.cli.run_options import add_run_options, parameters_of
 from PPIRLogic.errors import PPIRError
 from PPIRLogic.points.pointset import PointLayout
-from PPIRLogic.registration.disclosure_estimate import MIN_EVALUATIONS, most_numbers
+from PPIRLogic.registration.disclosure_estimate import MIN_EVALUATIONS, check_offered, most_numbers
 from PPIRLogic.registration.losses.point_sums import POINT_LOSSES
+from PPIRLogic.registration.names import PURPOSES
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.register import check_request, choose_offer, sessions_of
 from PPIRLogic.registration.points.fixed_points import loss_name
+from PPIRLogic.registration.protocols import protocol_of
 from PPIRLogic.registration.request import LevelGrant, Offer, Peer
 from PPIRLogic.secure.product import numbers_of
 from PPIRLogic.version import SOFTWARE
@@ -32,23 +34,26 @@ class LevelEstimate:
     def describe(self) -> str:
         g = self.grant
         what = "coordinates" if self.points else "voxels"
-        text = f"{self.transform}, shrink factor {g.factor}: at most {g.most} numbers"
+        what_for = f", {PURPOSES[g.purpose]}" if g.purpose else ""
+        text = f"{self.transform}{what_for}, shrink factor {g.factor}: at most {g.most} numbers"
         text += f", {100 * g.most / g.samples:.3g} % of its {g.samples} {what}"
         text += f"; the other side at most {g.shown} of this site's image" if g.shown else ""
         if self.allowed >= g.most:
             return text
+        if g.purpose:
+            return f"{text}; the owner's budget leaves less: fewer transforms are compared, or none"
         enough = self.allowed >= min(g.evaluations, MIN_EVALUATIONS) * (
             g.numbers_per_evaluation + g.numbers_per_gradient
         )
-        return f"{text}; the owner's budget allows {self.allowed}" + ("" if enough else ", too few to begin")
+        return f"{text}; the owner's budget has {self.allowed} left" + ("" if enough else ", too few to begin")
 
 
 def add_estimate(commands: Any) -> None:
     text = "How many numbers of a peer's image a registration would disclose to me at most. Discloses none itself."
     example = "ppir estimate hospital-b.example:7443 --transform affine --loss ncc --evaluations 40"
     p = add_command(commands, "estimate", _run_estimate, text, example)
-    p.add_argument("peer", help="HOST:PORT")
-    p.add_argument("--image", default="", help="name of the fixed image, where the peer offers several")
+    p.add_argument("peer", metavar="HOST:PORT", help="where the peer listens")
+    p.add_argument("--image", default="", metavar="NAME", help="name of the fixed image, where the peer offers several")
     p.add_argument("--points", action="store_true", help="of a registration of points (ppir register-points)")
     add_run_options(p)
 
@@ -57,9 +62,14 @@ def estimates(parameters: Parameters, offer: Offer) -> tuple[list[LevelEstimate]
     """Level by level, and all in all: no session discloses more than the owner allows a session."""
     levels, most = [], 0
     for session in sessions_of(parameters):
-        grants = most_numbers(session.request(offer.name, offer.geometry, "", SOFTWARE), offer.geometry)
-        share = offer.budget["percent_per_level"] / 100
-        levels += [LevelEstimate(session.transform, g, int(g.samples * share)) for g in grants]
+        grants = most_numbers(
+            session.request(offer.name, offer.geometry, "", SOFTWARE, offer.usual_mask), offer.geometry
+        )
+        record, share = offer.record(), offer.budget["percent_per_level"] / 100
+        levels += [
+            LevelEstimate(session.transform, g, max(0, int(g.samples * share) - record.opened(g.factor)))
+            for g in grants
+        ]
         most += min(sum(g.most for g in grants), int(offer.budget["numbers_per_session"]))
     return levels, most
 
@@ -93,7 +103,10 @@ def _problem(parameters: Parameters, offer: Offer) -> str:
     """Why the run would be refused before it begins, as far as this side can tell; empty if it would not."""
     try:
         for session in sessions_of(parameters):
-            check_request(session.request(offer.name, offer.geometry, "", SOFTWARE), offer)
+            request = session.request(offer.name, offer.geometry, "", SOFTWARE, offer.usual_mask)
+            check_request(request, offer)
+            if protocol_of(request).counted:
+                check_offered(request, offer.geometry, offer.record())
     except PPIRError as error:
         return str(error)
     return ""

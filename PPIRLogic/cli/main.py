@@ -27,6 +27,7 @@ COMMANDS = {  # in the order of the help; the file of a command is loaded when i
     "simulate-points": "points:add_simulate_points",
     "demo": "demo:add_demo",
     "ledger": "site:add_ledger",
+    "doctor": "doctor:add_doctor",
 }
 
 

@@ -21,6 +21,7 @@ from PPIRLogic.cli.common import (
 from PPIRLogic.cli.display import RunDisplay
 from PPIRLogic.cli.run_options import add_option, add_reconnect, check_outputs, reconnect_of
 from PPIRLogic.network.identity import normalise_fingerprint
+from PPIRLogic.registration.catalogue import wire_name
 from PPIRLogic.registration.options import OPTIONS
 from PPIRLogic.registration.points.fixed_points import TRANSFORMS
 from PPIRLogic.registration.protocols import PROTOCOLS
@@ -36,10 +37,12 @@ def add_register_points(commands: Any) -> None:
     example = "ppir register-points moving.mrk.json --peer hospital-b.example --output T.h5 --report R.json"
     p = add_command(commands, "register-points", _run_register, text, example)
     p.add_argument("moving", type=Path, help=f"my points: {_FILES}")
-    p.add_argument("--peer", required=True, help="HOST:PORT that serves the fixed points")
-    p.add_argument("--image", default="", help="name of the fixed set, where the peer offers several")
-    p.add_argument("--dealer", default="", help="HOST:PORT of the dealer, for mpc")
-    p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
+    p.add_argument("--peer", required=True, metavar="HOST:PORT", help="the site that serves the fixed points")
+    p.add_argument("--image", default="", metavar="NAME", help="name of the fixed set, where the peer offers several")
+    p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
+    p.add_argument(
+        "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="the dealer, where several are trusted"
+    )
     add_reconnect(p)
     _options(p)
 
@@ -56,8 +59,14 @@ def add_simulate_points(commands: Any) -> None:
 
 def _options(p: Any) -> None:
     add_parent_options(p)
-    p.add_argument("--transform", choices=TRANSFORMS, default="rigid")
-    p.add_argument("--protocol", choices=PROTOCOLS.builtin, default="fhe", help="clear protects nothing")
+    p.add_argument("--transform", choices=TRANSFORMS, default="rigid", help="what may move between the points (rigid)")
+    p.add_argument(
+        "--protocol",
+        type=wire_name,
+        choices=PROTOCOLS.builtin,
+        default="fhe",
+        help="how the points are protected (fhe); clear protects nothing",
+    )
     add_option(p, OPTIONS["threads"], os.cpu_count() or 1)
     p.add_argument("--output", type=Path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
     p.add_argument("--report", type=Path, help="report as JSON")

@@ -14,6 +14,7 @@ from PPIRLogic.cli.common import (
     add_parent_options,
     called,
     home_of,
+    note_padding,
     say,
     watch_parent,
 )
@@ -34,7 +35,7 @@ from PPIRLogic.registration.request import Peer
 def add_check(commands: Any) -> None:
     text = "Call a peer: is it there, does it trust us, which images does it offer, on what terms?"
     p = add_command(commands, "check", _run_check, text, "ppir check hospital-b.example:7443")
-    p.add_argument("peer", help="HOST:PORT")
+    p.add_argument("peer", metavar="HOST:PORT", help="where the peer listens")
     add_parent_options(p)
 
 
@@ -43,11 +44,13 @@ def add_register(commands: Any) -> None:
     example = "ppir register moving.nrrd --peer hospital-b.example --output T.h5 --warped W.nrrd --report R.json"
     p = add_command(commands, "register", _run_register, text, example)
     p.add_argument("moving", type=Path, help="image file or folder of one DICOM series")
-    p.add_argument("--peer", required=True, help="HOST:PORT that serves the fixed image")
-    p.add_argument("--image", default="", help="name of the fixed image, where the peer offers several")
+    p.add_argument("--peer", required=True, metavar="HOST:PORT", help="the site that serves the fixed image")
+    p.add_argument("--image", default="", metavar="NAME", help="name of the fixed image, where the peer offers several")
     p.add_argument("--mask", type=Path, help="mask of the moving image")
-    p.add_argument("--dealer", default="", help="HOST:PORT of the dealer, for mpc")
-    p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
+    p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
+    p.add_argument(
+        "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="the dealer, where several are trusted"
+    )
     add_reconnect(p)
     p.add_argument("--show-fixed", type=Path, help=argparse.SUPPRESS)  # the demonstration's pictures show both images
     add_registration_options(p)
@@ -57,8 +60,8 @@ def add_simulate(commands: Any) -> None:
     text = "Both parties (and the dealer) as real processes on this machine, for one who holds both images."
     example = "ppir simulate --fixed F.nrrd --moving M.nrrd --loss ncc --protocol fhe --output T.h5 --report R.json"
     p = add_command(commands, "simulate", _run_simulate, text, example)
-    p.add_argument("--fixed", type=Path, required=True)
-    p.add_argument("--moving", type=Path, required=True)
+    p.add_argument("--fixed", type=Path, required=True, help="image file or folder of one DICOM series")
+    p.add_argument("--moving", type=Path, required=True, help="the image that is aligned to it")
     p.add_argument("--fixed-mask-file", type=Path, help="mask of the fixed image")
     p.add_argument("--mask", type=Path, help="mask of the moving image")
     p.add_argument("--budget-percent", type=float, default=1e6, help="party 2's budget per level (default: open)")
@@ -101,6 +104,7 @@ def _run_register(a: Arguments) -> None:
     check_warped(a.warped, moving)
     fixed = read_volume(a.show_fixed, role="fixed") if a.show_fixed else None
     mask = read_mask(a.mask, moving) if a.mask else None
+    note_padding(a, moving, mask, "moving")
     fingerprint = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
     peer = Peer(a.peer, a.image, a.dealer, fingerprint)
     reconnect = reconnect_of(a)
@@ -124,13 +128,14 @@ def _run_register(a: Arguments) -> None:
 
 def _run_simulate(a: Arguments) -> None:
     from PPIRLogic.cli.display import RunDisplay, write_results
-    from PPIRLogic.images.reading import read_volume
+    from PPIRLogic.images.reading import read_mask, read_volume
     from PPIRLogic.registration.simulate import OPEN_BUDGET, simulate
 
     check_outputs(a)
     parameters = parameters_of(a, a.fixed_mask_file is not None)
     fixed, moving = read_volume(a.fixed, role="fixed"), read_volume(a.moving, role="moving")
     check_warped(a.warped, moving)
+    note_padding(a, moving, read_mask(a.mask, moving) if a.mask else None, "moving")
     budget = replace(OPEN_BUDGET, percent_per_level=a.budget_percent, bits_percent_per_level=6 * a.budget_percent)
     with Interruptible() as token:
         if a.with_parent:

@@ -24,20 +24,27 @@ from PPIRLogic.transforms import TRANSFORM_FILES
 
 def add_registration_options(p: Any) -> None:
     add_run_options(p)
+    p = p.add_argument_group("results")
     p.add_argument("--output", type=Path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
     p.add_argument("--inverse", type=Path, help="transform file for the inverse (moving to fixed); not of bspline")
     p.add_argument("--warped", type=Path, help="moving image resampled on the fixed grid")
     p.add_argument("--report", type=Path, help="report as JSON; a readable .html is written beside it")
-    p.add_argument("--pictures", type=Path, help="existing folder for the report's pictures as PNG files")
+    p.add_argument(
+        "--accept-doubtful", action="store_true", help="end with exit code 0, not 13, if the result is in doubt"
+    )
+    p.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="existing folder for the report's pictures as PNG files"
+    )
 
 
 def add_run_options(p: Any) -> None:
     """Everything that decides how a run goes, and so what it discloses: the table of options."""
     add_parent_options(p)
     # what the command decides only when it knows its other options
-    later = {"percent": None, "fixed_mask": None, "levels": "", "iterations": "", "threads": os.cpu_count() or 1}
+    later = {"percent": None, "levels": "", "iterations": "", "threads": os.cpu_count() or 1}
+    run, of = p.add_argument_group("the run"), p.add_argument_group("of single transforms, losses and samplings")
     for name, option in OPTIONS.items():
-        add_option(p, option, later.get(name, option.default))
+        add_option(of if option.of else run, option, later.get(name, option.default))
 
 
 def add_reconnect(p: Any) -> None:
@@ -91,7 +98,7 @@ def parameters_of(a: Arguments, has_fixed_mask: bool) -> Parameters:
     values["iterations"] = counts_of("--iterations", a.iterations, "one count per level, such as 6,6,2")
     values["percent"] = a.percent if a.sampling != "full" else 100.0
     _note_what_has_no_use(a, values)
-    values["fixed_mask"] = a.fixed_mask or ("fill" if has_fixed_mask else "none")
+    values["fixed_mask"] = a.fixed_mask or ("fill" if has_fixed_mask else None)
     return Parameters(**values)
 
 

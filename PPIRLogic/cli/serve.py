@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from PPIRLogic.cli.common import (
     current_name,
     home_of,
     note,
+    note_padding,
     service_cancel,
     show_event,
     warn_of_protocols,
@@ -42,31 +45,57 @@ def add_serve(commands: Any) -> None:
         "--points", action="append", default=[], type=Path, help="point set file; may be given several times"
     )
     p.add_argument("--name", action="append", default=[], help="name to offer it under; once per image, then per set")
+    p.add_argument(
+        "--subject", action="append", default=[],
+        help="whose it is (patient or series; what DICOM says): once for all, or once per image, then per set",
+    )  # fmt: skip
     p.add_argument("--mask", action="append", default=[], type=Path, help="mask file; once per image")
-    p.add_argument("--allow", action="append", default=[], help="peer (name or fingerprint) that may use the images")
+    p.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="PEER",
+        help="trusted peer (name or fingerprint) that may use the"
+        " images; may be given several times (every trusted peer)",
+    )
     p.add_argument(
         "--protocols",
+        metavar="NAME,NAME,…",
         default=",".join(sorted(permitted_by_default())),
         help="permitted protocols; 'clear' discloses the image itself",
     )
     p.add_argument(
-        "--losses", default=",".join(LOSSES.builtin), help="permitted losses; of plugins only those that are named"
+        "--losses",
+        metavar="NAME,NAME,…",
+        default=",".join(LOSSES.builtin),
+        help="permitted losses; of plugins only those that are named",
     )
-    p.add_argument("--transforms", default=",".join(TRANSFORMS.builtin), help="permitted transforms")
-    p.add_argument("--masks", default="none,fill,private", help="permitted uses of the mask; also: disclosed")
+    p.add_argument(
+        "--transforms", metavar="NAME,NAME,…", default=",".join(TRANSFORMS.builtin), help="permitted transforms"
+    )
+    p.add_argument(
+        "--masks",
+        metavar="NAME,NAME,…",
+        default="fill,private",
+        help="permitted uses of the mask; also: disclosed (peers see it), none (the outside is answered for, too)",
+    )
     p.add_argument("--allow-disclosed-sampling", action="store_true", help="accept gms under mpc, fhe_v1, fhe_v2")
     p.add_argument("--budget-percent", type=float, default=5.0, help="most numbers per level, %% of its voxels (5)")
     p.add_argument("--budget-bits", type=float, default=20.0, help="the same in bits, %% of 12 bits per voxel (20)")
     p.add_argument("--budget-session", type=int, default=20_000, help="most numbers per session (20000)")
     p.add_argument("--budget-image", type=int, default=200_000, help="most numbers per peer and image (200000)")
+    p.add_argument("--budget-subject", type=float, default=2.0, help="all peers together: times what one may learn (2)")
     p.add_argument("--budget-histograms", type=int, default=200, help="most joint histograms per level, for mi (200)")
-    p.add_argument("--dealer", default="", help="HOST:PORT of the dealer for mpc")
-    p.add_argument("--dealer-fingerprint", default="", help="accept this dealer only")
+    p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
+    p.add_argument(
+        "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="the dealer, where several are trusted"
+    )
     p.add_argument("--ask", action="store_true", help="ask on the terminal before each session")
-    p.add_argument("--fixed-pools", action="store_true", help=argparse.SUPPRESS)  # simulations must compare
+    p.add_argument("--fixed-pools", type=int, default=None, help=argparse.SUPPRESS)  # simulations must compare
     p.add_argument("--max-sessions", type=int, default=2, help="sessions at once (2)")
     p.add_argument("--queue", type=int, default=8, help="peers that may wait for a session to end (8)")
     add_service_options(p)
+    p.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads to compute with")
 
 
 def add_dealer(commands: Any) -> None:
@@ -100,12 +129,16 @@ def _shared_images(a: Arguments) -> list[Any]:
         raise InputError("Nothing to serve: give an image, or a point set with --points.")
     if len(a.name) not in (0, len(a.fixed) + len(a.points)) or len(a.mask) not in (0, len(a.fixed)):
         raise InputError("Give --name (and --mask) once for every image (--name then for every set), or not at all.")
+    subjects = a.subject * (len(a.fixed) + len(a.points)) if len(a.subject) == 1 else a.subject
+    if len(subjects) not in (0, len(a.fixed) + len(a.points)):
+        raise InputError("Give --subject once, or once for every image and set, or not at all.")
     policy, out = _policy(a), []
     warn_of_protocols(a, sorted(policy.protocols))
-    dealer = a.dealer, normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
+    dealer = a.dealer, _pinned_dealer(a)
     for i, path in enumerate(a.fixed):
         volume = read_volume(path, role="fixed")
         mask = read_mask(a.mask[i], volume) if a.mask else None
+        note_padding(a, volume, mask, "fixed")
         name = a.name[i] if a.name else _name_of(path)
         out.append(Shared(FixedImage(name, volume, mask), policy, *dealer))
     for i, path in enumerate(a.points, len(a.fixed)):
@@ -113,7 +146,15 @@ def _shared_images(a: Arguments) -> list[Any]:
         out.append(Shared(FixedPoints(name, read_points(path, role="fixed")), policy, *dealer))
     if len({s.image.name for s in out}) < len(out):
         raise InputError("Two images or point sets have the same name; give each its own with --name.")
-    return out
+    return [replace(one, subject=subject) for one, subject in zip(out, subjects, strict=True)] if subjects else out
+
+
+def _pinned_dealer(a: Arguments) -> str:
+    """The fingerprint of the dealer; refused now, not at the first session, where it cannot be used."""
+    from PPIRLogic.registration.dealer.joining import pinned_dealer
+
+    given = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
+    return pinned_dealer(TrustStore(home_of(a)), given) if a.dealer else given
 
 
 def _name_of(path: Path) -> str:
@@ -134,7 +175,8 @@ def _policy(a: Arguments) -> Any:
             raise InputError(f"--{option}: unknown {', '.join(sorted(unknown))}; known: {shown}.")
         return given
 
-    budgets = (a.budget_percent, a.budget_bits, a.budget_session, a.budget_image, a.budget_histograms)
+    budgets = (a.budget_percent, a.budget_bits, a.budget_session, a.budget_image, a.budget_histograms,
+               a.budget_subject)  # fmt: skip
     if not all(0 <= v < UNLIMITED for v in budgets):  # also refuses NaN
         raise InputError("The limits of a disclosure budget must be numbers of at least 0.")
     return Policy(

@@ -12,7 +12,7 @@ from PPIRLogic.disclosure.failed_checks import FailedChecks
 from PPIRLogic.disclosure.record_file import append_record
 from PPIRLogic.errors import InputError
 from PPIRLogic.network.identity import load_or_create_identity, normalise_fingerprint, renew_identity
-from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.network.trust import DEALER, PEER, ROLES, TrustStore
 
 
 def add_identity(commands: Any) -> None:
@@ -30,6 +30,7 @@ def add_trust(commands: Any) -> None:
     p.add_argument("action", nargs="?", choices=("list", "add", "remove", "add-authority", "lift"), default="list")
     p.add_argument("what", nargs="?", default="", help="fingerprint, name, or PEM file of an institution's CA")
     p.add_argument("--name", default="", help="what to call this peer")
+    p.add_argument("--role", choices=ROLES, default=PEER, help="a peer registers and serves; a dealer only deals (mpc)")
 
 
 def add_ledger(commands: Any) -> None:
@@ -57,8 +58,9 @@ def _run_trust(a: Arguments) -> None:
         raise InputError(f"ppir trust {a.action}: give a fingerprint, a name or a file.")
     if a.action == "add":
         fingerprint = normalise_fingerprint(a.what)
-        peer = store.add(fingerprint, a.name or fingerprint[:9])
-        say(a, "trusted", f"trusted: {peer.name}  {peer.fingerprint}", name=peer.name, fingerprint=peer.fingerprint)
+        peer = store.add(fingerprint, a.name or fingerprint[:9], a.role)
+        text = f"trusted{_as_dealer(peer.role)}: {peer.name}  {peer.fingerprint}"
+        say(a, "trusted", text, name=peer.name, fingerprint=peer.fingerprint, role=peer.role)
     elif a.action == "remove":
         removed = store.remove(a.what)
         say(a, "removed", f"no longer trusted: {removed.name}  {removed.fingerprint}", fingerprint=removed.fingerprint)
@@ -83,10 +85,14 @@ def _run_trust(a: Arguments) -> None:
         for peer in store.peers():
             count = failures.count(peer.fingerprint)
             note = f"  ({count} failed or unfinished tests; `ppir trust lift` forgives them)" if count else ""
-            text = f"{peer.fingerprint}  {peer.name}{note}"
-            say(a, "peer", text, fingerprint=peer.fingerprint, name=peer.name, failures=count)
+            text = f"{peer.fingerprint}  {peer.name}{_as_dealer(peer.role)}{note}"
+            say(a, "peer", text, fingerprint=peer.fingerprint, name=peer.name, role=peer.role, failures=count)
         for authority in store.authorities():
             say(a, "authority", f"authority: {authority.name}", name=authority.name)
+
+
+def _as_dealer(role: str) -> str:
+    return " as a dealer" if role == DEALER else ""
 
 
 def _run_ledger(a: Arguments) -> None:

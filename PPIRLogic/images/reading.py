@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,13 @@ def read_volume(path: str | os.PathLike[str], *, role: str = "moving") -> Volume
     """
     what = f"The {role} image '{shown_path(path)}'"
     volume = Volume.from_sitk(_read_image(Path(path), what), name=Path(path).name)
-    return check_volume(volume, what)
+    return replace(check_volume(volume, what), subject=_subject_of(Path(path)))
+
+
+def _subject_of(path: Path) -> str:
+    """Whose image a file or folder that was read is, as DICOM says."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return next((found.subject for file in files if (found := _dicom_of(file)) is not None), "")
 
 
 def read_mask(path: str | os.PathLike[str], volume: Volume) -> NDArray[np.bool_]:

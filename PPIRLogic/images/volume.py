@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,7 +17,8 @@ class Volume:
     """A grey image on a grid.
 
     array: float32, C-contiguous, (z, y, x) or (y, x); other types are converted. geometry: the grid, in ITK order
-    (x, y[, z]). name: for messages. InputError: the array does not fit the grid.
+    (x, y[, z]). name: for messages. subject: a digest of whose image it is, where its file says so. InputError: the
+    array does not fit the grid.
 
     >>> import numpy as np
     >>> grid = Geometry((4, 3), (1.0, 1.0), (0.0, 0.0), (1, 0, 0, 1))
@@ -32,6 +33,7 @@ class Volume:
     array: NDArray[np.float32]
     geometry: Geometry
     name: str = ""
+    subject: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "array", np.ascontiguousarray(self.array, dtype=np.float32))

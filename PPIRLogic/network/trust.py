@@ -27,16 +27,22 @@ from PPIRLogic.network.identity import MAX_PEM_BYTES, check_name, fingerprint_of
 MAX_TRUST_BYTES = 4 * 1024 * 1024
 MAX_ENTRIES = 10_000
 FORMAT = 1
+PEER, DEALER = "peer", "dealer"
+ROLES = (PEER, DEALER)
 
 
 @dataclass(frozen=True)
 class TrustedPeer:
-    """A peer that a person of this site chose to trust; `added` is UTC, `role` an optional word such as 'dealer'."""
+    """A peer that a person of this site chose to trust; `added` is UTC.
+
+    role: the one thing it is trusted for. A 'peer' registers and serves, a 'dealer' deals under mpc and nothing else.
+    An entry of a former release has no role: it is a peer.
+    """
 
     fingerprint: str
     name: str
     added: datetime
-    role: str | None = None
+    role: str = PEER
 
 
 @dataclass(frozen=True)
@@ -77,15 +83,15 @@ class TrustStore:
         """All trusted peers, oldest first. Raises TrustError if the file cannot be read or understood."""
         return list(self._read().peers)
 
-    def add(self, fingerprint: str, name: str, role: str | None = None) -> TrustedPeer:
-        """Trust the peer with this fingerprint; one that is already there gets the new name and role.
+    def add(self, fingerprint: str, name: str, role: str = PEER) -> TrustedPeer:
+        """Trust the peer with this fingerprint, in this role; one that is already there gets the new name and role.
 
-        Raises InputError for a bad fingerprint or name, or if another peer has that name; TrustError if the file
+        Raises InputError for a bad fingerprint, name or role, or if another peer has that name; TrustError if the file
         cannot be read or written.
         """
-        peer = TrustedPeer(
-            normalise_fingerprint(fingerprint), check_name(name), _now(), check_name(role) if role else None
-        )
+        if role not in ROLES:
+            raise InputError(f"a trusted site is one of {', '.join(ROLES)}, not {role!r}")
+        peer = TrustedPeer(normalise_fingerprint(fingerprint), check_name(name), _now(), role)
         with self._lock:
             content = self._read()
             others = [known for known in content.peers if known.fingerprint != peer.fingerprint]
@@ -109,14 +115,20 @@ class TrustStore:
             self._write(_Content(tuple(peer for peer in content.peers if peer is not found), content.authorities))
         return found
 
-    def is_trusted(self, fingerprint: str) -> bool:
-        """Whether a person trusts exactly this fingerprint now (authorities do not count here)."""
-        return self.name_of(fingerprint) is not None
+    def is_trusted(self, fingerprint: str, role: str = PEER) -> bool:
+        """Whether a person trusts exactly this fingerprint now, in this role (authorities do not count here)."""
+        found = self.peer_of(fingerprint)
+        return found is not None and found.role == role
+
+    def peer_of(self, fingerprint: str) -> TrustedPeer | None:
+        """The entry of this fingerprint, in whatever role; None if there is none."""
+        wanted = normalise_fingerprint(fingerprint)
+        return next((peer for peer in self._read().peers if peer.fingerprint == wanted), None)
 
     def name_of(self, fingerprint: str) -> str | None:
         """The name under which the fingerprint is trusted, None if it is not."""
-        wanted = normalise_fingerprint(fingerprint)
-        return next((peer.name for peer in self._read().peers if peer.fingerprint == wanted), None)
+        found = self.peer_of(fingerprint)
+        return None if found is None else found.name
 
     # ------------------------------------------------------------------ authorities
 
@@ -250,9 +262,10 @@ def _common(entry: dict[str, Any]) -> tuple[str, str, datetime]:
     return normalise_fingerprint(entry["fingerprint"]), check_name(entry["name"]), added
 
 
-def _role(entry: dict[str, Any]) -> str | None:
+def _role(entry: dict[str, Any]) -> str:
+    """A word that this release does not know is kept: such an entry plays no role here."""
     role = entry.get("role")
-    return None if role is None else check_name(role)
+    return PEER if role is None else check_name(role)
 
 
 def _find(entries: tuple[Any, ...], fingerprint_or_name: str) -> Any:

@@ -8,20 +8,32 @@ from dataclasses import dataclass, replace
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.pyramid import axis_factors, border_margin_mm, default_sigma_mm, level_geometry, margin_voxels
 from PPIRLogic.registration.control_points import ControlPointMap
+from PPIRLogic.registration.extra_levels import extra_grid, extra_loss, purposes
 from PPIRLogic.registration.losses import LOSSES, Loss
-from PPIRLogic.registration.names import FACTORS, check_factors
+from PPIRLogic.registration.names import CHECK, DETAIL, FACTORS, STARTS, check_factors
 from PPIRLogic.registration.request import Request
-from PPIRLogic.registration.sampling import MIN_POOL, Indices, Sampling, block_order, level_samples, random_pool
+from PPIRLogic.registration.sampling import (
+    MIN_POOL,
+    Indices,
+    Sampling,
+    block_order,
+    level_samples,
+    pool_size,
+    random_pool,
+)
 from PPIRLogic.registration.transform_kinds import TRANSFORMS
-from PPIRLogic.secure.layout import CHUNK
 from PPIRLogic.secure.prg import derive_key
 
 _MIN_AXIS = 16
+_LARGEST_POOL = 131_072  # of an extra level
 
 
 @dataclass(frozen=True)
 class Level:
-    """One level: shrink factor, smoothing, its grid, and the raster indices of its samples in public order."""
+    """One level: shrink factor, smoothing, its grid, and the raster indices of its samples in public order.
+
+    purpose: empty for a level of the search; of an extra level, what it is for.
+    """
 
     index: int
     factor: int
@@ -31,6 +43,7 @@ class Level:
     samples: Indices
     control_points: ControlPointMap | None = None  # of deformable transforms
     values: int = 1  # numbers that a sample holds: of a point, its coordinates
+    purpose: str = ""
 
     @property
     def numbers(self) -> int:
@@ -38,7 +51,10 @@ class Level:
         return len(self.samples) * self.values
 
     def describe(self) -> str:
-        return f"level {self.index + 1} (shrink factor {self.factor}, {self.geometry.describe()})"
+        name = {STARTS: "level of the starts", CHECK: "level of the check", DETAIL: "level of the detail"}.get(
+            self.purpose, f"level {self.index + 1}"
+        )
+        return f"{name} (shrink factor {self.factor}, {self.geometry.describe()})"
 
 
 def default_factors(geometry: Geometry, loss: Loss) -> tuple[int, ...]:
@@ -69,15 +85,16 @@ def _smallest_axis(geometry: Geometry, factor: int) -> int:
     return min(shrunk, default=0)
 
 
-def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) -> Level:
-    """Level `index` of the request on the fixed geometry; `seed` draws the urs pool."""
+def make_level(geometry: Geometry, request: Request, index: int, seed: bytes, pool_seed: bytes) -> Level:
+    """Level `index` of the request on the fixed geometry; `seed` draws urs samples, `pool_seed` a loss's pool."""
     factor = request.levels[index]
     loss = LOSSES[request.loss].configured(request)
     sigma, margin = _sigma(geometry, factor, loss), _margin(geometry, factor, loss)
     grid = level_geometry(geometry, factor)
     order = block_order(grid.array_shape, margin_voxels(grid, margin))
     if loss.pooled:
-        samples = random_pool(order, request.percent, request.pool, CHUNK // loss.width, seed, index)
+        size = pool_size(geometry.dimension, TRANSFORMS[request.transform].deformable)
+        samples = random_pool(order, size, pool_seed, factor)
     else:
         sampling = Sampling(request.sampling, request.percent, request.disclose_sampling)
         samples = level_samples(order, sampling, seed, index)
@@ -88,10 +105,28 @@ def make_level(geometry: Geometry, request: Request, index: int, seed: bytes) ->
 
 
 def make_levels(geometry: Geometry, request: Request, owner_seed: bytes = b"") -> list[Level]:
-    """All levels of a request, coarse to fine.
+    """All levels of a request in the order in which they are opened: starts, coarse to fine, check, detail.
 
-    Random pools follow from the request's seed and the owner's: neither side alone chooses which voxels are in.
+    Samples of urs follow from the request's seed and the owner's. A pool of joint histograms follows from the owner's
+    alone: whoever chooses among pools chooses which voxels they differ by.
     """
     check_factors(request.levels)
     seed = derive_key(request.seed.to_bytes(8, "big", signed=True) + owner_seed, "pool")
-    return [make_level(geometry, request, index, seed) for index in range(len(request.levels))]
+    pool_seed = derive_key(owner_seed, "pool of histograms")
+    levels = [make_level(geometry, request, index, seed, pool_seed) for index in range(len(request.levels))]
+    wanted = purposes(request)
+    extra = {what: _extra_level(geometry, request, what, pool_seed) for what in wanted}
+    return [*filter(None, (extra.get(STARTS), *levels, extra.get(CHECK), extra.get(DETAIL)))]
+
+
+def _extra_level(geometry: Geometry, request: Request, purpose: str, pool_seed: bytes) -> Level | None:
+    """An extra level; its index follows those of the search. None where the image is too small for one."""
+    extra = extra_grid(geometry, request, purpose)
+    if extra is None:
+        return None
+    index = len(request.levels) + (STARTS, CHECK, DETAIL).index(purpose)
+    grid = level_geometry(geometry, extra.factor)
+    samples = block_order(grid.array_shape, margin_voxels(grid, extra.margin_mm))
+    if extra_loss(request, purpose).pooled:
+        samples = random_pool(samples, _LARGEST_POOL, pool_seed, extra.factor)
+    return Level(index, extra.factor, extra.sigma_mm, extra.margin_mm, grid, samples, purpose=purpose)

@@ -15,11 +15,11 @@ from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.losses.lncc import default_radius_mm
 from PPIRLogic.registration.names import factors_problem
 from PPIRLogic.registration.options import OPTIONS, default
+from PPIRLogic.registration.protocols import PROTOCOLS
 from PPIRLogic.registration.request import Request
-from PPIRLogic.registration.transform_kinds import TRANSFORMS
+from PPIRLogic.registration.transform_kinds import TRANSFORMS, TransformKind
 
-_POOLS = {2: (16, 65_536, 100.0), 3: (32, 32_768, 10.0)}  # bins, most samples, per cent: a slice has few voxels
-_LARGE_POOL = 131_072  # of deformable transforms in 3D: every control point needs samples around it
+_BINS = {2: 16, 3: 32}  # a slice has few voxels
 _POOLED_STEP_TOLERANCE = 0.005
 _STEP_TOLERANCE = {2: 0.0005, 3: 0.002}
 
@@ -30,8 +30,8 @@ class Parameters:
     'Options' of the documentation.
 
     A deformable transform comes after an affine one, which is found first unless an initial transform is given.
-    initial: 'identity', 'centres', or an sitk.Transform from fixed to moving points. None in an optional field lets
-    the program choose.
+    initial: 'compare', 'identity', 'centres', or an sitk.Transform from fixed to moving points. None in an optional
+    field lets the program choose.
     Errors: InputError naming the field, the value and the range.
 
     >>> Parameters(transform="rigid", levels=(4, 2)).evaluations
@@ -52,10 +52,11 @@ class Parameters:
     step_tolerance: float | None = default("step_tolerance")
     loss_tolerance: float = default("loss_tolerance")
     initial: str | sitk.Transform = default("initial")  # noqa: RUF009 - a constant of the table
+    starts: int = default("starts")
+    skip_check: bool = default("skip_check")
     mask: str = default("mask")
-    fixed_mask: str = default("fixed_mask")
+    fixed_mask: str | None = default("fixed_mask")
     bins: int | None = default("bins")
-    pool: int | None = default("pool")
     seed: int = default("seed")
     threads: int = default("threads")
     grid_spacing: float = default("grid_spacing")
@@ -78,9 +79,10 @@ class Parameters:
         if LOSSES[self.loss].pooled and self.sampling == "gms":
             raise InputError(f"Unusable parameter: gms sampling does not go with {self.loss}, which has a random pool.")
 
-    def request(self, image: str, geometry: Geometry, dealer_fingerprint: str, software: str) -> Request:
-        """What these settings ask for of an image on this grid."""
-        bins, pool, percent = self._pool(geometry.dimension)
+    def request(
+        self, image: str, geometry: Geometry, dealer_fingerprint: str, software: str, usual_mask: str = "none"
+    ) -> Request:
+        """What these settings ask for of an image on this grid. usual_mask: the use of its mask, if none is named."""
         loss, kind = LOSSES[self.loss], TRANSFORMS[self.transform]
         levels = self.levels or default_factors(geometry, loss)
         return Request(
@@ -90,12 +92,11 @@ class Parameters:
             loss=self.loss,
             levels=levels,
             sampling=self.sampling,
-            percent=percent if loss.pooled and self.sampling == "full" else float(self.percent),
+            percent=float(self.percent),
             disclose_sampling=self.disclose_sampling,
-            fixed_mask=self.fixed_mask,
+            fixed_mask=self.fixed_mask or usual_mask,
             evaluations=self.evaluations,
-            bins=bins,
-            pool=pool,
+            bins=self.bins or _BINS[geometry.dimension],
             iterations=(self.iterations or kind.default_iterations(levels)) if kind.deformable else (),
             grid_spacing=float(self.grid_spacing) if "grid_spacing" in kind.uses else 0.0,
             stride=self.stride if "stride" in kind.uses else 0,
@@ -103,16 +104,15 @@ class Parameters:
             bending=self.bending_weight() if loss.two_sided else 0.0,
             elastic_mm=float(self.elastic) if loss.two_sided else 0.0,
             seed=self.seed,
+            starts=self.starts if self.initial == "compare" and self._checked(kind) else 0,
+            skip_check=self.skip_check or not self._checked(kind),
             dealer=dealer_fingerprint,
             software=software,
         )
 
-    def _pool(self, dimension: int) -> tuple[int, int, float]:
-        """Bins of the joint histogram, and of the random pool the most samples and per cent of the voxels."""
-        bins, pool, percent = _POOLS[dimension]
-        if dimension == 3 and TRANSFORMS[self.transform].deformable:
-            pool, percent = _LARGE_POOL, 100.0
-        return self.bins or bins, self.pool or pool, percent
+    def _checked(self, kind: TransformKind) -> bool:
+        """Whether starts are compared and the end is checked: of linear transforms, under protocols that are exact."""
+        return not kind.deformable and PROTOCOLS[self.protocol].exact if self.protocol in PROTOCOLS else False
 
     def bending_weight(self) -> float:
         """Of the bending energy per mm², beside the loss's value."""

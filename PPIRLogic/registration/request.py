@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from PPIRLogic.disclosure.accounts import UNLIMITED, Budget, DisclosureRecord
 from PPIRLogic.errors import InputError, ProtocolError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.network.messages import PARTY_1, PARTY_2, PROTOCOL_VERSION, Fields, check_version
@@ -27,7 +28,6 @@ class Request:
     fixed_mask: str = "none"  # none | fill | private | disclosed
     evaluations: int = 60  # most per level
     bins: int = 32  # of the joint histogram, under mi
-    pool: int = 32_768  # most samples per level, under mi
     seed: int = 1  # of the public urs pools; reveals nothing
     version: int = PROTOCOL_VERSION
     dealer: str = ""  # fingerprint of the dealer, under mpc
@@ -38,6 +38,8 @@ class Request:
     radius_mm: float = 0.0  # lncc: of the window, times the shrink factor of a level
     bending: float = 0.0  # cc: weight of the bending energy of a step, mm², for both halves
     elastic_mm: float = 0.0  # cc: of the Gaussian over each half's velocity
+    starts: int = 0  # values of the loss at most where starts are compared; 0: they are not
+    skip_check: bool = True  # do not compare the end with transforms around it
 
     def to_dict(self) -> dict[str, Any]:
         return {**self.__dict__, "levels": list(self.levels), "iterations": list(self.iterations)}
@@ -91,8 +93,9 @@ class LevelGrant:
     numbers_left: int  # of this level's budget before the run
     numbers_per_gradient: int = 0  # opened apart from the value, where the optimiser takes a step from
     gradients: int = 0  # most that fit
-    numbers_once: int = 0  # opened at the end of the level
+    numbers_once: int = 0  # opened once
     shown_per_gradient: int = 0  # what the owner of the fixed image learns of the other one from each
+    purpose: str = ""  # of an extra level
 
     @property
     def most(self) -> int:
@@ -123,6 +126,7 @@ class LevelGrant:
             gradients=f.integer("gradients", 0, 10_000),
             numbers_once=f.integer("numbers_once", 0, 10**9),
             shown_per_gradient=f.integer("shown_per_gradient", 0, 10**9),
+            purpose=f.text("purpose", 16),
         )
 
 
@@ -130,7 +134,8 @@ class LevelGrant:
 class Peer:
     """Where the fixed image is: address 'host:port', the image's name there ('' if it offers one), the dealer.
 
-    dealer: address of the dealer, for mpc. dealer_fingerprint: accept this dealer only ('': any trusted one).
+    dealer: address of the dealer, for mpc. dealer_fingerprint: which one ('': the only
+    one that is trusted as a dealer).
 
     >>> Peer("hospital-b.example:7443", image="atlas").image
     'atlas'
@@ -156,6 +161,17 @@ class Offer:
     budget: dict[str, float]
     numbers_opened: int
     what: str = "image"
+    opened: tuple[dict[str, int], ...] = ()  # by level; empty also if the peer does not say
+
+    def record(self) -> DisclosureRecord:
+        """What this site has learned of the image so far, as the peer tells it, and the peer's budget."""
+        limits = {"bits_percent_per_level": UNLIMITED, "histograms_per_level": UNLIMITED, **self.budget}
+        return DisclosureRecord(Budget(**limits), self.opened)  # type: ignore[arg-type]
+
+    @property
+    def usual_mask(self) -> str:
+        """The use of its mask that asks least of its owner and of a run."""
+        return "fill" if self.has_mask and "none" not in self.masks else "none"
 
     @classmethod
     def from_dict(cls, data: Any, read_geometry: Callable[[dict[str, Any]], Any], what: str = "image") -> Offer:
@@ -168,11 +184,19 @@ class Offer:
 
         budget = Fields(f.map("budget"), "budget")
         limits = ("percent_per_level", "numbers_per_session", "numbers_per_image")
+        more = [k for k in ("bits_percent_per_level", "histograms_per_level") if k in f.map("budget")]
+        opened = f.items("opened", 64) if "opened" in data else []
         return cls(
             f.text("name"), read_geometry(f.map("geometry")), f.flag("has_mask"), names("protocols"), names("losses"),
-            names("transforms"), names("masks"), {k: budget.number(k, 0, 2**62) for k in limits},
-            f.integer("numbers_opened", 0, 2**62), what,
+            names("transforms"), names("masks"), {k: budget.number(k, 0, 2**62) for k in (*limits, *more)},
+            f.integer("numbers_opened", 0, 2**62), what, tuple(_opened(row) for row in opened),
         )  # fmt: skip
+
+
+def _opened(row: Any) -> dict[str, int]:
+    if not isinstance(row, dict):
+        raise ProtocolError("Field 'opened' of 'info' must hold maps.")
+    return {k: Fields(row, "opened").integer(k, 0, 2**62) for k in ("level", "numbers", "bits", "histograms")}
 
 
 def offered_geometry(data: dict[str, Any]) -> Geometry:

@@ -10,30 +10,10 @@ import SimpleITK as sitk
 from PPIRLogic.errors import InputError, PPIRError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
+from PPIRLogic.registration.doubts import doubts_of
+from PPIRLogic.registration.level_record import CheckRecord, LevelRecord, StartsRecord
 from PPIRLogic.registration.request import Request
 from PPIRLogic.transforms import BSplineTransform, DiffeoTransform, LinearTransform
-
-FEWEST_TRIALS = 3  # steps that were tried in vain, from which on a run is in doubt
-
-
-@dataclass
-class LevelRecord:
-    """One level in the report. `values`: the loss at the start and at every accepted step; `parameters` likewise."""
-
-    factor: int
-    shape: list[int]
-    spacing: list[float]
-    samples: int
-    evaluations: int = 0
-    iterations: int = 0
-    reason: str = ""
-    seconds: float = 0.0
-    values: list[float] = field(default_factory=list)
-    steps_mm: list[float] = field(default_factory=list)
-    overlap: float = 0.0
-    transforms: list[list[float]] = field(default_factory=list)
-    kind: str = ""  # of the transform that the level moves
-    smallest_jacobian: float | None = None  # of a deformable one, at the level's voxels
 
 
 @dataclass
@@ -42,8 +22,10 @@ class RegistrationResult:
 
     transform: maps fixed to moving points (LPS, mm). linear: of a deformable one, the affine part; spline, diffeo: the
     other part. complete: False if the run ended early; then `stop_reason` and `error` say why. levels: one record each.
-    ledger: numbers and bits by kind, receiver and level. numbers: all that were opened, counted here; peer_numbers: as
-    the peer counted them (None if it could not say). seconds; bytes on the wire.
+    covered: the share of the fixed grid that lies in the moving image; inside: of what the moving image shows, the
+    share that lies in the fixed grid. starts: where it began, if starts were compared; check: the end against
+    transforms around it. ledger: numbers and bits by kind, receiver and level. numbers: all that were
+    opened, counted here; peer_numbers: as the peer counted them (None if it could not say). seconds; bytes on the wire.
     """
 
     transform: sitk.Transform
@@ -69,18 +51,20 @@ class RegistrationResult:
     peer: dict[str, str] = field(default_factory=dict)
     spline: BSplineTransform | None = None
     diffeo: DiffeoTransform | None = None
+    covered: float | None = None
+    inside: float | None = None
+    starts: StartsRecord | None = None
+    check: CheckRecord | None = None
+
+    @property
+    def doubts(self) -> list[str]:
+        """What speaks against the transform of a run that ended, in words; empty if nothing does."""
+        return doubts_of(self.levels, self.linear, self.covered, self.inside, self.check)
 
     @property
     def doubt(self) -> str:
-        """Why the transform of a run that ended is not to be trusted; empty if nothing speaks against it."""
-        tried = max((record.evaluations - 1 for record in self.levels), default=0)
-        if any(record.iterations or record.reason == "loss" for record in self.levels) or tried < FEWEST_TRIALS:
-            return ""
-        return (
-            f"No step was accepted: up to {tried} were tried at each level, and none lowered the loss. The transform is"
-            " the one the run started from. Look at the images: they may be too thin, too different, or too far apart"
-            " for this loss; try another --initial, --loss or --levels."
-        )
+        """The same as one text."""
+        return " ".join(self.doubts)
 
     def inverse(self) -> sitk.Transform:
         """Moving to fixed points. InputError for a B-spline, whose inverse is not known."""

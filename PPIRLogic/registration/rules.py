@@ -7,6 +7,7 @@ import math
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.pyramid import level_geometry
 from PPIRLogic.registration.catalogue import OF_POINTS, shown_name
+from PPIRLogic.registration.extra_levels import extra_problem
 from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.protocols import PROTOCOLS, TWO_SIDED, protocol_named
 from PPIRLogic.registration.request import Request
@@ -21,7 +22,7 @@ def request_problem(request: Request) -> str:
         problem = _two_sided_problem(request)
     else:
         problem = _protocol_problem(request)
-    if problem:
+    if problem := problem or extra_problem(request):
         return problem
     if not is_deformable(request.transform):
         deformable = " and ".join(name for name in TRANSFORMS.builtin if is_deformable(name))
@@ -87,7 +88,7 @@ def _samples_problem(request: Request, geometry: Geometry) -> str:
     if not most or count <= most:
         return ""
     return (
-        f"{request.protocol} encrypts every sample anew at each evaluation and is offered for {most} samples;"
-        f" shrink factor {min(request.levels)} has {count}. Use fhe, or --sampling urs --percent"
+        f"{shown_name(request.protocol)} encrypts every sample anew at each evaluation and is offered for {most}"
+        f" samples; shrink factor {min(request.levels)} has {count}. Use fhe, or --sampling urs --percent"
         f" {max(1, int(100 * most / voxels))}, or no fine level."
     )

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import InputError, PolicyError
-from PPIRLogic.registration.names import SAMPLINGS
+from PPIRLogic.registration.names import BINS, SAMPLINGS
 from PPIRLogic.secure.layout import CHUNK
 from PPIRLogic.secure.prg import derive_key
 
@@ -28,7 +28,7 @@ _BLOCK_3D_SMALL = (8, 8, 8)
 _BLOCK_3D_LARGE = (16, 16, 32)  # exactly one chunk of 8192 voxels
 _FEW_CHUNKS = 64
 MIN_POOL = 2048
-MIN_POOLED = 32_768
+_POOL_UNIT = CHUNK // min(BINS)  # fits any number of bins: another number makes no other pool
 _MIN_BLOCKS = 256
 Indices = NDArray[np.int32]
 
@@ -95,19 +95,28 @@ def level_samples(order: Indices, sampling: Sampling, seed: bytes, level: int) -
     return order[np.sort(generator.choice(order.size, count, replace=False))]
 
 
-def random_pool(order: Indices, percent: float, most: int, unit: int, seed: bytes, level: int) -> Indices:
+def random_pool(order: Indices, size: int, seed: bytes, factor: int) -> Indices:
     """The public random pool of a level for joint histograms, in the order of `order`, whole units of samples.
 
-    percent of the voxels, but at least MIN_POOLED (or all there are) and at most `most`. PolicyError where that
-    leaves fewer than MIN_POOL: a histogram of few samples names voxels.
+    It follows from the owner's `seed`, the level's grid and the loss alone: party 1 chooses neither members nor size.
+    A level that has hardly more voxels than `size` is taken whole, so that two pools of one image never differ by few
+    voxels: the difference of two histograms would name them. PolicyError for fewer than MIN_POOL: a histogram of few
+    samples names voxels, too.
     """
-    count = min(order.size, most, max(MIN_POOLED, round(order.size * percent / 100))) // unit * unit
+    count = (order.size if order.size < 1.25 * size else size) // _POOL_UNIT * _POOL_UNIT
     if count < MIN_POOL:
         raise PolicyError(
             f"A joint histogram of {count} samples would name single voxels; at least {MIN_POOL} are needed at"
-            f" every level. Leave out the coarsest level ({order.size} voxels), or allow a larger pool (--pool)."
+            f" every level. Leave out the coarsest level ({order.size} voxels)."
         )
-    return order[np.sort(_generator(seed, "pool", level).choice(order.size, count, replace=False))]
+    return order[np.sort(_generator(seed, "pool", factor).choice(order.size, count, replace=False))]
+
+
+def pool_size(dimension: int, deformable: bool) -> int:
+    """Samples of a pool, where a level has so many: a slice has few, and each control point needs some around it."""
+    if dimension == 2:
+        return 65_536
+    return 131_072 if deformable else 32_768
 
 
 def choose_blocks(weights: NDArray[np.float64], percent: float, seed: bytes, level: int) -> NDArray[np.int64]:

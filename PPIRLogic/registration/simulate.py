@@ -56,10 +56,12 @@ def peers(
     threads: int = 2,
     scratch: Path | None = None,
     points: bool = False,
+    seed: int = 1,
 ) -> Iterator[World]:
     """Party 2 serving `fixed`, an image or `points` (and a dealer under mpc), as processes, while the context lasts.
 
-    The disclosure budget is open by default: whoever simulates holds both images. Should the calling process be killed,
+    The disclosure budget is open by default: whoever simulates holds both images. seed: of random pools, which are the
+    owner's to draw. Should the calling process be killed,
     party 2 removes the sites' folder and `scratch`.
     """
     children: list[Child] = []
@@ -71,7 +73,7 @@ def peers(
             if protocol_named(protocol).dealer:
                 children.append(start("dealer", sites["dealer"].home, "dealer", "--listen", "127.0.0.1:0"))
                 dealer = children[0].wait_for("listening")["address"]
-            options = _serve_options(mask, protocol, budget, threads)
+            options = [*_serve_options(mask, protocol, budget, threads), "--fixed-pools", str(seed)]
             what = ["--points", str(fixed)] if points else [str(fixed)]
             if dealer:
                 options += ["--dealer", dealer, "--dealer-fingerprint", sites["dealer"].fingerprint]
@@ -99,7 +101,8 @@ def _serve_options(mask: Path | None, protocol: str, budget: Budget, threads: in
     options += ["--losses", ",".join(LOSSES), "--transforms", ",".join(TRANSFORMS)]  # plugins, too
     options += ["--budget-percent", str(budget.percent_per_level), "--budget-bits", str(budget.bits_percent_per_level)]
     options += ["--budget-session", str(budget.numbers_per_session), "--budget-image", str(budget.numbers_per_image)]
-    options += ["--fixed-pools", "--budget-histograms", str(budget.histograms_per_level)]
+    options += ["--budget-subject", str(budget.times_per_subject)]
+    options += ["--budget-histograms", str(budget.histograms_per_level)]
     return options + (["--mask", str(mask)] if mask is not None else [])
 
 
@@ -132,7 +135,15 @@ def simulate(
         fixed_file = _as_file(fixed, folder / "fixed.mha")
         mask_file = None if fixed_mask is None else _mask_file(fixed_mask, fixed, folder / "mask.mha")
         world = stack.enter_context(
-            peers(fixed_file, mask=mask_file, protocol=p.protocol, budget=budget, threads=p.threads, scratch=folder)
+            peers(
+                fixed_file,
+                mask=mask_file,
+                protocol=p.protocol,
+                budget=budget,
+                threads=p.threads,
+                scratch=folder,
+                seed=p.seed,
+            )
         )
         return register(own, world.peer, mask=mask, parameters=p, home=world.home, progress=progress, cancel=cancel)
 

@@ -10,6 +10,7 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,6 +71,7 @@ def build_report(
         "complete": result.complete,
         "stop_reason": result.stop_reason,
         "error": None if result.error is None else str(result.error),
+        "doubts": result.doubts,
         "peer": {key: result.peer.get(key, "") for key in ("name", "fingerprint", "address", "software")},
         "request": result.request.to_dict(),
         "parameters": result.parameters,
@@ -80,6 +82,8 @@ def build_report(
         },
         "fixed": _geometry(result.fixed_geometry),
         "levels": [_level(record) for record in result.levels],
+        "starts": None if result.starts is None else asdict(result.starts),
+        "check": None if result.check is None else asdict(result.check),
         "totals": {
             "seconds": result.seconds,
             "bytes_sent": result.bytes_sent,
@@ -89,7 +93,7 @@ def build_report(
             "numbers": result.numbers,
             "reconnections": result.reconnections,
         },
-        "disclosed": disclosed_rows(result.ledger, {r.factor: r.samples for r in result.levels}),
+        "disclosed": disclosed_rows(result.ledger, _samples(result)),
         "peer_numbers": result.peer_numbers,
         "counts_agree": agree,
         "transform": transform_entry(result.linear, transform_file, result.spline or result.diffeo, inverse_file),
@@ -107,6 +111,12 @@ def software_versions() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
     return versions
+
+
+def _samples(result: RegistrationResult) -> dict[int, int]:
+    """Fixed voxels that took part, by shrink factor; of the search, where it has a level of that factor."""
+    extra = {r.factor: r.samples for r in (result.starts, result.check) if r is not None}
+    return extra | {r.factor: r.samples for r in result.levels}
 
 
 def _geometry(grid: Geometry) -> dict[str, Any]:

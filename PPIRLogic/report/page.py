@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from PPIRLogic.registration.catalogue import shown_name
 from PPIRLogic.registration.losses import LOSSES
-from PPIRLogic.registration.result import FEWEST_TRIALS
 from PPIRLogic.report.build import Report
 from PPIRLogic.report.disclosure import disclosed_line, disclosure_section, meaning_section, peer_name
 from PPIRLogic.report.figures import convergence
@@ -27,6 +26,7 @@ def render(report: Report, pictures: Pictures | None) -> str:
         _summary_section(report),
         _picture_section(report, pictures),
         _convergence_section(report),
+        _extra_section(report),
         disclosure_section(report),
         meaning_section(report),
         _transform_section(report),
@@ -38,7 +38,13 @@ def render(report: Report, pictures: Pictures | None) -> str:
 def _head_section(report: Report) -> str:
     stop = STOPS.get(report["stop_reason"], report["stop_reason"])
     kind, peer, fixed = report["transform"]["kind"], peer_name(report), report["request"]["image"]
-    if report["complete"]:
+    if report["complete"] and report["doubts"]:
+        title, box = "Registration in doubt", "warn"
+        text = (
+            f"The search for a transform of this site's moving image to the fixed image “{fixed}” of {peer} ended, but"
+            " its result is not to be trusted without a look at the images."
+        )
+    elif report["complete"]:
         title, box = "Registration finished", "ok"
         text = f"This site's moving image was aligned to the fixed image “{fixed}” of {peer} ({kind} transform)."
     else:
@@ -53,9 +59,7 @@ def _head_section(report: Report) -> str:
     if limited:
         names = ", ".join(map(str, limited))
         hint = f"At shrink factor {names} the permitted evaluations were used up before the search settled. {hint}"
-    tried = max((lv["evaluations"] - 1 for lv in report["levels"]), default=0)
-    if tried >= FEWEST_TRIALS and not any(lv["iterations"] or lv["reason"] == "loss" for lv in report["levels"]):
-        hint = f"No step of the search was accepted: the transform is the one it started from. {hint}"
+    said += "".join(f'<p class="said">{escape(doubt)}</p>' for doubt in report["doubts"])
     when = report["created"].replace("T", " ").replace("+00:00", " UTC")
     return (
         f'<header class="{box}"><p class="when">Private image registration · {escape(when)}</p><h1>{title}</h1>'
@@ -163,6 +167,28 @@ def _convergence_section(report: Report) -> str:
     return f"<section><h2>How it converged</h2><p>{escape(text)}</p>{shown}{table(head, 'rnnrrrrrrrl', rows)}</section>"
 
 
+def _extra_section(report: Report) -> str:
+    """Where the search began, and how its end compares with what lies around it."""
+    starts, check, parts = report["starts"], report["check"], []
+    if starts is not None:
+        text = f"The search began from: {starts['chosen']}."
+        if starts["values"]:
+            text += f" {starts['values']} starts were compared at shrink factor {starts['factor']}."
+        parts.append(f"<p>{escape(' '.join(filter(None, (text, starts['said']))))}</p>")
+        rows = [(name, number(at, ".3g"), number(end, ".3g")) for name, at, end in starts["tried"]]
+        if rows:
+            parts.append(table(("Start", "Information there", "At its end"), "lrr", rows))
+    if check is not None:
+        edges = "" if check["detail"] is None else f" Edges lie on edges with a correlation of {check['detail']:.2f}."
+        text = (
+            f"At the end one image tells {number(check['info'], '.3g')} nats per voxel of the other;"
+            f" {number(check['sharp'], '.3g')} more than shifted or turned a little, on average, and"
+            f" {number(check['rise'], '.3g')} more than at the best of those places.{edges}"
+        )
+        parts.append(f"<p>{escape(text)}</p>")
+    return f"<section><h2>Start and end</h2>{''.join(parts)}</section>" if parts else ""
+
+
 def _transform_section(report: Report) -> str:
     found = report["transform"]
     matrix, dim = np.array(found["matrix"], float), len(found["matrix"])
@@ -232,6 +258,8 @@ def _details_section(report: Report) -> str:
         ("fixed direction", ", ".join(number(v, ".4g") for v in fixed["direction"])),
         ("moving intensities", f"{number(scale['low'])} → 0, {number(scale['high'])} → 1 ({scale['method']})"),
     ]
+    if scale.get("padding") is not None:
+        grids.append(("moving padding", f"{number(scale['padding'])}, left out"))
     wire = [
         ("sent to the other side", f"{human_bytes(totals['bytes_sent'])} ({totals['bytes_sent']:,} bytes)"),
         ("received from it", f"{human_bytes(totals['bytes_received'])} ({totals['bytes_received']:,} bytes)"),

@@ -55,6 +55,11 @@ KINDS = {
         "extent of the fixed points",
         "the sum of their squared distances from a reference point: how far they spread; it gives the residual",
     ),
+    "moments": (
+        "where the brightness lies",
+        "the sum of the fixed intensities, times the place of each voxel, and times its squares: the centre of the"
+        " brightness and along which axes it spreads",
+    ),
     "mask": (
         "sums inside the fixed mask",
         "sums of this site's own values over the inside of the fixed image's private mask: they tell how large the"

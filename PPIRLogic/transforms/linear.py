@@ -21,6 +21,7 @@ from PPIRLogic.errors import InputError
 from PPIRLogic.former_paths import look_up
 
 _REPRESENTABLE = 1e-6
+TYPED = 1e-3  # how far a rotation may be off that somebody typed with few decimals
 _SINGULAR = 1e-6  # smallest accepted ratio of singular values
 _PROBE_MM = 100.0
 # generators of the rotations about x, y, z: G_k·p = e_k × p
@@ -40,6 +41,7 @@ class LinearForm(ABC):
     """What the matrix A of a kind of linear transform can be. The translation is the same for all."""
 
     name: str
+    rotates = False  # the matrix holds a rotation, which nobody can type exactly
 
     @abstractmethod
     def count(self, dimension: int) -> int:
@@ -83,6 +85,7 @@ class _Translation(LinearForm):
 
 class _Rigid(LinearForm):
     name = "rigid"
+    rotates = True
 
     def count(self, dimension: int) -> int:
         return len(_GENERATORS[dimension])
@@ -92,7 +95,7 @@ class _Rigid(LinearForm):
         return turned
 
     def moved(self, matrix: Array, step: Array) -> Array:
-        return self.nearest(_rotation(step) @ matrix)
+        return self.nearest(rotation_of(step) @ matrix)
 
     def nearest(self, matrix: Array) -> Array:
         """By polar decomposition."""
@@ -112,7 +115,7 @@ class _Similarity(_Rigid):
         return np.concatenate([super().basis(matrix), matrix[None]])
 
     def moved(self, matrix: Array, step: Array) -> Array:
-        return self.nearest(math.exp(step[-1]) * _rotation(step[:-1]) @ matrix)
+        return self.nearest(math.exp(step[-1]) * rotation_of(step[:-1]) @ matrix)
 
     def nearest(self, matrix: Array) -> Array:
         """By polar decomposition; the scale from the singular values."""
@@ -216,12 +219,17 @@ class LinearTransform:
 
     @classmethod
     def from_sitk(
-        cls, transform: sitk.Transform, kind: str, centre: Sequence[float] | Array, dimension: int
+        cls,
+        transform: sitk.Transform,
+        kind: str,
+        centre: Sequence[float] | Array,
+        dimension: int,
+        tolerance: float = _REPRESENTABLE,
     ) -> LinearTransform:
         """Any linear SimpleITK transform (also a composite of linear ones), expressed as `kind` about `centre`.
 
-        InputError: not linear, another dimension, not invertible, or not of this kind within 1e-6 (the message says
-        which kinds could hold it).
+        InputError: not linear, another dimension, not invertible, or with a matrix that is further than `tolerance`
+        from any of this kind (the message says which kinds could hold it).
 
         >>> turn = sitk.Euler2DTransform((0.0, 0.0), 0.1, (3.0, 0.0))
         >>> LinearTransform.from_sitk(turn, "rigid", (0.0, 0.0), 2).translation.tolist()
@@ -250,7 +258,7 @@ class LinearTransform:
         able = [
             name
             for name, form in FORMS.items()
-            if np.abs(matrix - form.nearest(matrix)).max() <= _REPRESENTABLE * max(1, values[0])
+            if np.abs(matrix - form.nearest(matrix)).max() <= tolerance * max(1, values[0])
         ]
         if kind not in able:
             raise InputError(
@@ -339,7 +347,7 @@ def _check_scale(scale_mm: float) -> None:
         raise InputError(f"The parameter scale must be a positive number of mm, not {scale_mm}.")
 
 
-def _rotation(vector: Array) -> Array:
+def rotation_of(vector: Array) -> Array:
     """exp of an infinitesimal rotation: one angle (2D) or a rotation vector (3D), in radians."""
     if vector.size == 1:
         cosine, sine = math.cos(vector[0]), math.sin(vector[0])

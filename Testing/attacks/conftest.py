@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("parties", "views")
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "system")]
+pytest.register_assert_rewrite("parties", "views", "thief")
 
 from recording import ROWS, Record, table  # noqa: E402
 

@@ -143,8 +143,8 @@ def test_joining_the_dealer_tells_it_who_and_nothing_else(monkeypatch: pytest.Mo
     joined = Message("joined", {"key": b"k" * 32, "version": PROTOCOL_VERSION})
     monkeypatch.setattr(joining, "wait_for_message", lambda *args: joined)
     monkeypatch.setattr(joining, "connect", lambda *args, **options: channel)
-    nobody = cast(Any, None)
-    key = joining.join_dealer("host:1", nobody, nobody, b"s" * 32, 2, "their fingerprint", "", lambda: None)[1]
+    nobody = cast(Any, SimpleNamespace(fingerprint="own"))
+    key = joining.join_dealer("host:1", nobody, nobody, b"s" * 32, 2, "their fingerprint", "dealer", lambda: None)[1]
     assert key == b"k" * 32
     told = {"session": b"s" * 32, "role": 2, "other": "their fingerprint", "version": PROTOCOL_VERSION}
     assert said == [("join", told, b"")]

@@ -85,7 +85,7 @@ class Sites:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         names = ("Hospital A", "Hospital B", "Dealer")
-        self.a, self.b, self.dealer = make_sites(folder, names).values()
+        self.a, self.b, self.dealer = make_sites(folder, names, "Dealer").values()
         self._children: list[Child] = []
 
     def forget(self, home: Path, fingerprint: str) -> None:

@@ -11,6 +11,7 @@ from PySide6 import QtGui
 from PPIRLogic.cli.demo import PAIRS
 
 
+@pytest.mark.long
 def test_demo_leaves_a_scene_and_pictures(slicer_host: ModuleType, tmp_path: Path) -> None:
     import demo
 

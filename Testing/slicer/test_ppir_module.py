@@ -185,6 +185,7 @@ def test_cancel_keeps_the_best_so_far(alone: Panel, sites: support.Sites) -> Non
     assert moving.GetTransformNodeID() == alone.node.outputTransform.GetID() and not processes()
 
 
+@pytest.mark.long
 def test_another_modality(alone: Panel, sites: support.Sites) -> None:
     """mi on a moving image whose intensities are the fixed one's turned upside down."""
     import SimpleITK as sitk
@@ -231,6 +232,7 @@ def test_settings_of_a_method_are_enabled_with_it_and_sent(panel: Panel) -> None
         assert all(given[f"--{name}"] == value for name, value in those.items())
 
 
+@pytest.mark.long
 def test_mpc_with_a_dealer(alone: Panel, sites: support.Sites) -> None:
     pytest.importorskip("torch", reason="the mpc extra is not installed")
     dealer = sites.deal()
@@ -320,6 +322,7 @@ def test_declined_consent_sends_nothing(panel: Panel, world: support.Sites) -> N
     assert len(panel.host.dialogs.shown) == 2 and panel.status.startswith("Done")
 
 
+@pytest.mark.long
 def test_consent_is_asked_again_when_more_would_be_disclosed(panel: Panel, world: support.Sites) -> None:
     shown = panel.host.dialogs.shown
     panel.prepare(world.address)
@@ -443,6 +446,7 @@ def test_volume_deleted_while_the_peer_is_asked(panel: Panel, world: support.Sit
     assert panel.failed and panel.status == "The volume was deleted. Nothing was sent."
 
 
+@pytest.mark.long
 def test_volume_deleted_while_running(panel: Panel, world: support.Sites) -> None:
     import slicer
 
@@ -513,6 +517,7 @@ def test_scene_closed_while_running(panel: Panel, world: support.Sites, start: s
     assert panel.ui.applyButton.text == "Apply" and "address" in panel.status
 
 
+@pytest.mark.long
 def test_module_reloaded_while_running(panel: Panel, world: support.Sites) -> None:
     panel.prepare(world.address)
     panel.apply_until("Running")

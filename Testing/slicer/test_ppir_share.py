@@ -18,6 +18,8 @@ from ppir_panels import NAME
 from ppir_panels import SharePanel as Panel
 from ppir_support import FIXED
 
+from PPIRLogic.network.trust import TrustStore
+
 
 @pytest.fixture
 def sites(tmp_path: Path) -> Iterator[support.Sites]:
@@ -49,7 +51,7 @@ def test_own_fingerprint(panel: Panel, sites: support.Sites) -> None:
 
 def test_peers_are_added_and_removed(panel: Panel, sites: support.Sites) -> None:
     table, known = panel.ui.peersTable, sites.b.fingerprint
-    assert table.rowCount == 2 and panel.cell(table, 0, 1) == known and panel.cell(table, 1, 0) == "Dealer"
+    assert table.rowCount == 2 and panel.cell(table, 0, 1) == known and panel.cell(table, 1, 0) == "Dealer (dealer)"
     panel.ui.removePeerButton.click()
     assert panel.failed and "Select a peer" in panel.status
     table.setCurrentCell(0, 0)
@@ -58,6 +60,15 @@ def test_peers_are_added_and_removed(panel: Panel, sites: support.Sites) -> None
     panel.add_peer("Hospital B", known.lower().replace("-", " "))
     assert (panel.cell(table, 1, 0), panel.cell(table, 1, 1)) == ("Hospital B", known)
     assert panel.status == "Trusted." and panel.ui.fingerprintLineEdit.text == panel.ui.peerNameLineEdit.text == ""
+
+
+def test_a_dealer_is_trusted_as_one(panel: Panel, sites: support.Sites) -> None:
+    table, known = panel.ui.peersTable, sites.dealer.fingerprint
+    panel.add_peer("", known)  # a slip: as a hospital
+    assert panel.cell(table, 1, 0) == "Dealer" and not TrustStore(sites.a.home).is_trusted(known, "dealer")
+    panel.ui.fingerprintLineEdit.text = known
+    panel.ui.addDealerButton.click()
+    assert panel.cell(table, 1, 0) == "Dealer (dealer)" and TrustStore(sites.a.home).is_trusted(known, "dealer")
 
 
 def test_the_same_peer_twice(panel: Panel, sites: support.Sites) -> None:

@@ -110,7 +110,7 @@ def stage(repeats: int = 2) -> Iterator[tuple[dict[str, Site], Conversations]]:
     warnings.filterwarnings("ignore", message="Parsed a")
     warnings.filterwarnings("error", category=RuntimeWarning)  # arithmetic on what was not checked
     try:
-        sites = make_sites(folder, ("A", "B", "third"))
+        sites = make_sites(folder, ("A", "B", "third"), "third")
         sites |= {"stranger": make_sites(folder, ("stranger",))["stranger"]}
         recorded = record(sites, repeats)
         gc.collect()

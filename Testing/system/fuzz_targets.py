@@ -53,6 +53,7 @@ SWEEP = 200  # cases after which a target's files are thrown away
 class Scripted:
     """A channel whose other side says what is written down, whatever it hears, and is gone after that."""
 
+    authority = known_as = ""
     peer_name, address, claimed_name, bytes_sent, bytes_received = "peer", "scripted:1", "peer", 0, 0
 
     def __init__(self, messages: list[Message], fingerprint: str) -> None:

@@ -111,7 +111,7 @@ class Stage:
 @contextlib.contextmanager
 def stage(what: Run) -> Iterator[Stage]:
     folder = Path(tempfile.mkdtemp(prefix="ppir-kills-"))
-    one = Stage(folder, make_sites(folder, ("A", "B", "third")), what)
+    one = Stage(folder, make_sites(folder, ("A", "B", "third"), "third"), what)
     try:
         save(PHANTOM.on(GEOMETRY), folder / "fixed.mha")
         save(PHANTOM.on(GEOMETRY, motion_of("affine", GEOMETRY)), folder / "moving.mha")

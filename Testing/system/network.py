@@ -49,7 +49,7 @@ class Outcome:
 def run(protocol: str, line: Line, folder: Path, patience: float = 1800.0) -> Outcome:
     """A registration by real processes, each party (and the dealer) in a namespace of its own."""
     folder.mkdir(exist_ok=True)
-    sites = make_sites(folder, ("A", "B", "third"))
+    sites = make_sites(folder, ("A", "B", "third"), "third")
     fixed, moving = save(FIXED, folder / "fixed.mha"), save(MOVING, folder / "moving.mha")
     with contextlib.ExitStack() as stack:
         net = stack.enter_context(network(line))
@@ -139,7 +139,7 @@ def measure(lines: tuple[Line, ...], protocols: tuple[str, ...]) -> list[str]:
     trips: dict[str, tuple[int, int, int]] = {}
     for protocol in protocols:
         with tempfile.TemporaryDirectory() as folder:
-            trips[protocol] = round_trips(protocol, make_sites(Path(folder), ("A", "B", "third")))
+            trips[protocol] = round_trips(protocol, make_sites(Path(folder), ("A", "B", "third"), "third"))
         straight: Outcome | None = None
         for line in (Line(), *lines):
             with tempfile.TemporaryDirectory() as folder:

@@ -103,7 +103,7 @@ class Place:
 def a_place(folder: Path, fixed: Volume, moving: Volume) -> Iterator[Place]:
     """Every place has the same key for images, so that the random pools of mutual information are the same ones."""
     with contextlib.ExitStack() as stack:
-        one = Place(make_sites(folder, ("A", "B", "third")), save(fixed, folder / "fixed.mha"), moving, stack)
+        one = Place(make_sites(folder, ("A", "B", "third"), "third"), save(fixed, folder / "fixed.mha"), moving, stack)
         make_private_directory(one.sites["B"].home / "ledger")
         write_private_file(one.sites["B"].home / "ledger" / "key", bytes(range(32)))
         yield one

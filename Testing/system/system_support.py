@@ -29,7 +29,7 @@ from PPIRLogic.local_processes import Site, make_sites
 from PPIRLogic.network.channel import Channel, Message, connect
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.messages import error_from
-from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.network.trust import PEER, TrustStore
 from PPIRLogic.registration.party2.fixed_image import FixedImage
 from PPIRLogic.registration.party2.policy import Policy
 from PPIRLogic.registration.party2.server import Server
@@ -353,9 +353,9 @@ def two_sites(folder: Path) -> tuple[Site, Site]:
     return sites["A"], sites["B"]
 
 
-def call(site: Site, address: str) -> Channel:
-    """A raw channel of a client that may say whatever it likes."""
-    return connect(address, load_or_create_identity(site.home), TrustStore(site.home))
+def call(site: Site, address: str, role: str = PEER) -> Channel:
+    """A raw channel of a client that may say whatever it likes; `role`: of whom it calls."""
+    return connect(address, load_or_create_identity(site.home), TrustStore(site.home), role=role)
 
 
 def last_words(channel: Channel, seconds: float = SOON) -> PPIRError:

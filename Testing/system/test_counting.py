@@ -174,7 +174,8 @@ def test_a_loss_cannot_use_what_it_did_not_declare(tmp_path: Path, monkeypatch: 
     """The number it forgot is not there; what it declared is counted."""
     monkeypatch.setitem(LOSSES._loaded, "ssd", Forgetful())
     mine, theirs = two_sites(tmp_path)
-    moving, p = PHANTOM.on(GEOMETRY, motion_of("translation", GEOMETRY)), Parameters("translation", levels=(4,))
+    moving = PHANTOM.on(GEOMETRY, motion_of("translation", GEOMETRY))
+    p = Parameters("translation", levels=(4,), initial="centres")
     with owner(theirs, shared(PHANTOM.on(GEOMETRY))) as one:
         with pytest.raises(KeyError):
             register(moving, one.address, home=mine.home, parameters=replace(p, loss="ssd"))
@@ -244,6 +245,10 @@ def test_what_was_estimated_is_what_is_counted(loss: str, transform: str, mask: 
         counted = account_numbers(one.home) - before
         granted = most_numbers(result.request, GEOMETRY)
         assert result.numbers == result.peer_numbers == counted <= sum(grant.most for grant in granted)
+        for extra in (result.starts, result.check):
+            assert extra is not None and extra.numbers > 0
+            counted -= extra.numbers
+        granted = [grant for grant in granted if not grant.purpose]
         values = [n.evaluations * g.numbers_per_evaluation for n, g in zip(result.levels, granted, strict=True)]
         if not any(grant.numbers_per_gradient for grant in granted):
             assert counted == sum(values)

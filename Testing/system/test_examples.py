@@ -78,6 +78,7 @@ def test_two_hospitals_and_a_dealer(tmp_path: Path) -> None:
             assert "Aligned in" in registered(sites["hospital-a"], tmp_path, "--peer", address, *known)
 
 
+@pytest.mark.long
 def test_the_notebook(tmp_path: Path) -> None:
     """All of its code in order, as one program in a fresh Python; it is stored without results."""
     notebook = json.loads((EXAMPLES / "two_hospitals.ipynb").read_text(encoding="utf-8"))

@@ -44,6 +44,7 @@ from system_support import (
 from PPIRLogic.errors import BusyError, DealerError, PeerError, RefusedError
 from PPIRLogic.local_processes import Site, make_sites
 from PPIRLogic.network.messages import PROTOCOL_VERSION
+from PPIRLogic.network.trust import DEALER
 from PPIRLogic.progress import CancelToken
 from PPIRLogic.registration.dealer.dealer import MAX_SESSIONS
 from PPIRLogic.registration.parameters import Parameters
@@ -134,7 +135,7 @@ class Scene:
 def scene(tmp_path: Path, images: Path) -> Iterator[Scene]:
     out = tmp_path / "out"
     out.mkdir()
-    one = Scene(make_sites(tmp_path, ("A", "B", "third")), images, out)
+    one = Scene(make_sites(tmp_path, ("A", "B", "third"), "third"), images, out)
     yield one
     for program in one.programs:
         program.__exit__()
@@ -326,6 +327,7 @@ def test_trust_withdrawn_during_a_run(scene: Scene) -> None:
 # ------------------------------------------------------------------------------------------------------- dealer
 
 
+@pytest.mark.long
 def test_the_dealer_is_killed_and_comes_back(scene: Scene) -> None:
     pytest.importorskip("torch")
     dealer = scene.deal()
@@ -355,11 +357,11 @@ def test_an_unknown_caller_at_the_dealer_disturbs_nobody(tmp_path: Path) -> None
             ("join", {**VERSION, "session": bytes(32), "role": 3, "other": "x"}),
             ("join", VERSION),
         ):
-            with call(sites["A"], address) as channel:
+            with call(sites["A"], address, DEALER) as channel:
                 channel.send(kind, data)
                 said = str(last_words(channel))
                 assert "Field" in said or "came before a session was opened" in said
-        with call(sites["A"], address) as one, call(sites["A"], address) as two:
+        with call(sites["A"], address, DEALER) as one, call(sites["A"], address, DEALER) as two:
             for channel in (one, two):
                 channel.send("join", {**VERSION, "session": bytes(32), "role": 1, "other": sites["A"].fingerprint})
             assert wait_until(lambda: one.closing_message or two.closing_message)
@@ -374,13 +376,13 @@ def test_parties_that_left_do_not_hold_places_at_the_dealer(tmp_path: Path) -> N
     with Program(sites["dealer"].home, "dealer", "--listen", "127.0.0.1:0") as dealer:
         address = dealer.wait_for("listening")["address"]
         for i in range(MAX_SESSIONS):
-            with call(sites["A"], address) as channel:
+            with call(sites["A"], address, DEALER) as channel:
                 there = sites["B"].fingerprint
                 channel.send("join", {**VERSION, "session": bytes([i] * 32), "role": 1, "other": there})
                 dealer.wait_for("joined")
 
         def joins() -> bool:
-            with call(sites["A"], address) as one, call(sites["B"], address) as two:
+            with call(sites["A"], address, DEALER) as one, call(sites["B"], address, DEALER) as two:
                 for role, channel, other in ((1, one, "B"), (2, two, "A")):
                     name = {**VERSION, "session": bytes([99] * 32), "role": role, "other": sites[other].fingerprint}
                     channel.send("join", name)

@@ -16,12 +16,12 @@ def test_one_round_trip_for_an_evaluation(protocol: str, tmp_path: Path) -> None
         pytest.importorskip("torch")
     from network import LEVELS, round_trips
 
-    in_all, evaluations, answers = round_trips(protocol, make_sites(tmp_path, ("A", "B", "third")))
+    in_all, evaluations, answers = round_trips(protocol, make_sites(tmp_path, ("A", "B", "third"), "third"))
     assert answers == evaluations > 2
     assert in_all == 3 + len(LEVELS) + evaluations
 
 
-@pytest.mark.parametrize("protocol", [pytest.param("fhe", marks=pytest.mark.long), "mpc"])
+@pytest.mark.parametrize("protocol", ["fhe", pytest.param("mpc", marks=pytest.mark.long)])
 def test_a_long_slow_line_that_loses_packets(protocol: str, tmp_path: Path) -> None:
     """The same path and the same bytes as over a line without fault, only later."""
     if protocol == "mpc":

@@ -114,6 +114,6 @@ def test_more_callers_than_places_for_a_while(tmp_path: Path) -> None:
     """The short form of `make load`: results, counts and order are right, and nobody is refused."""
     from load import press, problems
 
-    load = press(0.15, tmp_path, callers=5)
+    load = press(0.08, tmp_path, callers=4)
     assert problems(load) == []
-    assert load.right >= 5 and load.most_waiting >= 2 and load.served >= 3
+    assert load.right >= 4 and load.most_waiting >= 1 and load.served >= 3

@@ -166,7 +166,9 @@ def test_party_2_is_killed_and_started_again(protocol: str, place: Place, undist
     place.both_sides_agree(result)
 
 
-@pytest.mark.parametrize("when, protocol", [("before", "fhe"), ("before", "mpc"), ("after", "fhe")])
+@pytest.mark.parametrize("when, protocol", [
+    ("before", "fhe"), pytest.param("before", "mpc", marks=pytest.mark.long), ("after", "fhe"),
+])  # fmt: skip
 def test_party_2_is_killed_at_its_last_word(when: str, protocol: str, place: Place, undisturbed: list[Any]) -> None:
     """Before 'finished' is out: the run asks again for the end. After it, before party 1's goodbye: all is well."""
     if protocol == "mpc":
@@ -251,6 +253,7 @@ def test_the_dealer_is_killed_and_started_again(place: Place, undisturbed: list[
     place.both_sides_agree(result)
 
 
+@pytest.mark.long
 def test_party_2_is_suspended_for_longer_than_the_deadline(place: Place, undisturbed: list[Any]) -> None:
     """Signs of life stop for 10 seconds: the connection counts as lost. Afterwards it is called again and goes on."""
     place.serve()

@@ -86,7 +86,9 @@ def clear() -> dict[tuple[int, str], RegistrationResult]:
 
 
 @pytest.mark.parametrize("protocol", ["fhe", "mpc"])
-@pytest.mark.parametrize("dimension, loss", CASES)
+@pytest.mark.parametrize(
+    "dimension, loss", [c if c[0] == 2 else pytest.param(*c, marks=pytest.mark.long) for c in CASES]
+)
 def test_every_protocol_takes_the_path_of_clear(
     clear: dict[tuple[int, str], RegistrationResult], dimension: int, loss: str, protocol: str
 ) -> None:

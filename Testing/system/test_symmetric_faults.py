@@ -167,6 +167,7 @@ def test_party_1_leaves_whole_files_or_none(place: Place, tmp_path: Path, how: s
         sitk.ReadTransform(str(out / name))
 
 
+@pytest.mark.long
 def test_a_small_budget_says_what_would_fit_and_that_does(tmp_path: Path) -> None:
     fixed, moving, _ = pair(2)
     budget = Budget(60.0, 600.0, 10**9, 10**9)

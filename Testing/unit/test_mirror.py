@@ -10,6 +10,7 @@ WHOLE_PACKAGES = {  # of several modules at once
     "test_exports.py",
     "test_layers.py",
     "test_mirror.py",
+    "test_portability.py",
     "images/test_damaged_files.py",
     "points/test_odd_files.py",
     "registration/losses/test_least_squares.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ _IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", 
 _NATIVE = (_IMPLICIT, "1.2.840.10008.1.2.1")
 _DEEPEST = 16
 
+PATIENT = 0x00100020
+_NOBODY = ("", "0", "anon", "anonymous", "anonymized", "anonymised", "none", "unknown", "patient")
 SERIES, ORIENTATION, POSITION, SPACING = 0x0020000E, 0x00200037, 0x00200032, 0x00280030
 OTHER_SPACINGS = (0x00181164, 0x00182010, 0x00280034)
 SLOPE, INTERCEPT = 0x00281053, 0x00281052
@@ -50,6 +53,14 @@ class DicomFile:
     def series(self) -> str:
         """Which series it belongs to; empty for a directory of files."""
         return text_of(self.elements, SERIES)
+
+    @property
+    def subject(self) -> str:
+        """A digest of whose image it is: the patient's, else the series'; '' if the file says neither."""
+        patient = text_of(self.elements, PATIENT)
+        told = "" if patient.lower() in _NOBODY else f"patient {patient}"
+        told = told or (f"series {self.series}" if self.series else "")
+        return hashlib.sha256(told.encode()).hexdigest()[:32] if told else ""
 
     @property
     def is_image(self) -> bool:

@@ -26,8 +26,9 @@ class Channel:
     """A connection to one peer. Made by `connect`, `Listener.accept` or `memory_pair`.
 
     Attributes: `peer_name` (as this site calls the peer), `peer_fingerprint`, `address` ('host:port' of the peer),
-    `claimed_name` (what the peer calls itself), `closing_message` (the peer's 'bye' or 'error', once it has
-    come in).
+    `known_as` (the name under which a person of this site trusts it, or who vouches for it), `authority` (fingerprint
+    of who vouches for it, '' for nobody), `claimed_name` (what the peer calls itself), `closing_message` (the peer's
+    'bye' or 'error', once it has come in).
 
     A peer that neither sends a byte nor a sign of life for `dead_after` seconds is lost; so is one that takes
     nothing for that long while this side is sending. A receiver therefore must not leave more than 8 frames
@@ -49,7 +50,8 @@ class Channel:
         self.peer_name = peer_name
         self.peer_fingerprint = peer_fingerprint
         self.address = address
-        self.claimed_name = ""
+        self.claimed_name = self.authority = ""
+        self.known_as = peer_name
         self.closing_message: Message | None = None
         self._link = link
         self._heartbeat = heartbeat

@@ -13,7 +13,7 @@ from PPIRLogic.network.channel.peer_certificate import Doorkeeper
 from PPIRLogic.network.channel.timed_socket import Gone, Wire
 from PPIRLogic.network.channel.tls import Tls
 from PPIRLogic.network.identity import Identity
-from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.network.trust import PEER, TrustStore
 
 
 def connect(
@@ -24,20 +24,22 @@ def connect(
     timeout: float = 10.0,
     expected_fingerprint: str | None = None,
     expected_name: str | None = None,
+    role: str = PEER,
     heartbeat: float = 1.0,
     dead_after: float = 10.0,
 ) -> Channel:
     """Connect to the site that listens at `address`, all within `timeout` seconds.
 
     With `expected_fingerprint` the server must show exactly that one (and be trusted, too); `expected_name` is
-    compared with the names in a certificate that is trusted only through an authority.
+    compared with the names in a certificate that is trusted only through an authority. `role`: what the server must be
+    trusted as.
 
     Raises InputError (address or fingerprint), PeerError (nobody there, no TLS, no answer), TrustError (either
     side does not trust the other), IdentityError (own certificate), ProtocolError or VersionError (no ppir).
     """
     host, port = parse_address(address)
     where = spell_address(host, port)
-    doorkeeper = Doorkeeper(trust, expected_fingerprint, expected_name)
+    doorkeeper = Doorkeeper(trust, expected_fingerprint, expected_name, role)
     engine = make_engine(identity, trust, doorkeeper)
     engine.set_connect_state()
     deadline = time.monotonic() + timeout

@@ -80,6 +80,7 @@ def introduce(
         still_trusted=doorkeeper.still_trusted,
         on_end=on_end,
     )
+    channel.known_as, channel.authority = doorkeeper.known_as, doorkeeper.authority
     # The listener speaks first: in TLS 1.3 only this tells the caller that its own certificate was accepted.
     channel.greet(identity.name, first=server)
     link.deadline = None

@@ -9,8 +9,13 @@ from cryptography import x509
 
 from PPIRLogic.errors import PPIRError
 from PPIRLogic.network.identity import common_name, fingerprint_of_certificate, normalise_fingerprint
-from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.network.trust import DEALER, PEER, TrustedAuthority, TrustStore
 
+_ADD = {PEER: "ppir trust add", DEALER: "ppir trust add --role dealer"}
+_HOW = {
+    PEER: "A dealer neither registers nor serves. If it is a hospital, run `ppir trust add",
+    DEALER: "If it is the dealer and no hospital, run `ppir trust add --role dealer",
+}
 _WRONG_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
 
@@ -20,14 +25,18 @@ class Doorkeeper:
     The verification calls it once for every fault and once for every certificate, the peer's own one last.
     """
 
-    def __init__(self, trust: TrustStore, expected_fingerprint: str | None, expected_name: str | None) -> None:
-        self._trust = trust
+    def __init__(
+        self, trust: TrustStore, expected_fingerprint: str | None, expected_name: str | None, role: str = PEER
+    ) -> None:
+        """`role`: what the other side is on this connection. Whom an authority vouches for is a peer."""
+        self._trust, self._role = trust, role
         self._expected_fingerprint = normalise_fingerprint(expected_fingerprint) if expected_fingerprint else None
         self._expected_name = expected_name
         self._faults: list[int] = []
         self._anchor = ""  # fingerprint of the authority at the top of the chain
         self.accepted = False
-        self.by_authority = False
+        self.authority = ""  # fingerprint of the one that vouches for it, where nobody here named it
+        self.known_as = ""  # in words of this site's own
         self.refusal = ""
         self.fingerprint = ""
         self.name = ""
@@ -42,9 +51,9 @@ class Doorkeeper:
 
     def still_trusted(self) -> bool:
         """Whether the trust store would accept the same peer now."""
-        if self._trust.is_trusted(self.fingerprint):
-            return True
-        return self.by_authority and self._authority_is_trusted()
+        if self._trust.peer_of(self.fingerprint) is not None:
+            return self._trust.is_trusted(self.fingerprint, self._role)
+        return bool(self.authority) and self._vouching() is not None
 
     def _weigh(self, certificate: x509.Certificate, fault: int, depth: int, ok: bool) -> bool:
         if depth == 0 and (ok or fault in _WRONG_TIME) and not self._is_current(certificate):
@@ -80,24 +89,30 @@ class Doorkeeper:
                 f"it shows the fingerprint {self.fingerprint} instead of the expected {self._expected_fingerprint}: "
                 "another computer answers there, or its key was replaced; ask the other site before you go on"
             )
-        known_as = self._trust.name_of(self.fingerprint)
-        if known_as is not None:
-            self.name = known_as
-        elif self._faults or not self._authority_is_trusted():
+        known = self._trust.peer_of(self.fingerprint)
+        if known is not None:  # what a person said of this key counts, whatever an authority says
+            if known.role != self._role:
+                return self._refuse(
+                    f"{known.name!r} ({self.fingerprint}) is trusted here as a {known.role}, and this takes a"
+                    f" {self._role}: a key has one role. {_HOW[self._role]} {self.fingerprint}`"
+                )
+            self.name, self.known_as = known.name, repr(known.name)
+        elif self._faults or self._role != PEER or (authority := self._vouching()) is None:
             return self._refuse(
                 f"the fingerprint {self.fingerprint} (which calls itself {claimed!r}) is not trusted here: compare it "
-                f"with the other site by telephone, and if it is the same run `ppir trust add {self.fingerprint}`"
+                f"with the other site by telephone, and if it is the same run `{_ADD[self._role]} {self.fingerprint}`"
             )
         elif self._expected_name is not None and not _has_name(certificate, self._expected_name):
             return self._refuse(f"its certificate is not for the expected name {self._expected_name!r}")
         else:
-            self.name = claimed
-            self.by_authority = True
+            self.name, self.authority = claimed, authority.fingerprint
+            self.known_as = f"a site for which {authority.name!r} vouches, and which calls itself {claimed!r},"
         self.accepted = True
         return True
 
-    def _authority_is_trusted(self) -> bool:
-        return any(authority.fingerprint == self._anchor for authority in self._trust.authorities())
+    def _vouching(self) -> TrustedAuthority | None:
+        """The trusted authority at the top of the chain."""
+        return next((a for a in self._trust.authorities() if a.fingerprint == self._anchor), None)
 
     def _refuse(self, reason: str) -> bool:
         self.refusal = self.refusal or reason

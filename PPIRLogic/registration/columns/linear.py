@@ -116,8 +116,11 @@ class LinearColumns:
         scale_mm: float,
         scales: Scales,
         watch_peaks: bool = False,
+        steepest: bool = True,
     ) -> None:
-        self.columns = transform.parameters + 2
+        """steepest: with the columns S; without, I and Ω alone."""
+        basis = transform.basis(scale_mm)[: None if steepest else 0]
+        self.columns = len(basis) + 2
         self.groups = -(-len(active) // LANES)
         self._moving, self._samples, self._use, self._active = moving, samples, use, active
         self._grid = np.array([1, 1, *fixed.array_shape][-3:], np.int64)
@@ -126,8 +129,9 @@ class LinearColumns:
         self._to_mm = to_mm.copy()
         self._to_mm[: fixed.dimension, 3] -= transform.centre
         self._gradient = np.ascontiguousarray(moving.to_index[:, :3].T)
-        self._terms = _sparse_terms(transform.basis(scale_mm))
-        self.scales, self._watch_peaks = scales, watch_peaks
+        self._terms = _sparse_terms(basis)
+        self.scales = scales if steepest else Scales(scales.steepest[:0], scales.intensity)
+        self._watch_peaks = watch_peaks
         self.gram = np.zeros((self.columns, self.columns), np.int64)
         self._sums = np.zeros(self.columns, np.int64)
 

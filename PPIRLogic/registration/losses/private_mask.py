@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from PPIRLogic.images.volume import Volume
-from PPIRLogic.registration.losses.base import Evaluation, Loss, Sums
+from PPIRLogic.registration.losses.base import Evaluation, IntensityFit, Loss, Sums
 from PPIRLogic.secure.product import Term
 
 _MASKED = {"J": "MJ", "J2": "MJ2"}
@@ -43,12 +43,19 @@ class PrivateMask(Loss):
 
     def evaluate(self, sums: Sums) -> Evaluation:
         """The loss of the masked sums; OverlapError is the inner loss's to raise."""
+        return self._loss.evaluate(self._inner(sums))
+
+    def fit(self, sums: Sums) -> IntensityFit:
+        return self._loss.fit(self._inner(sums))
+
+    def _inner(self, sums: Sums) -> Sums:
+        """The opened sums as those that the inner loss knows."""
         columns = len(sums.gram)
         gram = np.zeros((columns, columns))
         for k, (i, j) in enumerate(pairs(columns)):
             gram[i, j] = gram[j, i] = sums.joint[columns + k, "M"]
         joint = {(t.column, t.operand): sums.joint[t.column, _MASKED[t.operand]] for t in self._loss.terms(columns - 2)}
-        return self._loss.evaluate(Sums(gram, joint))
+        return Sums(gram, joint)
 
 
 @lru_cache(maxsize=8)

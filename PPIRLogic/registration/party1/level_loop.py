@@ -9,6 +9,8 @@ from PPIRLogic.images.interpolation import MovingImage
 from PPIRLogic.images.pyramid import margin_voxels, smooth
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.registration.levels import Level
+from PPIRLogic.registration.names import STARTS
+from PPIRLogic.registration.party1.extra_runs import check, find_start
 from PPIRLogic.registration.party1.session import ClientSession
 from PPIRLogic.registration.party1.state import RunState
 from PPIRLogic.registration.terms import loss_of
@@ -28,11 +30,16 @@ def run_levels(state: RunState, session: ClientSession, transform: LinearTransfo
     """Run all levels of a session from a first transform; `state.best` and `state.records` follow."""
     request, kind = session.request, TRANSFORMS[session.request.transform]
     state.first = transform
-    state.best = kind.start(transform, request, session.geometry, session.levels[0].geometry)
+    opened = list(zip(session.levels, session.grants, strict=True))
+    search = [(level, grant) for level, grant in opened if not level.purpose]
+    extra = {level.purpose: (level, grant) for level, grant in opened if level.purpose}
+    state.best = kind.start(transform, request, session.geometry, search[0][0].geometry)
+    if STARTS in extra:
+        find_start(state, session, *extra[STARTS])
     loss = loss_of(request)
     level_run = kind.level_run(loss)
     smoothed: tuple[float, Volume] | None = None
-    for level, grant in zip(session.levels, session.grants, strict=True):
+    for level, grant in search:
         state.cancel.check()
         sigma = moving_sigma_mm(state.moving.geometry, session.geometry, level)
         if smoothed is None or smoothed[0] != sigma:
@@ -43,3 +50,4 @@ def run_levels(state: RunState, session: ClientSession, transform: LinearTransfo
         evaluations = min(grant.evaluations, state.parameters.evaluations)
         level_run(state, session, level, moving).run(evaluations, grant.gradients)
         state.records[-1].kind = kind.name
+    check(state, session, extra)

@@ -19,10 +19,14 @@ from PPIRLogic.errors import Cancelled, InputError, PolicyError, PPIRError, Prot
 from PPIRLogic.images.door import as_mask, check_volume
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.network.identity import default_home
+from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.progress import CancelToken, Progress
 from PPIRLogic.registration.catalogue import shown_name
+from PPIRLogic.registration.dealer.joining import pinned_dealer
 from PPIRLogic.registration.disclosure_estimate import check_offered
+from PPIRLogic.registration.doubts import share_covered, share_inside
 from PPIRLogic.registration.losses import LOSSES
+from PPIRLogic.registration.names import PURPOSES
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.level_loop import run_levels
 from PPIRLogic.registration.party1.reconnecting import ReconnectingSession, call_peer
@@ -109,7 +113,15 @@ def joined(first: RegistrationResult, second: RegistrationResult) -> Registratio
         key = row["kind"], row["to"], row["level"]
         known = rows.get(key, {**row, "numbers": 0, "bits": 0})
         rows[key] = {**known, **{n: known[n] + row[n] for n in ("numbers", "bits")}}
-    return replace(second, first=first.first, peer_numbers=numbers, ledger=list(rows.values()), **totals)
+    return replace(
+        second,
+        first=first.first,
+        starts=first.starts,
+        check=first.check,
+        peer_numbers=numbers,
+        ledger=list(rows.values()),
+        **totals,
+    )
 
 
 @dataclass(frozen=True)
@@ -139,6 +151,7 @@ class _Caller:
     def register(self, p: Parameters, follow: Parameters | None = None) -> RegistrationResult:
         """One session. `follow`: what is to come after it, refused beforehand where it cannot fit."""
         run = RunState(self.moving, self.mask, p, self.progress, self.token)
+        dealer = dealer_of(self.peer, p.protocol, self.place)
         begun: list[ReconnectingSession] = []
 
         def tell(stage: str, detail: str) -> None:
@@ -151,10 +164,11 @@ class _Caller:
             try:
                 offer = choose_offer(session.offers(), self.peer)
                 first = run.first_transform(offer.geometry)
-                request = p.request(offer.name, offer.geometry, self.peer.dealer_fingerprint, SOFTWARE)
+                request = p.request(offer.name, offer.geometry, dealer, SOFTWARE, offer.usual_mask)
                 check_request(request, offer)
                 if follow is not None:
-                    check_request(follow.request(offer.name, offer.geometry, "", SOFTWARE), offer)
+                    later = follow.request(offer.name, offer.geometry, "", SOFTWARE, offer.usual_mask)
+                    check_request(later, offer)
                 session.open(request, self.peer.dealer)
                 run.report_progress(session, "opened", detail=_estimate(session, p))
                 if session.geometry != offer.geometry:
@@ -169,13 +183,32 @@ class _Caller:
                 return _result(run, session, None, error)
 
 
+def dealer_of(peer: Peer, protocol: str, home: Path) -> str:
+    """The fingerprint of the dealer that a run under this protocol takes randomness from; '' for a run without one.
+
+    PolicyError where the protocol needs a dealer and none is named or trusted, before anything is sent.
+    """
+    if not protocol_named(protocol).dealer:
+        return ""
+    if not peer.dealer:
+        raise PolicyError(
+            "The mpc protocol needs a dealer, a third process that neither hospital runs: give its address"
+            " (--dealer HOST:PORT), or use the protocol fhe, which needs none."
+        )
+    return pinned_dealer(TrustStore(home), peer.dealer_fingerprint)
+
+
 def _estimate(session: ClientSession, parameters: Parameters) -> str:
     """What the run may disclose at most, in words, before it discloses anything."""
     if not session.protocol.counted:
         return (
             f"protocol {shown_name(parameters.protocol)}: the fixed image itself is disclosed to this site, unprotected"
         )
-    shares = [f"{100 * g.most / g.samples:.3g} % at 1/{g.factor}" for g in session.grants]
+    shares = [
+        f"{100 * g.most / g.samples:.3g} % at 1/{g.factor}" + (f" {PURPOSES[g.purpose]}" if g.purpose else "")
+        for g in session.grants
+        if g.most or not g.purpose
+    ]
     most, shown = sum(g.most for g in session.grants), sum(g.shown for g in session.grants)
     return (
         f"at most {most} numbers of the fixed image are disclosed to this site ({', '.join(shares)} of the voxels)"
@@ -189,7 +222,7 @@ def check_request(request: Request, offer: Offer) -> None:
     if problem := request_problem(request) or grid_problem(request, offer.geometry):
         raise InputError(problem)
     if request.iterations and protocol_of(request).counted:
-        check_offered(request, offer.geometry, offer.budget, offer.numbers_opened)
+        check_offered(request, offer.geometry, offer.record())
 
 
 def choose_offer(offers: list[Offer], peer: Peer) -> Offer:
@@ -209,14 +242,19 @@ def _result(
     assert run.best is not None and run.first is not None
     sent, received, dealer_sent, dealer_received = session.traffic()
     best = run.best.finished(session.geometry) if isinstance(run.best, DiffeoTransform) else run.best
+    linear = best if isinstance(best, LinearTransform) else best.affine
     result = RegistrationResult(
         transform=best.to_sitk(),
-        linear=best if isinstance(best, LinearTransform) else best.affine,
+        linear=linear,
         spline=best if isinstance(best, BSplineTransform) else None,
         diffeo=best if isinstance(best, DiffeoTransform) else None,
         first=run.first,
         fixed_geometry=session.geometry,
+        covered=share_covered(session.geometry, run.moving.geometry, linear),
+        inside=share_inside(run.scaled, session.geometry, linear),
         levels=run.records,
+        starts=run.starts,
+        check=run.check,
         ledger=session.ledger.summary(),
         parameters=run.parameters.to_dict(),
         request=session.request,

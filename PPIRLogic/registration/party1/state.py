@@ -15,11 +15,12 @@ from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.intensities import fill_outside, normalise, robust_range
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.progress import CancelToken, Progress
+from PPIRLogic.registration.level_record import CheckRecord, LevelRecord, StartsRecord
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.session import ClientSession
-from PPIRLogic.registration.result import LevelRecord
 from PPIRLogic.registration.transform_kinds import TRANSFORMS
 from PPIRLogic.transforms import BSplineTransform, DiffeoTransform, LinearTransform
+from PPIRLogic.transforms.linear import FORMS, TYPED
 
 
 class RunState:
@@ -42,6 +43,9 @@ class RunState:
         self.first: LinearTransform | None = None
         self.best: LinearTransform | BSplineTransform | DiffeoTransform | None = None
         self.halves: Any = None  # where both images move: the halves of the levels before
+        self.starts: StartsRecord | None = None
+        self.start_info: float | None = None
+        self.check: CheckRecord | None = None
         self.start = time.perf_counter()
 
     # ------------------------------------------------------------------------------------- before the run
@@ -56,11 +60,24 @@ class RunState:
             )
         kind, initial = TRANSFORMS[self.parameters.transform].linear, self.parameters.initial
         if isinstance(initial, sitk.Transform):
-            return LinearTransform.from_sitk(initial, kind, fixed.centre(), fixed.dimension)
+            return self._given(initial, kind, fixed)
         start = LinearTransform.identity(kind, fixed.centre())
-        if initial == "centres":
+        if initial in ("centres", "compare"):
             shift = self.moving.geometry.centre() - fixed.centre()
             start = LinearTransform(start.kind, start.matrix, shift, start.centre)
+        return start
+
+    def _given(self, initial: sitk.Transform, kind: str, fixed: Geometry) -> LinearTransform:
+        """The transform to start from as one of this kind; a rotation typed with few decimals is made one, and said."""
+        try:
+            return LinearTransform.from_sitk(initial, kind, fixed.centre(), fixed.dimension)
+        except InputError:
+            if not FORMS[kind].rotates:
+                raise
+        start = LinearTransform.from_sitk(initial, kind, fixed.centre(), fixed.dimension, TYPED)
+        self.report_progress(
+            None, "note", detail=f"The initial transform is {kind} but for its rounding: the next {kind} one is taken."
+        )
         return start
 
     def report_progress(self, session: ClientSession | None, stage: str, **details: Any) -> None:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.disclosure.subjects import sketch
 from PPIRLogic.errors import PolicyError
 from PPIRLogic.images.door import as_mask, check_volume
 from PPIRLogic.images.geometry import Geometry
@@ -18,15 +19,17 @@ from PPIRLogic.images.intensities import INTENSITY_CENTRE, fill_outside, normali
 from PPIRLogic.images.interpolation import MovingImage
 from PPIRLogic.images.pyramid import axis_factors, build_level, margin_voxels, shrink, smooth
 from PPIRLogic.images.volume import Volume
+from PPIRLogic.registration.extra_levels import detail
 from PPIRLogic.registration.levels import Level, make_levels
 from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.losses.mutual_information import fixed_bins, one_hot
+from PPIRLogic.registration.names import DETAIL
 from PPIRLogic.registration.operands import FIXED_BOUND, FIXED_SCALE, square_shift
 from PPIRLogic.registration.request import Request
 from PPIRLogic.registration.rules import grid_problem
 from PPIRLogic.registration.symmetric.half_field import HalfField
 from PPIRLogic.registration.symmetric.half_image import HalfImage
-from PPIRLogic.registration.terms import loss_of
+from PPIRLogic.registration.terms import loss_at
 from PPIRLogic.secure.product import Columns
 from PPIRLogic.transforms.linear import LinearTransform
 
@@ -79,15 +82,27 @@ class FixedImage:
         digest.update(repr(self.volume.geometry).encode())
         return digest.hexdigest()[:16]
 
+    def sketch(self, key: bytes) -> str:
+        """By which nearly the same voxels are recognised."""
+        return sketch(self.volume.array, key)
+
+    @property
+    def subject(self) -> str:
+        """What the file says of whose image it is, as a digest; '' if it says nothing."""
+        return self.volume.subject
+
     def _normalised(self, mask_mode: str) -> Volume:
-        """The whole image, normalised by robust percentiles (inside the mask if it is used)."""
-        if mask_mode not in self._prepared:
-            mask = None if mask_mode == "none" else self.mask
+        """The whole image, normalised by robust percentiles.
+
+        Where a mask is used, these are of the inside, and the outside holds the mean of the inside before anything is
+        smoothed: no voxel outside has a part in any number.
+        """
+        use = "none" if mask_mode == "none" or self.mask is None else "inside"
+        if use not in self._prepared:
+            mask = self.mask if use == "inside" else None
             scaled = normalise(self.volume, robust_range(self.volume, mask))
-            if mask_mode == "fill" and mask is not None:
-                scaled = fill_outside(scaled, mask)
-            self._prepared = {mask_mode: scaled}
-        return self._prepared[mask_mode]
+            self._prepared = {use: scaled if mask is None else fill_outside(scaled, mask)}
+        return self._prepared[use]
 
     def mask_at(self, level: Level) -> NDArray[np.bool_]:
         """The mask at the samples of a level, (N,); all true without a mask."""
@@ -118,9 +133,12 @@ class FixedImage:
         J: 12-bit signed intensity, 2048 per unit around 0.5. J2: its square, low bits dropped by `square_shift`.
         M: the mask. MJ, MJ2: products with it.
         """
-        loss = LOSSES[request.loss].configured(request)
-        volume = build_level(self._normalised(request.fixed_mask), level.factor, level.sigma_mm)
-        volume = loss_of(request).prepared(volume, level.factor)
+        loss = loss_at(request, level)
+        volume = self._normalised(request.fixed_mask)
+        if level.purpose == DETAIL:
+            volume = shrink(detail(volume, level.sigma_mm), axis_factors(self.volume.geometry, level.factor))
+        else:
+            volume = loss.prepared(build_level(volume, level.factor, level.sigma_mm), level.factor)
         values = (volume.array.reshape(-1)[level.samples].astype(np.float64) - INTENSITY_CENTRE) * FIXED_SCALE
         j = np.clip(np.rint(values), -FIXED_BOUND, FIXED_BOUND).astype(np.int32)
         out: dict[str, Columns] = {}

@@ -22,8 +22,9 @@ class Policy:
     """One owner's rules for one shared image. Everything not listed is refused.
 
     `peers`: fingerprints that may use the image; empty means every trusted peer. `protocols`: by default ours that
-    protect the image; what a plugin adds must be named. `masks`: how a mask of the fixed image may be
-    used. `ask`: a person's answer before each session (peer's name, request, estimate) → yes or no.
+    protect the image; what a plugin adds must be named. `masks`: how a mask of the fixed image may be used; under all
+    but 'none', which must be named, no number depends on the voxels outside it. `ask`: a person's answer before each
+    session (peer's name, request, estimate) → yes or no.
 
     >>> sorted(Policy().protocols)
     ['fhe', 'mpc']
@@ -37,7 +38,7 @@ class Policy:
     protocols: frozenset[str] = field(default_factory=permitted_by_default)
     losses: frozenset[str] = frozenset(LOSSES.builtin)
     transforms: frozenset[str] = frozenset(TRANSFORMS.builtin)
-    masks: frozenset[str] = frozenset({"none", "fill", "private"})
+    masks: frozenset[str] = frozenset({"fill", "private"})
     peers: frozenset[str] = frozenset()
     disclosed_sampling: bool = False
     budget: Budget = field(default_factory=Budget)
@@ -68,7 +69,7 @@ class Policy:
             ("protocol", request.protocol, self.protocols),
             ("loss", request.loss, self.losses),
             ("transform", request.transform, self.transforms),
-            ("use of the fixed mask", request.fixed_mask, self.masks),
+            ("use of the fixed mask", request.fixed_mask, self.masks if has_mask else frozenset(FIXED_MASK_USES)),
         ):
             if value not in allowed and value not in OF_POINTS:  # an image has no use for those
                 raise PolicyError(
@@ -91,7 +92,7 @@ class Policy:
     def _check_disclosed_sampling(self, request: Request) -> None:
         if not (self.disclosed_sampling and request.disclose_sampling):
             raise PolicyError(
-                f"Under {request.protocol}, gms sampling shows party 2 where the moving image has edges. Both sides"
-                " must allow it by name (register --disclose-sampling, serve --allow-disclosed-sampling); or use fhe,"
-                " or urs."
+                f"Under {shown_name(request.protocol)}, gms sampling shows party 2 where the moving image has edges."
+                " Both sides must allow it by name (register --disclose-sampling, serve --allow-disclosed-sampling);"
+                " or use fhe, or urs."
             )

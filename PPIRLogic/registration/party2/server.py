@@ -35,7 +35,7 @@ class RegistrationMethod(Method):
 
     def _offer(self, name: str, shared: Shared, peer: str) -> dict[str, Any]:
         policy = shared.policy
-        account = self.site.accounts.account(peer, self.site.image_id(name), policy.budget, name)
+        account = self.site.account(peer, name)
         return {
             "name": name,
             "geometry": shared.image.geometry.to_dict(),
@@ -43,13 +43,16 @@ class RegistrationMethod(Method):
             "protocols": sorted(policy.protocols),
             "losses": sorted({*policy.losses, *POINT_LOSSES} & set(shared.image.losses)),
             "transforms": sorted(policy.transforms),
-            "masks": sorted(policy.masks),
+            "masks": sorted(policy.masks) if shared.image.mask is not None else ["none"],
             "budget": {
                 "percent_per_level": policy.budget.percent_per_level,
                 "numbers_per_session": policy.budget.numbers_per_session,
                 "numbers_per_image": policy.budget.numbers_per_image,
+                "bits_percent_per_level": policy.budget.bits_percent_per_level,
+                "histograms_per_level": policy.budget.histograms_per_level,
             },
             "numbers_opened": account.total,
+            "opened": account.to_rows(),
         }
 
     def open_session(self, channel: Channel, message: Message) -> ServerSession:
@@ -79,7 +82,7 @@ class Server(Service):
         queue: int = 8,
         threads: int = 2,
         on_event: Event = lambda event: None,
-        fixed_pools: bool = False,
+        fixed_pools: int | None = None,
         methods: Sequence[Method] = (),
     ) -> None:
         self.site = site = ServingSite(identity, home, shared, threads, on_event, fixed_pools)

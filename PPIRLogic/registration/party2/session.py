@@ -15,7 +15,7 @@ from PPIRLogic.disclosure.ledger import VOXEL_BITS, Entry, Receipt, SessionLedge
 from PPIRLogic.errors import PeerError, PolicyError, ProtocolError, RefusedError, TrustError
 from PPIRLogic.network.channel import Channel, Message
 from PPIRLogic.network.messages import Fields, error_from
-from PPIRLogic.registration.dealer.joining import join_dealer
+from PPIRLogic.registration.dealer.joining import join_dealer, pinned_dealer
 from PPIRLogic.registration.disclosure_estimate import check_budget, grants
 from PPIRLogic.registration.levels import Level
 from PPIRLogic.registration.party2.site import ServingSite
@@ -23,7 +23,7 @@ from PPIRLogic.registration.protocols import protocol_of
 from PPIRLogic.registration.request import Request
 from PPIRLogic.registration.sampling import expand_blocks, unit_size
 from PPIRLogic.registration.session import NONCE_BYTES, entries_of, entries_shown, level_info, session_name
-from PPIRLogic.registration.terms import loss_of, terms_by_stage
+from PPIRLogic.registration.terms import loss_at, terms_by_stage
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.secure.product import Link, Term, numbers_of
 from PPIRLogic.version import SOFTWARE
@@ -47,12 +47,13 @@ class ServerSession:
             raise PolicyError(f"No image '{request.image}' is offered here; offered: {offered}.")
         self.shared = site.shared[request.image]
         self.peer = channel.peer_fingerprint
-        site.failures.check(self.peer)
+        self.image_id = site.image_id(request.image)
+        self.subject = site.subject(request.image)[0]
+        site.failures.check(self.peer, self.subject)
         self.shared.policy.check(request, self.peer, self.shared.image.mask is not None)
         self._check_dealer()
         self.nonce = new_key()
         self.name = session_name(request, nonce, self.nonce)
-        self.image_id = site.image_id(request.image)
         self.protocol = protocol_of(request)
         former = resumes.hex()[:16]
         if former and self.protocol.two_sided:
@@ -87,7 +88,7 @@ class ServerSession:
         self.measurable_voxels = [
             self.shared.image.measurable_voxels(level, request.fixed_mask) for level in self.levels
         ]
-        self.account = site.accounts.account(self.peer, self.image_id, self.shared.policy.budget, request.image)
+        self.account = site.account(self.peer, request.image, self.channel.authority)
         self.grants = grants(request, self.levels, self.measurable_voxels, self.account, self.protocol)
         self._grant()
 
@@ -103,9 +104,10 @@ class ServerSession:
             return
         if not self.shared.dealer:
             raise PolicyError("No dealer is set up here for mpc (ppir serve --dealer HOST:PORT). Use the protocol fhe.")
-        known = self.shared.dealer_fingerprint
-        if known and self.request.dealer and known != self.request.dealer:
-            raise PolicyError(f"The two sides name different dealers: here {known}, there {self.request.dealer}.")
+        self.dealer = pinned_dealer(self.site.trust, self.shared.dealer_fingerprint)
+        if self.dealer != self.request.dealer:
+            there = self.request.dealer or "none (register --dealer-fingerprint)"
+            raise PolicyError(f"The two sides must name the same dealer: here {self.dealer}, there {there}.")
 
     def _grant(self) -> None:
         """Refuse what cannot fit, ask the person if there is one to ask, then say what is granted.
@@ -156,14 +158,15 @@ class ServerSession:
 
     def run(self) -> None:
         if self.protocol.dealer:
-            fingerprint = self.shared.dealer_fingerprint or self.request.dealer
             dealer, self.link.dealer_key = join_dealer(
-                self.shared.dealer, self.site.identity, self.site.trust, self.name, 2, self.peer, fingerprint,
+                self.shared.dealer, self.site.identity, self.site.trust, self.name, 2, self.peer, self.dealer,
                 self.check,
             )  # fmt: skip
             self.link.dealer = cast(Channel, CountedChannel(dealer))
         self.side = self.protocol.fixed_side(self.link)
-        self.side.test_through(lambda: self.site.failures.test(self.peer, self.name.hex()[:16], self.check))
+        self.side.test_through(
+            lambda: self.site.failures.test(self.peer, self.name.hex()[:16], self.check, self.subject)
+        )
         level: Level | None = None
         while True:
             message = self.channel.receive(IDLE_TIMEOUT)
@@ -197,12 +200,13 @@ class ServerSession:
 
     def _open_level(self, message: Message, former: Level | None) -> Level:
         f = Fields(message.data, "level")
-        index = f.integer("index", 0, len(self.levels) - 1)
-        if former is not None and index <= former.index:
-            raise ProtocolError("Levels are opened once each, coarse to fine.")
-        level, first, second = self.levels[index], f.raw("seed", NONCE_BYTES), new_key()
+        order = [known.index for known in self.levels]
+        index = f.integer("index", 0, 64)
+        if index not in order or (former is not None and order.index(index) <= order.index(former.index)):
+            raise ProtocolError("Levels are opened once each, in their order.")
+        level, first, second = self.levels[order.index(index)], f.raw("seed", NONCE_BYTES), new_key()
         level = self._with_blocks(level, message.payload)
-        loss = loss_of(self.request)
+        loss = loss_at(self.request, level)
         operands = self.shared.image.operands(level, loss.operands, self.request) if loss.operands else {}
         mask = b""
         if self.request.fixed_mask == "disclosed":
@@ -260,12 +264,17 @@ class ServerSession:
     def _count(self, terms: Sequence[Term], level: Level, number: int, name: str) -> Receipt:
         """Put the numbers of a request on record, here and in the account that outlives the session."""
         entries = entries_of(terms, self.protocol.bits_of(terms), level.factor, number, name)
-        receipt = self.account.spend(entries, self.first, self.measurable_voxels[level.index], self.opened)
+        receipt = self.account.spend(entries, self.first, self._voxels_of(level), self.opened)
         if receipt:
             self.opened += receipt.numbers
             for entry in [*entries, *entries_shown(terms, self.protocol, level.factor)]:
                 self.ledger.record(entry)
         return receipt
+
+    def _voxels_of(self, level: Level) -> int:
+        """The voxels of a level that can be measured."""
+        order = [known.index for known in self.levels]
+        return self.measurable_voxels[order.index(level.index)]
 
     def _uncounted(self, terms: Sequence[Term]) -> Receipt:
         """For an answer under the unprotected protocol; of two halves that move, it still has numbers."""

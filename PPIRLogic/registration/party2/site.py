@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.disclosure.accounts import Accounts
+from PPIRLogic.disclosure.accounts import Accounts, ImageAccount
 from PPIRLogic.disclosure.failed_checks import FailedChecks
 from PPIRLogic.disclosure.record_file import FolderLock, append_record
+from PPIRLogic.disclosure.subjects import Subjects
 from PPIRLogic.files import make_private_directory, write_private_file
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.trust import TrustStore
@@ -29,13 +30,16 @@ Event = Callable[[dict[str, Any]], None]
 class Shared:
     """What a site serves: an image or a point set, its owner's policy, and the dealer for mpc.
 
-    dealer: its address, 'host:port' ('' for none). dealer_fingerprint: accept this dealer only.
+    dealer: its address, 'host:port' ('' for none). dealer_fingerprint: which one, if several are trusted as dealers.
+    subject: whose image it is (patient or series): all images of one subject share a budget. '' for what a DICOM file
+    says; copies of an image are recognised in any case.
     """
 
     image: FixedImage | FixedPoints
     policy: Policy
     dealer: str = ""
     dealer_fingerprint: str = ""
+    subject: str = ""
 
 
 class ServingSite:
@@ -45,7 +49,13 @@ class ServingSite:
     """
 
     def __init__(
-        self, identity: Identity, home: Path, shared: Sequence[Shared], threads: int, on_event: Event, fixed_pools: bool
+        self,
+        identity: Identity,
+        home: Path,
+        shared: Sequence[Shared],
+        threads: int,
+        on_event: Event,
+        fixed_pools: int | None,
     ) -> None:
         self.identity, self.trust, self.home, self.threads = identity, TrustStore(home), home, threads
         self.shared = {s.image.name: s for s in shared}
@@ -55,6 +65,10 @@ class ServingSite:
         self.failures = FailedChecks(home)
         self.unfinished = UnfinishedSessions(home / "ledger" / "unfinished")
         self._key = _site_key(home)
+        self._ids: dict[str, str] = {}  # what identifies an image costs a copy of it
+        self._subjects = Subjects(home / "ledger" / "subjects.jsonl", self._key)
+        for name, one in self.shared.items():
+            self._declare(name, one)
 
     def close(self) -> None:
         self._lock.release()
@@ -69,13 +83,32 @@ class ServingSite:
         """Tell the owner only: single evaluations are in the ledger already."""
         self._on_event({"time": round(time.time(), 3), "event": event, **details})
 
+    def _declare(self, name: str, shared: Shared) -> None:
+        """Whose image it is; the owner hears of a copy of what was shared before, whose account goes on."""
+        marks = shared.image.sketch(self._key)
+        copies = self._subjects.declare(self.image_id(name), marks, shared.subject or shared.image.subject)
+        if copies:
+            known = [self.accounts.name_of(copy) or copy for copy in copies]
+            self.log("image recognised", image=name, copy_of=known)
+
+    def subject(self, name: str) -> tuple[str, ...]:
+        """The digests of all images of this one's subject, first the one that was shared first."""
+        return self._subjects.images_of(self.image_id(name))
+
+    def account(self, peer: str, name: str, authority: str | None = None) -> ImageAccount:
+        """A peer's account with an image, bounded with all that is on record of its subject."""
+        budget = self.shared[name].policy.budget
+        return self.accounts.account(peer, self.image_id(name), budget, name, self.subject(name), authority)
+
     def image_id(self, name: str) -> str:
-        return self.shared[name].image.identifier(self._key)
+        if name not in self._ids:
+            self._ids[name] = self.shared[name].image.identifier(self._key)
+        return self._ids[name]
 
     def pool_seed(self, name: str) -> bytes:
-        """This site's part of the seed of random pools: the same for an image in every session."""
-        if self._fixed_pools:
-            return bytes(POOL_SEED_BYTES)
+        """The seed of an image's random pools, the same in every session: from this site's secret and the image."""
+        if self._fixed_pools is not None:
+            return self._fixed_pools.to_bytes(POOL_SEED_BYTES, "big")
         return hmac.digest(self._key, b"pool" + self.image_id(name).encode(), "sha256")[:POOL_SEED_BYTES]
 
 

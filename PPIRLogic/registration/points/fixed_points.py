@@ -47,6 +47,7 @@ class FixedPoints:
     points: PointSet
     kind: ClassVar[str] = "points"
     mask: ClassVar[None] = None
+    subject: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         self.geometry = PointLayout.of(self.points.points)
@@ -69,6 +70,10 @@ class FixedPoints:
     def identifier(self, key: bytes) -> str:
         """A short keyed digest by which budgets recognise the points under any name; useless without the key."""
         return hmac.new(key, b"points" + self.points.points.tobytes(), hashlib.sha256).hexdigest()[:16]
+
+    def sketch(self, key: bytes) -> str:
+        """Copies of points are not recognised: their owner names the subject."""
+        return ""
 
     def measurable_voxels(self, level: Level, mask_mode: str) -> int:
         """All coordinates: the denominator of the budget."""

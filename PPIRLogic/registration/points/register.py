@@ -21,7 +21,7 @@ from PPIRLogic.network.identity import default_home
 from PPIRLogic.points.pointset import PointLayout, PointSet, as_points
 from PPIRLogic.progress import CancelToken, Progress
 from PPIRLogic.registration.party1.reconnecting import ReconnectingSession, call_peer
-from PPIRLogic.registration.party1.register import RECONNECT
+from PPIRLogic.registration.party1.register import RECONNECT, dealer_of
 from PPIRLogic.registration.points.columns import PointColumns, fit_sums
 from PPIRLogic.registration.points.fit import PointFit, fit
 from PPIRLogic.registration.points.fixed_points import LEVELS, TRANSFORMS, loss_name, point_levels
@@ -111,6 +111,7 @@ def register_points(
             f" with {transform}, {protocol}."
         )
     place, peer = home if home is not None else default_home(), Peer(peer) if isinstance(peer, str) else peer
+    dealer = dealer_of(peer, protocol, place)
     start = time.perf_counter()
 
     def tell(stage: str, detail: str) -> None:
@@ -118,7 +119,7 @@ def register_points(
 
     with call_peer(PointSession, place, peer.address, token.check, threads, tell, reconnect) as session:
         try:
-            _open(session, points, peer, transform, protocol)
+            _open(session, points, peer, transform, protocol, dealer)
             progress(Progress("opened", detail=_estimate(session)))
             result = _result(session, _fit(session, points), time.perf_counter() - start)
         except (PPIRError, KeyboardInterrupt) as problem:
@@ -128,12 +129,12 @@ def register_points(
     return result
 
 
-def _open(session: PointSession, points: PointSet, peer: Peer, transform: str, protocol: str) -> None:
+def _open(session: PointSession, points: PointSet, peer: Peer, transform: str, protocol: str, dealer: str) -> None:
     """Ask for what these points need; ProtocolError where the peer changed its set meanwhile."""
     offer = _choose(session.offers(), peer, points)
     request = Request(
         offer.name, protocol, transform, loss_name(points.dimension), LEVELS, evaluations=1,
-        dealer=peer.dealer_fingerprint, software=SOFTWARE,
+        dealer=dealer, software=SOFTWARE,
     )  # fmt: skip
     session.open(request, peer.dealer)
     if session.geometry != offer.geometry:

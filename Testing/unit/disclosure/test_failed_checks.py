@@ -31,6 +31,29 @@ def test_three_failures_block_until_a_person_lifts_them(tmp_path: Path) -> None:
     assert failures.count(PEER) == 1 and failures.lift(OTHER) == 0
 
 
+def test_a_subject_is_blocked_by_all_its_peers_together_and_lifted_by_lifting_them(tmp_path: Path) -> None:
+    failures = FailedChecks(tmp_path)
+    for peer in (PEER, OTHER, OTHER):
+        failures.record(peer, "session", "scan")
+    assert failures.count_of_subject("scan") == 3 and failures.count_of_subject("another") == 0
+    failures.check("C" * 28, "another")
+    with pytest.raises(PolicyError, match="serves this image to nobody"):
+        failures.check("C" * 28, "scan")
+    assert failures.lift(PEER) == 1
+    failures.check("C" * 28, "scan")
+
+
+def test_tests_that_pass_leave_nothing_and_one_that_is_left_does_not_close_the_image(tmp_path: Path) -> None:
+    failures = FailedChecks(tmp_path)
+    for _ in range(2 * MAX_FAILURES):
+        with failures.test(PEER, "session", subject="scan"):
+            pass
+    assert failures.count(PEER) == 0
+    with pytest.raises(KeyError), failures.test(PEER, "session", subject="scan"):
+        raise KeyError
+    assert failures.count(PEER) == 1 and failures.count_of_subject("scan") == 0
+
+
 def test_a_damaged_record_of_failures_serves_nobody(tmp_path: Path) -> None:
     failures = FailedChecks(tmp_path)
     failures.record(PEER, "session")

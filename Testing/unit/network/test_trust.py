@@ -42,11 +42,12 @@ def test_peers_come_and_go(tmp_path: Path) -> None:
     store.add(TWO, "dealer", role="dealer")
     again = TrustStore(tmp_path)
     assert [(p.fingerprint, p.name, p.role) for p in again.peers()] == [
-        (ONE, "Hospital A", None),
+        (ONE, "Hospital A", "peer"),
         (TWO, "dealer", "dealer"),
     ]
     assert again.name_of(ONE) == "Hospital A"
-    assert again.is_trusted(TWO)
+    assert again.is_trusted(ONE) and not again.is_trusted(ONE, "dealer")
+    assert again.is_trusted(TWO, "dealer") and not again.is_trusted(TWO)
     assert again.remove("Hospital A").fingerprint == ONE
     assert again.remove(TWO).name == "dealer"
     assert not store.is_trusted(ONE)

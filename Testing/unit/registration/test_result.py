@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from PPIRLogic.registration.result import LevelRecord, RegistrationResult
+from PPIRLogic.transforms import LinearTransform
 
 LEVEL = LevelRecord(1, [24, 24], [1.0, 1.0], 576)
 
@@ -23,5 +24,7 @@ LEVEL = LevelRecord(1, [24, 24], [1.0, 1.0], 576)
 )
 def test_a_run_that_never_took_a_step(levels: list[dict[str, Any]], doubtful: bool) -> None:
     result = RegistrationResult.__new__(RegistrationResult)
-    result.levels = [replace(LEVEL, **values) for values in levels]
+    result.levels, result.covered, result.inside = [replace(LEVEL, **values) for values in levels], None, None
+    result.check = None
+    result.linear = LinearTransform.identity("rigid", [0.0, 0.0])
     assert ("No step was accepted" in result.doubt) == doubtful

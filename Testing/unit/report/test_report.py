@@ -221,6 +221,15 @@ def test_page_warns(tmp_path: Path) -> None:
     assert "the fixed image itself" in text
 
 
+def test_page_of_a_run_in_doubt(tmp_path: Path) -> None:
+    found = make(3)
+    made = build(replace(found, linear=replace(found.linear, matrix=np.diag([0.8, 0.7, 0.01]))))
+    (doubt,) = made["doubts"]
+    text = page(made, tmp_path)
+    assert "Registration in doubt" in text and "0.80, 0.70, 0.01" in doubt and doubt.split("(")[0] in text
+    assert "Registration in doubt" not in page(build(found), tmp_path)
+
+
 def test_every_kind_of_number_is_explained(tmp_path: Path) -> None:
     others = ("mask", "mask grid", "image")
     extra = [Entry(kind, "party 1", 10, 1, 1) for kind in others] + [Entry("sampling", "party 2", 10, 1, 1)]

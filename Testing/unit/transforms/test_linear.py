@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from PPIRLogic.errors import InputError
 from PPIRLogic.transforms import KINDS, LinearTransform, parameter_count
+from PPIRLogic.transforms.linear import TYPED
 
 CASES = [(kind, dim) for kind in KINDS for dim in (2, 3)]
 
@@ -194,3 +195,19 @@ def test_transforms_that_do_not_fit() -> None:
         LinearTransform.from_sitk(broken, "affine", centre, 3)
     with pytest.raises(InputError, match="Unknown kind"):
         LinearTransform.from_sitk(singular, "bent", centre, 3)
+
+
+@pytest.mark.parametrize("kind", ["rigid", "similarity"])
+def test_a_rotation_typed_with_four_decimals_is_taken_within_its_tolerance(kind: str) -> None:
+    turn = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.3, -0.2, 0.1, (5.0, 0.0, 2.0))
+    typed = sitk.AffineTransform(3)
+    typed.SetMatrix([round(v, 4) for v in turn.GetMatrix()])
+    typed.SetTranslation(turn.GetTranslation())
+    with pytest.raises(InputError, match="more than kind"):
+        LinearTransform.from_sitk(typed, kind, (0, 0, 0), 3)
+    found = LinearTransform.from_sitk(typed, kind, (0, 0, 0), 3, TYPED)
+    assert np.abs(found.matrix - np.reshape(turn.GetMatrix(), (3, 3))).max() < 1e-4
+    assert np.linalg.norm(found.matrix, 2) == pytest.approx(1, abs=1e-4 if kind == "similarity" else 1e-12)
+    typed.SetMatrix([round(v, 2) for v in turn.GetMatrix()])
+    with pytest.raises(InputError, match="more than kind"):
+        LinearTransform.from_sitk(typed, kind, (0, 0, 0), 3, TYPED)

@@ -79,7 +79,7 @@ class BSplineRun:
     def run(self, evaluations: int, gradients: int) -> None:
         run, level, session = self.state, self.level, self.session
         run.report_progress(
-            session, "level", level=level.index + 1, levels=len(session.levels), factor=level.factor,
+            session, "level", level=level.index + 1, levels=len(session.request.levels), factor=level.factor,
             detail=f"{level.describe()}, control points every {min(self.spacing):.3g} mm",
         )  # fmt: skip
         self.info, use, _ = session.open_level(level, self.loss, None)
@@ -246,7 +246,7 @@ class BSplineRun:
         if len(record.values) > 1:
             record.steps_mm.append(step)
         run.report_progress(
-            self.session, "evaluation", level=self.level.index + 1, levels=len(self.session.levels),
+            self.session, "evaluation", level=self.level.index + 1, levels=len(self.session.request.levels),
             factor=self.level.factor, evaluation=self.evaluations, value=point.found.value,
         )  # fmt: skip
 

@@ -22,7 +22,7 @@ from PPIRLogic.registration.party1.session import ClientSession
 from PPIRLogic.registration.party1.state import RunState
 from PPIRLogic.registration.result import LevelRecord
 from PPIRLogic.registration.sampling import Indices, choose_blocks, unit_size
-from PPIRLogic.registration.terms import VALUE, loss_of, terms_by_stage
+from PPIRLogic.registration.terms import VALUE, loss_at, terms_by_stage
 from PPIRLogic.secure.exact_range import EXACT_MODULUS
 from PPIRLogic.secure.layout import GROUP
 from PPIRLogic.secure.prg import derive_key
@@ -35,7 +35,7 @@ class LinearRun:
 
     def __init__(self, run: RunState, session: ClientSession, level: Level, moving: MovingImage) -> None:
         self.state, self.session, self.level, self.moving = run, session, level, moving
-        self.loss = loss_of(session.request)
+        self.loss = loss_at(session.request, level)
         self.terms = terms_by_stage(session.request, level)
         assert isinstance(run.best, LinearTransform)
         self.start = run.best
@@ -47,7 +47,7 @@ class LinearRun:
     def run(self, evaluations: int, gradients: int = 0) -> None:
         run, level, session = self.state, self.level, self.session
         run.report_progress(
-            session, "level", level=level.index + 1, levels=len(session.levels), factor=level.factor,
+            session, "level", level=level.index + 1, levels=len(session.request.levels), factor=level.factor,
             detail=level.describe(),
         )  # fmt: skip
         widest = widest_scales(self.moving, level.geometry, self.start, self.scale_mm)
@@ -165,7 +165,7 @@ class LinearRun:
         if len(record.values) > 1:
             record.steps_mm.append(step)
         run.report_progress(
-            self.session, "evaluation", level=self.level.index + 1, levels=len(self.session.levels),
+            self.session, "evaluation", level=self.level.index + 1, levels=len(self.session.request.levels),
             factor=self.level.factor, evaluation=evaluations, value=found.value,
         )  # fmt: skip
 

@@ -51,7 +51,7 @@ class SymmetricRun:
             session.request.elastic_mm, run.parameters.threads,
         )  # fmt: skip
         run.report_progress(
-            session, "level", level=level.index + 1, levels=len(session.levels), factor=level.factor,
+            session, "level", level=level.index + 1, levels=len(session.request.levels), factor=level.factor,
             detail=f"{level.describe()}, control points every {min(self.half.spacing):.3g} mm on either half",
         )  # fmt: skip
         check_start(self.half.overlap, level, "Give a better initial transform.")
@@ -118,6 +118,6 @@ class SymmetricRun:
         if len(record.values) > 1:
             record.steps_mm.append(step)
         self.state.report_progress(
-            self.session, "evaluation", level=self.level.index + 1, levels=len(self.session.levels),
+            self.session, "evaluation", level=self.level.index + 1, levels=len(self.session.request.levels),
             factor=self.level.factor, evaluation=self.evaluations, value=value,
         )  # fmt: skip

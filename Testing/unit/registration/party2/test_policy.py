@@ -72,7 +72,6 @@ def test_a_grid_that_is_none_is_refused(spacing: float) -> None:
             "bending": st.floats(),
             "stride": st.integers(-1, 5000),
             "bins": st.integers(0, 1025),
-            "pool": st.integers(0, 2**32),
             "evaluations": st.integers(-1, 10**5),
         },
     )

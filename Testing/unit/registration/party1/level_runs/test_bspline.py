@@ -9,14 +9,14 @@ import pytest
 from numpy.typing import NDArray
 from sample_data_support import sample
 
-from PPIRLogic.disclosure.accounts import Budget, ImageAccount
+from PPIRLogic.disclosure.accounts import Budget, DisclosureRecord, ImageAccount
 from PPIRLogic.errors import BudgetError, PolicyError
 from PPIRLogic.images.intensities import normalise, robust_range
 from PPIRLogic.images.interpolation import MovingImage
 from PPIRLogic.images.pyramid import smooth
 from PPIRLogic.images.reading import read_volume
 from PPIRLogic.registration.columns.deformable import BSplineScales, DeformableWarp
-from PPIRLogic.registration.disclosure_estimate import check_budget, check_offered, grants
+from PPIRLogic.registration.disclosure_estimate import check_budget, check_offered, grants, most_numbers
 from PPIRLogic.registration.levels import make_levels
 from PPIRLogic.registration.losses import Loss, Sums
 from PPIRLogic.registration.losses.base import IntensityFit
@@ -123,7 +123,7 @@ def test_a_value_opens_three_numbers_and_a_gradient_one_per_control_point_and_ax
     each, gradient = numbers_by_stage(problem.request, problem.level)
     assert each == numbers_of(stages[VALUE]) == 3
     assert gradient == numbers_of(stages[GRADIENT]) == 2 * problem.control_points.count
-    assert PROTOCOLS["fhe"].bits_of(stages[GRADIENT]) == 60 and PROTOCOLS["fhe"].bits_of(stages[VALUE]) == 46
+    assert PROTOCOLS["fhe"].bits_of(stages[GRADIENT]) == 58 and PROTOCOLS["fhe"].bits_of(stages[VALUE]) == 46
 
 
 def budget_of(percent: float, tmp_path: Path) -> ImageAccount:
@@ -147,12 +147,16 @@ def test_a_run_is_granted_whole_or_refused_with_what_would_fit(protocol: str, tm
 def test_party_1_refuses_beforehand_what_the_offer_cannot_hold() -> None:
     fixed = read_volume(FIXED, role="fixed").geometry
     request = Parameters(**REQUEST).request("x", fixed, "", "")  # type: ignore[arg-type]
-    limits = {"percent_per_level": 5.0, "numbers_per_session": 20_000.0, "numbers_per_image": 200_000.0}
     with pytest.raises(BudgetError, match="--budget-percent"):
-        check_offered(request, fixed, limits, 0)
-    check_offered(request, fixed, {**limits, "percent_per_level": 60.0}, 0)
+        check_offered(request, fixed, DisclosureRecord(Budget(5.0, 100.0)))
+    rich = Budget(60.0, 360.0)
+    check_offered(request, fixed, DisclosureRecord(rich))
     with pytest.raises(BudgetError, match="--budget-image"):
-        check_offered(request, fixed, {**limits, "percent_per_level": 60.0}, 199_990)
+        check_offered(request, fixed, DisclosureRecord(rich, [{"level": 1, "numbers": 199_990, "bits": 0}]))
+    with pytest.raises(BudgetError, match="shrink factor 8"):
+        voxels = most_numbers(request, fixed)[0].samples
+        used = {"level": 8, "numbers": voxels // 2, "bits": 0}
+        check_offered(request, fixed, DisclosureRecord(rich, [used]))
 
 
 def test_settings_that_do_not_go_together_are_named() -> None:

@@ -1,0 +1,154 @@
+"""Where a search begins: several starts compared by the loss itself, the best of them let move, its end checked.
+
+First the grids' own coordinates, their centres, the centres of brightness and its principal axes. Only where none of
+the best leads to a sharp end, more are compared: shifts and turns around the best so far, then quarter and half turns.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from PPIRLogic.arrays import Array
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.registration.level_record import StartsRecord
+from PPIRLogic.registration.party1.end_check import Sharpness, around, reach_mm, sharpness
+from PPIRLogic.registration.party1.level_runs.values import Found, ValueRun, enough
+from PPIRLogic.registration.party1.moments import Moments
+from PPIRLogic.transforms import LinearTransform
+from PPIRLogic.transforms.linear import rotation_of
+
+SURE = {False: 0.25, True: 0.08}  # sharpness in nats from which on an end is taken; NCC, and MI of few bins
+MOVES = 14  # values at most for a start that moves
+_MOST = (3, 4, 4)  # starts that are let move, at first and in each further round
+_SAME = 0.07  # of the longest axis: a start nearer than this to one tried leads to the same end
+_REVERSED = 0.2  # weight of a start where one image is the other's negative
+_WIDER = 2.0  # times the reach of a check: shifts of the second round
+_WIDER_TURN = 20.0  # degrees
+
+
+@dataclass(frozen=True)
+class Start:
+    """A transform to begin from, by name."""
+
+    name: str
+    transform: LinearTransform
+
+
+@dataclass(frozen=True)
+class _End:
+    """Where a start led to."""
+
+    name: str
+    transform: LinearTransform
+    found: Found
+    sharp: Sharpness | None
+
+
+class StartSearch:
+    """A comparison of starts at an open level. `moments`: of the fixed and the moving image, where they are known."""
+
+    def __init__(self, run: ValueRun, record: StartsRecord, moments: tuple[Moments, Moments] | None) -> None:
+        self.run, self.record, self.moments = run, record, moments
+        self._tried: list[LinearTransform] = []
+        self._ends: list[_End] = []
+
+    def best(self, first: Sequence[Start]) -> _End | None:
+        """Where to go on from: the sharpest end, or the best start where none may move; None without any value."""
+        ranked = self._ranked(first)
+        if not ranked:
+            return None
+        if not self._let_move(ranked, _MOST[0]) and self._ends:
+            self._look_further()
+        if not self._ends:
+            start, found = ranked[0]
+            self._ends.append(_End(start.name, start.transform, found, None))
+        end = max(self._ends, key=lambda e: (self._is_sure(e), e.found.info))
+        self.record.chosen = end.name
+        return end
+
+    def _look_further(self) -> None:
+        """Around the best end so far, then turned by quarters and halves."""
+        end = max(self._ends, key=lambda e: e.found.info)
+        reach = _WIDER * reach_mm(self.run.session.geometry)
+        nearby = [Start(f"near {end.name}", t) for t in around(end.transform, reach, _WIDER_TURN)]
+        if end.transform.kind == "translation":
+            self._let_move(self._ranked(nearby[: 2 * end.transform.dimension]), _MOST[1])
+        elif not self._let_move(self._ranked(nearby), _MOST[1]) and self.moments is not None:
+            self._let_move(self._ranked(quarter_turns(end.transform, *self.moments)), _MOST[2])
+
+    def _ranked(self, starts: Sequence[Start]) -> list[tuple[Start, Found]]:
+        """By what one image tells of the other there, best first; without those that hardly overlap."""
+        found = []
+        for start in starts:
+            value = self.run.value(start.transform)
+            self.record.values += value is not None
+            if value is not None and enough(value):
+                found.append((start, value))
+                self.record.tried.append((start.name, value.info, None))
+        return sorted(found, key=lambda v: -v[1].info * (_REVERSED if v[1].reversed else 1.0))
+
+    def _let_move(self, ranked: Sequence[tuple[Start, Found]], most: int) -> bool:
+        """Let the best of these move, until one comes to a sharp end: then True."""
+        for start, value in ranked:
+            if most == 0:
+                return False
+            if any(self._same(start.transform, other) for other in self._tried):
+                continue
+            self._tried.append(start.transform)
+            most -= 1
+            moved = self.run.descend(start.transform, MOVES)
+            if moved is None:
+                continue
+            transform, found = moved
+            self.record.tried.append((start.name, value.info, found.info))
+            end = _End(start.name, transform, found, sharpness(self.run, transform))
+            self._ends.append(end)
+            if self._is_sure(end):
+                return True
+        return False
+
+    def _is_sure(self, end: _End) -> bool:
+        return end.sharp is not None and end.sharp.sharp >= SURE[self.run.loss.pooled]
+
+    def _same(self, a: LinearTransform, b: LinearTransform) -> bool:
+        """Whether two transforms differ by little on average."""
+        grid = self.run.session.geometry
+        points = np.vstack([grid.corners(), grid.centre()])
+        gaps = np.linalg.norm(a.apply(points) - b.apply(points), axis=1)
+        return float(gaps.mean()) < _SAME * max(grid.extent_mm())
+
+
+def first_starts(kind: str, fixed: Geometry, moving: Geometry, moments: tuple[Moments, Moments] | None) -> list[Start]:
+    """The grids' own coordinates, their centres, the centres of brightness and its principal axes."""
+    still = LinearTransform.identity(kind, fixed.centre())
+    centred = replace(still, translation=moving.centre() - fixed.centre())
+    starts = [Start("identity", still), Start("centres", centred)]
+    if moments is None:
+        return starts
+    a, b = moments
+    starts.append(Start("centres of brightness", replace(still, translation=b.mean - a.mean)))
+    if kind == "translation":
+        return starts
+    for signs in itertools.product((1.0, -1.0), repeat=fixed.dimension):
+        turn = b.axes @ np.diag(signs) @ a.axes.T
+        if np.linalg.det(turn) > 0:
+            starts.append(Start("axes of brightness", turned_about(still, turn, a.mean, b.mean)))
+    return starts
+
+
+def turned_about(still: LinearTransform, turn: Array, fixed: Array, moving: Array) -> LinearTransform:
+    """The rotation `turn` that puts a fixed point on a moving one."""
+    shift = turn @ (still.centre - fixed) + moving - still.centre
+    return replace(still, matrix=turn, translation=shift)
+
+
+def quarter_turns(like: LinearTransform, fixed: Moments, moving: Moments) -> list[Start]:
+    """Turned by 90, 180 and 270 degrees about each axis, one centre of brightness on the other."""
+    still = LinearTransform.identity(like.kind, like.centre)
+    axes = np.eye(3) if like.dimension == 3 else np.ones((1, 1))
+    turns = [rotation_of(np.deg2rad(angle) * axis) for axis in axes for angle in (90.0, 180.0, 270.0)]
+    return [Start("quarter turns", turned_about(still, turn, fixed.mean, moving.mean)) for turn in turns]

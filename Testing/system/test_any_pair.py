@@ -1,0 +1,129 @@
+"""Any pair gives the right transform or a warning: parts of a lung against the whole of it, from any place.
+
+The short form of `make bench-pairs`. The truth is known by landmarks of two breath-holds: an affine transform of the
+whole lungs leaves about 7 mm of them, and a wrong one tens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from PPIRLogic.cli.demo import DATA
+from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.reading import read_volume
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.register import register
+from PPIRLogic.registration.result import RegistrationResult
+from PPIRLogic.registration.simulate import World, peers
+from PPIRLogic.transforms.linear import rotation_of
+
+FOUND_MM = 10.0  # the landmarks of a part, which an affine transform fits more loosely
+LEVELS = (4,)
+FIXED_POINTS, MOVING_POINTS = (
+    np.loadtxt(DATA / f"lung_{name}_landmarks.txt", skiprows=2) for name in ("baseline", "followup")
+)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with peers(DATA / "lung_baseline.mha", protocol="clear") as made:
+        yield made
+
+
+def part_of(volume: Volume, axis: int, low: float, high: float) -> Volume:
+    """The slices of a volume from one share of an axis (x, y, z) to another."""
+    grid = volume.geometry
+    first, last = int(low * grid.size[axis]), int(high * grid.size[axis])
+    window = [slice(None)] * 3
+    window[2 - axis] = slice(first, last)
+    index = np.zeros(4)
+    index[axis], index[3] = first, 1
+    size = [*grid.size]
+    size[axis] = last - first
+    origin = tuple(grid.index_to_physical() @ index)
+    return Volume(
+        np.ascontiguousarray(volume.array[tuple(window)]), Geometry(tuple(size), grid.spacing, origin, grid.direction)
+    )
+
+
+def placed(volume: Volume, degrees: tuple[float, float, float], shift: tuple[float, float, float]) -> Volume:
+    """The same voxels at another place: turned about the origin of the world, and shifted."""
+    grid, turn = volume.geometry, rotation_of(np.deg2rad(degrees))
+    direction = turn @ np.reshape(grid.direction, (3, 3))
+    return Volume(
+        volume.array, Geometry(grid.size, grid.spacing, tuple(turn @ grid.origin + shift), tuple(direction.ravel()))
+    )
+
+
+def run(world: World, moving: Volume, **options: object) -> RegistrationResult:
+    parameters = Parameters(protocol="clear", levels=LEVELS, **options)  # type: ignore[arg-type]
+    return register(moving, world.peer, home=world.home, parameters=parameters)
+
+
+def error_mm(result: RegistrationResult, moving: Volume, turn: np.ndarray | None = None) -> float:
+    """Mean distance of the landmarks in the moving image; `turn` (3, 4): where its voxels were placed."""
+    points = MOVING_POINTS if turn is None else MOVING_POINTS @ turn[:, :3].T + turn[:, 3]
+    affine = moving.geometry.physical_to_index()
+    index = points @ affine[:, :3].T + affine[:, 3]
+    inside = ((index >= 0) & (index <= np.array(moving.geometry.size) - 1)).all(axis=1)
+    found = np.array([result.transform.TransformPoint(p) for p in FIXED_POINTS[inside].tolist()])
+    return float(np.linalg.norm(found - points[inside], axis=1).mean())
+
+
+def moving_lung() -> Volume:
+    return read_volume(DATA / "lung_followup.mha")
+
+
+@pytest.mark.parametrize(("axis", "low", "high"), [(2, 0.5, 1.0), (0, 0.0, 0.5)], ids=["top", "left"])
+def test_half_of_a_lung_finds_its_place_in_the_whole(world: World, axis: int, low: float, high: float) -> None:
+    moving = part_of(moving_lung(), axis, low, high)
+    result = run(world, moving)
+    assert result.starts is not None and result.starts.values >= 7
+    assert error_mm(result, moving) < FOUND_MM
+    assert result.doubts == []
+
+
+def test_a_lung_that_lies_elsewhere(world: World) -> None:
+    degrees, shift = (20.0, -15.0, 10.0), (60.0, -30.0, 25.0)
+    moving = placed(moving_lung(), degrees, shift)
+    result = run(world, moving)
+    turn = np.column_stack([rotation_of(np.deg2rad(degrees)), shift])
+    assert error_mm(result, moving, turn) < FOUND_MM
+    assert result.doubts == []
+
+
+@pytest.mark.parametrize(
+    ("axis", "shift"),
+    [((0.0, 0.0, np.pi), (0, 0, 0)), ((np.pi / 2, 0.0, 0.0), (0, 0, 0)), ((0.0, 0.0, 0.0), (0, 70, 0))],
+    ids=["turned by 180", "turned by 90", "shifted by 70 mm"],
+)
+def test_a_wrong_end_is_never_silent(
+    world: World, axis: tuple[float, float, float], shift: tuple[float, float, float]
+) -> None:
+    """From a start that leads astray: the search ends, and what it found is said to be in doubt."""
+    moving = moving_lung()
+    start = sitk.VersorRigid3DTransform()
+    start.SetCenter(moving.geometry.centre().tolist())
+    start.SetMatrix(rotation_of(np.array(axis)).ravel().tolist())
+    start.SetTranslation([float(v) for v in shift])
+    result = run(world, moving, initial=start)
+    assert result.complete and result.starts is None
+    wrong = error_mm(result, moving) > 2 * FOUND_MM
+    assert wrong == bool(result.doubts), result.doubts
+    assert wrong, "a start that leads to the truth proves nothing"
+
+
+def test_without_its_check_the_same_end_is_silent(world: World) -> None:
+    """What the check is worth: the end of a search that went astray, and nothing else speaks against it."""
+    moving = moving_lung()
+    start = sitk.VersorRigid3DTransform()
+    start.SetCenter(moving.geometry.centre().tolist())
+    start.SetMatrix(rotation_of(np.array([0.0, 0.0, np.pi])).ravel().tolist())
+    found = [run(world, moving, initial=start, transform="rigid", skip_check=skip) for skip in (False, True)]
+    assert np.array_equal(*(r.transform.GetParameters() for r in found)), "the check moves nothing"
+    assert found[0].doubts and not found[1].doubts and found[1].check is None

@@ -1,0 +1,91 @@
+"""Where a site lies and where results go: no home folder, a full standard output, an output that vanished."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from system_support import Phantom, motion_of, plain_grid
+
+from PPIRLogic.cli import common
+from PPIRLogic.cli.display import write_results
+from PPIRLogic.cli.main import main
+from PPIRLogic.errors import OutputError
+from PPIRLogic.network.identity import default_home
+from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.result import RegistrationResult
+from PPIRLogic.registration.simulate import simulate
+
+GRID = plain_grid(2)
+
+
+@pytest.fixture(scope="module")
+def result() -> RegistrationResult:
+    phantom = Phantom.make(GRID)
+    settings = Parameters(transform="translation", levels=(4,), protocol="clear", threads=1, initial="identity")
+    return simulate(phantom.on(GRID), phantom.on(GRID, motion_of("translation", GRID)), parameters=settings)
+
+
+def options(tmp_path: Path) -> SimpleNamespace:
+    names = ("inverse", "warped", "report", "pictures")
+    return SimpleNamespace(
+        output=tmp_path / "T.tfm", home=tmp_path / "home", json=False, accept_doubtful=False, **dict.fromkeys(names)
+    )
+
+
+def test_a_result_whose_place_vanished_is_kept_with_the_site(tmp_path: Path, result: RegistrationResult) -> None:
+    a = options(tmp_path)
+    a.home.mkdir()
+    a.output = tmp_path / "gone" / "T.tfm"  # the folder was there before the run
+    with pytest.raises(OutputError, match="The transform was kept as"):
+        write_results(a, result, Phantom.make(GRID).on(GRID), None)  # type: ignore[arg-type]
+    kept = next(a.home.glob("transform-*.h5"))
+    found = sitk.ReadTransform(str(kept)).TransformPoint((1.0, 2.0))
+    assert np.allclose(found, result.transform.TransformPoint((1.0, 2.0)))
+
+
+def test_no_copy_stays_of_what_was_written(
+    tmp_path: Path, result: RegistrationResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = options(tmp_path)
+    a.home.mkdir()
+    write_results(a, result, Phantom.make(GRID).on(GRID), None)  # type: ignore[arg-type]
+    assert a.output.is_file() and list(a.home.iterdir()) == []
+    assert "done" in capsys.readouterr().out
+
+
+def test_a_user_without_a_home_is_told_to_name_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("PPIR_HOME", raising=False)
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: Path("~/.local/share") / name)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["identity", "--name", "A"])
+    assert ended.value.code == 2 and "--home or PPIR_HOME" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [], "no folder called ~"
+    monkeypatch.setenv("PPIR_HOME", str(tmp_path / "here"))
+    assert default_home() == tmp_path / "here"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_standard_output_is_said_once_and_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        common.print_line("one")
+        common.print_line("two")
+        assert sys.stdout is not full
+        full.close = lambda: None  # type: ignore[method-assign]
+    assert capsys.readouterr().err.count("cannot be written") == 1
+
+
+def test_doubts_of_a_good_run_are_none(result: RegistrationResult) -> None:
+    assert result.complete and replace(result).doubts == []
