@@ -65,7 +65,7 @@ def test_the_levels_of_the_search_are_those_without_extra_ones() -> None:
 
 
 def test_an_image_too_small_for_a_pool_has_none() -> None:
-    asked = replace(request(TINY, loss="mi", levels=(1,)), pool=2048)
+    asked = request(TINY, loss="mi", levels=(1,))
     assert extra_grid(TINY, asked, "starts") is None and extra_grid(TINY, asked, "detail") is not None
 
 
