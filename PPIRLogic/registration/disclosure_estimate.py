@@ -12,7 +12,7 @@ from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.registration.levels import Level, make_levels
 from PPIRLogic.registration.losses.point_sums import POINT_LOSSES
 from PPIRLogic.registration.protocols import protocol_of
-from PPIRLogic.registration.request import LevelGrant, Request
+from PPIRLogic.registration.request import LOST_ANSWERS, LevelGrant, Request
 from PPIRLogic.registration.terms import VALUE, numbers_by_stage, numbers_once, terms_by_stage
 from PPIRLogic.secure.protocol import Protocol
 
@@ -162,11 +162,17 @@ def check_offered(request: Request, geometry: Geometry, limits: Mapping[str, flo
 
 
 def grant_rows(levels: list[LevelGrant]) -> list[str]:
-    """The estimate, level by level, in words."""
+    """What is granted, level by level, in words and numbers."""
+    most, again = sum(g.most for g in levels), max(g.again for g in levels)
+    in_all = f"in all at most {most} numbers"
+    if again:
+        in_all += (
+            f"; after each lost connection, {LOST_ANSWERS} times at most, {again} more for the answer that was lost"
+        )
     return [
         f"shrink factor {g.factor}: {g.samples} voxels,"
         f" {g.numbers_per_evaluation + g.numbers_per_gradient} numbers per evaluation, at most {g.evaluations}"
-        f" evaluations ({100 * g.most / g.samples:.3g} % of the level)"
+        f" evaluations: {g.most} numbers ({100 * g.most / g.samples:.3g} % of the level)"
         + (f"; this site learns at most {g.shown} numbers of the moving image" if g.shown else "")
         for g in levels
-    ]
+    ] + [in_all]
