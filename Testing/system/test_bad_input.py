@@ -504,7 +504,7 @@ def test_a_declined_session_and_an_accepted_one(sites: tuple[Site, Site]) -> Non
         assert account_numbers(one.home) == 0
         assert register(MOVING[2], one.address, home=sites[0].home, parameters=RIGID).complete
     name, request, grants = asked[0]
-    assert name == "A" and request.transform == "rigid"
+    assert name == f"'A' (fingerprint {sites[0].fingerprint})" and request.transform == "rigid"
     assert [g.factor for g in grants if not g.purpose] == [2, 1] and all(g.numbers_per_evaluation > 0 for g in grants)
 
 

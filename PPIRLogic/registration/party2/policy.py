@@ -24,7 +24,8 @@ class Policy:
     `peers`: fingerprints that may use the image; empty means every trusted peer. `protocols`: by default ours that
     protect the image; what a plugin adds must be named. `masks`: how a mask of the fixed image may be used; under all
     but 'none', which must be named, no number depends on the voxels outside it. `ask`: a person's answer before each
-    session (peer's name, request, estimate) → yes or no.
+    session (who asks: this site's name for the peer, and its fingerprint; the request; what each level may open) → yes
+    or no.
 
     >>> sorted(Policy().protocols)
     ['fhe', 'mpc']
