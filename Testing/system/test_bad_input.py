@@ -44,10 +44,10 @@ from PPIRLogic.errors import (
     BudgetError,
     FixedPointError,
     InputError,
-    OutputError,
     OverlapError,
     PolicyError,
     PPIRError,
+    RefusedError,
     VersionError,
 )
 from PPIRLogic.images.volume import Volume
@@ -707,7 +707,7 @@ def test_a_full_disk_at_the_owners_side_before_the_session(
 ) -> None:
     server, address = served_by_process()
     limit_files(server.process, 0)
-    with pytest.raises(OutputError, match=r"ledger.*could not be written"):
+    with pytest.raises(RefusedError, match=r"The peer says: .*ledger.*could not be written"):
         register(MOVING[3], address, home=sites[0].home, parameters=RIGID)
     assert account_numbers(sites[1].home) == 0, "nothing was disclosed that is not on record"
     assert server.running
