@@ -13,7 +13,7 @@ from PPIRLogic.disclosure.accounts import Accounts, ImageAccount
 from PPIRLogic.disclosure.failed_checks import FailedChecks
 from PPIRLogic.disclosure.record_file import FolderLock, append_record
 from PPIRLogic.disclosure.subjects import Subjects
-from PPIRLogic.errors import OutputError
+from PPIRLogic.errors import InputError, OutputError
 from PPIRLogic.files import make_private_directory, read_bounded, write_private_file
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.trust import TrustStore
@@ -41,6 +41,14 @@ class Shared:
     dealer: str = ""
     dealer_fingerprint: str = ""
     subject: str = ""
+
+    def __post_init__(self) -> None:
+        """InputError: an image or a policy that is something else."""
+        if not isinstance(self.image, (FixedImage, FixedPoints)) or not isinstance(self.policy, Policy):
+            raise InputError(
+                "What is shared is a FixedImage or FixedPoints with a Policy, not a"
+                f" {type(self.image).__name__} with a {type(self.policy).__name__}."
+            )
 
 
 class ServingSite:
