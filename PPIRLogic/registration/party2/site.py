@@ -24,6 +24,7 @@ from PPIRLogic.registration.points.fixed_points import FixedPoints
 from PPIRLogic.registration.session import POOL_SEED_BYTES
 from PPIRLogic.secure.prg import KEY_BYTES, new_key
 
+MAX_NAME = 64  # characters of what an image is offered as
 Event = Callable[[dict[str, Any]], None]
 
 
@@ -48,6 +49,12 @@ class Shared:
             raise InputError(
                 "What is shared is a FixedImage or FixedPoints with a Policy, not a"
                 f" {type(self.image).__name__} with a {type(self.policy).__name__}."
+            )
+        name = self.image.name
+        if not (isinstance(name, str) and name.isprintable() and 0 < len(name.strip()) == len(name) <= MAX_NAME):
+            raise InputError(
+                f"What is shared needs a name of 1 to {MAX_NAME} printable characters, without blanks around it, not"
+                f" {name!r:.60}. Give it with --name."
             )
 
 
