@@ -14,7 +14,7 @@ HASHED := $(PIP) --require-hashes  # only the wheels whose hashes are written in
 PYTEST_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes; each would compile the package again
 
-.PHONY: demo screenshots test test-312 test-all check docs bench bench-paper attacks disclosure fuzz network faults load wheel lock clean
+.PHONY: demo screenshots test test-312 test-all check docs bench bench-pairs bench-paper attacks disclosure fuzz network faults load wheel lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
@@ -71,6 +71,9 @@ docs: .venv-docs/ready
 
 bench: $(VENV)/ready .venv-bench/ready
 	$(BIN)/python -m Benchmarks.run --peer-python .venv-bench/bin/python --write-docs
+
+bench-pairs: $(VENV)/ready
+	$(BIN)/python -m Benchmarks.any_pair
 
 bench-paper: $(VENV)/ready
 	$(BIN)/python -m Benchmarks.paper --write-docs

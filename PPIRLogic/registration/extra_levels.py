@@ -28,6 +28,7 @@ CHECKED = {2: 7, 3: 13}  # values: at the end, and shifted and turned to either 
 _FINENESS = {False: 27, True: 54}  # lengths of a voxel in the longest axis: 8 mm, or 4 mm for a pool, of a head
 _SHARE = 0.05  # of the samples: what these numbers may be, beside the level's own
 _NUMBERS = {2: 130, 3: 240}  # what a useful comparison and a check need
+_RICH_POOL = 8192  # samples that a joint histogram of few bins is steady with
 _LEAST = 7  # voxels of an axis
 _SMOOTHING = 0.5  # standard deviation, in such voxels
 
@@ -73,7 +74,8 @@ def extra_grid(geometry: Geometry, request: Request, purpose: str) -> ExtraGrid 
     coarse = [g for g in usable if g.factor * min(geometry.spacing) < 1.5 * voxel or g is usable[-1]]
     if pooled:
         coarse = [g for g in coarse if inner_voxels(geometry, g) >= MIN_POOL]
-        return coarse[0] if coarse else None
+        rich = [g for g in coarse if inner_voxels(geometry, g) >= _RICH_POOL]
+        return rich[0] if rich else coarse[-1] if coarse else None
     fits = [g for g in coarse if inner_voxels(geometry, g) * _SHARE >= _needed(geometry, request, g.factor)]
     chosen = fits[0] if fits else coarse[-1] if coarse else None
     return chosen if chosen is None or purpose != DETAIL else replace(chosen, sigma_mm=voxel)

@@ -38,6 +38,7 @@ from PPIRLogic.errors import BudgetError, PeerError, RefusedError
 from PPIRLogic.local_processes import make_sites
 from PPIRLogic.network.channel import Channel
 from PPIRLogic.progress import CancelToken, Progress
+from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.register import register
 from PPIRLogic.registration.result import RegistrationResult
@@ -146,8 +147,9 @@ def test_an_answer_that_was_counted_and_lost(place: Place, undisturbed: list[Any
     )  # fmt: skip
     assert path_of(result) == undisturbed and result.reconnections == 1
     evaluations = sum(record.evaluations for record in result.levels)
-    each = before[0] // 2
-    assert result.numbers == (evaluations + 1) * each, "the lost answer is counted as well"
+    assert result.starts is not None and result.check is not None
+    each, extra = len(LOSSES["ncc"].terms(6)), result.starts.numbers + result.check.numbers
+    assert result.numbers == (evaluations + 1) * each + extra, "the lost answer is counted as well"
     place.both_sides_agree(result)
 
 
