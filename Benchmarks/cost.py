@@ -104,7 +104,7 @@ def product(options: Options) -> Iterator[Row]:
         began = time.process_time()
         exact &= _iteration(holder, evaluator, operand, columns) == expected
         timings.append(time.process_time() - began)
-    what = f"private product alone, fhe, N = {n:,}, d = {d}"
+    what = f"encrypted product under one secret, without the checks of fhe, N = {n:,}, d = {d}"
     yield Row("g", f"{what}: all sums", "exact" if exact else "wrong", "exact", exact)
     yield at_most("g", f"{what}: CPU time per iteration, both parties", statistics.median(timings[1:]), 1.5, "s",
                   all=timings)  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from PPIRLogic.errors import InputError
 from PPIRLogic.network.identity import default_home, load_or_create_identity
 from PPIRLogic.progress import CancelToken
 from PPIRLogic.registration.dealer.dealer import Dealer
@@ -40,6 +41,8 @@ def serve(
     >>> image = FixedImage("atlas", read_volume("fixed.nrrd", role="fixed"))  # doctest: +SKIP
     >>> serve([Shared(image, Policy())], "0.0.0.0:7443", on_event=print)  # doctest: +SKIP
     """
+    if isinstance(images, Shared) or not images or not all(isinstance(one, Shared) for one in images):
+        raise InputError("serve needs one or more of Shared(FixedImage(…), Policy(…)), in a list.")
     place = home if home is not None else default_home()
     identity = load_or_create_identity(place)
     server = Server(

@@ -72,7 +72,9 @@ def consent_text(
     """The text of the consent dialog."""
     lines = [
         _("You are about to register '{mine}' to '{image}' of {name}.").format(
-            mine=(node.movingPoints or node.movingVolume).GetName(), image=offer["name"], name=peer["name"]
+            mine=plain((node.movingPoints or node.movingVolume).GetName()),
+            image=plain(offer["name"]),
+            name=plain(peer["name"]),
         ),
         _("Fingerprint of the other site: {fingerprint}").format(fingerprint=peer["fingerprint"]),
         "",
@@ -97,6 +99,11 @@ def consent_text(
         _("Both sides are trusted to follow the protocol. This is research software, not a medical device."),
     ]
     return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """A word, a peer's above all, without what Qt would take for markup: it must not restyle a question to a person."""
+    return text.replace("<", "‹").replace(">", "›")
 
 
 def _shown(estimate: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import argparse
 import atexit
+import contextlib
 import io
 import json
 import os
@@ -101,11 +102,35 @@ def print_line(text: str) -> None:
             print(f"note: standard output cannot be written ({error.strerror}).", file=sys.stderr, flush=True)
 
 
+class Patient:
+    """A text stream that takes what it can. Words for a person are not worth the exit code of a run."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def show_what_can_be_shown() -> None:
-    """Where a terminal or file cannot hold a letter, another is shown in its place: no output is worth a failure."""
+    """Where a terminal or file cannot hold a letter, another is shown in its place, and a standard error that is closed
+    or full is left: no output is worth a failure."""
+    nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if not isinstance(sys.stderr, Patient):
+        sys.stderr = Patient(sys.stderr)  # type: ignore[assignment]
 
 
 def _ending_signals() -> tuple[int, ...]:

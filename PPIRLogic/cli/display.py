@@ -32,8 +32,9 @@ class RunDisplay:
         self._json = as_json
         self._console = Console(file=sys.stderr)
         self._bars = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[state]}"),
-            TimeElapsedColumn(), console=self._console, disable=as_json,
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
+            TextColumn("{task.fields[state]}", markup=False), TimeElapsedColumn(), console=self._console,
+            disable=as_json,
         )  # fmt: skip
         self._task = self._bars.add_task("connecting", total=None, state="")
 
@@ -50,7 +51,7 @@ class RunDisplay:
             print_line(json.dumps({"event": "progress", **values}))
             return
         if step.stage in ("opened", "waiting", "reconnecting", "note", "started"):
-            self._console.print(step.detail, highlight=False)
+            self._console.print(step.detail, highlight=False, markup=False)  # a peer's words may be in it
         if step.stage == "level":
             self._bars.update(
                 self._task, description=f"level {step.level}/{step.levels} (1/{step.factor})", total=step.levels,

@@ -78,8 +78,9 @@ def _run_check(a: Arguments) -> None:
 def say_offers(a: Arguments, session: ClientSession) -> None:
     """Who answers, and what it offers on what terms."""
     channel = session.channel
-    say(a, "peer", f"{channel.peer_name} at {channel.address}, fingerprint {channel.peer_fingerprint}: trusted",
-        name=channel.peer_name, fingerprint=channel.peer_fingerprint)  # fmt: skip
+    name = channel.known_as if channel.authority else channel.peer_name
+    say(a, "peer", f"{name} at {channel.address}, fingerprint {channel.peer_fingerprint}: trusted",
+        name=name, fingerprint=channel.peer_fingerprint)  # fmt: skip
     for offer in [*session.offers(), *session.points()]:
         left = offer.budget["numbers_per_image"] - offer.numbers_opened
         text = (

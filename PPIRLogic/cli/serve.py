@@ -211,7 +211,8 @@ def _ask(peer: str, request: Any, levels: list[Any]) -> bool:
     with _ASKING:
         print(
             f"\n{peer} asks to register to '{request.image}': {request.transform}, {request.loss},"
-            f" protocol {shown_name(request.protocol)}.\nAt most it learns:\n  {rows}",
+            f" protocol {shown_name(request.protocol)}.\nAt most it learns:\n  {rows}\n"
+            "The session is held to this, also after a lost connection, for a day.",
             file=sys.stderr,
             flush=True,
         )

@@ -14,6 +14,8 @@ from PPIRLogic.errors import InputError
 from PPIRLogic.network.identity import load_or_create_identity, normalise_fingerprint, renew_identity
 from PPIRLogic.network.trust import DEALER, PEER, ROLES, TrustStore
 
+ACTIONS = ("list", "add", "remove", "add-authority", "add-crl", "lift")
+
 
 def add_identity(commands: Any) -> None:
     text = "Show this site's fingerprint, to be read out to the other site; makes a key on first use."
@@ -27,8 +29,8 @@ def add_trust(commands: Any) -> None:
     text = "List, add or remove the peers this site trusts. Compare fingerprints by telephone, not by mail."
     text += " lift: go on with a peer of whose tests three failed or were left unfinished (fhe)."
     p = add_command(commands, "trust", _run_trust, text, "ppir trust add 7QHX-2B3M-… --name 'Hospital B'")
-    p.add_argument("action", nargs="?", choices=("list", "add", "remove", "add-authority", "lift"), default="list")
-    p.add_argument("what", nargs="?", default="", help="fingerprint, name, or PEM file of an institution's CA")
+    p.add_argument("action", nargs="?", choices=ACTIONS, default="list")
+    p.add_argument("what", nargs="?", default="", help="fingerprint, name, or file of an institution's CA or CRL")
     p.add_argument("--name", default="", help="what to call this peer")
     p.add_argument("--role", choices=ROLES, default=PEER, help="a peer registers and serves; a dealer only deals (mpc)")
 
@@ -81,6 +83,10 @@ def _run_trust(a: Arguments) -> None:
     elif a.action == "add-authority":
         authority = store.add_authority(a.what, a.name or Path(a.what).stem)
         say(a, "trusted", f"trusted authority: {authority.name}", name=authority.name)
+    elif a.action == "add-crl":
+        authority = store.add_revocations(a.what)
+        count = len(authority.revoked or ())
+        say(a, "revoked", f"{count} certificates revoked by {authority.name}", name=authority.name, revoked=count)
     else:
         for peer in store.peers():
             count = failures.count(peer.fingerprint)
@@ -88,7 +94,8 @@ def _run_trust(a: Arguments) -> None:
             text = f"{peer.fingerprint}  {peer.name}{_as_dealer(peer.role)}{note}"
             say(a, "peer", text, fingerprint=peer.fingerprint, name=peer.name, role=peer.role, failures=count)
         for authority in store.authorities():
-            say(a, "authority", f"authority: {authority.name}", name=authority.name)
+            revoked = f"  ({len(authority.revoked)} revoked)" if authority.revoked is not None else ""
+            say(a, "authority", f"authority: {authority.name}{revoked}", name=authority.name)
 
 
 def _as_dealer(role: str) -> str:

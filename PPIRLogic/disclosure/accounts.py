@@ -19,6 +19,7 @@ from typing import Any
 from PPIRLogic.disclosure.ledger import HISTOGRAM, MINT, VOXEL_BITS, Entry, Receipt
 from PPIRLogic.disclosure.record_file import append_record, damaged, read_records
 from PPIRLogic.errors import BudgetError, InputError
+from PPIRLogic.files import write_private_file
 
 UNLIMITED = 2**62
 
@@ -325,11 +326,9 @@ class Accounts:
     def _remember(self, image: str, name: str) -> None:
         names = self._names()
         if names.get(image) != name:
-            new = self._folder / "names.json.new"
             with contextlib.suppress(OSError):
                 self._folder.mkdir(parents=True, exist_ok=True)
-                new.write_text(json.dumps({**names, image: name}), encoding="utf-8")
-                new.replace(self._folder / "names.json")
+                write_private_file(self._folder / "names.json", json.dumps({**names, image: name}).encode())
 
     def name_of(self, image: str) -> str:
         """What an image was last offered as, '' if that is not known."""

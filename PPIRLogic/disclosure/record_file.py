@@ -22,7 +22,7 @@ def append_record(path: Path, record: dict[str, Any], sync: bool = True) -> None
     data = (json.dumps(record, separators=(",", ":")) + "\n").encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+b", buffering=0) as file:
+        with open(path, "a+b", buffering=0, opener=_private) as file:
             before = file.seek(0, os.SEEK_END)
             if before and _last_byte(file, before) != b"\n":
                 data = b"\n" + data  # a crash tore the line before; keep it apart
@@ -39,6 +39,11 @@ def append_record(path: Path, record: dict[str, Any], sync: bool = True) -> None
             f"The ledger {path.name} could not be written ({error.strerror or error}); nothing is disclosed that is"
             " not on record. Free some space or check the folder's permissions."
         ) from error
+
+
+def _private(path: str, flags: int) -> int:
+    """Who disclosed what to whom is nobody else's business on this computer."""
+    return os.open(path, flags, 0o600)
 
 
 def _last_byte(file: Any, size: int) -> bytes:

@@ -13,6 +13,7 @@ from PPIRLogic.images.volume import Volume
 _PERCENTILE_VOXELS = 2_000_000
 _MIN_PADDED, _PADDED_SHARE = 16, 1e-3  # voxels, and of all voxels: fewer are outliers
 _PADDING_GAP = 0.5  # between the padding and all the rest, of the rest's own robust range
+_ROUNDING = 1e-4  # of the value: what lies closer may differ by the steps of single precision alone
 _NO_MEASUREMENT = (-1100.0, 30_000.0)  # lower than air in a CT, and above what scanners write
 INTENSITY_CENTRE = 0.5  # normalised intensities lie in [-0.5, 1.5]; columns hold I − 0.5
 
@@ -61,7 +62,8 @@ def padding_of(values: NDArray[np.float32]) -> Padding | None:
         if rest.size == 0 or sample.size - rest.size < max(_MIN_PADDED, _PADDED_SHARE * sample.size):
             continue
         low, high = np.percentile(rest, (1.0, 99.0))
-        if abs(float(nearest(rest)) - extreme) > _PADDING_GAP * (high - low) > 0:
+        gap = abs(float(nearest(rest)) - extreme)
+        if gap > _PADDING_GAP * (high - low) > 0 and gap > _ROUNDING * abs(extreme):
             certain = not _NO_MEASUREMENT[0] <= extreme < _NO_MEASUREMENT[1]
             return Padding(extreme, int(np.count_nonzero(values == np.float32(extreme))), certain)
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,14 @@ from PPIRLogic.errors import InputError
 from PPIRLogic.files import name_problem, shown_path
 from PPIRLogic.images.checks import READABLE, Damaged, Unusable, format_of
 from PPIRLogic.images.checks.dicom_file import CHANNELS, DicomFile, read_dicom
-from PPIRLogic.images.checks.dicom_slices import Slice, check_alike, check_pixel_spacing, order_of, slices_of
+from PPIRLogic.images.checks.dicom_slices import (
+    Slice,
+    check_alike,
+    check_pixel_spacing,
+    check_values,
+    order_of,
+    slices_of,
+)
 from PPIRLogic.images.door import as_mask, check_volume
 from PPIRLogic.images.geometry import ORTHONORMAL_TOLERANCE, Geometry, short_list
 from PPIRLogic.images.quiet_itk import quiet
@@ -145,7 +153,8 @@ def _unreadable(what: str, why: str) -> InputError:
 
 def _read_series(folder: Path, what: str) -> sitk.Image:
     """The one DICOM series in `folder`."""
-    found = [file for path in sorted(folder.iterdir()) if (file := _dicom_of(path)) is not None and file.series]
+    paths = sorted(folder.iterdir())
+    found = [f for p in paths if (f := _dicom_of(p)) is not None and (f.series or f.is_image)]
     if not found:
         raise InputError(f"{what} is a folder without a DICOM series. Give an image file or a folder of DICOM files.")
     if (series := len({file.series for file in found})) > 1:
@@ -155,7 +164,24 @@ def _read_series(folder: Path, what: str) -> sitk.Image:
         )
     if other := next((file for file in found if not file.is_image), None):
         raise InputError(f"{what} is a folder with a DICOM file that holds no image, '{other.name}'. Take it out.")
+    if strange := _like_a_slice(paths, {file.name for file in found}):
+        raise Damaged(
+            f"'{shown_path(strange)}' is named like its slices and is no DICOM file. Take it out if it is none"
+        )
     return _read_slices(found, what)
+
+
+def _like_a_slice(paths: Sequence[Path], slices: set[str]) -> str:
+    """A file that is called as the slices are but for its digits, and is none: empty, cut short, packed or a link to
+    nowhere; '' if there is none. Without it a series would be shorter, which nothing else would tell."""
+    shapes = {_shape(name) for name in slices}
+    others = (p.name for p in paths if p.name not in slices and not p.is_dir())
+    return next((name for name in others if _shape(name) in shapes), "")
+
+
+def _shape(name: str) -> str:
+    """A file name with every number as '#', without the endings of packed and unfinished files."""
+    return re.sub(r"\d+", "#", re.sub(r"\.(gz|zip|bz2|part|tmp|crdownload)$", "", name.lower()))
 
 
 def _dicom_of(path: Path) -> DicomFile | None:
@@ -178,15 +204,16 @@ def _dicom_of(path: Path) -> DicomFile | None:
 def _read_slices(files: list[DicomFile], what: str) -> sitk.Image:
     """Slices, or the one file, as an image; each slice is rescaled by its own slope, in float."""
     check_alike(files)
+    for file in files:
+        check_values(file)
     slices = slices_of(files)
-    if len(slices) == 1:
-        check_pixel_spacing(files[0])
-    else:
+    if len(slices) > 1:
         order = order_of(slices)
         if len(files) > 1:
             files = [files[i] for i in order]
             slices = [slices[i] for i in order]
     image = _by_gdcm(files)
+    check_pixel_spacing(files[0], image.GetSpacing())
     _check_kind(image.GetSize(), image.GetPixelID(), what)
     if len(slices) > 1:
         _check_places(slices, image)

@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import real_array, single_precision
 from PPIRLogic.errors import InputError
 from PPIRLogic.images.geometry import Geometry
 
@@ -18,7 +19,7 @@ class Volume:
 
     array: float32, C-contiguous, (z, y, x) or (y, x); other types are converted. geometry: the grid, in ITK order
     (x, y[, z]). name: for messages. subject: a digest of whose image it is, where its file says so. InputError: the
-    array does not fit the grid.
+    array does not fit the grid, holds no real numbers, or such that single precision would make one of many.
 
     >>> import numpy as np
     >>> grid = Geometry((4, 3), (1.0, 1.0), (0.0, 0.0), (1, 0, 0, 1))
@@ -36,7 +37,10 @@ class Volume:
     subject: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "array", np.ascontiguousarray(self.array, dtype=np.float32))
+        what = f"The voxels of '{self.name}'"
+        if not isinstance(self.geometry, Geometry):
+            raise InputError(f"The grid of '{self.name}' is a {type(self.geometry).__name__}. Give a Geometry.")
+        object.__setattr__(self, "array", single_precision(real_array(self.array, what), what))
         if self.array.shape != self.geometry.array_shape:
             raise InputError(f"An array of shape {self.array.shape} does not fit a grid of {self.geometry.describe()}.")
 
@@ -49,7 +53,7 @@ class Volume:
         """
         if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() not in (2, 3):
             raise InputError(f"Only grey 2D and 3D images can be used; '{name}' is not one.")
-        return cls(sitk.GetArrayFromImage(image).astype(np.float32, copy=False), Geometry.from_sitk(image), name)
+        return cls(sitk.GetArrayFromImage(image), Geometry.from_sitk(image), name)
 
     def to_sitk(self) -> sitk.Image:
         """A float32 SimpleITK image on the same grid (a copy)."""

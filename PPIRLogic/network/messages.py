@@ -24,11 +24,15 @@ from PPIRLogic.network.channel import Channel, Message
 
 PROTOCOL_VERSION = 3  # raised with every change of a message, so that builds that do not fit together say so
 PARTY_1, PARTY_2, DEALER = "the site that registers (party 1)", "the site that serves (party 2)", "the dealer's site"
-_ERRORS: dict[str, type[PPIRError]] = {
+_FROM_A_PEER: dict[str, type[PPIRError]] = {
     cls.__name__: cls
-    for cls in vars(errors).values()
-    if isinstance(cls, type) and issubclass(cls, PPIRError) and cls is not PPIRError
-}
+    for cls in (
+        errors.TrustError, errors.PeerError, errors.DealerError, errors.ProtocolError, errors.VerificationError,
+        errors.RefusedError, errors.BusyError, errors.PolicyError, errors.BudgetError, errors.VersionError,
+    )
+}  # fmt: skip
+"""What a peer may raise here. It cannot speak of this site's files, input or identity, nor cancel a run."""
+THE_PEER_SAYS = "The peer says: "
 MAX_TEXT = 2000
 _PATIENCE = 0.2  # seconds between looks at whether to go on waiting
 
@@ -39,15 +43,18 @@ def send_error(channel: Channel, error: PPIRError) -> None:
 
 
 def error_from(message: Message) -> PPIRError:
-    """The exception for an 'error' or 'bye' of the peer; its text is shown as plain, bounded text."""
+    """The exception for an 'error' or 'bye' of the peer; its text is marked as the peer's, plain and bounded.
+
+    Of another kind than those a peer may raise, it is a RefusedError.
+    """
     if message.kind == "bye":
         return errors.PeerError("The peer ended the session.")
     text = message.data.get("text")
     name = message.data.get("error")
     if not isinstance(text, str) or not isinstance(name, str):
         return ProtocolError("The peer reported an error in a form that is not part of the protocol.")
-    clean = "".join(c if c.isprintable() else " " for c in text[:MAX_TEXT])
-    return _ERRORS.get(name, errors.RefusedError)(clean)
+    clean = "".join(c if c.isprintable() else " " for c in text.removeprefix(THE_PEER_SAYS))
+    return _FROM_A_PEER.get(name, errors.RefusedError)((THE_PEER_SAYS + clean)[:MAX_TEXT])
 
 
 def wait_for_message(channel: Channel, timeout: float, check: Callable[[], None]) -> Message:

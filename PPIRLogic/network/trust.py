@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import threading
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from PPIRLogic.files import make_private_directory, read_bounded, write_private_
 from PPIRLogic.network.identity import MAX_PEM_BYTES, check_name, fingerprint_of_certificate, normalise_fingerprint
 
 MAX_TRUST_BYTES = 4 * 1024 * 1024
+MAX_CRL_BYTES = 16 * 1024 * 1024
 MAX_ENTRIES = 10_000
 FORMAT = 1
 PEER, DEALER = "peer", "dealer"
@@ -47,12 +48,16 @@ class TrustedPeer:
 
 @dataclass(frozen=True)
 class TrustedAuthority:
-    """An institution's certificate authority; every valid certificate that it issued is trusted."""
+    """An institution's certificate authority; every valid certificate that it issued, and did not revoke, is trusted.
+
+    revoked: serial numbers in the list that it published and that was added here; None without such a list.
+    """
 
     fingerprint: str
     name: str
     added: datetime
     certificate: x509.Certificate = field(repr=False, compare=False)
+    revoked: frozenset[int] | None = field(default=None, repr=False, compare=False)
 
     @property
     def not_after(self) -> datetime:
@@ -64,6 +69,7 @@ class TrustedAuthority:
 class _Content:
     peers: tuple[TrustedPeer, ...] = ()
     authorities: tuple[TrustedAuthority, ...] = ()
+    denied: tuple[str, ...] = ()  # fingerprints that nobody can vouch for
 
 
 class TrustStore:
@@ -100,20 +106,33 @@ class TrustStore:
                     f"another trusted peer is already called {peer.name!r}: choose another name, or run "
                     f"`ppir trust remove` with its fingerprint first"
                 )
-            self._write(_Content((*others, peer), content.authorities))
+            denied = tuple(one for one in content.denied if one != peer.fingerprint)
+            self._write(_Content((*others, peer), content.authorities, denied))
         return peer
 
     def remove(self, fingerprint_or_name: str) -> TrustedPeer:
-        """Trust this peer no longer. Raises InputError if there is none of that fingerprint or name."""
+        """Trust this peer no longer, whoever vouches for it; `add` takes that back.
+
+        Raises InputError if there is none of that fingerprint or name. Where authorities are trusted, any fingerprint
+        can be removed: one of them may vouch for it.
+        """
         with self._lock:
             content = self._read()
             found = _find(content.peers, fingerprint_or_name)
+            if found is None and content.authorities:
+                found = _unnamed(fingerprint_or_name)
             if found is None:
                 raise InputError(
                     f"no trusted peer has the name or fingerprint {fingerprint_or_name!r}: see `ppir trust list`"
                 )
-            self._write(_Content(tuple(peer for peer in content.peers if peer is not found), content.authorities))
+            kept = tuple(peer for peer in content.peers if peer is not found)
+            denied = tuple(sorted({*content.denied, found.fingerprint}))
+            self._write(_Content(kept, content.authorities, denied))
         return found
+
+    def is_denied(self, fingerprint: str) -> bool:
+        """Whether a person removed this fingerprint: then no authority can vouch for it."""
+        return normalise_fingerprint(fingerprint) in self._read().denied
 
     def is_trusted(self, fingerprint: str, role: str = PEER) -> bool:
         """Whether a person trusts exactly this fingerprint now, in this role (authorities do not count here)."""
@@ -154,8 +173,31 @@ class TrustStore:
                 write_private_file(self._folder / f"{authority.fingerprint}.pem", pem)
             except OSError as error:
                 raise TrustError(f"the authority cannot be copied to {self._folder}: {error.strerror}") from None
-            self._write(_Content(content.peers, (*others, authority)))
+            self._write(_Content(content.peers, (*others, authority), content.denied))
         return authority
+
+    def add_revocations(self, path: Path | str) -> TrustedAuthority:
+        """Take over the list of revoked certificates (CRL, PEM or DER) of a trusted authority, which it replaces.
+
+        Raises InputError if the file is none, if no trusted authority signed it, or if it is older than what is here.
+        """
+        data, found = _revocations(Path(path))
+        with self._lock:
+            content = self._read()
+            signer = next((a for a in content.authorities if _signed(found, a.certificate)), None)
+            if signer is None:
+                raise InputError(f"{path} is not signed by an authority that is trusted here (`ppir trust list`)")
+            file = self._folder / f"{signer.fingerprint}.crl"
+            if signer.revoked is not None and _revocations(file)[1].last_update_utc > found.last_update_utc:
+                raise InputError(f"{path} is older than the list of {signer.name!r} that is here already")
+            try:
+                write_private_file(file, data)
+            except OSError as error:
+                raise TrustError(f"the list cannot be copied to {self._folder}: {error.strerror}") from None
+            updated = replace(signer, revoked=_serials(found))
+            kept = tuple(updated if a is signer else a for a in content.authorities)
+            self._write(_Content(content.peers, kept, content.denied))
+        return updated
 
     def remove_authority(self, fingerprint_or_name: str) -> TrustedAuthority:
         """Trust this authority no longer. Raises InputError if there is none of that fingerprint or name."""
@@ -165,8 +207,9 @@ class TrustStore:
             if found is None:
                 raise InputError(f"no authority has the name or fingerprint {fingerprint_or_name!r}")
             kept = tuple(authority for authority in content.authorities if authority is not found)
-            self._write(_Content(content.peers, kept))
-            (self._folder / f"{found.fingerprint}.pem").unlink(missing_ok=True)
+            self._write(_Content(content.peers, kept, content.denied))
+            for ending in ("pem", "crl"):
+                (self._folder / f"{found.fingerprint}.{ending}").unlink(missing_ok=True)
         return found
 
     # ------------------------------------------------------------------ the file
@@ -206,6 +249,7 @@ class TrustStore:
             return _Content(
                 tuple(TrustedPeer(*_common(entry), _role(entry)) for entry in peers),
                 tuple(self._load_authority(entry) for entry in authorities),
+                tuple(normalise_fingerprint(entry["fingerprint"]) for entry in _entries(document, "denied")),
             )
         except OSError as error:
             raise TrustError(f"the list of trusted peers {self._file} cannot be read: {error.strerror}") from None
@@ -224,7 +268,12 @@ class TrustStore:
             raise ValueError(f"the certificate of the authority {name!r} is missing") from None
         if fingerprint_of_certificate(certificate) != fingerprint:
             raise ValueError(f"the certificate of the authority {name!r} is not the one that was added")
-        return TrustedAuthority(fingerprint, name, added, certificate)
+        return TrustedAuthority(fingerprint, name, added, certificate, self._load_revoked(entry, fingerprint))
+
+    def _load_revoked(self, entry: dict[str, Any], fingerprint: str) -> frozenset[int] | None:
+        if not entry.get("revocations"):
+            return None
+        return _serials(_revocations(self._folder / f"{fingerprint}.crl")[1])
 
     def _write(self, content: _Content) -> None:
         if max(len(content.peers), len(content.authorities)) > MAX_ENTRIES:
@@ -233,9 +282,15 @@ class TrustStore:
             "format": FORMAT,
             "peers": [asdict(peer) | {"added": peer.added.isoformat()} for peer in content.peers],
             "authorities": [
-                {"fingerprint": ca.fingerprint, "name": ca.name, "added": ca.added.isoformat()}
+                {
+                    "fingerprint": ca.fingerprint,
+                    "name": ca.name,
+                    "added": ca.added.isoformat(),
+                    "revocations": ca.revoked is not None,
+                }
                 for ca in content.authorities
             ],
+            "denied": [{"fingerprint": fingerprint} for fingerprint in content.denied],
         }
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -277,6 +332,36 @@ def _find(entries: tuple[Any, ...], fingerprint_or_name: str) -> Any:
     # A fingerprint wins, so that nobody can hide behind a name that looks like another one's fingerprint.
     by_fingerprint = next((entry for entry in entries if entry.fingerprint == fingerprint), None)
     return by_fingerprint or next((entry for entry in entries if entry.name == fingerprint_or_name.strip()), None)
+
+
+def _unnamed(text: str) -> TrustedPeer | None:
+    """An entry for a fingerprint that has none."""
+    try:
+        return TrustedPeer(normalise_fingerprint(text), "whoever vouches for it", _now())
+    except InputError:
+        return None
+
+
+def _revocations(path: Path) -> tuple[bytes, x509.CertificateRevocationList]:
+    try:
+        data = read_bounded(path, MAX_CRL_BYTES)
+        pem = data.lstrip().startswith(b"-----BEGIN")
+        return data, x509.load_pem_x509_crl(data) if pem else x509.load_der_x509_crl(data)
+    except OSError as error:
+        raise InputError(f"the list of revoked certificates {path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"{path} holds no list of revoked certificates (CRL) in PEM or DER form") from None
+
+
+def _signed(found: x509.CertificateRevocationList, certificate: x509.Certificate) -> bool:
+    try:
+        return found.issuer == certificate.subject and found.is_signature_valid(certificate.public_key())  # type: ignore[arg-type]
+    except Exception:  # a key of a kind that signs no such list
+        return False
+
+
+def _serials(found: x509.CertificateRevocationList) -> frozenset[int]:
+    return frozenset(one.serial_number for one in found)
 
 
 def _authority_certificate(path: Path) -> x509.Certificate:

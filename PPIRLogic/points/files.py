@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,22 +80,24 @@ def _system(name: str, what: str) -> str:
     return found
 
 
-def _numbers(cells: Sequence[str], what: str, line: int) -> list[float]:
+def _numbers(cells: Sequence[str], what: str, line: int, place: str = "") -> list[float]:
+    """The coordinates of a line, or of what `place` names. InputError unless all are finite numbers."""
+    where = place or f", line {line}"
     try:
         values = [float(c.replace("_", "?")) for c in cells]
     except ValueError:
         comma = any("," in c for c in cells)
         hint = " It has a decimal comma; write a point, such as 12.5." if comma else ""
-        raise InputError(f"{what}, line {line}: a coordinate is not a number.{hint}") from None
+        raise InputError(f"{what}{where}: a coordinate is not a number.{hint}") from None
     if not all(math.isfinite(v) for v in values):
-        raise InputError(f"{what}, line {line}: a coordinate is not a finite number.")
+        raise InputError(f"{what}{where}: a coordinate is not a finite number.")
     return values
 
 
 def _from_markups(text: str, what: str) -> list[list[float]]:
     """Slicer's markups JSON: one list of control points."""
     try:
-        lists = json.loads(text)["markups"]
+        lists = json.loads(text, object_pairs_hook=lambda pairs: _said_once(pairs, what))["markups"]
         if len(lists) != 1:
             raise InputError(f"{what} hold {len(lists)} lists; save the one that is meant on its own.")
         system = _system(str(lists[0].get("coordinateSystem", "LPS")), what)
@@ -105,31 +108,56 @@ def _from_markups(text: str, what: str) -> list[list[float]]:
         raise InputError(f"{what} are not a markups file of Slicer's. Save the list again.") from None
 
 
+def _said_once(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:
+    """An object of a JSON file. InputError for a name that it has twice, such as two coordinate systems."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise InputError(f"{what} say '{name[:40]}' twice. Save the list again.")
+        found[name] = value
+    return found
+
+
 def _control_point(point: dict[str, Any], number: int, system: str, what: str) -> list[float]:
     if point.get("positionStatus", "defined") != "defined":
         raise InputError(f"{what}: point {number} was not placed yet. Place or remove it.")
     position = point["position"]
     if not isinstance(position, list) or len(position) != 3:
         raise InputError(f"{what}: point {number} needs three coordinates.")
-    return _to_lps(_numbers(["nan" if v is None else str(v) for v in position], what, number), system)
+    return _to_lps(_numbers(["nan" if v is None else str(v) for v in position], what, 0, f", point {number}"), system)
 
 
 def _from_fiducials(text: str, what: str) -> list[list[float]]:
     """Slicer's .fcsv: comments that name the coordinate system, then id, x, y, z, …"""
-    system, rows = "ras", []  # what Slicer meant before it said so
+    system = ""
+    rows: list[list[float]] = []
     for number, line in enumerate(text.splitlines(), 1):
-        if line.startswith("#"):
-            key, _, value = line[1:].partition("=")
-            if key.strip().lower() == "coordinatesystem":
-                system = _system(value, what)
+        if line.strip().startswith("#"):
+            system = _fiducial_comment(line.strip(), system, bool(rows), f"{what}, line {number}") or system
         elif line.strip():
             cells = _cells(line, what, number)
             if not 4 <= len(cells) <= _FIDUCIAL_COLUMNS:
                 raise InputError(
                     f"{what}, line {number}: expected an id, three coordinates and at most 10 columns more."
                 )
-            rows.append(_to_lps(_numbers(cells[1:4], what, number), system))
+            # RAS is what Slicer meant before it said so
+            rows.append(_to_lps(_numbers(cells[1:4], what, number), system or "ras"))
     return rows
+
+
+def _fiducial_comment(line: str, system: str, late: bool, where: str) -> str:
+    """The coordinate system that a comment of an .fcsv names, if it does. InputError for one that comes after points or
+    says something else than another comment, and for columns in another order."""
+    key, _, value = line[1:].partition("=")
+    key = key.strip().lower()
+    if key == "columns" and [c.strip().lower() for c in value.split(",")][1:4] != ["x", "y", "z"]:
+        raise InputError(f"{where}: its columns are not an id, x, y, z. Save the list again.")
+    if key != "coordinatesystem":
+        return ""
+    found = _system(value, where)
+    if late or system not in ("", found):
+        raise InputError(f"{where}: a second coordinate system is named, or it comes after points. Name one, first.")
+    return found
 
 
 def _from_table(text: str, what: str) -> list[list[float]]:
@@ -139,17 +167,28 @@ def _from_table(text: str, what: str) -> list[list[float]]:
     if not lines:
         raise InputError(f"{what} are an empty file.")
     head = [c.strip().lower() for c in lines[0][1]]
-    if not any(c.isidentifier() for c in head):
+    if not _are_names(head):
         return [_bare(row, what, i) for i, row in lines]
     for i, row in lines[1:]:
         _check_row(head, row, what, i)
+    if twice := [n for names in _COLUMNS for n in names if head.count(n) > 1]:
+        raise InputError(f"{what} name the column '{twice[0]}' twice. Leave one.")
+    if sum(all(n in head for n in names[:2]) for names in _COLUMNS) > 1:
+        raise InputError(
+            f"{what} hold the points in two coordinate systems: {', '.join(head)[:80]}. Leave one of them."
+        )
     for names in _COLUMNS:
         columns = [head.index(n) for n in names if n in head]
-        if len(columns) == 3 or (len(columns) == 2 and names[0] == "x" and head.count("x") and head.count("y")):
+        if len(columns) == 3 or (len(columns) == 2 and names[0] == "x" and "z" not in head):
             system = "ras" if names[0] == "r" else "lps"
             cells = [(i, [row[c] if c < len(row) else "" for c in columns]) for i, row in lines[1:]]
             return [_to_lps(_numbers(row, what, i), system) for i, row in cells]
     raise InputError(f"{what} have no columns x, y, z (or l, p, s, or r, a, s): name them in the first row.")
+
+
+def _are_names(cells: Sequence[str]) -> bool:
+    """Whether the first row of a table names its columns, such as x or 'x (mm)'."""
+    return any(c.isidentifier() for c in cells) or all(c[:1].isalpha() or not c for c in cells)
 
 
 def _cells(line: str, what: str, number: int) -> list[str]:
@@ -175,8 +214,8 @@ def _check_row(head: Sequence[str], row: Sequence[str], what: str, line: int) ->
         )
     if "defined" in head and head.index("defined") < len(row) and row[head.index("defined")].strip() in ("0", "false"):
         raise InputError(f"{what}, line {line}: this point was not placed yet. Place or remove it.")
-    for name in ("coordinateunits", "units"):
-        if name in head and (unit := row[head.index(name)].strip().lower()) not in ("", "mm", "[mm]"):
+    for name in ("coordinateunits", "units", "unit"):
+        if name in head[: len(row)] and (unit := row[head.index(name)].strip().lower()) not in ("", "mm", "[mm]"):
             raise InputError(f"{what}, line {line}: the point is in '{unit[:20]}'. Write it in mm.")
 
 
@@ -188,7 +227,14 @@ def _bare(cells: Sequence[str], what: str, line: int) -> list[float]:
 
 def _from_list(text: str, what: str) -> list[list[float]]:
     """elastix's point file ('point', the count, then the points), or nothing but points; LPS mm."""
-    lines = [(i, _words(line.split("#")[0], what, i)) for i, line in enumerate(text.splitlines(), 1)]
+    numbered = list(enumerate(text.splitlines(), 1))
+    for i, line in numbered:
+        if re.search(r"\b(RAS|ras)\b", line.partition("#")[2]):
+            raise InputError(
+                f"{what}, line {i}: a comment names RAS, and a list without column names is read as LPS. Write a .csv"
+                " with the columns r, a, s."
+            )
+    lines = [(i, _words(line.split("#")[0], what, i)) for i, line in numbered]
     lines = [(i, cells) for i, cells in lines if cells]
     if lines and len(lines[0][1]) == 1 and lines[0][1][0].lower() in ("point", "index"):
         if lines[0][1][0].lower() == "index":
@@ -211,7 +257,7 @@ def _words(line: str, what: str, number: int) -> list[str]:
 
 
 def _counted(lines: list[tuple[int, list[str]]], what: str) -> list[list[float]]:
-    if not lines or len(lines[0][1]) != 1 or not lines[0][1][0].isdigit():
+    if not lines or len(lines[0][1]) != 1 or not re.fullmatch(r"[0-9]{1,9}", lines[0][1][0]):
         raise InputError(f"{what}: after 'point' comes a line with the number of points.")
     count = int(lines[0][1][0])
     if count != len(lines) - 1 or count > MAX_POINTS:

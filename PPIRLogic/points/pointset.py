@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from PPIRLogic.arrays import Array
+from PPIRLogic.arrays import Array, real_array
 from PPIRLogic.errors import InputError, ProtocolError
 from PPIRLogic.network.messages import Fields
 
@@ -40,10 +40,10 @@ class PointSet:
     name: str = "points"
 
     def __post_init__(self) -> None:
-        points = np.array(self.points, dtype=np.float64)
+        what = f"The points '{self.name}'"
+        points = np.array(real_array(self.points, what), dtype=np.float64)
         points.setflags(write=False)
         object.__setattr__(self, "points", points)
-        what = f"The points '{self.name}'"
         if points.ndim != 2 or points.shape[1] not in (2, 3):
             raise InputError(f"{what} need two or three coordinates each, mm.")
         if not MIN_POINTS <= len(points) <= MAX_POINTS:
@@ -153,4 +153,4 @@ class PointLayout:
 
 def as_points(points: PointSet | ArrayLike, name: str = "points") -> PointSet:
     """A PointSet as it is, or one of an array (n, 2) or (n, 3), LPS mm."""
-    return points if isinstance(points, PointSet) else PointSet(np.asarray(points, dtype=np.float64), name)
+    return points if isinstance(points, PointSet) else PointSet(points, name)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from PPIRLogic.registration.levels import Level, make_levels
 from PPIRLogic.registration.losses.point_sums import POINT_LOSSES
 from PPIRLogic.registration.names import DETAIL, PURPOSES, STARTS
 from PPIRLogic.registration.protocols import protocol_of
-from PPIRLogic.registration.request import LevelGrant, Request
+from PPIRLogic.registration.request import LOST_ANSWERS, LevelGrant, Request
 from PPIRLogic.registration.terms import VALUE, numbers_by_stage, numbers_once, terms_by_stage
 from PPIRLogic.secure.protocol import Protocol
 
@@ -218,19 +218,23 @@ def check_offered(request: Request, geometry: Geometry, record: DisclosureRecord
 
 
 def grant_rows(levels: list[LevelGrant]) -> list[str]:
-    """The estimate, level by level, in words."""
-    return [_grant_row(g) for g in levels]
+    """What is granted, level by level, in words and numbers."""
+    most, again = sum(g.most for g in levels), max(g.again for g in levels)
+    in_all = f"in all at most {most} numbers"
+    if again:
+        in_all += (
+            f"; after each lost connection, {LOST_ANSWERS} times at most, {again} more for the answer that was lost"
+        )
+    return [*map(_grant_row, levels), in_all]
 
 
 def _grant_row(g: LevelGrant) -> str:
-    percent = f"{100 * g.most / g.samples:.3g} % of the level"
+    numbers = f"{g.most} numbers ({100 * g.most / g.samples:.3g} % of the level)"
     if g.purpose:
-        return (
-            f"{PURPOSES[g.purpose]}, shrink factor {g.factor}: {g.samples} voxels, at most {g.most} numbers ({percent})"
-        )
+        return f"{PURPOSES[g.purpose]}, shrink factor {g.factor}: {g.samples} voxels, at most {numbers}"
     return (
         f"shrink factor {g.factor}: {g.samples} voxels,"
         f" {g.numbers_per_evaluation + g.numbers_per_gradient} numbers per evaluation, at most {g.evaluations}"
-        f" evaluations ({percent})"
+        f" evaluations: {numbers}"
         + (f"; this site learns at most {g.shown} numbers of the moving image" if g.shown else "")
     )

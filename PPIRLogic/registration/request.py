@@ -82,6 +82,9 @@ def _counts(f: Fields) -> tuple[int, ...]:
     return tuple(values)
 
 
+LOST_ANSWERS = 5  # that a session may ask for again at a level, one for each lost connection
+
+
 @dataclass(frozen=True)
 class LevelGrant:
     """What the owner of the fixed image permits at one level."""
@@ -102,6 +105,12 @@ class LevelGrant:
         """Numbers this level may open in one session."""
         steps = self.gradients * self.numbers_per_gradient
         return self.evaluations * self.numbers_per_evaluation + steps + self.numbers_once
+
+    @property
+    def again(self) -> int:
+        """Numbers that may be opened once more after a lost connection, for the answer that may be lost with it."""
+        each = max(self.numbers_per_evaluation, self.numbers_per_gradient, self.numbers_once)
+        return each if self.evaluations else 0
 
     @property
     def shown(self) -> int:

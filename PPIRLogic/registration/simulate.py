@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from PPIRLogic.disclosure.accounts import Budget
+from PPIRLogic.errors import InputError
 from PPIRLogic.images.door import as_mask, check_volume
 from PPIRLogic.images.reading import read_mask, read_volume
 from PPIRLogic.images.volume import Volume
@@ -127,7 +128,9 @@ def simulate(
     >>> result.complete  # doctest: +SKIP
     True
     """
-    p = parameters or Parameters()
+    p = Parameters() if parameters is None else parameters
+    if not isinstance(p, Parameters) or not isinstance(budget, Budget):
+        raise InputError("simulate needs parameters made by Parameters(…) and a budget made by Budget(…).")
     own = _as_volume(moving, "moving")
     mask = _as_mask(moving_mask, own, "moving")
     with contextlib.ExitStack() as stack:

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from PPIRLogic.errors import InputError
 from PPIRLogic.files import name_problem, shown_path, split_extension, write_atomically
 from PPIRLogic.images.quiet_itk import quiet
-from PPIRLogic.transforms.file_checks import problem_of
+from PPIRLogic.transforms.file_checks import hdf5_problem, problem_of
 from PPIRLogic.transforms.linear import LinearTransform
 
 FIELD_FILES = (".h5", ".hdf5")  # as text, a displacement field would take gigabytes
@@ -18,7 +18,8 @@ TRANSFORM_FILES = (*FIELD_FILES, ".tfm", ".txt")
 
 
 def read_transform(path: str | os.PathLike[str]) -> sitk.Transform:
-    """Read a transform file (.h5, .hdf5, .tfm, .txt, .mat, .xfm). InputError: missing, empty, damaged or unreadable.
+    """Read a transform file (.h5, .hdf5, .tfm, .txt, .mat). InputError: missing, empty, damaged or unreadable; MINC's
+    .xfm, which is in RAS and which ITK takes for LPS.
 
     >>> read_transform("nowhere.h5")
     Traceback (most recent call last):
@@ -32,6 +33,12 @@ def read_transform(path: str | os.PathLike[str]) -> sitk.Transform:
         raise InputError(f"{what} does not exist or is a folder. Check the path.")
     if file.stat().st_size == 0:
         raise InputError(f"{what} is an empty file. Write it again.")
+    if file.suffix.lower() == ".xfm":
+        raise InputError(
+            f"{what} is MINC's, in RAS coordinates, which would be taken for LPS. Convert it to .tfm or .h5 in LPS."
+        )
+    if problem := hdf5_problem(file):
+        raise InputError(f"{what} is damaged or cut short: {problem}. Copy it or write it again.")
     try:
         with quiet():
             transform = sitk.ReadTransform(str(file))

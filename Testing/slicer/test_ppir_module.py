@@ -363,6 +363,17 @@ def test_consent_says_what_the_other_site_learns_where_both_images_move(panel: P
         assert words in text and ("both images" in text) == bool(shown)
 
 
+def test_consent_is_not_restyled_by_a_peers_words(panel: Panel) -> None:
+    from PPIRLib import consent
+
+    panel.prepare("b:1")
+    row = {"transform": "affine", "factor": 4, "samples": 1000, "most": 50, "shown": 0}
+    offer = {"event": "image", "name": "<h1>Free of charge</h1>", "geometry": {"size": [8, 8, 8]}}
+    estimate = {"most": 50, "levels": [row]}
+    text = consent.consent_text(panel.node, {"name": "<b>B</b>", "fingerprint": "F"}, offer, estimate)
+    assert "<" not in text and "‹h1›Free of charge‹/h1›" in text and "‹b›B‹/b›" in text
+
+
 def test_consent_of_another_release_counts_for_nothing(panel: Panel, world: support.Sites) -> None:
     import slicer
 

@@ -41,6 +41,7 @@ from PPIRLogic.registration.control_points import ControlPointMap
 from PPIRLogic.registration.dealer.dealer import DealerSession, Joined
 from PPIRLogic.registration.dealer.dealer import Dealing as DealingMethod
 from PPIRLogic.registration.dealer.orders import Order, read_order
+from PPIRLogic.registration.names import FACTORS
 from PPIRLogic.registration.party1.session import ClientSession
 from PPIRLogic.registration.party2.server import Server
 from PPIRLogic.registration.request import LevelGrant, Offer, Peer, Request
@@ -48,6 +49,9 @@ from PPIRLogic.secure.layout import CHUNK
 from PPIRLogic.secure.mpc.triple_products import Factored
 
 SWEEP = 200  # cases after which a target's files are thrown away
+
+
+ANYTHING = [LevelGrant(f, 1, 10**6, 10**4, 0) for f in FACTORS]
 
 
 class Scripted:
@@ -211,7 +215,9 @@ class Party2(Target):
         if "resumes" in opening and draw.random() < 0.5:
             request = Request.from_dict(opening)
             name = opening["resumes"].hex()[:16]
-            self._server.site.unfinished.begin(name, self._peer, self._server.site.image_id(self._image), request)
+            self._server.site.unfinished.begin(
+                name, self._peer, self._server.site.image_id(self._image), request, ANYTHING
+            )
         return said
 
     def _spent(self) -> int:

@@ -27,6 +27,7 @@ import SimpleITK as sitk
 from record import surroundings, write_section
 from system_support import Phantom, Program, account_numbers, motion_of, plain_grid, rows_of, save, session_files
 
+from PPIRLogic.disclosure.failed_checks import FailedChecks
 from PPIRLogic.local_processes import Site, make_sites
 
 GEOMETRY = plain_grid(2)
@@ -102,6 +103,12 @@ class Stage:
         program = self.programs.pop(who)
         program.__exit__()
         self.start(who)
+
+    def lift(self) -> None:
+        """A person forgives the test that a kill left, at both sites: three of them would end the work."""
+        one, two = self.sites["A"], self.sites["B"]
+        for here, there in ((one, two), (two, one)):
+            check(FailedChecks(here.home).lift(there.fingerprint) <= 1, "one kill left more than one test")
 
     def close(self) -> None:
         for program in self.programs.values():
@@ -273,6 +280,7 @@ def kills_of(what: Run, shares: dict[str, int], seed: int) -> list[dict[str, Any
                 try:
                     row["outcomes"].append(one_kill(place, victim, draw, calm, out))
                     ledgers_hold(place.sites)
+                    place.lift()
                 except Broken as broken:
                     row["broken"].append(f"kill {number}: {broken}")
                 shutil.rmtree(out, ignore_errors=True)

@@ -44,10 +44,10 @@ from PPIRLogic.errors import (
     BudgetError,
     FixedPointError,
     InputError,
-    OutputError,
     OverlapError,
     PolicyError,
     PPIRError,
+    RefusedError,
     VersionError,
 )
 from PPIRLogic.images.volume import Volume
@@ -504,7 +504,7 @@ def test_a_declined_session_and_an_accepted_one(sites: tuple[Site, Site]) -> Non
         assert account_numbers(one.home) == 0
         assert register(MOVING[2], one.address, home=sites[0].home, parameters=RIGID).complete
     name, request, grants = asked[0]
-    assert name == "A" and request.transform == "rigid"
+    assert name == f"'A' (fingerprint {sites[0].fingerprint})" and request.transform == "rigid"
     assert [g.factor for g in grants if not g.purpose] == [2, 1] and all(g.numbers_per_evaluation > 0 for g in grants)
 
 
@@ -707,7 +707,7 @@ def test_a_full_disk_at_the_owners_side_before_the_session(
 ) -> None:
     server, address = served_by_process()
     limit_files(server.process, 0)
-    with pytest.raises(OutputError, match=r"ledger.*could not be written"):
+    with pytest.raises(RefusedError, match=r"The peer says: .*ledger.*could not be written"):
         register(MOVING[3], address, home=sites[0].home, parameters=RIGID)
     assert account_numbers(sites[1].home) == 0, "nothing was disclosed that is not on record"
     assert server.running

@@ -162,6 +162,7 @@ def test_party_2_keeps_only_files_that_are_accounted_for(scene: Scene) -> None:
         "ledger/lock",
         "ledger/accounts/",
         "ledger/sessions/",
+        "ledger/subjects.jsonl",
         "stderr-",
     )
     names = [p.relative_to(home).as_posix() for p in files_below(home)]

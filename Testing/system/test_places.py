@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from system_support import Phantom, motion_of, plain_grid
+from system_support import Phantom, here, motion_of, plain_grid, save
 
 from PPIRLogic.cli import common
 from PPIRLogic.cli.display import write_results
 from PPIRLogic.cli.main import main
-from PPIRLogic.errors import OutputError
+from PPIRLogic.errors import OutputError, PeerError
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.local_processes import child_path
 from PPIRLogic.network.identity import default_home
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.result import RegistrationResult
@@ -85,6 +88,37 @@ def test_a_full_standard_output_is_said_once_and_left(
         assert sys.stdout is not full
         full.close = lambda: None  # type: ignore[method-assign]
     assert capsys.readouterr().err.count("cannot be written") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-", ">&- 2>&-"])
+def test_a_full_or_closed_standard_error_changes_no_exit_code(stderr: str, tmp_path: Path) -> None:
+    words = f"{sys.executable} -m PPIRLogic check 127.0.0.1:1 --home {tmp_path / 'home'} {stderr}"
+    done = subprocess.run(["sh", "-c", words], env={**os.environ, "PYTHONPATH": child_path()}, check=False)
+    assert done.returncode == PeerError.exit_code
+
+
+def test_images_that_have_nothing_in_common_end_in_doubt(tmp_path: Path) -> None:
+    """Two images that have nothing in common: whatever is found is in doubt, and the files are written all the same."""
+    noise = np.random.default_rng(5)
+    for name in ("fixed", "moving"):
+        values = noise.random(GRID.array_shape).astype(np.float32)
+        save(Volume(values, GRID, name), tmp_path / f"{name}.nrrd")
+    words = (
+        "simulate",
+        "--fixed",
+        tmp_path / "fixed.nrrd",
+        "--moving",
+        tmp_path / "moving.nrrd",
+        "--protocol",
+        "clear",
+    )
+    more = ("--transform", "rigid", "--levels", "4", "--initial", "identity", "--threads", 1)
+    done = here(tmp_path / "home", *words, *more, "--output", tmp_path / "T.tfm", "--report", tmp_path / "R.json")
+    assert done.returncode == 13 and "in doubt" in done.stderr, done.stderr
+    assert (tmp_path / "T.tfm").is_file() and "doubt" in (tmp_path / "R.json").read_text(encoding="utf-8")
+    again = here(tmp_path / "home", *words, *more, "--output", tmp_path / "T.tfm", "--accept-doubtful")
+    assert again.returncode == 0 and "note:" in again.stderr
 
 
 def test_doubts_of_a_good_run_are_none(result: RegistrationResult) -> None:

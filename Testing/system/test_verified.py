@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import pytest
 from system_support import (
     SOON,
     Owner,
@@ -22,13 +24,15 @@ from system_support import (
     two_sites,
 )
 
-from PPIRLogic.errors import PolicyError, VerificationError
+from PPIRLogic.disclosure.failed_checks import FailedChecks
+from PPIRLogic.errors import PeerError, PolicyError, VerificationError
 from PPIRLogic.local_processes import Site
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.register import register
 from PPIRLogic.registration.request import Request
 from PPIRLogic.secure.fhe.bfv import answer_bytes
-from PPIRLogic.secure.fhe.equality import PARTY_1, EqualityTest
+from PPIRLogic.secure.fhe.equality import PARTY_1, PARTY_2, EqualityTest
+from PPIRLogic.secure.fhe.protocol import FheFixed
 
 GEOMETRY = plain_grid(2)
 PHANTOM = Phantom.make(GEOMETRY)
@@ -72,3 +76,62 @@ def test_three_forged_requests_block_a_peer_until_a_person_lifts_it(tmp_path: Pa
         done = here(theirs.home, "trust", "lift", mine.fingerprint)
         assert done.returncode == 0 and "3 failed or unfinished tests" in done.stdout
         assert register(moving, one.address, home=mine.home, parameters=p).complete
+
+
+def test_a_party_2_that_cuts_the_line_at_every_test_is_left_after_three(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sees a request and party 1's side of the test, again and again, and never has to answer."""
+    mine, theirs = two_sites(tmp_path)
+    honest, answered, cut = FheFixed._release, [], []
+
+    def release(side: FheFixed, numbers: Any, secret: Any) -> None:
+        if len(answered) < 2:
+            answered.append(True)
+            return honest(side, numbers, secret)
+        channel = cast(Any, side.link.channel)
+        channel.send("test", {}, EqualityTest(PARTY_2, bytes(32), secret).share)
+        side.link.receive("test")
+        cut.append(FailedChecks(mine.home).count(theirs.fingerprint))
+        channel._channel._link.stop()
+        raise PeerError("The line was cut.")
+
+    monkeypatch.setattr(FheFixed, "_release", release)
+    moving = PHANTOM.on(GEOMETRY, motion_of("translation", GEOMETRY))
+    p = Parameters(transform="translation", loss="ssd", levels=(4,), initial="identity")
+    with owner(theirs, shared(PHANTOM.on(GEOMETRY))) as one:
+        result = register(moving, one.address, home=mine.home, parameters=p, reconnect=20.0)
+        assert cut == [1, 2, 3], "each test was on record before it began"
+        assert not result.complete and result.reconnections == 2 and result.levels[0].evaluations == 2
+        assert isinstance(result.error, PolicyError) and f"ppir trust lift {theirs.fingerprint}" in str(result.error)
+        assert FailedChecks(theirs.home).count(mine.fingerprint) == 0
+        monkeypatch.setattr(FheFixed, "_release", honest)
+        with pytest.raises(PolicyError, match="ppir trust lift"):  # another run, another process
+            register(moving, one.address, home=mine.home, parameters=p)
+        assert here(mine.home, "trust", "lift", theirs.fingerprint).returncode == 0
+        assert [r["event"] for r in rows_of(mine.home / "audit.jsonl")] == ["tests lifted"]
+        assert register(moving, one.address, home=mine.home, parameters=p).complete
+
+
+def test_lines_that_break_outside_of_a_test_are_not_held_against_a_peer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Party 2 is lost four times after it had the request, and before party 1 showed anything."""
+    mine, theirs = two_sites(tmp_path)
+    honest, cut = FheFixed._release, []
+
+    def release(side: FheFixed, numbers: Any, secret: Any) -> None:
+        if len(cut) < 4:
+            cut.append(True)
+            cast(Any, side.link.channel)._channel._link.stop()
+            raise PeerError("The line was cut.")
+        honest(side, numbers, secret)
+
+    monkeypatch.setattr(FheFixed, "_release", release)
+    moving = PHANTOM.on(GEOMETRY, motion_of("translation", GEOMETRY))
+    p = Parameters(transform="translation", loss="ssd", levels=(4,))
+    with owner(theirs, shared(PHANTOM.on(GEOMETRY))) as one:
+        result = register(moving, one.address, home=mine.home, parameters=p, reconnect=20.0)
+        assert result.complete and result.reconnections == 4
+        assert FailedChecks(mine.home).count(theirs.fingerprint) == 0
+        assert FailedChecks(theirs.home).count(mine.fingerprint) == 0

@@ -12,6 +12,8 @@ WHOLE_PACKAGES = {  # of several modules at once
     "test_mirror.py",
     "test_portability.py",
     "images/test_damaged_files.py",
+    "images/test_odd_dicom.py",
+    "images/test_odd_headers.py",
     "points/test_odd_files.py",
     "registration/losses/test_least_squares.py",
     "report/test_report.py",

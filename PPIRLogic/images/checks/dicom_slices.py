@@ -38,7 +38,13 @@ def check_alike(files: Sequence[DicomFile]) -> None:
         ("pixel spacing", lambda f: _rounded(numbers_of(f.elements, tags.SPACING), _SPACING_DIGITS)),
         ("kind of pixels", lambda f: (*(f.whole(t) for t in (tags.BITS, tags.CHANNELS, tags.SIGNED, tags.STORED)),
                                       text_of(f.elements, tags.PHOTOMETRIC))),
-        ("rescaling (slope and intercept)", lambda f: tuple(t in f.elements for t in (tags.SLOPE, tags.INTERCEPT))),
+        ("rescaling (slope and intercept)",
+         lambda f: tuple(bool(text_of(f.elements, t)) for t in (tags.SLOPE, tags.INTERCEPT))),
+        ("patient (shown as a digest)", lambda f: f.subject[:8]),
+        ("modality", lambda f: text_of(f.elements, tags.MODALITY)),
+        ("being a localizer", lambda f: "LOCALIZER" in text_of(f.elements, tags.KIND)),
+        ("echo number", lambda f: text_of(f.elements, tags.ECHO)),
+        ("frame of reference", lambda f: text_of(f.elements, tags.FRAME)),
     )  # fmt: skip
     for what, value in compare:
         values = [value(f) for f in files]
@@ -51,6 +57,33 @@ def check_alike(files: Sequence[DicomFile]) -> None:
             f" {len(files)} have {_shown(usual)}. It may be a localizer, or several scans share one series. Put the"
             " slices of one scan into a folder of their own and give that folder."
         )
+
+
+def check_values(file: DicomFile) -> None:
+    """Damaged or Unusable where the readers would take the pixels for other values than the file means."""
+    for name, tag in (("slope", tags.SLOPE), ("intercept", tags.INTERCEPT)):
+        said = numbers_of(file.elements, tag)
+        if len(said) > 1 or not np.isfinite(said).all() or (tag == tags.SLOPE and 0.0 in said):
+            raise Damaged(f"the rescale {name} of '{file.name}' is '{text_of(file.elements, tag)[:20]}'")
+    if tags.TABLE in file.elements and not text_of(file.elements, tags.SLOPE):
+        raise Unusable(
+            f"Its DICOM file '{file.name}' gives its values by a table (0028,3000), which is not applied here. Export"
+            " it with a rescale slope."
+        )
+    if tags.HIGH_BIT in file.elements and file.whole(tags.HIGH_BIT) != file.whole(tags.STORED) - 1:
+        raise Unusable(
+            f"Its DICOM file '{file.name}' does not keep its values in the lowest bits (0028,0102). Export it again."
+        )
+    turn = numbers_of(file.elements, tags.ORIENTATION)
+    if turn and not _is_rotation(turn):
+        raise Damaged(f"the orientation of '{file.name}' is not two axes at right angles")
+
+
+def _is_rotation(orientation: Sequence[float]) -> bool:
+    if len(orientation) != 6:
+        return False
+    axes = np.reshape(orientation, (2, 3))
+    return bool(np.abs(axes @ axes.T - np.eye(2)).max() <= 10.0**-_DIRECTION_DIGITS)
 
 
 def slices_of(files: Sequence[DicomFile]) -> list[Slice]:
@@ -83,8 +116,8 @@ def _frames(file: DicomFile) -> list[Slice]:
 def order_of(slices: Sequence[Slice]) -> list[int]:
     """The slices in the order of their places, by number. Unusable, naming slices, unless they lie evenly along their
     normal."""
-    if any(len(s.position) != 3 or len(s.orientation) != 6 for s in slices):
-        lost = next(s for s in slices if len(s.position) != 3 or len(s.orientation) != 6)
+    lost = next((s for s in slices if not _is_placed(s)), None)
+    if lost is not None:
         raise Unusable(
             f"Its DICOM slice {lost.label} does not say its position and orientation, so that the distance of the"
             " slices is not known. Export the series again with them, or as .nrrd or .nii.gz with its spacing."
@@ -96,6 +129,11 @@ def order_of(slices: Sequence[Slice]) -> list[int]:
     if abs(np.linalg.norm(normal) - 1) > 10.0**-_DIRECTION_DIGITS:
         raise Damaged("its orientation is not two axes at right angles")
     return _check_steps(slices, normal / np.linalg.norm(normal))
+
+
+def _is_placed(one: Slice) -> bool:
+    place = (*one.position, *one.orientation)
+    return len(one.position) == 3 and len(one.orientation) == 6 and bool(np.isfinite(place).all())
 
 
 def _check_steps(slices: Sequence[Slice], normal: Array) -> list[int]:
@@ -123,15 +161,25 @@ def _check_steps(slices: Sequence[Slice], normal: Array) -> list[int]:
     return [int(i) for i in order]
 
 
-def check_pixel_spacing(file: DicomFile) -> None:
-    """Unusable where a single picture does not say how far apart its pixels are."""
-    for tag in (tags.SPACING, *tags.OTHER_SPACINGS):
-        if values := numbers_of(file.elements, tag):
-            check_spacing(values)
-            return
-    if next(frame_values(file, tags.MEASURES, tags.SPACING), ()):
-        return
-    raise Unusable("Its DICOM file does not say how far apart its pixels are (0028,0030). Save it with its spacing.")
+def check_pixel_spacing(file: DicomFile, taken: Sequence[float]) -> None:
+    """Unusable unless the file says how far apart its pixels are, and that is what the reader took (mm, x and y)."""
+    said = next(frame_values(file, tags.MEASURES, tags.SPACING), ()) or _said_spacing(file)
+    if len(said) != 2:
+        raise Unusable(
+            "Its DICOM file does not say how far apart its pixels are (0028,0030). Save it with its spacing."
+        )
+    check_spacing(said)
+    if not np.allclose(said[::-1], taken[:2], rtol=10.0**-_SPACING_DIGITS, atol=0):
+        raise Unusable(
+            f"Its pixels lie {said[1]:g} × {said[0]:g} mm apart by one element of its DICOM file and"
+            f" {taken[0]:g} × {taken[1]:g} mm by what the reader takes, which may be the spacing at the detector."
+            " Export it with the one that is meant as pixel spacing (0028,0030)."
+        )
+
+
+def _said_spacing(file: DicomFile) -> tuple[float, ...]:
+    """Rows and columns, mm, by the first element that gives them."""
+    return next((said for tag in (tags.SPACING, *tags.OTHER_SPACINGS) if (said := numbers_of(file.elements, tag))), ())
 
 
 def _rounded(values: Sequence[float], digits: int) -> tuple[float, ...]:

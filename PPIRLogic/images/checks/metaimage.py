@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +15,8 @@ from PPIRLogic.images.checks.reasons import (
     check_spacing,
     length_of,
     length_of_zlib,
+    real_numbers,
+    whole_number,
 )
 
 _SIZE_OF = {
@@ -39,10 +42,11 @@ def check_metaimage(path: Path) -> None:
         fields = _fields(file)
         begin, announced = file.tell(), _announced(fields)
         _check_place(fields)
+        _check_meaning(fields)
         if not _yes(fields, "BinaryData", "True"):
             raise Unusable("Its voxels are written as text. Save it as binary (BinaryData = True).")
         read = length_of_zlib if _yes(fields, "CompressedData", "False") else length_of
-        data, skip = fields["ElementDataFile"], int(fields.get("HeaderSize", "0"))
+        data, skip = fields["ElementDataFile"], whole_number(fields.get("HeaderSize", "0"), "HeaderSize")
         if data == "LIST" or len(data.split()) > 3 or "%" in data:
             raise Unusable("Its voxels are spread over several files. Save it as one .mha file.")
         if data.upper() != "LOCAL":
@@ -80,7 +84,11 @@ def _announced(fields: dict[str, str]) -> int:
     size = _SIZE_OF.get(fields.get("ElementType", ""))
     sizes = fields.get("DimSize", "").split()
     channels = fields.get("ElementNumberOfChannels", "1")
-    if size is None or not all(w.isdigit() for w in (*sizes, channels)) or fields.get("NDims") != str(len(sizes)):
+    if (
+        size is None
+        or not all(re.fullmatch("[0-9]{1,18}", w) for w in (*sizes, channels))
+        or fields.get("NDims") != str(len(sizes))
+    ):
         raise Damaged("its header does not say ElementType, NDims and DimSize together")
     return size * int(channels) * math.prod(int(w) for w in sizes)
 
@@ -98,14 +106,35 @@ def _check_place(fields: dict[str, str]) -> None:
     for name in _ORDER:
         _yes(fields, name, "False")
     dim = int(fields["NDims"])
-    try:
-        spacing = [float(v) for v in fields.get("ElementSpacing", fields.get("ElementSize", "")).split()]
-        matrix, offset = ([float(v) for n in group for v in fields.get(n, "").split()] for group in _PLACES)
-    except ValueError:
-        raise Damaged("its header has words where it needs numbers") from None
+    spacing = real_numbers(fields.get("ElementSpacing", fields.get("ElementSize", "")).split(), "ElementSpacing")
+    matrix, offset = (
+        real_numbers([v for n in group for v in fields.get(n, "").split()], group[0]) for group in _PLACES
+    )
     if len(spacing) != dim or len(matrix) not in (0, dim * dim) or len(offset) not in (0, dim):
         raise Damaged("its header does not give the place of its voxels in so many dimensions as it has")
     check_spacing(spacing)
+
+
+def _check_meaning(fields: dict[str, str]) -> None:
+    """Unusable where the header says something of the voxels or of their place that ITK's reader passes over."""
+    if (unit := fields.get("DistanceUnits", "?")).lower() not in ("mm", "?", ""):
+        raise Unusable(f"Its distances are in '{unit[:20]}'. Save it in mm.")
+    scale = [
+        real_numbers([fields.get(f"ElementToIntensityFunction{name}", usual)], name)
+        for name, usual in (("Slope", "1"), ("Offset", "0"))
+    ]
+    if scale != [[1.0], [0.0]]:
+        raise Unusable(
+            f"Its intensities are its voxels times {scale[0][0]:g} plus {scale[1][0]:g}, which is not applied here."
+            " Save it with the intensities themselves."
+        )
+    said = fields.get("AnatomicalOrientation", "???")
+    if said.upper() not in ("RAI", "???", "") and not set(_PLACES[0]) & set(fields):
+        raise Unusable(f"Its axes point to '{said[:20]}' but it has no TransformMatrix. Save it with one.")
+    if len({_yes(fields, name, "False") for name in _ORDER if name in fields}) > 1:
+        raise Damaged("its header says two orders of bytes")
+    if fields["ElementDataFile"].upper() == "LOCAL" and fields.get("HeaderSize", "0") not in ("0", "-1"):
+        raise Unusable("It leaves out bytes at the beginning of its voxels (HeaderSize). Save it without.")
 
 
 def _yes(fields: dict[str, str], name: str, default: str) -> bool:

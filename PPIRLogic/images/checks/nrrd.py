@@ -16,6 +16,8 @@ from PPIRLogic.images.checks.reasons import (
     length_of,
     length_of_bzip2,
     length_of_gzip,
+    real_numbers,
+    whole_number,
 )
 
 _BYTES = {
@@ -37,6 +39,10 @@ _FIELDS = {
 _PACKED = {
     "raw": length_of, "gzip": length_of_gzip, "gz": length_of_gzip, "bzip2": length_of_bzip2, "bz2": length_of_bzip2,
 }  # fmt: skip
+_MILLIMETRES = ("mm", "millimeter", "millimeters", "millimetre", "millimetres", "", "none", "???")
+_OF_THE_BODY = (
+    "left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las",
+)  # fmt: skip
 _LONGEST_HEADER = 2**20
 
 
@@ -51,7 +57,9 @@ def check_nrrd(path: Path) -> None:
             raise Damaged(f"its encoding '{encoding[:20]}' is not known")
         _check_place(fields)
         name = fields.get("data file", fields.get("datafile"))
-        skip, lines = (int(fields.get(f"{k} skip", fields.get(f"{k}skip", "0"))) for k in ("byte", "line"))
+        skip, lines = (
+            whole_number(fields.get(f"{k} skip", fields.get(f"{k}skip", "0")), f"{k} skip") for k in ("byte", "line")
+        )
         if lines or skip < 0:
             raise Unusable("It leaves out lines or an unknown number of bytes of its data file. Save it as one file.")
         if name is not None and (name.startswith("LIST") or len(name.split()) > 3):
@@ -104,17 +112,50 @@ def _announced(fields: dict[str, str]) -> int:
 
 def _whole(fields: dict[str, str], name: str) -> list[int]:
     words = fields.get(name, "").split()
-    if not words or not all(w.isdigit() for w in words):
+    if not words or any(w.startswith("-") for w in words):
         raise Damaged(f"its header has no whole numbers for '{name}'")
-    return [int(w) for w in words]
+    return [whole_number(w, name) for w in words]
 
 
 def _check_place(fields: dict[str, str]) -> None:
-    """Unusable where the header does not say how far apart its voxels are."""
+    """Unusable where the header does not say how far apart its voxels are, in mm, and which way its axes point."""
+    kinds = fields.get("kinds", "").lower().split()
+    if strange := [kind for kind in kinds if kind in ("time", "list")]:
+        raise Unusable(f"One of its axes is of the kind '{strange[0]}'. Save one grey image, or one time point.")
+    _check_units(fields)
     if "space directions" in fields:
-        if "space origin" not in fields or not {"space", "space dimension"} & set(fields):
-            raise Damaged("its header says 'space directions' without 'space' and 'space origin'")
+        _check_directions(fields)
     elif "spacings" in fields:
-        check_spacing([float(v) for v in fields["spacings"].split() if v.lower() != "nan"])
+        words = fields["spacings"].split()
+        if len(words) != _whole(fields, "dimension")[0]:
+            raise Damaged("its header does not give a spacing for every axis")
+        kinds = kinds if len(kinds) == len(words) else ["domain"] * len(words)
+        named = [w for w, k in zip(words, kinds, strict=True) if w.lower() != "nan" or k in ("domain", "space")]
+        check_spacing([float("nan") if w.lower() == "nan" else real_numbers([w], "spacings")[0] for w in named])
     else:
         raise Unusable("It does not say how far apart its voxels are ('space directions'). Save it with its spacing.")
+
+
+def _check_units(fields: dict[str, str]) -> None:
+    """Unusable where a length is not in mm: ITK takes every number for mm."""
+    words = [
+        word for name in ("space units", "units") for word in re.findall(r'"([^"]*)"|(\S+)', fields.get(name, ""))
+    ]  # fmt: skip
+    for word in (quoted or bare for quoted, bare in words):
+        if word.strip().lower() not in _MILLIMETRES:
+            raise Unusable(f"Its lengths are in '{word[:20]}'. Save it in mm.")
+
+
+def _check_directions(fields: dict[str, str]) -> None:
+    """Damaged or Unusable unless there are as many axes as the space has dimensions, in a space that is of the body."""
+    if "space origin" not in fields or not {"space", "space dimension"} & set(fields):
+        raise Damaged("its header says 'space directions' without 'space' and 'space origin'")
+    vectors = re.findall(r"\(([^()]*)\)", fields["space directions"])
+    origins = re.findall(r"\(([^()]*)\)", fields["space origin"])
+    numbers = [real_numbers(v.split(","), "space directions and origin") for v in (*vectors, *origins)]
+    if len(origins) != 1 or {len(v) for v in numbers} != {len(vectors)}:
+        raise Damaged("its 'space directions' and 'space origin' do not have one number of dimensions")
+    space = fields.get("space", "").lower()
+    if len(vectors) == 3 and space not in _OF_THE_BODY:
+        said = f"its 'space' is '{space[:20]}'" if space else "it has no 'space'"
+        raise Unusable(f"It does not say which way its axes point: {said}. Save it as left-posterior-superior.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import math
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,6 +71,24 @@ def check_companion(file: Path, read: Callable[[IO[bytes]], int], skip: int = 0)
     with open(file, "rb") as data:
         data.seek(skip)
         return read(data)
+
+
+def whole_number(word: str, name: str) -> int:
+    """A header's whole number; Damaged if it is something else, such as a digit of another script."""
+    if not re.fullmatch(r"-?[0-9]{1,18}", word):
+        raise Damaged(f"its header says '{word[:20]}' for '{name}', which is no whole number")
+    return int(word)
+
+
+def real_numbers(words: Sequence[str], name: str) -> list[float]:
+    """A header's numbers; Damaged if one of them is none, or not finite."""
+    try:
+        found = [float(word) for word in words]
+    except ValueError:
+        raise Damaged(f"its header has words where it needs numbers, in '{name}'") from None
+    if not all(math.isfinite(value) for value in found):
+        raise Damaged(f"its header has a number that is not finite, in '{name}'")
+    return found
 
 
 def check_spacing(spacing: Sequence[float]) -> None:

@@ -33,6 +33,7 @@ class Doorkeeper:
         self._expected_fingerprint = normalise_fingerprint(expected_fingerprint) if expected_fingerprint else None
         self._expected_name = expected_name
         self._faults: list[int] = []
+        self._chain: set[tuple[x509.Name, int]] = set()  # issuer and serial number of every certificate shown
         self._anchor = ""  # fingerprint of the authority at the top of the chain
         self.accepted = False
         self.authority = ""  # fingerprint of the one that vouches for it, where nobody here named it
@@ -53,9 +54,13 @@ class Doorkeeper:
         """Whether the trust store would accept the same peer now."""
         if self._trust.peer_of(self.fingerprint) is not None:
             return self._trust.is_trusted(self.fingerprint, self._role)
-        return bool(self.authority) and self._vouching() is not None
+        if not self.authority or self._trust.is_denied(self.fingerprint):
+            return False
+        authority = self._vouching()
+        return authority is not None and not self._is_revoked(authority)
 
     def _weigh(self, certificate: x509.Certificate, fault: int, depth: int, ok: bool) -> bool:
+        self._chain.add((certificate.issuer, certificate.serial_number))
         if depth == 0 and (ok or fault in _WRONG_TIME) and not self._is_current(certificate):
             return False
         if not ok:
@@ -102,6 +107,11 @@ class Doorkeeper:
                 f"the fingerprint {self.fingerprint} (which calls itself {claimed!r}) is not trusted here: compare it "
                 f"with the other site by telephone, and if it is the same run `{_ADD[self._role]} {self.fingerprint}`"
             )
+        elif self._trust.is_denied(self.fingerprint) or self._is_revoked(authority):
+            return self._refuse(
+                f"the fingerprint {self.fingerprint} (which calls itself {claimed!r}) was removed here, or revoked by"
+                f" {authority.name!r}: if it is to be trusted, run `ppir trust add {self.fingerprint}`"
+            )
         elif self._expected_name is not None and not _has_name(certificate, self._expected_name):
             return self._refuse(f"its certificate is not for the expected name {self._expected_name!r}")
         else:
@@ -109,6 +119,11 @@ class Doorkeeper:
             self.known_as = f"a site for which {authority.name!r} vouches, and which calls itself {claimed!r},"
         self.accepted = True
         return True
+
+    def _is_revoked(self, authority: TrustedAuthority) -> bool:
+        """Whether the authority revoked the peer's certificate, or the intermediate one that it issued."""
+        revoked = authority.revoked or frozenset()
+        return any(issuer == authority.certificate.subject and serial in revoked for issuer, serial in self._chain)
 
     def _vouching(self) -> TrustedAuthority | None:
         """The trusted authority at the top of the chain."""

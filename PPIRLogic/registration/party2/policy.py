@@ -24,7 +24,8 @@ class Policy:
     `peers`: fingerprints that may use the image; empty means every trusted peer. `protocols`: by default ours that
     protect the image; what a plugin adds must be named. `masks`: how a mask of the fixed image may be used; under all
     but 'none', which must be named, no number depends on the voxels outside it. `ask`: a person's answer before each
-    session (peer's name, request, estimate) → yes or no.
+    session (who asks: this site's name for the peer, and its fingerprint; the request; what each level may open) → yes
+    or no.
 
     >>> sorted(Policy().protocols)
     ['fhe', 'mpc']
@@ -46,6 +47,7 @@ class Policy:
 
     def __post_init__(self) -> None:
         """InputError for a name that there is not, or a fingerprint that is none."""
+        self._check_kinds()
         for name in self.protocols:
             warn_of_former(name)
         object.__setattr__(self, "protocols", frozenset(map(wire_name, self.protocols)))
@@ -60,6 +62,20 @@ class Policy:
                 raise InputError(
                     f"A policy names the {what} '{unknown[0]}', which is unknown here: {', '.join(known)}."
                 )
+
+    def _check_kinds(self) -> None:
+        """InputError for a field of another kind. One that is taken for true, such as 'no', would disclose."""
+        for name in ("protocols", "losses", "transforms", "masks", "peers"):
+            value = getattr(self, name)
+            if not isinstance(value, (set, frozenset, list, tuple)) or not all(isinstance(v, str) for v in value):
+                raise InputError(f"Unusable policy: {name} is {value!r}; it must be a set of names.")
+            object.__setattr__(self, name, frozenset(value))
+        if type(self.disclosed_sampling).__name__ not in ("bool", "bool_"):
+            raise InputError(f"Unusable policy: disclosed sampling is {self.disclosed_sampling!r}; True or False.")
+        if not isinstance(self.budget, Budget):
+            raise InputError(f"Unusable policy: its budget is a {type(self.budget).__name__}. Give a Budget.")
+        if self.ask is not None and not callable(self.ask):
+            raise InputError(f"Unusable policy: ask is {self.ask!r}; it must be a function, or None.")
 
     def check(self, request: Request, peer: str, has_mask: bool) -> None:
         """PolicyError naming what is refused and what is permitted."""

@@ -19,6 +19,7 @@ from PPIRLogic.registration.dealer.joining import join_dealer, pinned_dealer
 from PPIRLogic.registration.disclosure_estimate import check_budget, grants
 from PPIRLogic.registration.levels import Level
 from PPIRLogic.registration.party2.site import ServingSite
+from PPIRLogic.registration.party2.unfinished_sessions import Grant
 from PPIRLogic.registration.protocols import protocol_of
 from PPIRLogic.registration.request import Request
 from PPIRLogic.registration.sampling import expand_blocks, unit_size
@@ -59,6 +60,7 @@ class ServerSession:
         if former and self.protocol.two_sided:
             raise RefusedError(f"A run with {request.loss} cannot go on after a lost connection: start a new one.")
         self.resumed = self.returns = bool(former)
+        self.grant: Grant | None = None
         self.first = self.key = former if self.resumed else self.name.hex()[:16]
         self.check_again()
         self.counted_channel = CountedChannel(channel)
@@ -67,10 +69,13 @@ class ServerSession:
 
     def check_again(self) -> None:
         """RefusedError if this session goes on for one that is not on record as unfinished."""
-        if self.resumed and not self.site.unfinished.permits(self.first, self.peer, self.image_id, self.request):
+        if not self.resumed:
+            return
+        self.grant = self.site.unfinished.granted(self.first, self.peer, self.image_id, self.request)
+        if self.grant is None:
             raise RefusedError(
                 "There is no unfinished session of that name here for this peer, image and request: the image was"
-                " changed, or the record of the session is gone. Start a new run."
+                " changed, the grant has expired, or the record of the session is gone. Start a new run."
             )
 
     def wait(self, before: int) -> None:
@@ -112,17 +117,21 @@ class ServerSession:
     def _grant(self) -> None:
         """Refuse what cannot fit, ask the person if there is one to ask, then say what is granted.
 
-        A session that goes on for one whose connection was lost was granted already; every evaluation is still held
-        to what is left, and to the first session's count.
+        What is granted is kept, and every evaluation is held to it. A session that goes on for one whose connection
+        was lost lives on what is left of that one's grant.
         """
         own, first, request = self.name.hex()[:16], self.first, self.request
         if not self.resumed:
             if self.protocol.counted:
                 check_budget(request, self.grants, self.account)
             ask = self.shared.policy.ask
-            if ask is not None and not ask(self.channel.peer_name, self.request, self.grants):
+            # by this site's own name for it: what a peer calls itself says nothing of who it is
+            who = f"{self.channel.known_as} (fingerprint {self.peer})"
+            if ask is not None and not ask(who, self.request, self.grants):
                 raise RefusedError("The owner of the fixed image declined this session.")
-            self.site.unfinished.begin(first, self.peer, self.image_id, self.request)
+            self.grant = self.site.unfinished.begin(first, self.peer, self.image_id, self.request, self.grants)
+        elif self.grant is not None:
+            self.grant = self.site.unfinished.go_on(first, self.peer, self.image_id, self.request, self.grant)
         self.opened = self.account.opened_by(first)
         self._open_ledger(self.site.home / "ledger" / "sessions")
         more = {"resumes": first} if self.resumed else {}
@@ -263,8 +272,11 @@ class ServerSession:
 
     def _count(self, terms: Sequence[Term], level: Level, number: int, name: str) -> Receipt:
         """Put the numbers of a request on record, here and in the account that outlives the session."""
+        if self.grant is None or self.grant.expired:
+            raise RefusedError("What the owner of the fixed image granted has expired. Start a new run.")
         entries = entries_of(terms, self.protocol.bits_of(terms), level.factor, number, name)
-        receipt = self.account.spend(entries, self.first, self._voxels_of(level), self.opened)
+        voxels, granted = self._voxels_of(level), self.grant.most(level.factor)
+        receipt = self.account.spend(entries, self.first, voxels, self.opened, granted)
         if receipt:
             self.opened += receipt.numbers
             for entry in [*entries, *entries_shown(terms, self.protocol, level.factor)]:

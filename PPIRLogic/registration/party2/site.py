@@ -13,7 +13,8 @@ from PPIRLogic.disclosure.accounts import Accounts, ImageAccount
 from PPIRLogic.disclosure.failed_checks import FailedChecks
 from PPIRLogic.disclosure.record_file import FolderLock, append_record
 from PPIRLogic.disclosure.subjects import Subjects
-from PPIRLogic.files import make_private_directory, write_private_file
+from PPIRLogic.errors import InputError, OutputError
+from PPIRLogic.files import make_private_directory, read_bounded, write_private_file
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registration.party2.fixed_image import FixedImage
@@ -21,8 +22,9 @@ from PPIRLogic.registration.party2.policy import Policy
 from PPIRLogic.registration.party2.unfinished_sessions import UnfinishedSessions
 from PPIRLogic.registration.points.fixed_points import FixedPoints
 from PPIRLogic.registration.session import POOL_SEED_BYTES
-from PPIRLogic.secure.prg import new_key
+from PPIRLogic.secure.prg import KEY_BYTES, new_key
 
+MAX_NAME = 64  # characters of what an image is offered as
 Event = Callable[[dict[str, Any]], None]
 
 
@@ -40,6 +42,20 @@ class Shared:
     dealer: str = ""
     dealer_fingerprint: str = ""
     subject: str = ""
+
+    def __post_init__(self) -> None:
+        """InputError: an image or a policy that is something else."""
+        if not isinstance(self.image, (FixedImage, FixedPoints)) or not isinstance(self.policy, Policy):
+            raise InputError(
+                "What is shared is a FixedImage or FixedPoints with a Policy, not a"
+                f" {type(self.image).__name__} with a {type(self.policy).__name__}."
+            )
+        name = self.image.name
+        if not (isinstance(name, str) and name.isprintable() and 0 < len(name.strip()) == len(name) <= MAX_NAME):
+            raise InputError(
+                f"What is shared needs a name of 1 to {MAX_NAME} printable characters, without blanks around it, not"
+                f" {name!r:.60}. Give it with --name."
+            )
 
 
 class ServingSite:
@@ -116,6 +132,27 @@ def _site_key(home: Path) -> bytes:
     """The key under which budgets recognise images; of its own, so that renewing the identity resets nothing."""
     path = home / "ledger" / "key"
     if not path.exists():
+        _check_that_nothing_is_on_record(path)
         make_private_directory(path.parent)
         write_private_file(path, new_key())
-    return path.read_bytes()
+    try:
+        key = read_bounded(path, KEY_BYTES)
+    except (OSError, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise OutputError(
+            f"The key {path}, by which budgets recognise images, is damaged or cannot be read: put it back from a"
+            " backup."
+        )
+    return key
+
+
+def _check_that_nothing_is_on_record(path: Path) -> None:
+    """A new key recognises no image of before: every budget would begin anew, and nobody would be told."""
+    kept = [*(path.parent / "accounts").glob("*.jsonl"), *path.parent.glob("subjects.jsonl")]
+    if kept:
+        raise OutputError(
+            f"The key {path}, by which budgets recognise images, is missing although {kept[0].name} is there: put it"
+            " back from a backup. Without it nothing that is on record counts; to begin anew all the same, move"
+            f" the folder {path.parent} away."
+        )

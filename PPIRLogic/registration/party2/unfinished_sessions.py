@@ -1,22 +1,47 @@
 """Sessions that were granted and not finished: what party 2 must know, across restarts, to let a peer go on.
 
 A peer whose connection was lost opens a new session (new nonces, keys and masks) that names the first one. It goes on
-under that one's permission and count only if it is the same peer with the same request to the same image. One small
-file per unfinished session, made when it is granted and removed when it ends in order.
+under that one's grant and count only if it is the same peer with the same request to the same image, within a day. One
+small file per unfinished session, made when it is granted and removed when it ends in order, or when it has expired.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from PPIRLogic.errors import OutputError
 from PPIRLogic.files import make_private_directory, read_bounded, write_private_file
-from PPIRLogic.registration.request import Request
+from PPIRLogic.registration.request import LOST_ANSWERS, LevelGrant, Request
 
+GRANT_SECONDS = 24 * 3600.0  # for which a grant holds
+MOST_OF_A_PEER = 64  # unfinished sessions; the oldest go first
 _MAX_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a session may open, as it was granted, until a time (seconds since 1970).
+
+    numbers: by shrink factor, the most, and what one lost answer may add. losses: connections that were lost so far.
+    """
+
+    numbers: Mapping[int, tuple[int, int]]
+    until: float
+    losses: int = 0
+
+    def most(self, factor: int) -> int:
+        """Numbers that may be opened at a level, over all connections of the session."""
+        most, again = self.numbers.get(factor, (0, 0))
+        return most + min(self.losses, LOST_ANSWERS) * again
+
+    @property
+    def expired(self) -> bool:
+        return not 0 <= self.until - time.time() <= GRANT_SECONDS  # a clock that was set back makes none longer
 
 
 @dataclass(frozen=True)
@@ -25,31 +50,77 @@ class UnfinishedSessions:
 
     folder: Path
 
-    def begin(self, session: str, peer: str, image: str, request: Request) -> None:
+    def begin(self, session: str, peer: str, image: str, request: Request, levels: Iterable[LevelGrant]) -> Grant:
         """Remember a granted session by its name (16 hex digits); OutputError if the disk refuses it."""
+        numbers: dict[int, tuple[int, int]] = {}
+        for g in levels:  # of which several may have one shrink factor: starts, search and check
+            most, again = numbers.get(g.factor, (0, 0))
+            numbers[g.factor] = most + g.most, max(again, g.again)
+        grant = Grant(numbers, time.time() + GRANT_SECONDS)
+        self._put(session, peer, image, request, grant)
+        return grant
+
+    def go_on(self, session: str, peer: str, image: str, request: Request, grant: Grant) -> Grant:
+        """Remember one more lost connection, before anything is answered for it."""
+        more = replace(grant, losses=grant.losses + 1)
+        self._put(session, peer, image, request, more)
+        return more
+
+    def _put(self, session: str, peer: str, image: str, request: Request, grant: Grant) -> None:
+        numbers = [[factor, *both] for factor, both in grant.numbers.items()]
+        more = {"numbers": numbers, "until": grant.until, "losses": grant.losses}
+        known = {**_content(peer, image, request), **more}
         try:
             make_private_directory(self.folder)
-            write_private_file(self._file(session), _content(peer, image, request))
+            self._tidy(peer)
+            write_private_file(self._file(session), json.dumps(known, sort_keys=True).encode())
         except OSError as error:
             raise OutputError(
                 f"The ledger folder could not be written ({error.strerror or error}); no session is opened that is not"
                 " on record. Free some space or check the folder's permissions."
             ) from error
 
-    def permits(self, session: str, peer: str, image: str, request: Request) -> bool:
-        """Whether this session was granted to this peer for this request and image, and has not ended in order."""
+    def granted(self, session: str, peer: str, image: str, request: Request) -> Grant | None:
+        """The grant of this session, if this peer has it for this request and image and it has neither ended in order
+        nor expired."""
+        known = self._read(self._file(session))
         try:
-            return read_bounded(self._file(session), _MAX_BYTES) == _content(peer, image, request)
-        except (OSError, ValueError):
-            return False
+            if {k: known[k] for k in ("peer", "image_id", "request")} != _content(peer, image, request):
+                return None
+            numbers = {int(factor): (int(most), int(again)) for factor, most, again in known["numbers"]}
+            grant = Grant(numbers, float(known["until"]), int(known["losses"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+        return None if grant.expired else grant
 
     def end(self, session: str) -> None:
         self._file(session).unlink(missing_ok=True)
+
+    def _tidy(self, peer: str) -> None:
+        """Strike off what has expired, and the oldest of a peer that leaves more unfinished than anybody needs."""
+        own = []
+        for file in self.folder.glob("*.json"):
+            known = self._read(file)
+            until = known.get("until")
+            if not isinstance(until, (int, float)) or Grant({}, until).expired:
+                file.unlink(missing_ok=True)
+            elif known.get("peer") == peer:
+                own.append((until, file))
+        for _, file in sorted(own)[: max(0, len(own) + 1 - MOST_OF_A_PEER)]:
+            file.unlink(missing_ok=True)
+
+    @staticmethod
+    def _read(file: Path) -> dict[str, Any]:
+        try:
+            known = json.loads(read_bounded(file, _MAX_BYTES))
+        except (OSError, ValueError):
+            return {}
+        return known if isinstance(known, dict) else {}
 
     def _file(self, session: str) -> Path:
         return self.folder / f"{session}.json"
 
 
-def _content(peer: str, image: str, request: Request) -> bytes:
+def _content(peer: str, image: str, request: Request) -> dict[str, Any]:
     wanted: dict[str, Any] = {**request.to_dict(), "software": ""}
-    return json.dumps({"peer": peer, "image_id": image, "request": wanted}, sort_keys=True).encode()
+    return {"peer": peer, "image_id": image, "request": wanted}

@@ -12,7 +12,7 @@ import numpy as np
 
 from PPIRLogic.errors import PolicyError
 from PPIRLogic.images.geometry import Geometry
-from PPIRLogic.points.pointset import PointLayout, PointSet
+from PPIRLogic.points.pointset import PointLayout, PointSet, as_points
 from PPIRLogic.registration.levels import Level
 from PPIRLogic.registration.request import Request
 from PPIRLogic.secure.product import Columns
@@ -50,6 +50,8 @@ class FixedPoints:
     subject: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
+        """InputError: the points are something else."""
+        self.points = as_points(self.points, self.name)
         self.geometry = PointLayout.of(self.points.points)
 
     @property

@@ -29,7 +29,7 @@ from PPIRLogic.errors import ProtocolError, VerificationError
 from PPIRLogic.network.channel import MAX_PAYLOAD
 from PPIRLogic.secure.exact_range import check_exact, check_possible
 from PPIRLogic.secure.fhe import bfv
-from PPIRLogic.secure.fhe.control_point_sums import ControlPointFixed, ControlPointProduct
+from PPIRLogic.secure.fhe.control_point_sums import SEED_BYTES, ControlPointFixed, ControlPointProduct
 from PPIRLogic.secure.fhe.equality import PARTY_1, PARTY_2, SHARE_BYTES, TAG_BYTES, EqualityTest, context_of
 from PPIRLogic.secure.fhe.evaluator import Accumulator, Evaluator, Operand
 from PPIRLogic.secure.fhe.key_holder import KeyHolder, multiples, open_answers
@@ -111,7 +111,7 @@ class FheProduct(PrivateProduct):
         self._control_points = None
         if level.control_points is not None:
             self._control_points = ControlPointProduct(
-                self.link, level, self._evaluator, lambda name, n: self._receive_operand(name, n, np.arange(n), 1)
+                self.link, level, self._evaluator, lambda name, n, k: self._receive_operand(name, n, np.arange(n), k)
             )
 
     def _receive_operand(self, name: str, chunks: int, active: NDArray[np.int64], copies: int = COPIES) -> Operand:
@@ -136,7 +136,7 @@ class FheProduct(PrivateProduct):
     ) -> list[int]:
         if are_per_control_point(terms):
             assert self._control_points is not None
-            return self._control_points.evaluate(source, terms, announce)
+            return self._control_points.evaluate(source, terms, announce, self._released)
         totals = self._accumulate(source, terms)
         assert self._level is not None
         level, outputs = self._level, packing(terms)
@@ -227,12 +227,10 @@ class FheFixed(FixedSide):
         for info in level.operands:
             self._send_operand(info.name, operands[info.name], operands[info.name])
         self._send_operand(PAD, 0 * pad_values(), pad_values())
-        self._control_points = (
-            ControlPointFixed(self.link, level, self._keys[0]) if level.control_points is not None else None
-        )
-        for info in level.operands:
-            if info.per_control_point and self._control_points is not None:
-                self._control_points.send(info, operands[info.name])
+        self._control_points = None
+        if level.control_points is not None:
+            self._control_points = ControlPointFixed(self.link, level, self._keys)
+            self._control_points.send({o: operands[o.name] for o in level.operands if o.per_control_point})
 
     def _send_operand(self, name: str, values: NDArray[Any], multiplied: NDArray[Any]) -> None:
         """`values` under the first secret; α times `multiplied` under the second."""
@@ -263,10 +261,12 @@ class FheFixed(FixedSide):
         return self._digest
 
     def answer(self) -> None:
-        if self._sums is not None:
-            self.link.channel.send("answer", {}, self._sums.astype("<u8").data)
+        if self._sums is None:
+            self._release(*self._opened())
             return
-        self._release(*self._opened())
+        assert self._control_points is not None
+        self._digest, secret = self._control_points.challenge()
+        self._release(self._sums, secret)
 
     def _opened(self) -> tuple[NDArray[np.uint64], Secrets]:
         """The padded numbers of the request received last, and what party 1 must hold, too: y − α·x of each."""
@@ -295,12 +295,15 @@ class FheFixed(FixedSide):
         """Destroy the level's keys and factor: nothing can be opened any more."""
         for keys in self._keys:
             keys.forget()
+        if self._control_points is not None:
+            self._control_points.forget()
+        self._sums = None
         self._keys, self._factor, self._control_points = (), 0, None
 
 
 PROTOCOL = Protocol(
     "fhe", FheProduct, FheFixed, FheFixed.bits_per_number, permitted_by_default=True, per_control_point=True,
-    control_point_bits=SLOT_BITS, test_bytes=SHARE_BYTES + TAG_BYTES,
+    control_point_bits=SLOT_BITS, test_bytes=SEED_BYTES + SHARE_BYTES + TAG_BYTES,
     words="The fixed image reached this site encrypted only, and this site's values reached the other side hidden as"
     " well; every answer was checked by the other side before it was released (protocol fhe, homomorphic encryption,"
     " no third party).",

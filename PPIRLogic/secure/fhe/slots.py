@@ -19,7 +19,7 @@ primes t ≡ 1 mod 2n, whose product is 2^57.998: the sums are exact up to ±2^5
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,13 @@ from PPIRLogic.secure.fhe.key_holder import KeyHolder
 from PPIRLogic.secure.fhe.parameters import KEPT, PRIMES
 from PPIRLogic.secure.fhe.ring import DEGREE, checked_residues
 from PPIRLogic.secure.layout import LANES
-from PPIRLogic.secure.prg import secret_stream
+from PPIRLogic.secure.prg import Stream, secret_stream
 
 SLOT_MODULI = (536690689, 536641537)
 RANGE = math.prod(SLOT_MODULI)  # exact for sums of magnitude below RANGE / 2
 SLOT_BITS = 58
+ALPHA = "alpha"  # the label of the ciphertext of α
+Pair = Sequence[Words]  # c0 and c1
 PRODUCT_BYTES = 2 * C1_BYTES  # what travels per chunk, column and modulus
 
 
@@ -86,14 +88,24 @@ def polynomials_to_slots(coefficients: Words, modulus: int) -> Words:
 
 
 def encrypt_slots(
-    keys: KeyHolder, values: NDArray[np.int32], operand: str, channel: int, first_chunk: int
+    keys: KeyHolder, values: NDArray[np.int32], operand: str, channel: int, first_chunk: int, factor: int = 1
 ) -> NDArray[np.uint8]:
-    """Up to eight chunks of fixed values to their packed c0, for one of the moduli."""
-    padded = np.zeros(GROUP, np.int32)
+    """Up to eight chunks of fixed values, times a factor modulo t, to their packed c0, for one of the moduli."""
+    padded, t = np.zeros(GROUP, np.int32), SLOT_MODULI[channel]
     padded[: values.size] = values
-    polynomials = _by_chunk(slots_to_polynomials(_by_lane(padded), SLOT_MODULI[channel]))
+    polynomials = slots_to_polynomials(_by_lane(padded), t)
+    if factor != 1:
+        _multiples(polynomials.copy(), np.full(LANES, factor, np.uint32), t, polynomials)
     chunks = -(-values.size // DEGREE)
-    return keys.encrypt_polynomials(polynomials, SLOT_MODULI[channel], slot_name(operand, channel), first_chunk, chunks)
+    name = slot_name(operand, channel)
+    return keys.encrypt_polynomials(_by_chunk(polynomials), t, name, first_chunk, chunks)
+
+
+def encrypt_factor(keys: KeyHolder, factor: int, channel: int) -> NDArray[np.uint8]:
+    """α as a constant polynomial to its packed c0: so party 1 can add α times a pad that it alone knows."""
+    polynomial = np.zeros(GROUP, np.int64)
+    polynomial[0] = factor
+    return keys.encrypt_polynomials(polynomial, SLOT_MODULI[channel], slot_name(ALPHA, channel), 0, 1)
 
 
 # ------------------------------------------------------------------------------------ party 1
@@ -151,6 +163,33 @@ def _accumulate_key(u: Any, public: Any, prime: int, out: Any) -> None:
             out[k] = uint32((np.uint64(out[k]) + np.uint64(u[k]) * np.uint64(public[i])) % p)
 
 
+@compiled
+def _multiples(m: Any, factors: Any, t: int, out: Any) -> None:
+    """out (n·8,) = factor of the lane times m modulo t, centred; |m|, factors below t < 2^30."""
+    inverse = 1.0 / t
+    for i in range(m.size // 8):
+        for lane in range(8):
+            _, r = ring.divided(np.int64(m[i * 8 + lane]) * np.int64(factors[lane]), t, inverse)
+            out[i * 8 + lane] = np.int32(r - (t & ((t // 2 - r) >> 63)))
+
+
+def challenges(seed: bytes, channel: int, count: int) -> Words:
+    """One factor for each of `count` products, uniform modulo t, from party 2's seed: both sides derive them."""
+    out, t = np.empty(count, np.uint32), SLOT_MODULI[channel]
+    words = Stream(seed, "challenge", channel).words(count + count // 64 + 4096)
+    if ring.uniform_below(words, uint32(t), out) < 0:  # probability below 2^-300
+        raise ProtocolError("Too few random words; start the run again.")
+    return out
+
+
+def combined(slots: NDArray[Any], factors: Words, modulus: int) -> NDArray[np.int64]:
+    """Σ factor·slots modulo t over chunks: (chunks, n) below t and (chunks,), to (n,)."""
+    total = np.zeros(DEGREE, np.int64)
+    for values, factor in zip(slots, factors, strict=True):
+        total = (total + values.astype(np.int64) * int(factor)) % modulus
+    return total
+
+
 def _transform(small: NDArray[np.int32], prime: int, out: Words) -> None:
     """A small polynomial, coefficient-major, to its transform modulo p."""
     table = ring.tables(prime)
@@ -172,9 +211,9 @@ class SlotMultiplier:
         self._random = secret_stream()
 
     def multiply(
-        self, pairs: Iterable[tuple[NDArray[np.int32], Words]], channel: int, chunks: int
+        self, pairs: Iterable[tuple[NDArray[np.int32], Pair]], channel: int, chunks: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """The sum of columns of a group, (8·n,) chunk after chunk, times encrypted slots (2, primes, n·8).
+        """The sum of columns of a group, (8·n,) chunk after chunk, times encrypted slots, c0 and c1 (primes, n·8).
 
         Returns what travels for the first `chunks` chunks, and the pads in [0, t), (8·n,), chunk after chunk.
         """
@@ -190,14 +229,36 @@ class SlotMultiplier:
         message = np.stack([[_by_chunk(residues)[: chunks * DEGREE] for residues in part] for part in (c0, c1)])
         return ring.pack30(message), _by_chunk(polynomials_to_slots(floors(pads, t), t)).astype(np.int64)
 
-    def _products(self, pairs: Iterable[tuple[NDArray[np.int32], Words]]) -> Words:
+    def checked(
+        self, total: Words, pads: NDArray[np.int64], alpha: Pair, channel: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """A request's one ciphertext that is opened to be compared, for one of the moduli, and the pad r₂ of its slots.
+
+        total: `Combination.total`, Σ χ·m·Enc₂(αJ) of all products, (2, primes, n·8). pads: Σ χ·r₁, slots (n,).
+        alpha: Enc₂(α), in the first lane.
+        """
+        t, own = SLOT_MODULI[channel], np.zeros((2, len(PRIMES), GROUP), np.uint32)
+        lanes = np.zeros(GROUP, np.int32)
+        lanes[::LANES] = pads
+        m, m_hat = slots_to_polynomials(lanes, t), np.empty(GROUP, np.uint32)
+        for i, prime in enumerate(PRIMES):
+            _transform(m, prime, m_hat)
+            for part in range(2):
+                _accumulate(m_hat, alpha[part][i], prime, own[part, i])
+                sums = total[part, i].reshape(DEGREE, LANES).sum(axis=1, dtype=np.uint64)
+                own[part, i, ::LANES] = (own[part, i, ::LANES] + sums) % np.uint64(prime)
+        self._add_zero(own)
+        message, r2 = self._padded(own, t, 1)
+        return message, r2[:DEGREE]
+
+    def _products(self, pairs: Iterable[tuple[NDArray[np.int32], Pair]]) -> Words:
         """Σ m·operand + a fresh encryption of zero: coefficients (2, primes, n·8)."""
         out, m_hat = np.zeros((2, len(PRIMES), GROUP), np.uint32), np.empty(GROUP, np.uint32)
         for m, operand in pairs:
             for i, prime in enumerate(PRIMES):
                 _transform(m, prime, m_hat)
                 for part in range(2):
-                    _accumulate(m_hat, operand[part, i], prime, out[part, i])
+                    _accumulate(m_hat, operand[part][i], prime, out[part, i])
         self._add_zero(out)
         return out
 
@@ -227,6 +288,28 @@ class SlotMultiplier:
         if ring.uniform_below(words >> np.uint32(bits), uint32(below), out) < 0:  # probability below 2^-300
             raise ProtocolError("Too few random words; start the run again.")
         return out
+
+
+class Combination:
+    """Σ χ·m·Enc₂(αJ) over the products of a request, for one of the moduli; one per worker thread."""
+
+    def __init__(self, channel: int) -> None:
+        self._modulus = SLOT_MODULI[channel]
+        self.total = np.zeros((2, len(PRIMES), GROUP), np.uint32)
+
+    def add(self, column: NDArray[np.int32], factors: Words, operand: Pair) -> None:
+        """A column of a group, residues (8·n,) chunk after chunk, and χ of its eight chunks."""
+        m = slots_to_polynomials(_by_lane(column), self._modulus)
+        scaled, m_hat = np.empty(GROUP, np.int32), np.empty(GROUP, np.uint32)
+        _multiples(m, factors, self._modulus, scaled)
+        for i, prime in enumerate(PRIMES):
+            _transform(scaled, prime, m_hat)
+            for part in range(2):
+                _accumulate(m_hat, operand[part][i], prime, self.total[part, i])
+
+    def merge(self, other: Combination) -> None:
+        total = self.total.astype(np.uint64) + other.total
+        self.total = (total % np.array(PRIMES, np.uint64)[:, None]).astype(np.uint32)
 
 
 def combine_moduli(sums: NDArray[np.int64]) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from images_support import grid, volume
 
@@ -70,6 +70,7 @@ def test_what_may_have_been_measured_is_a_hint_and_changes_nothing(value: float)
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32), st.floats(-1e5, 1e5), st.floats(1e-3, 1e5))
+@example(0, 65536.0, 0.015625)  # three values, by rounding
 def test_images_without_padding_have_none(seed: int, low: float, width: float) -> None:
     values = np.random.default_rng(seed).uniform(low, low + width, (40, 40)).astype(np.float32)
     found = padding_of(values)

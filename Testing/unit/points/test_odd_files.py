@@ -51,3 +51,35 @@ def test_points_that_are_not_clear(name: str, text: str, words: tuple[str, ...],
 def test_points_that_are_clear(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     assert read_points(tmp_path / name).points.tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 0]]
+
+
+_POINTS = "1,1,2,3\n2,4,5,6\n3,7,8,0\n"
+_PLACES = '{"position":[1,2,3]},{"position":[4,5,6]},{"position":[7,8,0]}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.fcsv", "1,1,2,3\n# CoordinateSystem = LPS\n2,4,5,6\n3,7,8,0\n", "line 2: a second coordinate system"),
+        ("a.fcsv", "# CoordinateSystem = RAS\n# CoordinateSystem = LPS\n" + _POINTS, "line 2: a second"),
+        ("a.fcsv", "# CoordinateSystem = LPS\n# columns = id,z,y,x,ow\n" + _POINTS, "not an id, x, y, z"),
+        ("a.mrk.json", '{"markups":[{"coordinateSystem":"LPS","coordinateSystem":"RAS","controlPoints":['
+                       + _PLACES + "]}]}", "'coordinateSystem' twice"),
+        ("a.mrk.json", '{"markups":[{"controlPoints":[{"position":[1,2,null]}]}]}', ", point 1: a coordinate is not"),
+        ("a.csv", "x,y,z,x\n1,2,3,9\n4,5,6,9\n7,8,0,9\n", "the column 'x' twice"),
+        ("a.csv", "x,y,z,r,a,s\n1,2,3,-1,-2,3\n4,5,6,-4,-5,6\n7,8,0,-7,-8,0\n", "two coordinate systems"),
+        ("a.csv", "x,y,z,unit\n1,2,3,cm\n4,5,6,cm\n7,8,0,cm\n", "is in 'cm'"),
+        ("a.csv", "x (mm),y (mm),z (mm)\n1,2,3\n4,5,6\n7,8,0\n", "have no columns x, y, z"),
+        ("a.txt", "# RAS\n1 2 3\n4 5 6\n7 8 0\n", "line 1: a comment names RAS"),
+        ("a.txt", "point\n\u00b2\n1 2 3\n4 5 6\n", "number of points"),
+    ],
+)  # fmt: skip
+def test_what_a_file_says_twice_or_otherwise_is_not_guessed(name: str, text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=words):
+        read_points(tmp_path / name)
+
+
+def test_a_row_that_ends_before_its_unit_is_in_mm(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y,z,units\n1,2,3\n4,5,6,mm\n7,8,0,mm\n")
+    assert read_points(tmp_path / "a.csv").points.tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 0]]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from PPIRLogic.errors import PPIRError
+from PPIRLogic.errors import InputError, PPIRError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.registration.catalogue import LOSSES, OF_POINTS, TRANSFORMS, protocol_names
@@ -78,3 +78,25 @@ def test_a_grid_that_is_none_is_refused(spacing: float) -> None:
 )
 def test_whatever_is_asked_is_taken_or_refused(change: dict[str, Any]) -> None:
     assert outcome(**change) in ("taken", "PolicyError", "ProtocolError", "InputError")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("disclosed_sampling", "no"),
+        ("protocols", "fhe"),
+        ("peers", "ABCD"),
+        ("masks", {"fill": 1}),
+        ("transforms", None),
+        ("losses", [1]),
+        ("budget", 5),
+        ("ask", "yes"),
+    ],
+)
+def test_a_field_of_another_kind_is_not_taken_for_yes(field: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"Unusable policy: .*{field.replace('_', ' ')}"):
+        Policy(**{field: value})  # type: ignore[arg-type]
+
+
+def test_names_in_a_list_are_a_set_of_names() -> None:
+    assert Policy(losses=["ncc"]).losses == frozenset({"ncc"})  # type: ignore[arg-type]

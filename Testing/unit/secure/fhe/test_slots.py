@@ -117,8 +117,8 @@ def test_pooled_products_of_three_are_exact(protocol: str, exchange: Callable[..
         assert found == [v for row in s for v in p.sums(g * row).tolist()]
         s = -s[::-1]
     sent = [m for a, _, m in opened.sent if a == "party 1" and m.kind == "request"]
-    if protocol == "fhe":  # as much as for one vector: the sum over the bins is taken under encryption
-        assert sum(len(m.payload) for m in sent) == 2 * 3 * 2 * (samples // CHUNK) * slots.PRODUCT_BYTES
+    if protocol == "fhe":  # as much as for one vector, and one ciphertext more for each modulus, to be compared
+        assert sum(len(m.payload) for m in sent) == 2 * (3 * (samples // CHUNK) + 1) * 2 * slots.PRODUCT_BYTES
     if protocol == "mpc":
         assert sum(len(m.payload) for m in sent) == 2 * 8 * (bins + 3) * samples
 
@@ -277,3 +277,60 @@ def test_malformed_products_are_refused(level: Level) -> None:
         open_slots(level.keys, message[:-1], 0, 8)
     with pytest.raises(ProtocolError, match="out of range"):
         open_slots(level.keys, b"\xff" * len(message), 0, 8)
+
+
+# --------------------------------------------------------------------------------------- what a test is made of
+
+
+def test_challenges_are_uniform_and_the_same_on_both_sides() -> None:
+    one, other = slots.challenges(SEED, 0, 20_000), slots.challenges(SEED, 1, 20_000)
+    assert np.array_equal(one, slots.challenges(SEED, 0, 20_000)) and one.max() < SLOT_MODULI[0]
+    counts = np.histogram(one, 64, (0, SLOT_MODULI[0]))[0]
+    assert float(np.sum((counts - 312.5) ** 2) / 312.5) < 63 + 6 * math.sqrt(2 * 63)
+    assert np.mean(one == other) < 0.01 and not np.array_equal(one, slots.challenges(bytes(32), 0, 20_000))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(range(2)))
+def test_multiples_and_combinations_are_exact(seed: int, channel: int) -> None:
+    t, draw = SLOT_MODULI[channel], np.random.default_rng(seed)
+    m = draw.integers(-(t // 2), t // 2 + 1, 8 * 16).astype(np.int32)
+    factors, out = draw.integers(0, t, 8).astype(np.uint32), np.empty(8 * 16, np.int32)
+    slots._multiples(m, factors, t, out)
+    wanted = [int(v) * int(factors[i % 8]) % t for i, v in enumerate(m)]
+    assert [int(v) % t for v in out] == wanted and 2 * np.abs(out, dtype=np.int64).max() <= t
+    values = draw.integers(0, t, (3, slots.DEGREE)).astype(np.uint32)
+    exact = sum(v.astype(object) * int(f) for v, f in zip(values, factors, strict=False)) % t
+    assert slots.combined(values, factors[:3], t).tolist() == exact.tolist()
+
+
+def test_a_copy_under_a_factor_opens_to_multiples() -> None:
+    """α·J under the second secret, by its product with a column of ones, and α itself as a constant."""
+    values, factor = np.random.default_rng(2).integers(-2048, 2049, GROUP).astype(np.int32), 123456789
+    t, keys = SLOT_MODULI[1], KeyHolder(SEED)
+    multiplier = SlotMultiplier(Evaluator(SEED, keys.public_key().tobytes()))
+    operand, alpha = Operand(8), Operand(1)
+    packed = encrypt_slots(keys, values, "J", 1, 0, factor).reshape(8, -1)
+    for lane in range(8):
+        operand.fill(SEED, slots.slot_name("J", 1), lane, lane, packed[lane].tobytes())
+    alpha.fill(SEED, slots.slot_name(slots.ALPHA, 1), 0, 0, slots.encrypt_factor(keys, factor, 1).tobytes())
+    for column, data, wanted in (
+        (np.ones(GROUP, np.int32), operand.data[0], values.astype(np.int64) * factor % t),
+        (values, alpha.data[0], np.where(np.arange(GROUP) < slots.DEGREE, values.astype(np.int64) * factor % t, 0)),
+    ):
+        message, pads = multiplier.multiply([(slots.reduced(column, 1), data)], 1, 8)
+        assert np.array_equal((open_slots(keys, message.tobytes(), 1, 8) - pads) % t, wanted)
+
+
+def test_a_request_of_slots_sends_one_ciphertext_more_for_each_modulus(exchange: Callable[..., Any]) -> None:
+    """Docs/privacy/verified.md: 369 kB for the test of a request, whatever the number of voxels and axes."""
+    p = control_points((40, 36, 14))
+    opened = exchange("fhe", {"J": np.full(len(p.samples), 7, np.int32)}, control_points=p)
+    before = len(opened.sent)
+    columns = np.full((3, len(p.samples)), 5, np.int32)
+    terms = [Term(c, "J", "gradient", p.count, per_control_point=True) for c in range(3)]
+    assert opened.evaluate(columns, terms) == 3 * p.sums(np.full(len(p.samples), 35)).tolist()
+    sent = [(a, m) for a, _, m in opened.sent[before:]]
+    checks = [m for a, m in sent if a == "party 1" and m.kind == "request" and set(m.data) == {"channel"}]
+    assert [len(m.payload) for m in checks] == [slots.PRODUCT_BYTES] * 2 == [184_320] * 2
+    assert sum(len(m.payload) for a, m in sent if a == "party 2" and m.kind == "test") == 32 + 384 + 32

@@ -1,0 +1,55 @@
+"""Grants that outlive a connection: whose they are, what they allow, and when they end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from PPIRLogic.registration.party2.unfinished_sessions import GRANT_SECONDS, MOST_OF_A_PEER, Grant, UnfinishedSessions
+from PPIRLogic.registration.request import LOST_ANSWERS, LevelGrant, Request
+
+ASKED = Request("fixed", "fhe", "rigid", "ncc", (2, 1))
+LEVELS = [LevelGrant(2, 900, 5, 3, 45), LevelGrant(1, 3600, 5, 4, 180)]
+
+
+def test_a_grant_is_for_its_peer_image_and_request_alone(tmp_path: Path) -> None:
+    kept = UnfinishedSessions(tmp_path)
+    kept.begin("s", "A", "image", ASKED, LEVELS)
+    grant = UnfinishedSessions(tmp_path).granted("s", "A", "image", ASKED)
+    assert grant is not None and (grant.most(2), grant.most(1), grant.most(4)) == (15, 20, 0)
+    others = [("t", "A", "image", ASKED), ("s", "B", "image", ASKED), ("s", "A", "other", ASKED)]
+    others.append(("s", "A", "image", replace(ASKED, evaluations=61)))
+    assert all(kept.granted(*other) is None for other in others)
+    kept.end("s")
+    assert kept.granted("s", "A", "image", ASKED) is None
+
+
+def test_each_loss_allows_one_answer_more_up_to_a_number(tmp_path: Path) -> None:
+    kept = UnfinishedSessions(tmp_path)
+    grant = kept.begin("s", "A", "image", ASKED, LEVELS)
+    for losses in range(1, LOST_ANSWERS + 3):
+        grant = kept.go_on("s", "A", "image", ASKED, grant)
+        assert grant.most(2) == 15 + 5 * min(losses, LOST_ANSWERS)
+        assert UnfinishedSessions(tmp_path).granted("s", "A", "image", ASKED) == grant
+
+
+@pytest.mark.parametrize("shift", [-GRANT_SECONDS - 1, GRANT_SECONDS + 60])
+def test_it_ends_after_a_day_whatever_the_clock_does(tmp_path: Path, shift: float) -> None:
+    """A clock that is set back makes no grant longer."""
+    assert Grant({}, time.time() + GRANT_SECONDS + shift).expired
+    assert not Grant({}, time.time() + 60).expired
+
+
+def test_abandoned_sessions_do_not_fill_the_disk(tmp_path: Path) -> None:
+    kept = UnfinishedSessions(tmp_path)
+    for n in range(3 * MOST_OF_A_PEER):
+        kept.begin(f"{n:016x}", "A", "image", ASKED, LEVELS)
+    kept.begin("other", "B", "image", ASKED, LEVELS)
+    assert len(list(tmp_path.iterdir())) == MOST_OF_A_PEER + 1
+    assert kept.granted(f"{3 * MOST_OF_A_PEER - 1:016x}", "A", "image", ASKED) is not None
+    (tmp_path / "old.json").write_text('{"peer":"A"}')
+    kept.begin("last", "B", "image", ASKED, LEVELS)
+    assert not (tmp_path / "old.json").exists()
