@@ -21,7 +21,7 @@ INTENSITY_CENTRE = 0.5  # normalised intensities lie in [-0.5, 1.5]; columns hol
 @dataclass(frozen=True)
 class Normalisation:
     """The intensities that become 0 (`low`) and 1 (`high`), and how they were found. Voxels of the value `padding`
-    hold nothing: they take no part in the range and count as `low`."""
+    hold nothing: they take no part in the range and get the mean of the others."""
 
     low: float
     high: float
@@ -41,7 +41,7 @@ class Padding:
         """In words, beginning with `what`, such as an image's name."""
         text = f"{what} has {self.voxels} voxels of the value {self.value:g}, far from all others"
         if self.certain:
-            return f"{text}: taken as padding. They are left out of the intensity range and count as background."
+            return f"{text}: taken as padding. They are left out of the intensity range, and filled."
         return f"{text}. If nothing was measured there, give a mask."
 
 
@@ -100,13 +100,14 @@ def robust_range(
 
 
 def normalise(volume: Volume, normalisation: Normalisation) -> Volume:
-    """Map low → 0 and high → 1 linearly, clipped to [−0.5, 1.5]; padding → 0."""
+    """Map low → 0 and high → 1 linearly, clipped to [−0.5, 1.5]; padding → the mean of the rest."""
     scale = 1.0 / (normalisation.high - normalisation.low)
     array = volume.array - np.float32(normalisation.low)
     array *= np.float32(scale)
     np.clip(array, -0.5, 1.5, out=array)
     if normalisation.padding is not None:
-        array[volume.array == np.float32(normalisation.padding)] = 0.0
+        padded = volume.array == np.float32(normalisation.padding)
+        array[padded] = array[~padded].mean(dtype=np.float64)
     return Volume(array, volume.geometry, volume.name)
 
 

@@ -27,7 +27,7 @@ FEWEST_STARTS = 3
 def open_values(state: RunState, session: ClientSession, level: Level, grant: LevelGrant) -> ValueRun:
     """An extra level, open."""
     loss = loss_at(session.request, level)
-    rows = state.mask if state.parameters.mask == "rows" else None
+    rows = state.rows
     seen = detail if level.purpose == DETAIL else smooth
     image = seen(state.scaled, level.sigma_mm)
     margin = margin_voxels(state.moving.geometry, level.margin_mm)

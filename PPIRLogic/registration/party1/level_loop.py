@@ -44,7 +44,7 @@ def run_levels(state: RunState, session: ClientSession, transform: LinearTransfo
         sigma = moving_sigma_mm(state.moving.geometry, session.geometry, level)
         if smoothed is None or smoothed[0] != sigma:
             smoothed = (sigma, smooth(state.scaled, sigma))
-        rows = state.mask if state.parameters.mask == "rows" else None
+        rows = state.rows
         image = loss.prepared(smoothed[1], level.factor)
         moving = MovingImage(image, margin_voxels(state.moving.geometry, level.margin_mm), rows, loss.cubic)
         evaluations = min(grant.evaluations, state.parameters.evaluations)

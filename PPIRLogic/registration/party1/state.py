@@ -48,6 +48,18 @@ class RunState:
         self.check: CheckRecord | None = None
         self.start = time.perf_counter()
 
+    @property
+    def rows(self) -> NDArray[np.bool_] | None:
+        """Voxels of the moving image whose rows take part: those inside a mask that is used so, and none that was never
+        measured. None: all."""
+        inside = self.mask if self.parameters.mask == "rows" else None
+        if self.normalisation.padding is None:
+            return inside
+        measured: NDArray[np.bool_] = self.moving.array != np.float32(self.normalisation.padding)
+        if self.mask is not None and inside is None:
+            measured |= ~self.mask  # which is filled
+        return measured if inside is None else inside & measured
+
     # ------------------------------------------------------------------------------------- before the run
 
     def first_transform(self, fixed: Geometry) -> LinearTransform:

@@ -44,3 +44,21 @@ def test_what_is_more_than_rounding_is_refused(transform: str) -> None:
     with pytest.raises(InputError, match="more than kind"):
         run.first_transform(GRID)
     assert steps == []
+
+
+def test_rows_of_padding_take_no_part() -> None:
+    values = np.random.default_rng(1).uniform(-1000, 1000, GRID.array_shape).astype(np.float32)
+    mask = np.zeros(GRID.array_shape, bool)
+    mask[4:16] = True
+    values[:, :6] = -3024.0
+    padded = values == -3024.0
+
+    def rows(image: np.ndarray, inside: np.ndarray | None, use: str) -> np.ndarray | None:
+        parameters = Parameters(mask=use)
+        return RunState(Volume(image, GRID), inside, parameters, lambda _: None, CancelToken()).rows
+
+    assert np.array_equal(rows(values, None, "fill"), ~padded)
+    assert np.array_equal(rows(values, mask, "fill"), ~(padded & mask)), "outside of the mask is filled"
+    assert np.array_equal(rows(values, mask, "rows"), mask & ~padded)
+    clean = np.where(padded, 0, values).astype(np.float32)
+    assert rows(clean, None, "fill") is None and np.array_equal(rows(clean, mask, "rows"), mask)
