@@ -332,7 +332,7 @@ def test_consent_is_asked_again_when_more_would_be_disclosed(panel: Panel, world
     panel.apply()
     assert len(shown) == 1 and panel.status.startswith("Done")
     for parameter, value, words in (
-        ("evaluations", 60, "at most 1080 sums"),
+        ("evaluations", 60, "at most 1852 sums"),
         ("loss", "ssd", "sums over its voxels"),
         ("transform", "translation", "sums over its voxels"),
         ("fixedMask", "private", "sums over its voxels"),
@@ -343,7 +343,7 @@ def test_consent_is_asked_again_when_more_would_be_disclosed(panel: Panel, world
         panel.apply()
         assert panel.status == "Nothing was sent.", parameter
         assert words in shown[-1].text
-        assert "at most 1492 numbers with transform rigid, loss ncc, mask use none" in shown[-1].text
+        assert "at most 1,492 numbers with transform rigid, loss ncc, mask use none" in shown[-1].text
         setattr(panel.node, parameter, former)
         panel.node.evaluations = 20
     assert len(shown) == 5
