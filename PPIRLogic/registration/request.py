@@ -174,7 +174,8 @@ class Offer:
 
     def record(self) -> DisclosureRecord:
         """What this site has learned of the image so far, as the peer tells it, and the peer's budget."""
-        limits = {"bits_percent_per_level": UNLIMITED, "histograms_per_level": UNLIMITED, **self.budget}
+        limits = {"bits_percent_per_level": float(UNLIMITED), "histograms_per_level": UNLIMITED, **self.budget}
+        limits = {k: v if k.endswith("percent_per_level") else int(v) for k, v in limits.items()}
         return DisclosureRecord(Budget(**limits), self.opened)  # type: ignore[arg-type]
 
     @property

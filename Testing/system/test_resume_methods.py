@@ -26,7 +26,7 @@ GEOMETRY = grid((128, 112), (1.0, 1.2), (-10.0, 5.0))
 PHANTOM = Phantom.make(GEOMETRY)
 FIXED, MOVING = PHANTOM.on(GEOMETRY), PHANTOM.on(GEOMETRY, motion_of("rigid", GEOMETRY))
 COMMON = Parameters(levels=(2, 1), step_tolerance=1e-6, loss_tolerance=0.0, evaluations=5, threads=1)
-MI = replace(COMMON, transform="rigid", loss="mi", bins=8, initial="centres")
+MI = replace(COMMON, transform="rigid", loss="mi", bins=8, initial="centres", skip_check=True)
 SPLINE = replace(
     COMMON, transform="bspline", loss="ssd", grid_spacing=40.0, iterations=(2, 2), initial=sitk.AffineTransform(2),
 )  # fmt: skip

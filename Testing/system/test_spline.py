@@ -180,12 +180,12 @@ def test_the_default_budget_refuses_before_anything_is_opened() -> None:
 
 
 def test_a_budget_of_its_level_stops_the_second_session_and_keeps_the_affine() -> None:
-    """The bits' budget is known to the owner alone: the B-spline is refused at its session, the affine is kept."""
+    """It would have fitted before the affine part spent its share: the B-spline is refused at its session."""
     fixed, moving, _ = pair(2)
     parameters = Parameters(
         transform="bspline", grid_spacing=12.0, levels=(2, 1), iterations=(2, 1), initial="identity"
     )
-    found = simulate(fixed, moving, parameters=parameters, budget=Budget(60.0, 20.0, 10**6, 10**6))
+    found = simulate(fixed, moving, parameters=parameters, budget=Budget(60.0, 36.0, 10**6, 10**6))
     assert not found.complete and isinstance(found.error, BudgetError) and found.spline is None
     assert [v.kind for v in found.levels] == ["affine", "affine"]
 
