@@ -174,7 +174,7 @@ def test_cancel_before_a_result_changes_nothing(panel: Panel, world: support.Sit
 def test_cancel_keeps_the_best_so_far(alone: Panel, sites: support.Sites) -> None:
     moving = alone.prepare(sites.serve(LARGE), support.moved(LARGE))
     alone.apply_until("Level 1 of")
-    assert alone.watch(lambda: "evaluation 2" in alone.status or not alone.panel.busy)
+    assert alone.watch(lambda: "evaluation" in alone.status or not alone.panel.busy)
     sites.freeze()
     alone.picture("register_running")
     assert alone.panel.busy
