@@ -54,7 +54,7 @@ GEOMETRY = plain_grid(2)
 PHANTOM = Phantom.make(GEOMETRY)
 REQUEST = Request("fixed", "fhe", "translation", "ssd", (4,))
 EACH = 4  # numbers of an evaluation: two of the gradient, the value, the overlap
-RICH = replace(OPEN, percent_per_level=1e6, bits_percent_per_level=1e9)
+RICH = replace(OPEN, percent_per_level=1e6, bits_percent_per_level=1e9, histograms_per_level=10**9)
 
 
 # ------------------------------------------------------------------------- a protocol that does not wait to be counted
