@@ -187,7 +187,7 @@ def test_choices_are_the_engines(slicer_host: ModuleType) -> None:
 
     assert set(choices.TRANSFORMS) == set(TRANSFORMS) and set(choices.LOSSES) == set(LOSSES)
     assert set(choices.PROTOCOLS) <= set(PROTOCOLS) and "clear" not in choices.PROTOCOLS
-    assert choices.SAMPLINGS == METHODS and choices.FIXED_MASKS == ("auto", *MASK_MODES)
+    assert choices.SAMPLINGS == METHODS and ("auto", *MASK_MODES) == choices.FIXED_MASKS
     node = slicer_host.open_widget("PPIR")._parameterNode
     for title in presets.names():  # every preset can be set
         for name, value in presets.values(title).items():
