@@ -162,6 +162,7 @@ def test_party_2_keeps_only_files_that_are_accounted_for(scene: Scene) -> None:
         "ledger/lock",
         "ledger/accounts/",
         "ledger/sessions/",
+        "ledger/tests/",
         "ledger/subjects.jsonl",
         "stderr-",
     )
