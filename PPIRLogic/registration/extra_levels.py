@@ -22,6 +22,7 @@ from PPIRLogic.registration.names import CHECK, DETAIL, FACTORS, STARTS
 from PPIRLogic.registration.request import Request
 from PPIRLogic.registration.sampling import MIN_POOL
 from PPIRLogic.registration.transform_kinds import TRANSFORMS, is_deformable
+from PPIRLogic.transforms.linear import FORMS
 
 BINS = 8
 CHECKED = {2: 7, 3: 13}  # values: at the end, and shifted and turned to either side along each axis
@@ -50,8 +51,10 @@ def extra_loss(request: Request, purpose: str) -> Loss:
 
 
 def start_kind(request: Request) -> str:
-    """How a start may move while it is tried: without stretching."""
-    return request.transform if request.transform == "translation" else "rigid"
+    """How a start may move while it is tried: without stretching, and turned only where the transform can turn."""
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+    form = FORMS[TRANSFORMS[request.transform].linear]
+    return "rigid" if np.allclose(form.nearest(turn), turn) else "translation"
 
 
 def extra_problem(request: Request) -> str:

@@ -201,7 +201,7 @@ def test_two_hospitals_from_identity_to_ledger(tmp_path: Path) -> None:
         assert [r["transform"] for r in more["levels"]] == ["affine"] * 5 + ["bspline"] * 2  # the affine part counts
         assert "--iterations" in more["problem"] and not estimate["problem"]
         said = here(a, "estimate", address, "--transform", "bspline").stdout
-        assert "bspline, shrink factor 1: at most" in said and "budget allows" in said and "in all" in said
+        assert "bspline, shrink factor 1: at most" in said and "the owner's budget has" in said and "in all" in said
 
         assert here(b, "ledger").stdout.strip() == "Nothing has been disclosed."
         done = ppir(

@@ -116,4 +116,4 @@ def test_more_callers_than_places_for_a_while(tmp_path: Path) -> None:
 
     load = press(0.08, tmp_path, callers=4)
     assert problems(load) == []
-    assert load.right >= 4 and load.most_waiting >= 1 and load.served >= 3
+    assert load.right >= 4 and load.most_waiting >= 1 and load.served >= 2
