@@ -12,8 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from PPIRLogic.cli import doctor, main
+from PPIRLogic.cli import doctor
 from PPIRLogic.cli.doctor import Finding, findings
+from PPIRLogic.cli.main import main
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registry import Registry
