@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from PPIRLogic.errors import BudgetError, RefusedError
 from PPIRLogic.local_processes import Site
 from PPIRLogic.network.identity import renew_identity
 from PPIRLogic.registration.disclosure_estimate import grant_rows
+from PPIRLogic.registration.party2 import session as party2_session
 from PPIRLogic.registration.party2 import unfinished_sessions
+from PPIRLogic.registration.party2.unfinished_sessions import GRANT_SECONDS
 from PPIRLogic.registration.request import LOST_ANSWERS
 
 GRID = grid((64, 64), (1.0, 1.0), (0.0, 0.0))
@@ -94,8 +97,9 @@ def test_a_grant_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with owner(two, shared(FIXED, budget=OPEN)) as one:
         name = lost(one_site, one)
         with Thief(one_site, one.address, ASKED) as thief:
-            monkeypatch.setattr(unfinished_sessions, "GRANT_SECONDS", -1.0)
+            monkeypatch.setattr(party2_session, "_now", lambda: time.monotonic() + GRANT_SECONDS + 1)
             assert thief.read([1]) == {} and isinstance(thief.stopped, RefusedError)
+        monkeypatch.setattr(unfinished_sessions, "GRANT_SECONDS", -1.0)
         with pytest.raises(RefusedError, match="the grant has expired"):
             Thief(one_site, one.address, ASKED, name)
 

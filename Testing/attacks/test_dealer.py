@@ -34,7 +34,16 @@ from PPIRLogic.secure.mpc.one_time_masks import mask_of_operand
 GRID = grid((96, 80), (1.0, 1.2), (-10.0, 5.0))
 PHANTOM = Phantom.make(GRID)
 FIXED, MOVING = PHANTOM.on(GRID), PHANTOM.on(GRID, motion_of("translation", GRID))
-RUN = Parameters(transform="translation", loss="ssd", levels=(1,), protocol="mpc", evaluations=3, threads=1)
+RUN = Parameters(
+    transform="translation",
+    loss="ssd",
+    levels=(1,),
+    protocol="mpc",
+    evaluations=3,
+    threads=1,
+    initial="identity",
+    skip_check=True,
+)
 IMAGE = shared(FIXED, protocols=frozenset({"fhe", "mpc"}), budget=OPEN)
 
 

@@ -29,6 +29,7 @@ from PPIRLogic.secure.prg import new_key
 from PPIRLogic.secure.product import Link, Term, numbers_of
 from PPIRLogic.version import SOFTWARE
 
+_now = time.monotonic  # of grants: a clock that is set meanwhile ends none
 IDLE_TIMEOUT = 600.0
 REQUEST_TIMEOUT = 3600.0  # for all parts of one request
 CLOSING_TIMEOUT = 10.0  # seconds for a peer to say goodbye once its session has finished
@@ -132,6 +133,8 @@ class ServerSession:
             self.grant = self.site.unfinished.begin(first, self.peer, self.image_id, self.request, self.grants)
         elif self.grant is not None:
             self.grant = self.site.unfinished.go_on(first, self.peer, self.image_id, self.request, self.grant)
+        assert self.grant is not None
+        self._granted_until = _now() + self.grant.seconds_left
         self.opened = self.account.opened_by(first)
         self._open_ledger(self.site.home / "ledger" / "sessions")
         more = {"resumes": first} if self.resumed else {}
@@ -272,7 +275,7 @@ class ServerSession:
 
     def _count(self, terms: Sequence[Term], level: Level, number: int, name: str) -> Receipt:
         """Put the numbers of a request on record, here and in the account that outlives the session."""
-        if self.grant is None or self.grant.expired:
+        if self.grant is None or _now() > self._granted_until:
             raise RefusedError("What the owner of the fixed image granted has expired. Start a new run.")
         entries = entries_of(terms, self.protocol.bits_of(terms), level.factor, number, name)
         voxels, granted = self._voxels_of(level), self.grant.most(level.factor)

@@ -41,7 +41,11 @@ class Grant:
 
     @property
     def expired(self) -> bool:
-        return not 0 <= self.until - time.time() <= GRANT_SECONDS  # a clock that was set back makes none longer
+        return not 0 <= self.seconds_left <= GRANT_SECONDS  # a clock that was set back makes none longer
+
+    @property
+    def seconds_left(self) -> float:
+        return self.until - time.time()
 
 
 @dataclass(frozen=True)
