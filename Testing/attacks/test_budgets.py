@@ -25,13 +25,13 @@ from PPIRLogic.registration.party2.fixed_image import FixedImage
 GRID = grid((64, 64), (1.0, 1.0), (0.0, 0.0))
 FIXED = Phantom.make(GRID).on(GRID)
 HIDDEN = quantised(FixedImage("fixed", FIXED))
-PEERS = tuple("CDEFGHIJ")
+PEERS = tuple("CDEF")
 BUDGET = Budget()  # as it is by default
 WITHOUT = replace(BUDGET, times_per_subject=10**6)
 
 
 def pooled(sites: dict[str, Site], one: Owner) -> int:
-    """Voxels that eight peers read exactly, each one those that the others have not."""
+    """Voxels that these peers read exactly, each one those that the others have not."""
     found: dict[int, int] = {}
     for name in PEERS:
         try:
@@ -51,7 +51,7 @@ def test_peers_that_pool_what_they_learn(tmp_path: Path, record: Record) -> None
         with pytest.raises(BudgetError, match="all peers together"):
             Thief(sites["X"], one.address)
     most = BUDGET.times_per_subject * 0.05 * 3 * len(HIDDEN)
-    assert alone >= 0.9 * len(HIDDEN) and together <= most
+    assert alone >= 0.44 * len(HIDDEN) > 1.4 * most and together <= most
     record(
         f"{len(PEERS)} peers, each within its budget, pool what they read (three voxels to a number)",
         f"{alone} of {len(HIDDEN)} voxels exactly",
@@ -131,7 +131,7 @@ def one_site_asks(site: Site, one: Owner, image: str) -> None:
 
 
 def test_what_all_of_an_authority_learn_is_one_peers_budget(tmp_path: Path) -> None:
-    """Eight keys of one authority are as many as it likes to make: they share what one may learn."""
+    """Keys of one authority are as many as it likes to make: they share what one may learn."""
     from test_tls import authority, certificate_for  # the certificates of the tests of TLS
 
     _, two = two_sites(tmp_path)

@@ -21,7 +21,7 @@ from PPIRLogic.secure.layout import GROUP
 
 BASE = 4097  # values of a voxel: one number carries three
 DIGITS = 3
-WANTED = Request("fixed", "fhe", "translation", "ssd", (1,), evaluations=40, starts=0, skip_check=True)
+WANTED = Request("fixed", "fhe", "translation", "ssd", (1,), evaluations=45, starts=0, skip_check=True)
 
 
 class ChosenColumns:
