@@ -487,26 +487,28 @@ def test_a_half_of_a_symmetric_registration(what: str, record: Record) -> None:
 # ------------------------------------------------------------------------------------------- whole sessions
 
 
+AFTER = {"evaluate": "answer", "test": "request", "answer": "test"}  # what is sent, and what was received before it
+
+
 class Clock:
     """Processor time between what a thread receives and what it sends next, over whole sessions on real sockets."""
 
     def __init__(self) -> None:
-        self.spent: dict[str, list[float]] = {"evaluate": [], "answer": []}
+        self.spent: dict[str, list[float]] = {kind: [] for kind in AFTER}
         self._since = threading.local()
 
     def __enter__(self) -> Clock:
         send, receive = Channel.send, Channel.receive
 
         def sent(channel: Channel, kind: str, *rest: Any, **more: Any) -> None:
-            began = getattr(self._since, "time", None)
-            if kind in self.spent and began is not None:
+            received, began = getattr(self._since, "last", ("", 0))
+            if AFTER.get(kind) == received:
                 self.spent[kind].append(time.thread_time_ns() - began)
             send(channel, kind, *rest, **more)
 
         def received(channel: Channel, *rest: Any, **more: Any) -> Any:
             message = receive(channel, *rest, **more)
-            # from the answer to the next request at party 1; from the request to its answer at party 2
-            self._since.time = time.thread_time_ns() if message.kind in ("answer", "request") else None
+            self._since.last = message.kind, time.thread_time_ns()
             return message
 
         self._patches = [mock.patch.object(Channel, "send", sent), mock.patch.object(Channel, "receive", received)]
@@ -554,7 +556,7 @@ def sessions(address: str, home: Path, turns: int) -> dict[str, tuple[Array, Arr
         initial="identity", skip_check=True,
     )  # fmt: skip
     images, draw = (blobs(geometry, 1), blobs(geometry, 2)), np.random.default_rng(0)
-    times: dict[str, tuple[list[float], list[float]]] = {"evaluate": ([], []), "answer": ([], [])}
+    times: dict[str, tuple[list[float], list[float]]] = {kind: ([], []) for kind in AFTER}
     for turn in range(turns):
         for k in draw.permutation(2):
             with Clock() as clock:
@@ -571,7 +573,11 @@ def test_whole_sessions_with_two_moving_images(served: tuple[str, Path], record:
     times = sessions(*served, 8)
     if any(compared(*pair).worst > LIMIT - 2 for pair in times.values()):
         times = sessions(*served, 16)
-    for kind, who in (("evaluate", "party 1, from an answer to the next request"), ("answer", "party 2's answers")):
+    for kind, who in (
+        ("evaluate", "party 1, from an answer to the next request"),
+        ("test", "party 2 opens a request"),
+        ("answer", "party 2 releases the answer"),
+    ):
         one, two = times[kind]
         found, control = compared(one, two), caught(lambda share, one=one: (one, one * (1 + share)))
         assert len(one) > 30 and found.worst < LIMIT, (who, len(one), found)
