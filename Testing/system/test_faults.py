@@ -388,7 +388,7 @@ def test_parties_that_left_do_not_hold_places_at_the_dealer(tmp_path: Path) -> N
                     channel.send("join", name)
                 return {c.receive(SOON).kind for c in (one, two)} == {"joined"}
 
-        assert wait_until(joins, 5.0), "places of those who left are taken"
+        assert wait_until(joins, 20.0), "places of those who left are taken"
 
 
 # --------------------------------------------------------------------------------------------------- no orphans
