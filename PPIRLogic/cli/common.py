@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 Arguments = argparse.Namespace
 _PRINTING = threading.Lock()
+FEW_SLICES = 5
 
 
 class HelpFormat(argparse.RawDescriptionHelpFormatter):
@@ -181,6 +182,15 @@ def show_event(a: Arguments, event: dict[str, Any]) -> None:
 def note(a: Arguments, text: str) -> None:
     if not a.json:
         print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def note_image(a: Arguments, volume: Volume, mask: NDArray[np.bool_] | None, role: str) -> None:
+    """What a person should know of an image before it is used."""
+    note_padding(a, volume, mask, role)
+    thinnest = min(volume.geometry.size)
+    if thinnest < FEW_SLICES:
+        few = f"The {role} image '{volume.name}' has {thinnest} slices along one axis, too few slices"
+        note(a, f"{few} to tell well how it moves or turns across them.")
 
 
 def note_padding(a: Arguments, volume: Volume, mask: NDArray[np.bool_] | None, role: str) -> None:

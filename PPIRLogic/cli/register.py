@@ -14,7 +14,7 @@ from PPIRLogic.cli.common import (
     add_parent_options,
     called,
     home_of,
-    note_padding,
+    note_image,
     say,
     watch_parent,
 )
@@ -105,7 +105,7 @@ def _run_register(a: Arguments) -> None:
     check_warped(a.warped, moving)
     fixed = read_volume(a.show_fixed, role="fixed") if a.show_fixed else None
     mask = read_mask(a.mask, moving) if a.mask else None
-    note_padding(a, moving, mask, "moving")
+    note_image(a, moving, mask, "moving")
     fingerprint = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
     peer = Peer(a.peer, a.image, a.dealer, fingerprint)
     reconnect = reconnect_of(a)
@@ -136,7 +136,7 @@ def _run_simulate(a: Arguments) -> None:
     parameters = parameters_of(a, a.fixed_mask_file is not None)
     fixed, moving = read_volume(a.fixed, role="fixed"), read_volume(a.moving, role="moving")
     check_warped(a.warped, moving)
-    note_padding(a, moving, read_mask(a.mask, moving) if a.mask else None, "moving")
+    note_image(a, moving, read_mask(a.mask, moving) if a.mask else None, "moving")
     budget = replace(OPEN_BUDGET, percent_per_level=a.budget_percent, bits_percent_per_level=6 * a.budget_percent)
     with Interruptible() as token:
         if a.with_parent:

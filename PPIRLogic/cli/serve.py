@@ -18,7 +18,7 @@ from PPIRLogic.cli.common import (
     current_name,
     home_of,
     note,
-    note_padding,
+    note_image,
     service_cancel,
     show_event,
     warn_of_protocols,
@@ -138,7 +138,7 @@ def _shared_images(a: Arguments) -> list[Any]:
     for i, path in enumerate(a.fixed):
         volume = read_volume(path, role="fixed")
         mask = read_mask(a.mask[i], volume) if a.mask else None
-        note_padding(a, volume, mask, "fixed")
+        note_image(a, volume, mask, "fixed")
         name = a.name[i] if a.name else _name_of(path)
         out.append(Shared(FixedImage(name, volume, mask), policy, *dealer))
     for i, path in enumerate(a.points, len(a.fixed)):

@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from system_support import Phantom, distance, here, motion_of, plain_grid, save
 
+from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
 
 GRID = plain_grid(2)
@@ -39,3 +40,10 @@ def test_the_circle_of_the_scanner_is_not_what_is_registered(padding: float, tmp
     still = distance(sitk.TranslationTransform(2), truth, GRID)
     # what is left comes of the fixed side, whose padding is filled: leaving it out would cost numbers (a private mask)
     assert missed < 0.35 * still, f"{missed:.2f} mm of {still:.2f}"
+
+
+def test_an_image_of_few_slices_is_said(tmp_path: Path) -> None:
+    grid = Geometry((40, 36, 2), (1.0, 1.0, 8.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    image = save(Volume(np.random.default_rng(1).random(grid.array_shape), grid), tmp_path / "thin.mha")
+    words = ("register", image, "--peer", "127.0.0.1:1", "--reconnect", "0", "--output", tmp_path / "T.tfm")
+    assert "2 slices along one axis, too few slices" in here(tmp_path / "home", *words).stderr
