@@ -91,7 +91,8 @@ def register_in_floats(fixed: Volume, moving: Volume, parameters: Parameters) ->
     fixed, moving = (normalise(v, robust_range(v)) for v in (fixed, moving))
     scale_mm = float(np.linalg.norm(grid.extent_mm())) / 4
     best = LinearTransform.identity(parameters.transform, grid.centre())
-    for level in make_levels(grid, parameters.request("fixed", grid, "", "")):
+    every = make_levels(grid, parameters.request("fixed", grid, "", ""))
+    for level in (level for level in every if not level.purpose):  # starts and check have no part in the search
         smoothed = smooth(moving, moving_sigma_mm(moving.geometry, grid, level))
         target = FloatLevel(fixed, smoothed, level, parameters.loss, scale_mm)
         tolerance = parameters.step_mm(grid, level.factor)
