@@ -304,7 +304,7 @@ class RegisterPanel:
         if event.get("event") != "progress" or self._run is None:
             return
         stage = event.get("stage")
-        if stage in ("opened", "started"):
+        if stage in ("opened", "started", "note"):
             self.log(event["detail"])
         elif stage == "level":
             self.ui.progressBar.maximum = event["levels"]

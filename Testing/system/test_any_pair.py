@@ -7,19 +7,22 @@ whole lungs leaves about 7 mm of them, and a wrong one tens.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from system_support import Phantom, motion_of, plain_grid
 
 from PPIRLogic.cli.demo import DATA
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.reading import read_volume
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.registration.parameters import Parameters
+from PPIRLogic.registration.party1.extra_runs import UNCHECKED
 from PPIRLogic.registration.party1.register import register
 from PPIRLogic.registration.result import RegistrationResult
-from PPIRLogic.registration.simulate import World, peers
+from PPIRLogic.registration.simulate import OPEN_BUDGET, World, peers, simulate
 from PPIRLogic.transforms.linear import rotation_of
 
 FOUND_MM = 10.0  # the landmarks of a part, which an affine transform fits more loosely
@@ -127,3 +130,16 @@ def test_without_its_check_the_same_end_is_silent(world: World) -> None:
     found = [run(world, moving, initial=start, transform="rigid", skip_check=skip) for skip in (False, True)]
     assert np.array_equal(*(r.transform.GetParameters() for r in found)), "the check moves nothing"
     assert found[0].doubts and not found[1].doubts and found[1].check is None
+
+
+def test_an_end_that_the_budget_cannot_check_is_said() -> None:
+    """The search takes all that the owner grants; what was not checked is not taken for right without a word."""
+    grid = plain_grid(2)
+    phantom, said = Phantom.make(grid), []
+    result = simulate(
+        phantom.on(grid), phantom.on(grid, motion_of("rigid", grid)),
+        budget=replace(OPEN_BUDGET, numbers_per_session=30),
+        parameters=Parameters(transform="rigid", loss="ssd", levels=(4,), evaluations=5, threads=1),
+        progress=lambda step: said.append(step.detail) if step.stage == "note" else None,
+    )  # fmt: skip
+    assert result.check is None and said == [UNCHECKED]

@@ -22,6 +22,10 @@ from PPIRLogic.registration.terms import loss_at
 from PPIRLogic.transforms import LinearTransform
 
 FEWEST_STARTS = 3
+UNCHECKED = (
+    "The end was not compared with what lies around it: the owner's budget leaves too few numbers, or too little"
+    " overlaps. Look at the images before you use the transform."
+)
 
 
 def open_values(state: RunState, session: ClientSession, level: Level, grant: LevelGrant) -> ValueRun:
@@ -67,11 +71,13 @@ def check(state: RunState, session: ClientSession, extra: Mapping[str, tuple[Lev
         return
     level, grant = extra[CHECK]
     if grant.evaluations < CHECKED[level.geometry.dimension]:
+        state.report_progress(session, "note", detail=UNCHECKED)
         return
     state.report_progress(session, "check", detail=level.describe())
     run = open_values(state, session, level, grant)
     state.check = check_end(run, end)
     if state.check is None:
+        state.report_progress(session, "note", detail=UNCHECKED)
         return
     state.check.start_info, state.check.numbers = state.start_info, run.opened
     if DETAIL in extra and extra[DETAIL][1].evaluations:
