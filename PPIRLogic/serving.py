@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from PPIRLogic.arguments import as_path, check_callable, check_kinds
 from PPIRLogic.errors import InputError
 from PPIRLogic.network.identity import default_home, load_or_create_identity
 from PPIRLogic.progress import CancelToken
@@ -43,7 +44,9 @@ def serve(
     """
     if isinstance(images, Shared) or not images or not all(isinstance(one, Shared) for one in images):
         raise InputError("serve needs one or more of Shared(FixedImage(…), Policy(…)), in a list.")
-    place = home if home is not None else default_home()
+    counts = {"max_sessions": max_sessions, "queue": queue, "threads": threads}
+    check_kinds("serve", counts, dict.fromkeys(counts, (int,)))
+    place = _checked("serve", address, home, on_event, cancel)
     identity = load_or_create_identity(place)
     server = Server(
         address, identity, place, list(images), max_sessions=max_sessions, queue=queue, threads=threads,
@@ -65,9 +68,17 @@ def deal(
 
     >>> deal("0.0.0.0:7444", on_event=print)  # doctest: +SKIP
     """
-    place = home if home is not None else default_home()
+    place = _checked("deal", address, home, on_event, cancel)
     dealer = Dealer(address, load_or_create_identity(place), place, on_event)
     _run_until(dealer, cancel or CancelToken())
+
+
+def _checked(function: str, address: Any, home: Any, on_event: Any, cancel: Any) -> Path:
+    """The home of a service; InputError for arguments of other kinds."""
+    check_callable(function, on_event=on_event)
+    values = {"address": address, "cancel": cancel}
+    check_kinds(function, values, {"address": (str,), "cancel": (CancelToken, type(None))})
+    return default_home() if home is None else as_path(home, "The home of this site")
 
 
 def _run_until(service: Server | Dealer, cancel: CancelToken) -> None:

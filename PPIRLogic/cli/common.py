@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 Arguments = argparse.Namespace
 _PRINTING = threading.Lock()
+PICTURES = (".png", ".tif", ".tiff")  # that seldom say how wide a pixel is
+PICTURES = (".png", ".tif", ".tiff")  # that seldom say how wide a pixel is
 FEW_SLICES = 5
 
 
@@ -191,6 +193,9 @@ def note_image(a: Arguments, volume: Volume, mask: NDArray[np.bool_] | None, rol
     if thinnest < FEW_SLICES:
         few = f"The {role} image '{volume.name}' has {thinnest} slices along one axis, too few slices"
         note(a, f"{few} to tell well how it moves or turns across them.")
+    if volume.name.lower().endswith(PICTURES) and set(volume.geometry.spacing) == {1.0}:
+        picture = f"The {role} image '{volume.name}' is a picture; its pixels are taken as 1 mm wide."
+        note(a, f"{picture} If they are not, save it as .nrrd or .nii.gz with its spacing.")
 
 
 def note_padding(a: Arguments, volume: Volume, mask: NDArray[np.bool_] | None, role: str) -> None:

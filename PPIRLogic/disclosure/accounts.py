@@ -53,9 +53,11 @@ class Budget:
     def __post_init__(self) -> None:
         for name, value in self.__dict__.items():
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not (number and 0 <= value <= UNLIMITED):  # also refuses NaN
+            counted = name in ("numbers_per_session", "numbers_per_image", "histograms_per_level")
+            if not (number and 0 <= value <= UNLIMITED and not (counted and value != int(value))):  # also refuses NaN
+                kind = "whole number" if counted else "number"
                 raise InputError(
-                    f"Unusable budget: {name.replace('_', ' ')} is {value!r}; it must be a number from 0 to 2^62."
+                    f"Unusable budget: {name.replace('_', ' ')} is {value!r}; it must be a {kind} from 0 to 2^62."
                 )
 
 

@@ -30,8 +30,8 @@ class Geometry:
     """A voxel grid: where each voxel centre lies. Public: it is exchanged with the other side.
 
     size: voxels per axis, ITK order (x, y[, z]). spacing: mm per axis. origin: mm, LPS, centre of voxel 0.
-    direction: row-major dim×dim matrix whose columns are the axes of the grid. The constructor only normalises
-    types; `from_dict` validates.
+    direction: row-major dim×dim matrix whose columns are the axes of the grid. The constructor normalises types, and
+    refuses what are no numbers or not as many as a grid has (InputError); `from_dict` validates their values.
 
     >>> grid = Geometry((181, 217, 180), (1.0, 1.0, 2.0), (-90, -126, -72), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     >>> grid.describe()
@@ -52,9 +52,15 @@ class Geometry:
     direction: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        for field in _FIELDS:
+            object.__setattr__(self, field, _numbers(getattr(self, field), field))
+        if any(n != int(n) for n in self.size):
+            raise InputError(f"Grid field 'size' must be a list of whole numbers, not {short_list(self.size)}.")
         object.__setattr__(self, "size", tuple(int(n) for n in self.size))
-        for field in _FIELDS[1:]:
-            object.__setattr__(self, field, tuple(float(v) for v in getattr(self, field)))
+        counts = (self.dimension, self.dimension, self.dimension**2)
+        for field, count in zip(_FIELDS[1:], counts, strict=True):
+            if len(getattr(self, field)) != count:
+                raise _wrong_length(field, count, len(getattr(self, field)))
 
     @classmethod
     def from_sitk(cls, image: sitk.Image) -> Geometry:
@@ -183,6 +189,23 @@ def short_list(values: Sequence[float]) -> str:
     return "×".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in values)
 
 
+def _numbers(value: Any, field: str) -> tuple[float, ...]:
+    """`value` as numbers, or InputError; infinite ones pass but for a size, which counts."""
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        numbers = tuple(float(v) for v in value)
+        if field == "size":
+            [int(v) for v in numbers]
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"Grid field '{field}' must be a list of numbers, not {value!r:.60}.") from None
+    return numbers
+
+
+def _wrong_length(field: str, count: int, found: int) -> InputError:
+    return InputError(f"Grid field '{field}' must have {count} entries, not {found}.")
+
+
 def _checked_sizes(value: Any) -> tuple[int, ...]:
     """`value` as sizes of a 2D or 3D grid, or InputError."""
     if not isinstance(value, (list, tuple)) or any(type(n) is not int for n in value):
@@ -202,7 +225,7 @@ def _checked_floats(value: Any, field: str, count: int, limit: float) -> tuple[f
     if not isinstance(value, (list, tuple)) or any(type(v) not in (int, float) for v in value):
         raise InputError(f"Grid field '{field}' must be a list of numbers.")
     if len(value) != count:
-        raise InputError(f"Grid field '{field}' must have {count} entries, not {len(value)}.")
+        raise _wrong_length(field, count, len(value))
     if not all(abs(v) <= limit for v in value):  # also false for NaN; compares huge ints without overflow
         raise InputError(f"Grid field '{field}' must hold finite numbers of at most {limit:g}.")
     return tuple(float(v) for v in value)

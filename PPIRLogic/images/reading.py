@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from PPIRLogic.arguments import as_path
 from PPIRLogic.errors import InputError
 from PPIRLogic.files import name_problem, shown_path
 from PPIRLogic.images.checks import READABLE, Damaged, Unusable, format_of
@@ -54,9 +55,10 @@ def read_volume(path: str | os.PathLike[str], *, role: str = "moving") -> Volume
     Traceback (most recent call last):
     PPIRLogic.errors.InputError: The moving image 'nowhere.nrrd' does not exist. Check the path.
     """
-    what = f"The {role} image '{shown_path(path)}'"
-    volume = Volume.from_sitk(_read_image(Path(path), what), name=Path(path).name)
-    return replace(check_volume(volume, what), subject=_subject_of(Path(path)))
+    file = as_path(path, f"The {role} image's path")
+    what = f"The {role} image '{shown_path(file)}'"
+    volume = Volume.from_sitk(_read_image(file, what), name=file.name)
+    return replace(check_volume(volume, what), subject=_subject_of(file))
 
 
 def _subject_of(path: Path) -> str:
@@ -82,8 +84,11 @@ def read_mask(path: str | os.PathLike[str], volume: Volume) -> NDArray[np.bool_]
     >>> mask.dtype, int(mask.sum())
     (dtype('bool'), 2)
     """
-    what = f"The mask '{shown_path(path)}'"
-    image = _read_image(Path(path), what)
+    if not isinstance(volume, Volume):
+        raise InputError(f"The mask's image is a {type(volume).__name__}. Give a Volume: the image that it belongs to.")
+    file = as_path(path, "The mask's path")
+    what = f"The mask '{shown_path(file)}'"
+    image = _read_image(file, what)
     grid = Geometry.from_sitk(image)
     if not grid.matches(volume.geometry, _MASK_TOLERANCE):
         raise InputError(

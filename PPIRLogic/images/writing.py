@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 import SimpleITK as sitk
 
-from PPIRLogic.errors import OutputError
+from PPIRLogic.arguments import as_path
+from PPIRLogic.errors import InputError, OutputError
 from PPIRLogic.files import split_extension, write_atomically
 from PPIRLogic.images.quiet_itk import quiet
 from PPIRLogic.images.volume import Volume
@@ -20,8 +21,8 @@ def write_volume(volume: Volume | sitk.Image, path: str | os.PathLike[str]) -> N
     """Write an image; `path` is either complete or untouched.
 
     The format follows the extension (WRITABLE_IMAGES). A .png holds whole numbers: a grey 2D image with all values in
-    0..65535 is rounded to them. OutputError: unknown extension, missing or unwritable folder, full disk, or an image
-    that the format cannot hold.
+    0..65535 is rounded to them. InputError: not an image. OutputError: unknown extension, missing or unwritable folder,
+    full disk, or an image that the format cannot hold.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -32,8 +33,10 @@ def write_volume(volume: Volume | sitk.Image, path: str | os.PathLike[str]) -> N
     ...     sitk.ReadImage(str(Path(folder) / "image.png"))[0, 0]
     7
     """
-    extension = split_extension(path, WRITABLE_IMAGES)
+    extension = split_extension(as_path(path, "The image's path"), WRITABLE_IMAGES)
     image = volume.to_sitk() if isinstance(volume, Volume) else volume
+    if not isinstance(image, sitk.Image):
+        raise InputError(f"What is to be written is a {type(volume).__name__}. Give a Volume, or a SimpleITK image.")
     if extension in (".png", ".tif", ".tiff") and image.GetDimension() != 2:
         raise OutputError(f"Cannot write '{os.fspath(path)}': {extension} holds 2D images only. Use .nrrd or .nii.gz.")
     if extension == ".png":

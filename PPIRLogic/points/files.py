@@ -12,11 +12,11 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from PPIRLogic.arguments import as_path
 from PPIRLogic.errors import InputError
 from PPIRLogic.files import name_problem, shown_path
 from PPIRLogic.points.pointset import MAX_POINTS, PointSet
@@ -40,7 +40,8 @@ def read_points(path: str | os.PathLike[str], role: str = "moving") -> PointSet:
     ...     read_points(table).points.tolist()
     [[-1.0, -2.0, 3.0], [-4.0, -5.0, 6.0], [-7.0, -8.0, 0.0]]
     """
-    file, what = Path(path), f"The {role} points '{shown_path(path)}'"
+    file = as_path(path, f"The {role} points' path")
+    what = f"The {role} points '{shown_path(file)}'"
     if problem := name_problem(file):
         raise InputError(f"{what} cannot be opened: {problem}")
     if not file.is_file():

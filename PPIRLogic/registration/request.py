@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from PPIRLogic.arguments import check_kinds
 from PPIRLogic.disclosure.accounts import UNLIMITED, Budget, DisclosureRecord
 from PPIRLogic.errors import InputError, ProtocolError
 from PPIRLogic.images.geometry import Geometry
@@ -154,6 +155,10 @@ class Peer:
     image: str = ""
     dealer: str = ""
     dealer_fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        """InputError: what is no text."""
+        check_kinds("Peer", self.__dict__, dict.fromkeys(self.__dict__, (str,)))
 
 
 @dataclass(frozen=True)

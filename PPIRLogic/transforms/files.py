@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import SimpleITK as sitk
 
+from PPIRLogic.arguments import as_path
 from PPIRLogic.errors import InputError
 from PPIRLogic.files import name_problem, shown_path, split_extension, write_atomically
 from PPIRLogic.images.quiet_itk import quiet
@@ -25,8 +25,8 @@ def read_transform(path: str | os.PathLike[str]) -> sitk.Transform:
     Traceback (most recent call last):
     PPIRLogic.errors.InputError: The transform 'nowhere.h5' does not exist or is a folder. Check the path.
     """
-    what = f"The transform '{shown_path(path)}'"
-    file = Path(path)
+    file = as_path(path, "The transform's path")
+    what = f"The transform '{shown_path(file)}'"
     if problem := name_problem(file):
         raise InputError(f"{what} cannot be opened: {problem}")
     if not file.is_file():
@@ -54,7 +54,7 @@ def read_transform(path: str | os.PathLike[str]) -> sitk.Transform:
 def write_transform(transform: LinearTransform | sitk.Transform, path: str | os.PathLike[str]) -> None:
     """Write a transform file (TRANSFORM_FILES); `path` is either complete or untouched.
 
-    OutputError: unknown extension, missing or unwritable folder, full disk.
+    InputError: not a transform. OutputError: unknown extension, missing or unwritable folder, full disk.
 
     >>> import tempfile
     >>> shift = LinearTransform("translation", [[1, 0], [0, 1]], translation=[2, 3], centre=[0, 0])
@@ -63,8 +63,10 @@ def write_transform(transform: LinearTransform | sitk.Transform, path: str | os.
     ...     read_transform(Path(folder) / "T.tfm").TransformPoint((1.0, 1.0))
     (3.0, 4.0)
     """
-    extension = split_extension(path, TRANSFORM_FILES)
+    extension = split_extension(as_path(path, "The transform's path"), TRANSFORM_FILES)
     item = transform.to_sitk() if isinstance(transform, LinearTransform) else transform
+    if not isinstance(item, sitk.Transform):
+        raise InputError(f"What is to be written is a {type(transform).__name__}. Give the transform of a result.")
 
     def write(name: str) -> None:
         sitk.WriteTransform(item, name)

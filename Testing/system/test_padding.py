@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from system_support import Phantom, distance, here, motion_of, plain_grid, save
 
+from PPIRLogic import write_volume
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
 
@@ -47,3 +48,21 @@ def test_an_image_of_few_slices_is_said(tmp_path: Path) -> None:
     image = save(Volume(np.random.default_rng(1).random(grid.array_shape), grid), tmp_path / "thin.mha")
     words = ("register", image, "--peer", "127.0.0.1:1", "--reconnect", "0", "--output", tmp_path / "T.tfm")
     assert "2 slices along one axis, too few slices" in here(tmp_path / "home", *words).stderr
+
+
+def test_a_picture_that_says_no_size_is_said(tmp_path: Path) -> None:
+    grid = Geometry((40, 36), (1.0, 1.0), (0.0, 0.0), (1, 0, 0, 1))
+    image = Volume(np.arange(40.0 * 36).reshape(36, 40), grid)
+    for name, said in (("picture.png", True), ("image.nrrd", False)):
+        write_volume(image, tmp_path / name)
+        words = (
+            "register",
+            tmp_path / name,
+            "--peer",
+            "127.0.0.1:1",
+            "--reconnect",
+            "0",
+            "--output",
+            tmp_path / "T.h5",
+        )
+        assert ("taken as 1 mm wide" in here(tmp_path / "home", *words).stderr) is said

@@ -14,7 +14,7 @@ from PPIRLogic.registration.catalogue import PROTOCOLS, TWO_SIDED
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "PPIRLogic"
 GROUND = (
-    "errors", "version", "arrays", "compiled", "cubic_bspline", "registry", "files", "progress", "images",
+    "errors", "version", "arguments", "arrays", "compiled", "cubic_bspline", "registry", "files", "progress", "images",
     "transforms", "network", "disclosure", "secure", "points", "local_processes",
 )  # fmt: skip
 METHODS = {"registration": (), "proxy": (), "primis": (), "cohort": ("registration",)}  # and what each stands on

@@ -15,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from PPIRLogic.arguments import as_path, check_callable, check_kinds
 from PPIRLogic.errors import Cancelled, InputError, PolicyError, PPIRError, ProtocolError
 from PPIRLogic.images.door import as_mask, check_volume
 from PPIRLogic.images.volume import Volume
@@ -72,17 +73,26 @@ def register(
     """
     check_volume(moving, f"The moving image '{getattr(moving, 'name', '')}'")
     mask = None if mask is None else as_mask(mask, moving, "The mask of the moving image")
-    place = Path(home) if home is not None else default_home()
-    peer = Peer(peer) if isinstance(peer, str) else peer
-    if not isinstance(peer, Peer) or not isinstance(parameters, (Parameters, type(None))):
-        raise InputError("register needs a peer, 'host:port' or a Peer, and parameters made by Parameters(…).")
-    if not isinstance(peer, Peer):
-        raise InputError(f"The peer is a {type(peer).__name__}. Give its address, such as 'hospital-b.example:7443'.")
-    p, token = Parameters() if parameters is None else parameters, cancel or CancelToken()
-    if not isinstance(p, Parameters):
-        raise InputError(f"The parameters are a {type(p).__name__}. Give Parameters(…).")
+    place, peer = check_call("register", peer, home, progress, cancel, reconnect)
+    check_kinds("register", {"parameters": parameters}, {"parameters": (Parameters, type(None))})
+    p, token = parameters or Parameters(), cancel or CancelToken()
     caller = _Caller(moving, peer, mask, place, progress, token, reconnect)
     return caller.after_affine(*sessions) if len(sessions := sessions_of(p)) == 2 else caller.register(p)
+
+
+def check_call(
+    function: str, peer: Any, home: Any, progress: Any, cancel: Any, reconnect: Any
+) -> tuple[Path, Peer]:  # fmt: skip
+    """What every call of a peer is given, as it is used: the home, and whom to call. InputError for other kinds."""
+    check_callable(function, progress=progress)
+    if not isinstance(peer, (str, Peer)):
+        raise InputError(
+            f"{function} cannot be called with peer {peer!r:.60}. Give its address, 'host:port', or a Peer."
+        )
+    values = {"cancel": cancel, "reconnect": reconnect}
+    check_kinds(function, values, {"cancel": (CancelToken, type(None)), "reconnect": (int, float)})
+    place = default_home() if home is None else as_path(home, "The home of this site")
+    return place, Peer(peer) if isinstance(peer, str) else peer
 
 
 def sessions_of(p: Parameters) -> list[Parameters]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PPIRLogic.arguments import check_kinds
 from PPIRLogic.disclosure.accounts import Accounts, ImageAccount
 from PPIRLogic.disclosure.failed_checks import FailedChecks
 from PPIRLogic.disclosure.record_file import FolderLock, append_record
@@ -50,6 +51,8 @@ class Shared:
                 "What is shared is a FixedImage or FixedPoints with a Policy, not a"
                 f" {type(self.image).__name__} with a {type(self.policy).__name__}."
             )
+        texts = {"dealer": self.dealer, "dealer_fingerprint": self.dealer_fingerprint, "subject": self.subject}
+        check_kinds("Shared", texts, dict.fromkeys(texts, (str,)))
         name = self.image.name
         if not (isinstance(name, str) and name.isprintable() and 0 < len(name.strip()) == len(name) <= MAX_NAME):
             raise InputError(

@@ -16,12 +16,12 @@ from typing import Any
 import SimpleITK as sitk
 from numpy.typing import ArrayLike
 
+from PPIRLogic.arguments import check_kinds
 from PPIRLogic.errors import InputError, PolicyError, PPIRError, ProtocolError
-from PPIRLogic.network.identity import default_home
 from PPIRLogic.points.pointset import PointLayout, PointSet, as_points
 from PPIRLogic.progress import CancelToken, Progress
 from PPIRLogic.registration.party1.reconnecting import ReconnectingSession, call_peer
-from PPIRLogic.registration.party1.register import RECONNECT, dealer_of
+from PPIRLogic.registration.party1.register import RECONNECT, check_call, dealer_of
 from PPIRLogic.registration.points.columns import PointColumns, fit_sums
 from PPIRLogic.registration.points.fit import PointFit, fit
 from PPIRLogic.registration.points.fixed_points import LEVELS, TRANSFORMS, loss_name, point_levels
@@ -110,7 +110,8 @@ def register_points(
             f" {', '.join(PROTOCOLS.builtin)}; not"
             f" with {transform}, {protocol}."
         )
-    place, peer = home if home is not None else default_home(), Peer(peer) if isinstance(peer, str) else peer
+    check_kinds("register_points", {"threads": threads}, {"threads": (int,)})
+    place, peer = check_call("register_points", peer, home, progress, cancel, reconnect)
     dealer = dealer_of(peer, protocol, place)
     start = time.perf_counter()
 

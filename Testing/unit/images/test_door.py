@@ -87,6 +87,6 @@ def test_labels_in_floats_are_a_mask() -> None:
 def test_wrong_kinds_beside_the_image() -> None:
     with pytest.raises(InputError, match="host:port"):
         register(GOOD, 7443)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"Parameters\("):
+    with pytest.raises(InputError, match=r"it must be Parameters"):
         register(GOOD, "127.0.0.1:1", parameters={"loss": "ssd"})  # type: ignore[arg-type]
     assert Parameters().loss
