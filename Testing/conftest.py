@@ -139,6 +139,8 @@ class Exchange:
                 work(*args)
             except BaseException as error:
                 self.problems.append(error)
+                for channel in self._channels:  # as a service does: the others need not wait
+                    channel.close()
 
         self._threads.append(threading.Thread(target=run, daemon=True))
         self._threads[-1].start()
