@@ -17,11 +17,17 @@ from PPIRLogic.errors import InputError, OutputError
 GRID: dict[str, Any] = {"size": (4, 3), "spacing": (1.0, 1.0), "origin": (0.0, 0.0), "direction": (1, 0, 0, 1)}
 IMAGE = Volume(np.arange(12.0).reshape(3, 4), Geometry(**GRID), "image")
 SHARED = Shared(FixedImage("image", IMAGE), Policy())
+
+
+def kind_of(value: Any) -> str:
+    return type(value).__name__
+
+
 NO_PATHS = (None, 5, 3.5, b"bytes", [], {}, object(), np.zeros(3))
 NO_NUMBERS: tuple[Any, ...] = (None, 5, 3.5, "x", b"x", object(), ["x"], [None], [], (1.0,), np.zeros((2, 2)))
 
 
-@pytest.mark.parametrize("value", NO_PATHS, ids=repr)
+@pytest.mark.parametrize("value", NO_PATHS, ids=kind_of)
 def test_what_is_no_path_is_named(value: Any, tmp_path: Path) -> None:
     calls: tuple[Callable[[], Any], ...] = (
         lambda: PPIRLogic.read_volume(value),
@@ -36,7 +42,7 @@ def test_what_is_no_path_is_named(value: Any, tmp_path: Path) -> None:
             call()
 
 
-@pytest.mark.parametrize("value", [None, 5, "x", [], Path("x"), np.zeros(3)], ids=repr)
+@pytest.mark.parametrize("value", [None, 5, "x", [], Path("x"), np.zeros(3)], ids=kind_of)
 def test_only_images_and_transforms_are_written(value: Any, tmp_path: Path) -> None:
     for write, name in ((PPIRLogic.write_volume, "a.nrrd"), (PPIRLogic.write_transform, "a.tfm")):
         with pytest.raises(InputError, match=f"is a {type(value).__name__}"):
@@ -45,7 +51,7 @@ def test_only_images_and_transforms_are_written(value: Any, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("field", GRID)
-@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=kind_of)
 def test_a_grid_has_numbers_and_as_many_as_it_needs(field: str, value: Any) -> None:
     with pytest.raises(InputError, match="Grid field '"):
         Geometry(**{**GRID, field: value})
@@ -67,7 +73,7 @@ def test_what_counts_numbers_is_whole() -> None:
     assert Budget(percent_per_level=1.5, times_per_subject=1.5).percent_per_level == 1.5
 
 
-@pytest.mark.parametrize("value", [None, 5, b"x", [], object()], ids=repr)
+@pytest.mark.parametrize("value", [None, 5, b"x", [], object()], ids=kind_of)
 def test_a_peer_and_what_is_shared_are_described_in_text(value: Any) -> None:
     for field in ("address", "image", "dealer", "dealer_fingerprint"):
         with pytest.raises(InputError, match=f"Peer cannot be called with {field}"):
