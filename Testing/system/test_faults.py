@@ -84,7 +84,16 @@ class Scene:
     def serve(self, *options: object, **more: Any) -> tuple[Program, str]:
         if self.dealer:
             options += ("--dealer", self.dealer, "--dealer-fingerprint", self.sites["third"].fingerprint)
-        words = ("serve", self.images / "fixed.mha", "--listen", "127.0.0.1:0", *OPEN_BUDGET, *options)
+        words = (
+            "serve",
+            self.images / "fixed.mha",
+            "--name",
+            "fixed",
+            "--listen",
+            "127.0.0.1:0",
+            *OPEN_BUDGET,
+            *options,
+        )
         program = self.start("B", *words, **more)
         return program, program.wait_for("listening")["address"]
 

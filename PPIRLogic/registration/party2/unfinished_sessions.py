@@ -2,14 +2,16 @@
 
 A peer whose connection was lost opens a new session (new nonces, keys and masks) that names the first one. It goes on
 under that one's grant and count only if it is the same peer with the same request to the same image, within a day. One
-small file per unfinished session, made when it is granted and removed when it ends in order, or when it has expired.
+small file per unfinished session, made when it is granted and removed when it ends in order, or when it has expired: a
+day after the first call, however often the peer has called again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from PPIRLogic.files import make_private_directory, read_bounded, write_private_
 from PPIRLogic.registration.request import LOST_ANSWERS, LevelGrant, Request
 
 GRANT_SECONDS = 24 * 3600.0  # for which a grant holds
-MOST_OF_A_PEER = 64  # unfinished sessions; the oldest go first
+MOST_OF_A_PEER, MOST = 16, 128  # unfinished sessions, of one peer and in all; the oldest go first
 _MAX_BYTES = 64 * 1024
 
 
@@ -76,7 +78,8 @@ class UnfinishedSessions:
         known = {**_content(peer, image, request), **more}
         try:
             make_private_directory(self.folder)
-            self._tidy(peer)
+            self.tidy()
+            self._make_room(session, peer)
             write_private_file(self._file(session), json.dumps(known, sort_keys=True).encode())
         except OSError as error:
             raise OutputError(
@@ -100,18 +103,34 @@ class UnfinishedSessions:
     def end(self, session: str) -> None:
         self._file(session).unlink(missing_ok=True)
 
-    def _tidy(self, peer: str) -> None:
-        """Strike off what has expired, and the oldest of a peer that leaves more unfinished than anybody needs."""
-        own = []
+    def tidy(self) -> None:
+        """Strike off what has expired, and what a write that was cut off has left."""
+        for file, until, _ in self._known():
+            if until is None or Grant({}, until).expired:
+                file.unlink(missing_ok=True)
+        for file in self.folder.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                if time.time() - file.stat().st_mtime > GRANT_SECONDS:
+                    file.unlink(missing_ok=True)
+
+    def _make_room(self, session: str, peer: str) -> None:
+        """Strike off the oldest of a peer that leaves more unfinished than anybody needs, then of who leaves most."""
+        of_peer: dict[str, list[tuple[float, Path]]] = {peer: []}
+        for file, until, whose in self._known():
+            if until is not None and file != self._file(session):
+                of_peer.setdefault(whose, []).append((until, file))
+        while len(of_peer[peer]) >= MOST_OF_A_PEER or sum(map(len, of_peer.values())) >= MOST:
+            over = len(of_peer[peer]) >= MOST_OF_A_PEER
+            most = of_peer[peer] if over else max(of_peer.values(), key=len)
+            most.sort(key=lambda one: (one[0], one[1].name))
+            most.pop(0)[1].unlink(missing_ok=True)
+
+    def _known(self) -> Iterator[tuple[Path, float | None, str]]:
+        """Every file, the time until which its grant holds (None: it is none), and the peer's fingerprint."""
         for file in self.folder.glob("*.json"):
             known = self._read(file)
             until = known.get("until")
-            if not isinstance(until, (int, float)) or Grant({}, until).expired:
-                file.unlink(missing_ok=True)
-            elif known.get("peer") == peer:
-                own.append((until, file))
-        for _, file in sorted(own)[: max(0, len(own) + 1 - MOST_OF_A_PEER)]:
-            file.unlink(missing_ok=True)
+            yield file, float(until) if isinstance(until, (int, float)) else None, str(known.get("peer", ""))
 
     @staticmethod
     def _read(file: Path) -> dict[str, Any]:
