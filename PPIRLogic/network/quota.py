@@ -115,6 +115,10 @@ class Repeats:
                 return None
             return self._left_out.pop(key, 0)
 
+    def give_back(self, key: str) -> None:
+        """An entry of the key does not count after all."""
+        self._rate.give_back(key)
+
     def due(self, everything: bool = False) -> list[tuple[str, int]]:
         """Keys whose last ones were left out and for which there is room for an entry now, and how many they were."""
         with self._lock:

@@ -127,6 +127,37 @@ class Told:
     log = tell
 
 
+class Refusals:
+    """The lines of callers that did not get in: of one network, and of all together, so many; the others are counted in
+    a later line. So no crowd fills the disk.
+    """
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+        self._of_network, self._of_all = Rate(*LINES_OF_NETWORK), Rate(*LINES)
+        self._left_out = 0
+        self._lock = threading.Lock()
+
+    def log(self, address: str, reason: str) -> None:
+        network = network_of(address.rpartition(":")[0].strip("[]"))
+        with self._lock:
+            if self._of_network.take(network) or self._of_all.take(""):
+                self._left_out += 1
+                return
+        more = self._take_left_out()
+        self._audit.log("refused connection", address=address, reason=f"{reason} (and {more} more)" if more else reason)
+
+    def tidy(self) -> None:
+        """A line for those left out at last, as soon as there may be one."""
+        if self._left_out and not self._of_all.take(""):
+            self._audit.log("refused connection", address="", reason=f"{self._take_left_out()} more callers")
+
+    def _take_left_out(self) -> int:
+        with self._lock:
+            more, self._left_out = self._left_out, 0
+        return more
+
+
 class Service:
     """Listens until `stop`. A fault ends its session only.
 
@@ -157,8 +188,7 @@ class Service:
         self.audit = audit
         self._queue = SessionQueue(max_sessions, queue, sessions_of_peer)
         self._infos = Rate(INFOS, INFO_SECONDS)
-        self._lines_of_network, self._lines = Rate(*LINES_OF_NETWORK), Rate(*LINES)
-        self._left_out = 0  # callers that were refused and have no line
+        self._refusals = Refusals(audit)
         self._running: dict[str, tuple[Channel, threading.Event]] = {}  # by a session's key
         self._channels: set[Channel] = set()
         self._lock = threading.Lock()
@@ -168,34 +198,18 @@ class Service:
                 undo.callback(method.close)
             # before it has a place, a peer has nothing to say that takes room
             self.listener = Listener(
-                address, identity, trust, on_refused=self._refused, quotas=quotas, max_payload=MAX_HEADER
+                address, identity, trust, on_refused=self._refusals.log, quotas=quotas, max_payload=MAX_HEADER
             )
             undo.callback(self.listener.close)
             self.audit.log("listening", address=self.listener.address, **(details or {}))
             undo.pop_all()
 
-    def _refused(self, address: str, reason: str) -> None:
-        """Callers of one network, and all together, have so many lines; the others are counted in a later one."""
-        network = network_of(address.rpartition(":")[0].strip("[]"))
-        with self._lock:
-            if self._lines_of_network.take(network) or self._lines.take(""):
-                self._left_out += 1
-                return
-        more = self._take_left_out()
-        self.audit.log("refused connection", address=address, reason=f"{reason} (and {more} more)" if more else reason)
-
-    def _take_left_out(self) -> int:
-        with self._lock:
-            more, self._left_out = self._left_out, 0
-        return more
-
     def _tidy(self) -> None:
         for method in self.methods.values():
             with contextlib.suppress(PPIRError, OSError):  # a full disk ends no service
                 method.tidy()
-        if self._left_out and not self._lines.take(""):
-            with contextlib.suppress(PPIRError):
-                self.audit.log("refused connection", address="", reason=f"{self._take_left_out()} more callers")
+        with contextlib.suppress(PPIRError):
+            self._refusals.tidy()
 
     def run(self) -> None:
         tidied = time.monotonic()

@@ -27,7 +27,7 @@ from PPIRLogic.registration.session import POOL_SEED_BYTES
 from PPIRLogic.secure.prg import KEY_BYTES, new_key
 
 MAX_NAME = 64  # characters of what an image is offered as
-ENTRIES, ENTRY_SECONDS = 100, 60.0  # of one kind and peer in the audit log at once, and then one every so many seconds
+ENTRIES, ENTRY_SECONDS = 30, 60.0  # of one kind and peer in the audit log at once, and then one every so many seconds
 Event = Callable[[dict[str, Any]], None]
 
 
@@ -107,7 +107,7 @@ class ServingSite:
         """Append to the audit log, then tell the owner: what was told is on record.
 
         What a peer does again and again is told, and counted in a later entry (`repeated`), so that it cannot fill the
-        disk. A session that disclosed `new` numbers is always on record.
+        disk. A session that disclosed `new` numbers is always on record, and does not count.
         """
         record = {"time": round(time.time(), 3), "event": event, **details}
         peer, repeated = details.get("peer", ""), 0
@@ -117,6 +117,9 @@ class ServingSite:
                 self._on_event(record)
                 return
             repeated = passes
+        elif peer:
+            for counted in ("info", "session", "session resumed", "session ended"):
+                self._repeats.give_back(f"{counted}\n{peer}")
         self._append({**record, "repeated": repeated} if repeated else record)
         self._on_event(record)
 

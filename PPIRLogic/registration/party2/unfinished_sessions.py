@@ -8,10 +8,9 @@ day after the first call, however often the peer has called again.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,6 @@ class UnfinishedSessions:
         known = {**_content(peer, image, request), **more}
         try:
             make_private_directory(self.folder)
-            self.tidy()
             self._make_room(session, peer)
             write_private_file(self._file(session), json.dumps(known, sort_keys=True).encode())
         except OSError as error:
@@ -104,33 +102,30 @@ class UnfinishedSessions:
         self._file(session).unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Strike off what has expired, and what a write that was cut off has left."""
-        for file, until, _ in self._known():
-            if until is None or Grant({}, until).expired:
-                file.unlink(missing_ok=True)
-        for file in self.folder.glob(".*.tmp"):
-            with contextlib.suppress(OSError):
-                if time.time() - file.stat().st_mtime > GRANT_SECONDS:
-                    file.unlink(missing_ok=True)
+        """Strike off what has expired."""
+        self._living()
 
     def _make_room(self, session: str, peer: str) -> None:
         """Strike off the oldest of a peer that leaves more unfinished than anybody needs, then of who leaves most."""
-        of_peer: dict[str, list[tuple[float, Path]]] = {peer: []}
-        for file, until, whose in self._known():
-            if until is not None and file != self._file(session):
-                of_peer.setdefault(whose, []).append((until, file))
-        while len(of_peer[peer]) >= MOST_OF_A_PEER or sum(map(len, of_peer.values())) >= MOST:
-            over = len(of_peer[peer]) >= MOST_OF_A_PEER
-            most = of_peer[peer] if over else max(of_peer.values(), key=len)
-            most.sort(key=lambda one: (one[0], one[1].name))
-            most.pop(0)[1].unlink(missing_ok=True)
+        of_peer = self._living(self._file(session))
+        own = of_peer.setdefault(peer, [])
+        while len(own) >= MOST_OF_A_PEER or sum(map(len, of_peer.values())) >= MOST:
+            most = own if len(own) >= MOST_OF_A_PEER else max(of_peer.values(), key=len)
+            oldest = min(most)
+            most.remove(oldest)
+            oldest[1].unlink(missing_ok=True)
 
-    def _known(self) -> Iterator[tuple[Path, float | None, str]]:
-        """Every file, the time until which its grant holds (None: it is none), and the peer's fingerprint."""
+    def _living(self, but: Path | None = None) -> dict[str, list[tuple[float, Path]]]:
+        """By peer, the files of sessions that may still go on, and until when; the others are struck off."""
+        of_peer: dict[str, list[tuple[float, Path]]] = {}
         for file in self.folder.glob("*.json"):
             known = self._read(file)
             until = known.get("until")
-            yield file, float(until) if isinstance(until, (int, float)) else None, str(known.get("peer", ""))
+            if not isinstance(until, (int, float)) or Grant({}, until).expired:
+                file.unlink(missing_ok=True)
+            elif file != but:
+                of_peer.setdefault(str(known.get("peer", "")), []).append((until, file))
+        return of_peer
 
     @staticmethod
     def _read(file: Path) -> dict[str, Any]:
