@@ -22,7 +22,7 @@ def serve(
     address: str = "0.0.0.0:7443",
     *,
     home: Path | None = None,
-    max_sessions: int = 2,
+    max_sessions: int = 3,
     queue: int = 8,
     sessions_of_peer: int = 0,
     threads: int = 2,

@@ -96,7 +96,7 @@ def add_serve(commands: Any) -> None:
     )
     p.add_argument("--ask", action="store_true", help="ask on the terminal before each session")
     p.add_argument("--fixed-pools", type=int, default=None, help=argparse.SUPPRESS)  # simulations must compare
-    p.add_argument("--max-sessions", type=int, default=2, help="sessions at once (2)")
+    p.add_argument("--max-sessions", type=int, default=3, help="sessions at once (3)")
     p.add_argument(
         "--sessions-of-peer", type=int, default=0, metavar="N", help="of these of one peer (all but one, one at least)"
     )

@@ -175,7 +175,7 @@ class Service:
         methods: Sequence[Method],
         audit: Audit,
         *,
-        max_sessions: int = 2,
+        max_sessions: int = 3,
         queue: int = 8,
         sessions_of_peer: int = 0,
         details: dict[str, Any] | None = None,

@@ -81,7 +81,7 @@ class Server(Service):
         home: Path,
         shared: Sequence[Shared],
         *,
-        max_sessions: int = 2,
+        max_sessions: int = 3,
         queue: int = 8,
         sessions_of_peer: int = 0,
         threads: int = 2,
