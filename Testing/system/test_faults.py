@@ -454,7 +454,7 @@ def open_session(site: Site, address: str) -> Any:
 
 def test_two_sessions_at_once_and_no_third(tmp_path: Path) -> None:
     a, b = two_sites(tmp_path)
-    with owner(b, shared(PHANTOM.on(GEOMETRY)), max_sessions=2, queue=0) as one:
+    with owner(b, shared(PHANTOM.on(GEOMETRY)), max_sessions=2, sessions_of_peer=2, queue=0) as one:
         first, second, third = (open_session(a, one.address) for _ in range(3))
         held = [c for c in (first, second, third) if c.receive(SOON).kind == "opened"]
         (left_out,) = [c for c in (first, second, third) if c not in held]
