@@ -23,8 +23,9 @@ def serve(
     address: str = "0.0.0.0:7443",
     *,
     home: Path | None = None,
-    max_sessions: int = 2,
+    max_sessions: int = 3,
     queue: int = 8,
+    sessions_of_peer: int = 0,
     threads: int = 2,
     on_event: Event = lambda event: None,
     cancel: CancelToken | None = None,
@@ -33,8 +34,9 @@ def serve(
     """Serve fixed images until `cancel` is set; blocks.
 
     images: each a `FixedImage` with its owner's `Policy`. address: 'host:port' to listen on (port 0: any free one; the
-    first event, 'listening', has it). max_sessions: at once; queue: how many more may wait for a place. fixed_pools:
-    a number from which random pools follow instead of the owner's secret, so that runs with different owners compare.
+    first event, 'listening', has it). max_sessions: at once; sessions_of_peer: of these of one peer (0: all but one,
+    one at least); queue: how many more may wait for a place. fixed_pools: a number from which random pools follow
+    instead of the owner's secret, so that runs with different owners compare.
     home: identity, trust, ledger and audit log (default: the user's).
     Errors: InputError, IdentityError, TrustError, PeerError (port in use), OutputError (ledger not writable).
 
@@ -49,8 +51,8 @@ def serve(
     place = _checked("serve", address, home, on_event, cancel)
     identity = load_or_create_identity(place)
     server = Server(
-        address, identity, place, list(images), max_sessions=max_sessions, queue=queue, threads=threads,
-        on_event=on_event, fixed_pools=fixed_pools,
+        address, identity, place, list(images), max_sessions=max_sessions, queue=queue,
+        sessions_of_peer=sessions_of_peer, threads=threads, on_event=on_event, fixed_pools=fixed_pools,
     )  # fmt: skip
     _run_until(server, cancel or CancelToken())
 

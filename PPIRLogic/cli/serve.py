@@ -25,6 +25,7 @@ from PPIRLogic.cli.common import (
 )
 from PPIRLogic.disclosure.accounts import UNLIMITED, Budget
 from PPIRLogic.errors import InputError, TrustError
+from PPIRLogic.files import shown_path
 from PPIRLogic.network.identity import normalise_fingerprint
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registration.catalogue import protocol_names, shown_name
@@ -44,7 +45,10 @@ def add_serve(commands: Any) -> None:
     p.add_argument(
         "--points", action="append", default=[], type=Path, help="point set file; may be given several times"
     )
-    p.add_argument("--name", action="append", default=[], help="name to offer it under; once per image, then per set")
+    p.add_argument(
+        "--name", action="append", default=[],
+        help="name to offer it under (image-1, image-2, …, points-1, …; never the file's); once per image, then set",
+    )  # fmt: skip
     p.add_argument(
         "--subject", action="append", default=[],
         help="whose it is (patient or series; what DICOM says): once for all, or once per image, then per set",
@@ -92,7 +96,10 @@ def add_serve(commands: Any) -> None:
     )
     p.add_argument("--ask", action="store_true", help="ask on the terminal before each session")
     p.add_argument("--fixed-pools", type=int, default=None, help=argparse.SUPPRESS)  # simulations must compare
-    p.add_argument("--max-sessions", type=int, default=2, help="sessions at once (2)")
+    p.add_argument("--max-sessions", type=int, default=3, help="sessions at once (3)")
+    p.add_argument(
+        "--sessions-of-peer", type=int, default=0, metavar="N", help="of these of one peer (all but one, one at least)"
+    )
     p.add_argument("--queue", type=int, default=8, help="peers that may wait for a session to end (8)")
     add_service_options(p)
     p.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads to compute with")
@@ -106,15 +113,19 @@ def add_dealer(commands: Any) -> None:
 def _run_serve(a: Arguments) -> None:
     from PPIRLogic.serving import serve
 
-    if a.threads < 1 or a.max_sessions < 1 or a.queue < 0:
-        raise InputError("--threads and --max-sessions must be at least 1, --queue at least 0.")
+    if a.threads < 1 or a.max_sessions < 1 or a.queue < 0 or not 0 <= a.sessions_of_peer <= a.max_sessions:
+        raise InputError(
+            "--threads and --max-sessions must be at least 1, --queue at least 0, --sessions-of-peer at most"
+            " --max-sessions."
+        )
     if a.ask and a.with_parent:
         raise InputError("--ask reads answers from standard input; it does not go with --with-parent.")
     shared = _shared_images(a)
     if not TrustStore(home_of(a)).peers() and not TrustStore(home_of(a)).authorities():
         note(a, "No peer is trusted yet, so nobody can connect: ppir trust add FINGERPRINT --name 'Hospital A'.")
     cancel = service_cancel(a)
-    serve(shared, a.listen, home=home_of(a), max_sessions=a.max_sessions, queue=a.queue, threads=a.threads,
+    serve(shared, a.listen, home=home_of(a), max_sessions=a.max_sessions, queue=a.queue,
+          sessions_of_peer=a.sessions_of_peer, threads=a.threads,
           on_event=lambda e: show_event(a, e), cancel=cancel, fixed_pools=a.fixed_pools)  # fmt: skip
 
 
@@ -139,10 +150,10 @@ def _shared_images(a: Arguments) -> list[Any]:
         volume = read_volume(path, role="fixed")
         mask = read_mask(a.mask[i], volume) if a.mask else None
         note_image(a, volume, mask, "fixed")
-        name = a.name[i] if a.name else _name_of(path)
+        name = a.name[i] if a.name else _neutral_name(a, "image", i, path)
         out.append(Shared(FixedImage(name, volume, mask), policy, *dealer))
     for i, path in enumerate(a.points, len(a.fixed)):
-        name = a.name[i] if a.name else _name_of(path)
+        name = a.name[i] if a.name else _neutral_name(a, "points", i - len(a.fixed), path)
         out.append(Shared(FixedPoints(name, read_points(path, role="fixed")), policy, *dealer))
     if len({s.image.name for s in out}) < len(out):
         raise InputError("Two images or point sets have the same name; give each its own with --name.")
@@ -157,11 +168,10 @@ def _pinned_dealer(a: Arguments) -> str:
     return pinned_dealer(TrustStore(home_of(a)), given) if a.dealer else given
 
 
-def _name_of(path: Path) -> str:
-    """What an image is offered as where nothing was said: the name of its file or folder, without endings."""
-    name = path.resolve().name.strip(".").split(".")[0]
-    if not name:
-        raise InputError(f"'{path}' has no name to offer it under; give one with --name.")
+def _neutral_name(a: Arguments, kind: str, number: int, path: Path) -> str:
+    """What is offered where its owner gave no name. File names hold names of patients, so peers never see them."""
+    name = f"{kind}-{number + 1}"
+    note(a, f"'{shown_path(path)}' is offered to peers as '{name}' (--name gives it another name).")
     return name
 
 

@@ -38,9 +38,10 @@ class Entry:
 
 def geometry_entry(numbers: int) -> Entry:
     """The fixed grid, or the layout of the fixed points: so many numbers of metadata, disclosed once per session."""
-    return Entry("geometry", "party 1", numbers, 64, 0)
+    return Entry(GEOMETRY, "party 1", numbers, 64, 0)
 
 
+GEOMETRY = "geometry"
 HISTOGRAM = "histogram"  # the kind of entry of a joint histogram
 MINT = object()
 
@@ -67,16 +68,26 @@ class SessionLedger:
     """
 
     def __init__(self, path: Path | None, header: dict[str, Any], former: int = 0) -> None:
-        """`former`: numbers on record in the files of the connections before, if this one goes on for a lost one."""
+        """`former`: numbers on record in the files of the connections before, if this one goes on for a lost one.
+
+        The file is begun with the first number that depends on what an image holds: sessions that are opened and left
+        must not fill the disk.
+        """
         self._path, self._former = path, former
         self.entries: list[Entry] = []
-        if path is not None:
-            append_record(path, {"time": time.time(), **header})
+        self._unwritten: list[dict[str, Any]] = [{"time": time.time(), **header}]
 
     def record(self, entry: Entry, sync: bool = False) -> None:
         """Single numbers are synced by their account; what no account counts (a mask's grid, an image) must be here."""
         if self._path is not None:
-            append_record(self._path, {"time": time.time(), **asdict(entry)}, sync=sync)
+            record = {"time": time.time(), **asdict(entry)}
+            if entry.kind == GEOMETRY:
+                self._unwritten.append(record)
+            else:
+                while self._unwritten:
+                    append_record(self._path, self._unwritten[0])
+                    self._unwritten.pop(0)
+                append_record(self._path, record, sync=sync)
         self.entries.append(entry)
 
     def nothing_more(self, numbers: int = 0) -> Receipt:
@@ -92,7 +103,7 @@ class SessionLedger:
     @property
     def numbers(self) -> int:
         """All numbers on record that depend on what an image holds; its geometry is listed but not summed."""
-        return self._former + sum(e.numbers for e in self.entries if e.kind != "geometry")
+        return self._former + sum(e.numbers for e in self.entries if e.kind != GEOMETRY)
 
     def summary(self) -> list[dict[str, Any]]:
         """Totals by (kind, to, level): numbers and bits."""
@@ -109,6 +120,6 @@ class SessionLedger:
 
 def recorded_numbers(files: Iterable[Path]) -> tuple[int, int]:
     """Numbers in these session ledgers but for the geometry: all of them, and those of evaluations."""
-    rows = [record for path in files for _, record in read_records(path)[1:] if record.get("kind") != "geometry"]
+    rows = [record for path in files for _, record in read_records(path)[1:] if record.get("kind") != GEOMETRY]
     numbers = [(int(r.get("numbers", 0)), int(r.get("evaluation", -1)) >= 0) for r in rows]
     return sum(n for n, _ in numbers), sum(n for n, evaluated in numbers if evaluated)

@@ -20,13 +20,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from PPIRLogic.errors import BusyError, OutputError, PeerError, PPIRError, ProtocolError
-from PPIRLogic.network.channel import Channel, Listener, Message
+from PPIRLogic.network.channel import MAX_HEADER, MAX_PAYLOAD, Channel, Listener, Message, Quotas
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.messages import PROTOCOL_VERSION, send_error
+from PPIRLogic.network.quota import Rate, in_seconds, network_of
 from PPIRLogic.network.session_queue import SessionQueue
 from PPIRLogic.network.trust import TrustStore
 
 TAKE_OVER = 20.0  # seconds for a former connection of the same session to end
+INFOS, INFO_SECONDS = 60, 1.0  # questions of a peer for the offers at once, and then one every so many seconds
+LINES_OF_NETWORK, LINES = (10, 30.0), (100, 60.0)  # of refused callers at once, and then one every so many seconds
+TIDY_SECONDS = 60.0  # between looks at what has expired
 Event = Callable[[dict[str, Any]], None]
 
 
@@ -73,7 +77,8 @@ class Method(ABC):
     error: type[PPIRError] = PeerError
     stopped = "This site stopped serving."
     failed = "The other side failed on an internal error; its log has the time of it."
-    patience = 600.0  # seconds to wait for a message before a session
+    max_payload = MAX_PAYLOAD  # bytes that a message of a session may carry
+    patience = 600.0  # seconds from a peer's call to the message that opens its session, whatever it asks meanwhile
 
     @abstractmethod
     def offers(self, peer: str) -> dict[str, Any] | None:
@@ -89,6 +94,9 @@ class Method(ABC):
 
     def left(self, channel: Channel) -> None:
         """Hears of every connection that is over."""
+
+    def tidy(self) -> None:
+        """Called once a minute: strike off what has expired."""
 
     def stop(self) -> None:
         """The service stops: its sessions are about to be ended."""
@@ -119,11 +127,43 @@ class Told:
     log = tell
 
 
+class Refusals:
+    """The lines of callers that did not get in: of one network, and of all together, so many; the others are counted in
+    a later line. So no crowd fills the disk.
+    """
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+        self._of_network, self._of_all = Rate(*LINES_OF_NETWORK), Rate(*LINES)
+        self._left_out = 0
+        self._lock = threading.Lock()
+
+    def log(self, address: str, reason: str) -> None:
+        network = network_of(address.rpartition(":")[0].strip("[]"))
+        with self._lock:
+            if self._of_network.take(network) or self._of_all.take(""):
+                self._left_out += 1
+                return
+        more = self._take_left_out()
+        self._audit.log("refused connection", address=address, reason=f"{reason} (and {more} more)" if more else reason)
+
+    def tidy(self) -> None:
+        """A line for those left out at last, as soon as there may be one."""
+        if self._left_out and not self._of_all.take(""):
+            self._audit.log("refused connection", address="", reason=f"{self._take_left_out()} more callers")
+
+    def _take_left_out(self) -> int:
+        with self._lock:
+            more, self._left_out = self._left_out, 0
+        return more
+
+
 class Service:
     """Listens until `stop`. A fault ends its session only.
 
-    address: 'host:port' (port 0: any free one). max_sessions: at once, of all methods; queue: how many more may wait.
-    details: what the event 'listening' says besides the address.
+    address: 'host:port' (port 0: any free one). max_sessions: at once, of all methods; sessions_of_peer: of one peer
+    (0: all but one of these, one at least); queue: how many more may wait. details: what the event 'listening' says
+    besides the address. quotas: what one caller may have of the listener.
     Errors: PeerError (port in use), and what the audit raises.
     """
 
@@ -135,16 +175,20 @@ class Service:
         methods: Sequence[Method],
         audit: Audit,
         *,
-        max_sessions: int = 2,
+        max_sessions: int = 3,
         queue: int = 8,
+        sessions_of_peer: int = 0,
         details: dict[str, Any] | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         self.methods = {method.opens: method for method in methods}
         if len(self.methods) != len(methods):
             raise ValueError("Two methods of one service open their sessions with the same message.")
         self._first = methods[0]
         self.audit = audit
-        self._queue = SessionQueue(max_sessions, queue)
+        self._queue = SessionQueue(max_sessions, queue, sessions_of_peer)
+        self._infos = Rate(INFOS, INFO_SECONDS)
+        self._refusals = Refusals(audit)
         self._running: dict[str, tuple[Channel, threading.Event]] = {}  # by a session's key
         self._channels: set[Channel] = set()
         self._lock = threading.Lock()
@@ -152,17 +196,28 @@ class Service:
         with contextlib.ExitStack() as undo:
             for method in methods:
                 undo.callback(method.close)
-            self.listener = Listener(address, identity, trust, on_refused=self._refused)
+            # before it has a place, a peer has nothing to say that takes room
+            self.listener = Listener(
+                address, identity, trust, on_refused=self._refusals.log, quotas=quotas, max_payload=MAX_HEADER
+            )
             undo.callback(self.listener.close)
             self.audit.log("listening", address=self.listener.address, **(details or {}))
             undo.pop_all()
 
-    def _refused(self, address: str, reason: str) -> None:
-        self.audit.log("refused connection", address=address, reason=reason)
+    def _tidy(self) -> None:
+        for method in self.methods.values():
+            with contextlib.suppress(PPIRError, OSError):  # a full disk ends no service
+                method.tidy()
+        with contextlib.suppress(PPIRError):
+            self._refusals.tidy()
 
     def run(self) -> None:
+        tidied = time.monotonic()
         while not self._stopping.is_set():
             channel = self.listener.accept(0.5)
+            if time.monotonic() - tidied > TIDY_SECONDS:
+                tidied = time.monotonic()
+                self._tidy()
             if channel is not None:
                 threading.Thread(target=self.serve_connection, args=(channel,), daemon=True).start()
 
@@ -185,11 +240,12 @@ class Service:
     def serve_connection(self, channel: Channel) -> None:
         """One connection from its first message to its end."""
         method = self._first
+        until = time.monotonic() + max(m.patience for m in self.methods.values())
         with self._lock:
             self._channels.add(channel)
         try:
             while not self._stopping.is_set():
-                message = channel.receive(max(m.patience for m in self.methods.values()))
+                message = channel.receive(max(0.0, until - time.monotonic()))
                 if message.kind in self.methods:
                     method = self.methods[message.kind]
                     self._session(method, channel, message)
@@ -217,6 +273,10 @@ class Service:
         offers = [method.offers(channel.peer_fingerprint) for method in self.methods.values()]
         if message.kind != "info" or all(offer is None for offer in offers):
             raise ProtocolError(f"'{message.kind}' came before a session was opened.")
+        peer = channel.peer_fingerprint
+        if wait := self._infos.take(peer):
+            raise BusyError(f"This site has asked for the offers too often; ask again {in_seconds(wait)}.")
+        self.audit.log("info", peer=peer, peer_name=channel.peer_name)
         told: dict[str, Any] = {"version": PROTOCOL_VERSION}
         for offer in offers:
             told |= offer or {}
@@ -236,11 +296,12 @@ class Service:
             self._take_over(session, channel, ended)
             self._queue.take(session.peer, session.wait, session.check, session.returns)
             try:
+                channel.accept_payloads(method.max_payload)
                 session.begin()
                 session.run()
             finally:
                 session.close()
-                self._queue.give_back()
+                self._queue.give_back(session.peer)
             session.end()
         finally:
             ended.set()

@@ -58,6 +58,11 @@ class ControlPointMap:
     def samples(self) -> NDArray[np.int32]:
         return block_order(self.shape, self.margin) if self.pool is None else self.pool
 
+    @property
+    def inside(self) -> int:
+        """How many samples there are inside the margin, without making them."""
+        return math.prod(a.size - 2 * margin for a, margin in zip(self.axes, self.margin, strict=True))
+
     @cached_property
     def bits(self) -> int:
         """Of the integer weights per axis: as many as |R| < 2^57 allows, at most 8."""

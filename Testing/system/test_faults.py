@@ -84,7 +84,16 @@ class Scene:
     def serve(self, *options: object, **more: Any) -> tuple[Program, str]:
         if self.dealer:
             options += ("--dealer", self.dealer, "--dealer-fingerprint", self.sites["third"].fingerprint)
-        words = ("serve", self.images / "fixed.mha", "--listen", "127.0.0.1:0", *OPEN_BUDGET, *options)
+        words = (
+            "serve",
+            self.images / "fixed.mha",
+            "--name",
+            "fixed",
+            "--listen",
+            "127.0.0.1:0",
+            *OPEN_BUDGET,
+            *options,
+        )
         program = self.start("B", *words, **more)
         return program, program.wait_for("listening")["address"]
 
@@ -445,7 +454,7 @@ def open_session(site: Site, address: str) -> Any:
 
 def test_two_sessions_at_once_and_no_third(tmp_path: Path) -> None:
     a, b = two_sites(tmp_path)
-    with owner(b, shared(PHANTOM.on(GEOMETRY)), max_sessions=2, queue=0) as one:
+    with owner(b, shared(PHANTOM.on(GEOMETRY)), max_sessions=2, sessions_of_peer=2, queue=0) as one:
         first, second, third = (open_session(a, one.address) for _ in range(3))
         held = [c for c in (first, second, third) if c.receive(SOON).kind == "opened"]
         (left_out,) = [c for c in (first, second, third) if c not in held]

@@ -346,14 +346,16 @@ def test_the_limit_of_a_session_is_not_escaped_by_reconnecting(tmp_path: Path) -
 def test_a_session_is_gone_on_with_by_its_own_peer_only(tmp_path: Path) -> None:
     """Another trusted peer, another request, or a name that never was: refused, nothing disclosed."""
     from PPIRLogic.registration.request import Request
+    from PPIRLogic.registration.session import session_name
 
     sites = make_sites(tmp_path, ("A", "B", "C"))
     request = Request("fixed", "fhe", "translation", "ssd", (4, 2))
     with owner(sites["B"], shared(PHANTOM.on(GEOMETRY))) as one:
         with call(sites["A"], one.address) as channel:
             channel.send("open", {**request.to_dict(), "nonce": bytes(32)})
-            assert channel.receive(SOON).kind == "opened"
-        name = bytes.fromhex(rows_of(session_files(one.home)[0])[0]["session"])
+            opened = channel.receive(SOON)
+            assert opened.kind == "opened"
+        name = session_name(request, bytes(32), opened.data["nonce"])
         for who, wanted, resumes in (
             ("C", request, name), ("A", replace(request, seed=2), name), ("A", request, bytes(32)),
         ):  # fmt: skip

@@ -30,7 +30,7 @@ from PPIRLogic.network.channel.frames import (
     parse_header,
     parse_prefix,
 )
-from PPIRLogic.network.channel.listener import Listener
+from PPIRLogic.network.channel.listener import Listener, Quotas
 
 __all__ = [
     "CLOSING_KINDS",
@@ -44,6 +44,7 @@ __all__ = [
     "FrameReader",
     "Listener",
     "Message",
+    "Quotas",
     "connect",
     "encode_head",
     "memory_pair",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from PPIRLogic.errors import PeerError, PPIRError, ProtocolError, VersionError
-from PPIRLogic.network.channel.frames import FRAME_VERSION, FrameReader, Message, encode_head
+from PPIRLogic.network.channel.frames import FRAME_VERSION, MAX_PAYLOAD, FrameReader, Message, encode_head
 from PPIRLogic.network.channel.timed_socket import TICK, ByteStream, Gone, Wire
 from PPIRLogic.network.identity import clean_text
 
@@ -87,6 +87,10 @@ class Channel:
     def interrupted(self) -> bool:
         """True once the peer said 'bye' or 'error' or the connection ended, even if earlier frames still wait."""
         return self.closing_message is not None or self._error is not None
+
+    def accept_payloads(self, largest: int = MAX_PAYLOAD) -> None:
+        """Take payloads of at most so many bytes, from the next frame on that begins to come in."""
+        self._frames.max_payload = largest
 
     def still_trusted(self) -> bool:
         """Whether this site's trust store still accepts the peer; raises TrustError if the store is damaged."""
@@ -165,7 +169,8 @@ class Channel:
         """Exchange 'hello' under the link's deadline; `first` says whether this side speaks first."""
         if first:
             self._write_frame(_HELLO, {"frame": FRAME_VERSION, "name": name}, b"")
-        message = self._frames.next(max_payload=0)
+        self.accept_payloads(0)
+        message = self._frames.next()
         if message is None:
             raise Gone("cut")
         theirs, claimed = message.data.get("frame"), message.data.get("name")

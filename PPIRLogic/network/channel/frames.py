@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
+from msgpack.fallback import Unpacker  # the compiled one takes room for as many items as a list claims to have
 
 from PPIRLogic.errors import PeerError, ProtocolError
 from PPIRLogic.network.identity import clean_text
@@ -17,7 +18,8 @@ FRAME_VERSION = 1
 MAX_HEADER = 64 * 1024  # bytes
 MAX_PAYLOAD = 16 * 1024 * 1024  # bytes
 MAX_DEPTH = 16  # levels of maps and lists in a header
-MAX_ITEMS = 8192  # in one of them: room is taken for as many as it claims to have
+MAX_ITEMS = 8192  # in one of them
+_STEP = 64 * 1024  # bytes for which room is taken at first; then for twice what has come
 
 _MAGIC = b"PPIR"
 _PREFIX = struct.Struct("!4sBII")
@@ -66,16 +68,7 @@ def parse_prefix(prefix: bytes | bytearray, max_payload: int = MAX_PAYLOAD) -> t
 def parse_header(header: bytes | bytearray, expected_sequence: int) -> tuple[str, dict[str, Any]]:
     """Kind and data of a frame. Raises ProtocolError unless the header is well-formed and next in sequence."""
     try:
-        content = msgpack.unpackb(
-            header,
-            raw=False,
-            strict_map_key=True,
-            max_str_len=MAX_HEADER,
-            max_bin_len=MAX_HEADER,
-            max_array_len=MAX_ITEMS,
-            max_map_len=MAX_ITEMS,
-            max_ext_len=0,
-        )
+        content = _unpacked(header)
     except (ValueError, TypeError, RecursionError, OverflowError, MemoryError, msgpack.UnpackException):
         raise ProtocolError("a frame's header cannot be decoded") from None
     if not isinstance(content, dict) or content.keys() != {"kind", "seq", "data"}:
@@ -88,6 +81,24 @@ def parse_header(header: bytes | bytearray, expected_sequence: int) -> tuple[str
     if not isinstance(data, dict) or not _is_plain(data, MAX_DEPTH):
         raise ProtocolError("a frame's data is not a map of plain values")
     return kind, data
+
+
+def _unpacked(header: bytes | bytearray) -> Any:
+    unpacker = Unpacker(
+        raw=False,
+        strict_map_key=True,
+        max_buffer_size=MAX_HEADER,
+        max_str_len=MAX_HEADER,
+        max_bin_len=MAX_HEADER,
+        max_array_len=MAX_ITEMS,
+        max_map_len=MAX_ITEMS,
+        max_ext_len=0,
+    )
+    unpacker.feed(header)
+    content = unpacker.unpack()
+    if unpacker.tell() != len(header):
+        raise ValueError("bytes follow the map")
+    return content
 
 
 def _is_plain(value: Any, depth: int) -> bool:
@@ -107,8 +118,9 @@ class FrameReader:
     def __init__(self, read_into: Callable[[memoryview], int]) -> None:
         self._read_into = read_into
         self._expected = 0
+        self.max_payload = MAX_PAYLOAD  # bytes; looked at when a frame begins
 
-    def next(self, max_payload: int = MAX_PAYLOAD) -> Message | None:
+    def next(self) -> Message | None:
         """The next frame, or None if the other side ended between two frames.
 
         Raises ProtocolError for a malformed frame and PeerError for one that breaks off.
@@ -116,19 +128,23 @@ class FrameReader:
         prefix = self._exactly(_PREFIX.size, may_end=True)
         if not prefix:
             return None
-        header_length, payload_length = parse_prefix(prefix, max_payload)
+        header_length, payload_length = parse_prefix(prefix, self.max_payload)
         kind, data = parse_header(self._exactly(header_length), self._expected)
         payload = self._exactly(payload_length)
         self._expected += 1
         return Message(kind, data, payload)
 
     def _exactly(self, length: int, may_end: bool = False) -> bytearray:
-        """`length` bytes; none at all if the other side ended before the first one and `may_end` allows that."""
-        content = bytearray(length)
-        view = memoryview(content)
-        filled = 0
+        """`length` bytes; none at all if the other side ended before the first one and `may_end` allows that.
+
+        Room is taken as they come: what is only announced costs nothing.
+        """
+        content, filled = bytearray(min(length, _STEP)), 0
         while filled < length:
-            count = self._read_into(view[filled:])
+            if filled == len(content):
+                content.extend(bytes(min(length, 2 * filled) - filled))
+            with memoryview(content) as view, view[filled:] as rest:
+                count = self._read_into(rest)
             if count == 0:
                 if may_end and filled == 0:
                     return bytearray()

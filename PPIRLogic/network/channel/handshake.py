@@ -10,6 +10,7 @@ from OpenSSL import crypto as openssl_crypto
 
 from PPIRLogic.errors import IdentityError, TrustError
 from PPIRLogic.network.channel.channel import Channel
+from PPIRLogic.network.channel.frames import MAX_PAYLOAD
 from PPIRLogic.network.channel.peer_certificate import Doorkeeper
 from PPIRLogic.network.channel.tls import Tls
 from PPIRLogic.network.identity import Identity, fingerprint_of_certificate, load_certificates, load_private_key
@@ -62,6 +63,7 @@ def introduce(
     heartbeat: float,
     dead_after: float,
     on_end: Callable[[], None] | None = None,
+    max_payload: int = MAX_PAYLOAD,
 ) -> Channel:
     """Turn a link whose handshake is done into a running channel. Raises Gone or a PPIRError."""
     shown = link.peer_certificate()
@@ -84,5 +86,6 @@ def introduce(
     # The listener speaks first: in TLS 1.3 only this tells the caller that its own certificate was accepted.
     channel.greet(identity.name, first=server)
     link.deadline = None
+    channel.accept_payloads(max_payload)
     channel.start()
     return channel

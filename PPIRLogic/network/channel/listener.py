@@ -7,32 +7,53 @@ import socket
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
-from PPIRLogic.errors import InputError, PPIRError
+from PPIRLogic.errors import BusyError, InputError, PPIRError
 from PPIRLogic.network.channel.addresses import parse_address, spell_address
 from PPIRLogic.network.channel.channel import Channel
+from PPIRLogic.network.channel.frames import MAX_PAYLOAD
 from PPIRLogic.network.channel.handshake import introduce, make_engine
 from PPIRLogic.network.channel.peer_certificate import Doorkeeper
 from PPIRLogic.network.channel.timed_socket import TICK, Gone, Wire
 from PPIRLogic.network.channel.tls import Tls
 from PPIRLogic.network.identity import Identity
+from PPIRLogic.network.quota import Quota, Rate, in_seconds, network_of
 from PPIRLogic.network.trust import TrustStore
 
 _SLOW = 2.0  # seconds after which a handshake may lose its place to another caller
 _REPORTS, _REPORT_SECONDS = 30, 10.0
+_AGAIN = 10.0  # seconds after which a peer with all of its connections is told to try again
+
+
+@dataclass(frozen=True)
+class Quotas:
+    """What one caller may have of a listener. A caller counts by `key` of its host until it has shown who it is, then
+    by its fingerprint.
+
+    handshakes: in progress. greetings, greeting_seconds: handshakes that fail or are left, at once, and then one every
+    so many seconds; one that gets in does not count. connections: of a peer.
+    """
+
+    handshakes: int = 32
+    greetings: int = 64
+    greeting_seconds: float = 0.125
+    connections: int = 16
+    key: Callable[[str], str] = network_of
 
 
 class Listener:
     """Waits for callers at an address and hands over those that are trusted.
 
     Handshakes run in threads of their own, at most `max_pending` at a time and each within `handshake_timeout`
-    seconds; together with the open channels there are at most `max_connections`. A caller beyond the first takes the
-    place of the one that has said nothing for longest, or has been at it for seconds; if there is none, or beyond the
-    second, it is hung up on. Both are counted in `turned_away`. `on_refused(remote address, reason)` hears of those
-    who did not get in, but not of more than 30 in 10 seconds (then of how many there were); it is called from several
-    threads.
+    seconds; together with the open channels there are at most `max_connections`. What one caller may have of these is
+    in `quotas`. A caller beyond its own, or beyond all, takes the place of one that has said nothing or has been at it
+    for seconds: of its own network in the first case, in the second of the network that holds most. If there is none
+    it is hung up on. Both are counted in `turned_away`. `on_refused(remote address, reason)` hears of those who did not
+    get in, but not of more than 30 in 10 seconds (then of how many there were); it is called from several threads.
     """
 
     def __init__(
@@ -47,7 +68,14 @@ class Listener:
         handshake_timeout: float = 10.0,
         heartbeat: float = 1.0,
         dead_after: float = 10.0,
+        quotas: Quotas | None = None,
+        max_payload: int = MAX_PAYLOAD,
     ) -> None:
+        """`max_payload`: bytes that a message may carry until `Channel.accept_payloads` says otherwise."""
+        self._max_payload = max_payload
+        self._quotas = quotas = quotas or Quotas()
+        self._greetings = Rate(quotas.greetings, quotas.greeting_seconds)
+        self._of_peer = Quota(quotas.connections)
         self._identity = identity
         self._trust = trust
         self._on_refused = on_refused
@@ -111,6 +139,7 @@ class Listener:
                 continue
             where = spell_address(*remote[:2])
             wire = Wire(sock, self._handshake_timeout)
+            wire.caller = self._quotas.key(remote[0])
             problem = self._admit(wire, where)
             if problem:
                 wire.close()
@@ -119,11 +148,17 @@ class Listener:
 
     def _admit(self, wire: Wire, where: str) -> str:
         """Start the handshake in a thread; returns why not, '' if it was started."""
+        network = wire.caller
         thread = threading.Thread(target=self._receive_caller, args=(wire, where), name="ppir-handshake", daemon=True)
         with self._state:
             if self._closed:
                 return "this site is being stopped"
-            if len(self._pending) >= self._max_pending and not self._make_room():
+            if wait := self._greetings.wait(network):
+                return _too_many_greetings(wait)
+            own = sum(other.caller == network for other in self._pending.values())
+            if own >= self._quotas.handshakes and not self._make_room(network):
+                return f"{own} callers from its network are already in their handshakes"
+            if len(self._pending) >= self._max_pending and not self._make_room(self._busiest(own), crowd=True):
                 return f"{self._max_pending} callers are already in their handshakes"
             if self._open >= self._max_connections:
                 return f"{self._max_connections} connections are already open"
@@ -132,15 +167,23 @@ class Listener:
             thread.start()
         return ""
 
-    def _make_room(self) -> bool:
-        """Give up the silent caller that came first, or one that has been shaking hands for seconds.
+    def _busiest(self, own: int) -> str:
+        """The network that has most handshakes, if these are more than a newcomer's own; else any ('')."""
+        network, most = Counter(wire.caller for wire in self._pending.values()).most_common(1)[0]
+        return network if most > own + 1 else ""
+
+    def _make_room(self, network: str, crowd: bool = False) -> bool:
+        """Give up the silent caller of a network ('': of any) that came first, or one at it for seconds; where the
+        network crowds others out, else any.
 
         Whoever means it speaks at once, so a crowd that only holds places keeps nobody out. Called with the lock.
         """
         latest = time.monotonic() + self._handshake_timeout - _SLOW
-        silent = (t for t, wire in self._pending.items() if wire.received == 0)
-        slow = (t for t, wire in self._pending.items() if wire.deadline is not None and wire.deadline < latest)
-        thread = next(silent, None) or next(slow, None)
+        held = [(t, wire) for t, wire in self._pending.items() if network in ("", wire.caller)]
+        silent = (t for t, wire in held if wire.received == 0)
+        slow = (t for t, wire in held if wire.deadline is not None and wire.deadline < latest)
+        any_of_a_crowd = (t for t, _ in held if crowd and network)
+        thread = next(silent, None) or next(slow, None) or next(any_of_a_crowd, None)
         if thread is None:
             return False
         self._pending.pop(thread).stop()
@@ -176,24 +219,53 @@ class Listener:
         link: Tls | None = None
         doorkeeper = Doorkeeper(self._trust, None, None)
         try:
+            wire.wait_for_bytes()  # before any work is done for the caller
+            if wait := self._greetings.take(wire.caller):
+                return None, _too_many_greetings(wait)
             engine = make_engine(self._identity, self._trust, doorkeeper)
             engine.set_accept_state()
             link = Tls(wire, engine)
             link.handshake()
             wire.patience = self._dead_after
-            options = {"heartbeat": self._heartbeat, "dead_after": self._dead_after}
-            channel = introduce(link, doorkeeper, self._identity, where, server=True, on_end=self._one_less, **options)
+            channel, reason = self._let_in(link, doorkeeper, where)
+            if channel is not None:
+                self._greetings.give_back(wire.caller)
+            return channel, reason
         except Gone as gone:
             reason = _explain_caller(gone, doorkeeper, self._handshake_timeout)
         except PPIRError as error:
             reason = str(error)
-        else:
-            return channel, ""
         if link is not None:
             link.abandon()
         return None, reason
 
-    def _one_less(self) -> None:
+    def _let_in(self, link: Tls, doorkeeper: Doorkeeper, where: str) -> tuple[Channel | None, str]:
+        """A channel for a caller that has shown who it is, or None and why not, which it is told."""
+        peer = doorkeeper.fingerprint
+        has_room = self._of_peer.take(peer)
+        end = partial(self._one_less, peer) if has_room else None
+        options = {"heartbeat": self._heartbeat, "dead_after": self._dead_after}
+        try:
+            channel = introduce(
+                link, doorkeeper, self._identity, where, server=True, on_end=end, max_payload=self._max_payload,
+                **options,
+            )  # fmt: skip
+        except BaseException:
+            if has_room:
+                self._of_peer.give_back(peer)
+            raise
+        if has_room:
+            return channel, ""
+        problem = f"{self._of_peer.each} connections of {doorkeeper.known_as} ({peer}) are already open"
+        text = (
+            f"{self._of_peer.each} connections of this site are open there already, the most that one site may have:"
+            f" close one, or try again {in_seconds(_AGAIN)}"
+        )
+        channel.close("error", {"error": BusyError.__name__, "text": text})
+        return None, problem
+
+    def _one_less(self, peer: str) -> None:
+        self._of_peer.give_back(peer)
         with self._state:
             self._open -= 1
 
@@ -203,7 +275,7 @@ class Listener:
             if now - self._window > _REPORT_SECONDS:
                 self._window, self._told = now, 0
             self._told += 1
-            if self._told > _REPORTS:  # a crowd must not fill the owner's disk with log lines
+            if self._told > _REPORTS:  # a crowd must not keep the owner's program busy with lines
                 self._untold += 1
                 return
             if self._untold:
@@ -212,6 +284,10 @@ class Listener:
         if self._on_refused is not None:
             with contextlib.suppress(Exception):  # a log that cannot be written must not end the service
                 self._on_refused(where, reason)
+
+
+def _too_many_greetings(wait: float) -> str:
+    return f"too many handshakes from its network failed; the next is possible {in_seconds(wait)}"
 
 
 def _explain_caller(gone: Gone, doorkeeper: Doorkeeper, timeout: float) -> str:
@@ -251,7 +327,7 @@ def _bind(host: str, port: int) -> socket.socket:
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(target)
-        sock.listen(64)
+        sock.listen(256)
     except OSError as error:
         sock.close()
         raise InputError(

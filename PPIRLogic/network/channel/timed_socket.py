@@ -48,6 +48,7 @@ class Wire:
         self.patience = patience
         self._stopped = False
         self.deadline: float | None = None
+        self.caller = ""  # by what a listener's quotas count it
         self.sent = 0  # bytes
         self.received = 0  # bytes
         sock.settimeout(TICK)
@@ -60,6 +61,11 @@ class Wire:
         count = self._patiently("silent", lambda: self._sock.recv_into(view))
         self.received += count
         return count
+
+    def wait_for_bytes(self) -> None:
+        """Wait until something has come, and leave it there. Gone: 'cut', if the other side ended instead."""
+        if not self._patiently("silent", lambda: len(self._sock.recv(1, socket.MSG_PEEK))):
+            raise Gone("cut")
 
     def write(self, *parts: memoryview) -> None:
         """Send everything."""

@@ -84,7 +84,7 @@ class Order:
         self, control_points: ControlPointMap, first_key: bytes, second_key: bytes, check: Callable[[], None]
     ) -> NDArray[np.int64]:
         """The same where a and b meet voxel by voxel, and a public map makes the numbers."""
-        values = np.zeros((len(self.terms), self.samples), np.int64)
+        values = np.zeros((len(self.terms), self.samples), np.int64)  # the system gives room as it is filled
         for group in range(-(-self.samples // GROUP)):
             check()
             count = group_size(self.samples, group)
@@ -149,6 +149,6 @@ def parts_of(
 
 def _control_point_map(rows: Any, samples: int) -> ControlPointMap:
     control_points = ControlPointMap.from_wire(rows)
-    if len(control_points.samples) != samples:
+    if control_points.inside != samples:
         raise ProtocolError("The grid of a B-spline does not fit the samples of an order.")
     return control_points

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -56,6 +56,7 @@ class FixedImage:
 
     def __post_init__(self) -> None:
         check_volume(self.volume, f"The fixed image '{self.name}'")
+        self.volume = replace(self.volume, name=self.name)  # what is said of it to peers never has the file's name
         if self.mask is not None:
             self.mask = as_mask(self.mask, self.volume, f"The mask of '{self.name}'")
 
@@ -78,7 +79,9 @@ class FixedImage:
 
     def identifier(self, key: bytes) -> str:
         """A short keyed digest by which budgets recognise the image under any name; useless without the key."""
-        digest = hmac.new(key, self.volume.array.tobytes(), hashlib.sha256)
+        digest = hmac.new(key, digestmod=hashlib.sha256)
+        for part in self.volume.array:  # a slice at a time: no second copy of the image
+            digest.update(np.ascontiguousarray(part).data)
         digest.update(repr(self.volume.geometry).encode())
         return digest.hexdigest()[:16]
 

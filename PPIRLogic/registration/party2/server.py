@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.network.channel import Channel, Message
+from PPIRLogic.network.channel import Channel, Message, Quotas
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.messages import Fields
 from PPIRLogic.network.service import Method, Service
@@ -60,6 +60,9 @@ class RegistrationMethod(Method):
         resumes = f.raw("resumes", NONCE_BYTES) if "resumes" in message.data else b""
         return ServerSession(self.site, channel, request, f.raw("nonce", NONCE_BYTES), resumes)
 
+    def tidy(self) -> None:
+        self.site.tidy()
+
     def close(self) -> None:
         self.site.close()
 
@@ -78,12 +81,14 @@ class Server(Service):
         home: Path,
         shared: Sequence[Shared],
         *,
-        max_sessions: int = 2,
+        max_sessions: int = 3,
         queue: int = 8,
+        sessions_of_peer: int = 0,
         threads: int = 2,
         on_event: Event = lambda event: None,
         fixed_pools: int | None = None,
         methods: Sequence[Method] = (),
+        quotas: Quotas | None = None,
     ) -> None:
         self.site = site = ServingSite(identity, home, shared, threads, on_event, fixed_pools)
         super().__init__(
@@ -94,5 +99,7 @@ class Server(Service):
             site,
             max_sessions=max_sessions,
             queue=queue,
+            sessions_of_peer=sessions_of_peer,
             details={"images": sorted(site.shared)},
+            quotas=quotas,
         )

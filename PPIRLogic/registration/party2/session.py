@@ -167,6 +167,7 @@ class ServerSession:
                 missing = self.opened - evaluated  # of an evaluation, so that the next connection does not miss them
                 self.ledger.record(Entry("lost", "party 1", missing, self.protocol.bits, 0, evaluation=0))
         self.ledger.record(geometry_entry(self.geometry.disclosed))
+        self._numbers_before = self.ledger.numbers
 
     def run(self) -> None:
         if self.protocol.dealer:
@@ -189,7 +190,9 @@ class ServerSession:
             elif message.kind == "evaluate" and level is not None:
                 self._evaluate(message, level)
             elif message.kind == "finish":
-                self.site.log("session finished", session=self.name.hex()[:16], numbers=self.ledger.numbers)
+                numbers, own = self.ledger.numbers, self.name.hex()[:16]
+                new = numbers - self._numbers_before
+                self.site.log("session finished", session=own, peer=self.peer, numbers=numbers, new=new)
                 self.channel.send("finished", {"numbers": self.ledger.numbers})
                 return
             elif message.kind in ("bye", "error"):
@@ -262,6 +265,7 @@ class ServerSession:
         terms = self.terms_by_stage.get(stage)
         if terms is None:
             raise ProtocolError("An evaluation of a stage that this loss does not have.")
+        self._check_time()
         self.link.until = time.monotonic() + REQUEST_TIMEOUT
         with self.counted_channel.opening(self.protocol.sent_protected(terms, len(level.samples))):
             digest = self.side.receive(message.data, terms)
@@ -275,8 +279,8 @@ class ServerSession:
 
     def _count(self, terms: Sequence[Term], level: Level, number: int, name: str) -> Receipt:
         """Put the numbers of a request on record, here and in the account that outlives the session."""
-        if self.grant is None or _now() > self._granted_until:
-            raise RefusedError("What the owner of the fixed image granted has expired. Start a new run.")
+        assert self.grant is not None
+        self._check_time()
         entries = entries_of(terms, self.protocol.bits_of(terms), level.factor, number, name)
         voxels, granted = self._voxels_of(level), self.grant.most(level.factor)
         receipt = self.account.spend(entries, self.first, voxels, self.opened, granted)
@@ -285,6 +289,11 @@ class ServerSession:
             for entry in [*entries, *entries_shown(terms, self.protocol, level.factor)]:
                 self.ledger.record(entry)
         return receipt
+
+    def _check_time(self) -> None:
+        """RefusedError once the grant has expired, which nothing prolongs."""
+        if self.grant is None or _now() > self._granted_until:
+            raise RefusedError("What the owner of the fixed image granted has expired. Start a new run.")
 
     def _voxels_of(self, level: Level) -> int:
         """The voxels of a level that can be measured."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from PPIRLogic.disclosure.subjects import Subjects
 from PPIRLogic.errors import InputError, OutputError
 from PPIRLogic.files import make_private_directory, read_bounded, write_private_file
 from PPIRLogic.network.identity import Identity
+from PPIRLogic.network.quota import Repeats
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registration.party2.fixed_image import FixedImage
 from PPIRLogic.registration.party2.policy import Policy
@@ -26,6 +28,7 @@ from PPIRLogic.registration.session import POOL_SEED_BYTES
 from PPIRLogic.secure.prg import KEY_BYTES, new_key
 
 MAX_NAME = 64  # characters of what an image is offered as
+ENTRIES, ENTRY_SECONDS = 30, 60.0  # of one kind and peer in the audit log at once, and then one every so many seconds
 Event = Callable[[dict[str, Any]], None]
 
 
@@ -83,20 +86,53 @@ class ServingSite:
         self.accounts = Accounts(home / "ledger" / "accounts")
         self.failures = FailedChecks(home)
         self.unfinished = UnfinishedSessions(home / "ledger" / "unfinished")
+        self.unfinished.tidy()
+        self._repeats = Repeats(ENTRIES, ENTRY_SECONDS)
         self._key = _site_key(home)
-        self._ids: dict[str, str] = {}  # what identifies an image costs a copy of it
+        self._ids: dict[str, str] = {}  # what identifies an image takes a pass over it
+        self._identifying = threading.Lock()
         self._subjects = Subjects(home / "ledger" / "subjects.jsonl", self._key)
         for name, one in self.shared.items():
             self._declare(name, one)
 
     def close(self) -> None:
-        self._lock.release()
+        try:
+            self._log_repeats(everything=True)
+        finally:
+            self._lock.release()
+
+    def tidy(self) -> None:
+        """Strike off what has expired, and put on record how often peers did what was left out."""
+        self.unfinished.tidy()
+        self._log_repeats()
 
     def log(self, event: str, **details: Any) -> None:
-        """Append to the audit log, then tell the owner: what was told is on record."""
+        """Append to the audit log, then tell the owner: what was told is on record.
+
+        What a peer does again and again is told, and counted in a later entry (`repeated`), so that it cannot fill the
+        disk. A session that disclosed `new` numbers is always on record, and does not count.
+        """
         record = {"time": round(time.time(), 3), "event": event, **details}
-        append_record(self.home / "audit.jsonl", record)
+        peer, repeated = details.get("peer", ""), 0
+        if peer and not details.get("new"):
+            passes = self._repeats.passes(f"{event}\n{peer}")
+            if passes is None:
+                self._on_event(record)
+                return
+            repeated = passes
+        elif peer:
+            for counted in ("info", "session", "session resumed", "session ended"):
+                self._repeats.give_back(f"{counted}\n{peer}")
+        self._append({**record, "repeated": repeated} if repeated else record)
         self._on_event(record)
+
+    def _append(self, record: dict[str, Any]) -> None:
+        append_record(self.home / "audit.jsonl", record)
+
+    def _log_repeats(self, everything: bool = False) -> None:
+        for key, count in self._repeats.due(everything):
+            event, _, peer = key.partition("\n")
+            self._append({"time": round(time.time(), 3), "event": event, "peer": peer, "repeated": count})
 
     def tell(self, event: str, **details: Any) -> None:
         """Tell the owner only: single evaluations are in the ledger already."""
@@ -120,9 +156,10 @@ class ServingSite:
         return self.accounts.account(peer, self.image_id(name), budget, name, self.subject(name), authority)
 
     def image_id(self, name: str) -> str:
-        if name not in self._ids:
-            self._ids[name] = self.shared[name].image.identifier(self._key)
-        return self._ids[name]
+        with self._identifying:
+            if name not in self._ids:
+                self._ids[name] = self.shared[name].image.identifier(self._key)
+            return self._ids[name]
 
     def pool_seed(self, name: str) -> bytes:
         """The seed of an image's random pools, the same in every session: from this site's secret and the image."""

@@ -2,7 +2,8 @@
 
 A peer whose connection was lost opens a new session (new nonces, keys and masks) that names the first one. It goes on
 under that one's grant and count only if it is the same peer with the same request to the same image, within a day. One
-small file per unfinished session, made when it is granted and removed when it ends in order, or when it has expired.
+small file per unfinished session, made when it is granted and removed when it ends in order, or when it has expired: a
+day after the first call, however often the peer has called again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from PPIRLogic.files import make_private_directory, read_bounded, write_private_
 from PPIRLogic.registration.request import LOST_ANSWERS, LevelGrant, Request
 
 GRANT_SECONDS = 24 * 3600.0  # for which a grant holds
-MOST_OF_A_PEER = 64  # unfinished sessions; the oldest go first
+MOST_OF_A_PEER, MOST = 16, 128  # unfinished sessions, of one peer and in all; the oldest go first
 _MAX_BYTES = 64 * 1024
 
 
@@ -76,7 +77,7 @@ class UnfinishedSessions:
         known = {**_content(peer, image, request), **more}
         try:
             make_private_directory(self.folder)
-            self._tidy(peer)
+            self._make_room(session, peer)
             write_private_file(self._file(session), json.dumps(known, sort_keys=True).encode())
         except OSError as error:
             raise OutputError(
@@ -100,18 +101,31 @@ class UnfinishedSessions:
     def end(self, session: str) -> None:
         self._file(session).unlink(missing_ok=True)
 
-    def _tidy(self, peer: str) -> None:
-        """Strike off what has expired, and the oldest of a peer that leaves more unfinished than anybody needs."""
-        own = []
+    def tidy(self) -> None:
+        """Strike off what has expired."""
+        self._living()
+
+    def _make_room(self, session: str, peer: str) -> None:
+        """Strike off the oldest of a peer that leaves more unfinished than anybody needs, then of who leaves most."""
+        of_peer = self._living(self._file(session))
+        own = of_peer.setdefault(peer, [])
+        while len(own) >= MOST_OF_A_PEER or sum(map(len, of_peer.values())) >= MOST:
+            most = own if len(own) >= MOST_OF_A_PEER else max(of_peer.values(), key=len)
+            oldest = min(most)
+            most.remove(oldest)
+            oldest[1].unlink(missing_ok=True)
+
+    def _living(self, but: Path | None = None) -> dict[str, list[tuple[float, Path]]]:
+        """By peer, the files of sessions that may still go on, and until when; the others are struck off."""
+        of_peer: dict[str, list[tuple[float, Path]]] = {}
         for file in self.folder.glob("*.json"):
             known = self._read(file)
             until = known.get("until")
             if not isinstance(until, (int, float)) or Grant({}, until).expired:
                 file.unlink(missing_ok=True)
-            elif known.get("peer") == peer:
-                own.append((until, file))
-        for _, file in sorted(own)[: max(0, len(own) + 1 - MOST_OF_A_PEER)]:
-            file.unlink(missing_ok=True)
+            elif file != but:
+                of_peer.setdefault(str(known.get("peer", "")), []).append((until, file))
+        return of_peer
 
     @staticmethod
     def _read(file: Path) -> dict[str, Any]:

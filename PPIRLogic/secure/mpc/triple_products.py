@@ -70,6 +70,8 @@ class Factored:
         )  # fmt: skip
         if out.vectors & (out.vectors - 1) or out.samples % CHUNK:
             raise ProtocolError("Field 'vectors' of 'order' must be a power of two, over whole chunks.")
+        if out.by_sample and out.columns * out.points > MAX_ENTRIES:
+            raise ProtocolError(f"An order of more than {MAX_ENTRIES} numbers is not dealt.")
         return out
 
     def to_dict(self) -> dict[str, Any]:
