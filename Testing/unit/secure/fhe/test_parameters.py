@@ -85,6 +85,7 @@ def test_the_distance_of_a_shared_decryption_under_the_published_protocols() -> 
 
 def test_a_forgery() -> None:
     assert 2 / (PLAIN_MODULUS - 1) < 2.0**-44
+    assert all(1 / t + 2 / (t - 1) < 2.0**-27 for t in slots.SLOT_MODULI)  # over χ, and over α
     assert protocol.DIGIT_BITS * protocol.DIGITS == 46 >= PLAIN_MODULUS.bit_length()
 
 
