@@ -154,6 +154,24 @@ def test_every_term_of_the_glossary_is_there_once_and_in_order() -> None:
     assert len(terms) > 40 and terms == sorted(set(terms))
 
 
+def sections_with_bounds(text: str) -> list[str]:
+    """Paragraphs with a probability, a table together with the paragraph before it, that name no test."""
+    text = re.sub(r"\n\n(?=\|)", "\n", text)
+    return [p for p in re.split(r"\n\n", text) if re.search(r"2⁻\d*[⁰¹²³⁴-⁹]", p) and "test_" not in p]
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.name == "SECURITY.md" or p.parent.name == "privacy"], ids=name_of
+)
+def test_every_probability_names_the_test_that_shows_it(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").partition("\n## What was compared")[0]
+    assert sections_with_bounds(text) == []
+
+
+def test_a_probability_without_a_test_is_noticed() -> None:
+    assert sections_with_bounds("It is 2⁻³⁹.\n\nIt is 2⁻²¹ (`test_docs.py`).\n\n| a |\n| 2⁻⁴ |") == ["It is 2⁻³⁹."]
+
+
 def test_limits_that_pages_quote_are_those_of_the_code() -> None:
     """Of each limit the code's value stands beside these words, on every page that has them."""
     budget = Budget()

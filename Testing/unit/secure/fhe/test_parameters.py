@@ -21,6 +21,9 @@ VERIFIED = (ROOT / "Docs" / "privacy" / "verified.md").read_text(encoding="utf-8
 # Albrecht et al. 2018, Homomorphic Encryption Security Standard, table 1: the most bits of the modulus by ring degree,
 # for ternary secrets against classical attacks, for 128, 192 and 256 bits of security
 STANDARD = {4096: (109, 75, 58), 8192: (218, 152, 118)}
+# Bossuat et al. 2024, Security Guidelines for Implementing Homomorphic Encryption: the same for 128 bits of security,
+# against classical and against quantum attacks
+GUIDELINES = {4096: (106, 80), 8192: (214, 161)}
 SPECIAL_OF_CKKS = 1073692673  # of 30 bits, for key switching in the published code; ours does not use it
 
 
@@ -37,6 +40,8 @@ def test_every_modulus_is_within_the_standard_s_table_and_seal_s_copy_of_it() ->
     assert bits(*PRIMES) + SPECIAL_BITS == 140 <= STANDARD[8192][1]
     assert bits(*ckks.PRIMES, SPECIAL_OF_CKKS) == 108 <= STANDARD[4096][0]
     assert bits(*ckks.PRIMES) == 78 > STANDARD[4096][1]  # what is encrypted with: 128 bits, not 192
+    assert bits(*PRIMES) + SPECIAL_BITS <= min(GUIDELINES[8192])
+    assert bits(*ckks.PRIMES, SPECIAL_OF_CKKS) > max(GUIDELINES[4096]) > min(GUIDELINES[4096]) > bits(*ckks.PRIMES)
     assert "140 (ciphertexts 120)" in SECURITY and "108 (ciphertexts 78;" in SECURITY
 
 
@@ -95,6 +100,7 @@ def test_the_largest_budget() -> None:
     rounding = math.sqrt(2 / math.pi) * math.sqrt(DEGREE / 18) / (Q_KEPT / PLAIN_MODULUS)
     wrong = rounding + NOISE_LIMIT / (Q / PLAIN_MODULUS)
     assert math.log2(numbers * wrong) < -21  # a number
+    assert math.log2(2 * wrong) < -38 and "2⁻³⁸" in SECURITY
     assert math.log2(numbers * 2 * wrong) < -20  # it, or what is compared with it: a test that fails by accident
     assert math.log2(tests * len(slots.SLOT_MODULI) * 3 * 2.3e6 * carry_of_a_slot()) < -15
     assert MAX_FAILURES == 3 and math.log2(MAX_FAILURES * 2 / (PLAIN_MODULUS - 1)) < -42
