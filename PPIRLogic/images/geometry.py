@@ -31,7 +31,7 @@ class Geometry:
 
     size: voxels per axis, ITK order (x, y[, z]). spacing: mm per axis. origin: mm, LPS, centre of voxel 0.
     direction: row-major dim×dim matrix whose columns are the axes of the grid. The constructor only normalises
-    types; `from_dict` validates.
+    types (TypeError, ValueError: no numbers); `from_dict` validates (InputError).
 
     >>> grid = Geometry((181, 217, 180), (1.0, 1.0, 2.0), (-90, -126, -72), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     >>> grid.describe()
