@@ -25,19 +25,30 @@ from recording import Record
 import PPIRLogic.secure
 from PPIRLogic.compiled import compiled
 from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.interpolation import MovingImage
 from PPIRLogic.images.pyramid import level_geometry
+from PPIRLogic.images.volume import Volume
+from PPIRLogic.registration.columns import linear
 from PPIRLogic.registration.control_points import control_point_map_of
 from PPIRLogic.secure.fhe import ring
 from PPIRLogic.secure.fhe.evaluator import Accumulator
 from PPIRLogic.secure.fhe.parameters import PRIMES
 from PPIRLogic.secure.layout import CHUNK
 from PPIRLogic.secure.product import Term
+from PPIRLogic.transforms import LinearTransform, bspline_basis
 
 RNG = np.random.default_rng(1)
 DIVISION = r"= (?:[us](?:div|rem) (?:exact )?(?=.*, %)|f(?:div|rem) )(.*)"
 # A word that is refused is thrown away, and says nothing of those that are kept.
 REJECTION = {"uniform_below", "ternary"}
-PUBLIC = {"primes", "inverses", "quotients", "twiddle", "quotient"}  # arguments that hold what both parties know
+PUBLIC = {
+    "primes",
+    "inverses",
+    "quotients",
+    "twiddle",
+    "quotient",
+    "start",
+}  # arguments that hold what both parties know
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,16 @@ class Code:
                 out.add("branch")
             if (m := re.search(r" = getelementptr (.*)", line)) and read & names(m[1]):
                 out.add("address")
-        if any(re.match(r"\s+i?div[bwlq]?\s", line) for line in self.machine):
+        if self.divides():
             out.add("division")
         added = self._jumps() > self._branches(
             steps
         )  # by the last step of the compiler: a copy, or a choice made a jump?
         return out | ({"branch"} if added and jumps_by_read(self.machine) else set())
+
+    def divides(self) -> bool:
+        """Whether whole numbers are divided by anything."""
+        return any(re.match(r"\s+i?div[bwlq]?\s", line) for line in self.machine)
 
     def _read(self, steps: dict[str, str]) -> set[str]:
         """The values that were read, or made of such."""
@@ -178,7 +193,7 @@ def kernels() -> dict[str, Dispatcher]:
         for name, value in vars(importlib.import_module(module.name)).items():
             if isinstance(value, Dispatcher) and value.py_func.__module__ == module.name:
                 out[f"{module.name}.{name}"] = value
-    return out
+    return {**out, "sums by control point": bspline_basis._gather}
 
 
 @pytest.fixture
@@ -227,6 +242,23 @@ def test_no_kernel_of_the_protocols_divides_or_branches_by_what_it_reads(
         f"{len(looked_at)} compiled functions: no division, branch or address by a value that is read",
     )
     assert not found
+
+
+@needs_x86
+def test_which_samples_are_chosen_does_not_show_in_a_division() -> None:
+    """Under `fhe` party 1 keeps to itself which blocks it samples; where a sample lies was once found by dividing."""
+    grid = Geometry((24, 20, 16), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel()))
+    image = MovingImage(Volume(RNG.random(grid.array_shape).astype(np.float32), grid, "moving"), (1, 1, 1))
+    start = LinearTransform.identity("translation", grid.centre())
+    samples = np.arange(CHUNK // 2, dtype=np.int32)
+    source = linear.LinearColumns(
+        image, grid, samples, np.ones(samples.size, bool), np.arange(1), start, 30.0,
+        linear.widest_scales(image, grid, start, 30.0),
+    )  # fmt: skip
+    source.prepare(1)
+    source.block(0, 0, np.zeros((source.columns, 8 * CHUNK), np.int32))
+    found = [code for code in codes(linear._fill) if code.name == "_fill"]
+    assert found and not any(code.divides() for code in found)
 
 
 def compiled_now(function: Callable[..., Any]) -> Dispatcher:
