@@ -14,7 +14,7 @@ HASHED := $(PIP) --require-hashes  # only the wheels whose hashes are written in
 PYTEST_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes; each would compile the package again
 
-.PHONY: demo screenshots test test-312 test-all check docs bench bench-pairs bench-paper attacks disclosure fuzz network faults load wheel lock clean
+.PHONY: demo screenshots test test-312 test-all check docs bench bench-pairs bench-paper attacks disclosure fuzz network faults load wheel sbom audit lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
@@ -104,16 +104,29 @@ load: $(VENV)/ready
 wheel: $(VENV)/ready
 	$(BIN)/python -m build --no-isolation
 
+# dist/sbom.json: what a release needs, with versions and hashes, as CycloneDX.
+SBOM ?= dist/sbom.json
+sbom: .venv-supply/ready
+	mkdir -p $(dir $(SBOM))
+	cat requirements/base.txt requirements/mpc.txt requirements/mpc-cuda.txt requirements/crypten.txt | \
+		.venv-supply/bin/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
+			--of JSON -o $(SBOM) -
+
+# Known weaknesses of what a release needs; exit code 1 if there are any, 2 if no database can be had.
+audit: .venv-supply/ready
+	.venv-supply/bin/python requirements/audit.py
+
 # Writes requirements/*.txt anew from requirements/*.in; MOVE: packages that go to their newest versions, or --all.
 lock: .venv-lock/ready
 	.venv-lock/bin/python requirements/lock.py $(MOVE)
 
-$(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/crypten.txt requirements/dev.txt pyproject.toml
+$(VENV)/ready: $(addprefix requirements/,base.txt dev.txt mpc-cpu.txt mpc.txt mpc-cuda.txt crypten.txt) pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 is needed and was not found; give it with make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(HASHED) -r requirements/base.txt -r requirements/dev.txt
-	$(BIN)/python $(PIP) -r requirements/mpc.txt
-	$(BIN)/python $(PIP) --no-deps -r requirements/crypten.txt
+	@$(BIN)/python $(HASHED) --no-deps -r requirements/mpc-cpu.txt 2>/dev/null || true  # gigabytes less, where pip has it
+	$(BIN)/python $(HASHED) --no-deps -r requirements/mpc.txt -r requirements/crypten.txt
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python $(HASHED) --no-deps -r requirements/mpc-cuda.txt
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -137,10 +150,15 @@ $(VENV)/ready: requirements/base.txt requirements/mpc.txt requirements/crypten.t
 	.venv-bench/bin/python $(HASHED) -r requirements/bench.txt
 	@touch $@
 
+.venv-supply/ready: requirements/supply.txt
+	$(PYTHON) -m venv .venv-supply
+	.venv-supply/bin/python $(HASHED) -r requirements/supply.txt
+	@touch $@
+
 .venv-lock/ready: requirements/lock.txt
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python $(HASHED) -r requirements/lock.txt
 	@touch $@
 
 clean:
-	rm -rf .venv .venv311 .venv312 .venv313 .venv-bench .venv-docs .venv-lock demo-output bench-output build dist *.egg-info
+	rm -rf .venv .venv311 .venv312 .venv313 .venv-bench .venv-docs .venv-lock .venv-supply demo-output bench-output build dist *.egg-info

@@ -168,7 +168,97 @@ with the exit code of the error that ended it.
 """
 
 
-PAGES: dict[str, Callable[[], str]] = {"options.md": options, "commands.md": commands, "errors.md": errors_page}
+# -------------------------------------------------------------------------------------------- limits
+
+
+def limits() -> str:
+    """Every limit that the pages on privacy rest on, from the constants that the code uses."""
+    rows = [(what, value, changed, ", ".join(map(_code, tests))) for what, value, changed, *tests in _limits()]
+    return f"""# Limits
+
+{MADE}
+
+[The ledger and the budget](../privacy/ledger_and_budget.md) says what the budget means,
+[verified](../privacy/verified.md) what a failed test is. What the network may take up is in
+[run as a service](../how-to/run_as_a_service.md).
+
+{table(("what", "limit", "changed by", "shown by"), rows)}
+"""
+
+
+def _limits() -> list[tuple[str, ...]]:
+    from PPIRLogic.disclosure.accounts import Budget
+    from PPIRLogic.disclosure.failed_checks import MAX_FAILURES
+    from PPIRLogic.disclosure.ledger import VOXEL_BITS
+    from PPIRLogic.network.identity import FINGERPRINT_CHARACTERS, VALID_DAYS
+    from PPIRLogic.registration.disclosure_estimate import MIN_EVALUATIONS
+    from PPIRLogic.registration.party1.reconnecting import MAX_REPEATS
+    from PPIRLogic.registration.party1.register import RECONNECT
+    from PPIRLogic.registration.party2.unfinished_sessions import GRANT_SECONDS, MOST_OF_A_PEER
+    from PPIRLogic.registration.request import LOST_ANSWERS
+    from PPIRLogic.registration.sampling import MIN_POOL, pool_size
+    from PPIRLogic.secure.fhe import parameters, protocol, slots
+    from PPIRLogic.secure.mpc import protocol as mpc
+
+    budget, accounts = Budget(), "Testing/unit/disclosure/test_accounts.py"
+    unfinished = "Testing/unit/registration/party2/test_unfinished_sessions.py"
+    bits = f"{protocol.BITS} (`fhe`), {slots.SLOT_BITS} (`fhe`, per control point), {mpc.BITS} (`mpc`)"
+    bound = f"{accounts}::test_no_sequence_of_requests_passes_any_limit"
+    return [
+        ("numbers at a level, over all sessions of a peer, of the level's measurable voxels",
+         f"{budget.percent_per_level:g} %", "`ppir serve --budget-percent`", bound),
+        (f"bits at a level, of {VOXEL_BITS} bits per such voxel", f"{budget.bits_percent_per_level:g} %",
+         "`--budget-bits`", bound),
+        ("numbers in a session, over all of its connections", f"{budget.numbers_per_session}", "`--budget-session`",
+         bound),
+        ("numbers of a subject, over all sessions of a peer", f"{budget.numbers_per_image}", "`--budget-image`", bound),
+        ("joint histograms at a level, over all sessions of a peer", f"{budget.histograms_per_level}",
+         "`--budget-histograms`",
+         "Testing/unit/registration/losses/test_mutual_information.py::test_the_number_of_histograms_is_bounded_over_restarts"),
+        ("what all peers together may learn, times what one may", f"{budget.times_per_subject:g}", "`--budget-subject`",
+         "Testing/attacks/test_budgets.py"),
+        ("bits that a number is counted with", bits, "",
+         "Testing/attacks/test_fhe.py::test_one_number_can_carry_three_voxels_so_bits_are_counted"),
+        ("tests of a peer that failed or were left, or of all peers about a subject that failed: then a person decides",
+         f"{MAX_FAILURES}",
+         "`ppir trust lift` forgives them",
+         "Testing/unit/disclosure/test_failed_checks.py::test_three_failures_block_until_a_person_lifts_them",
+         "Testing/attacks/test_failures.py"),
+        ("answers under one key (`fhe`)", "those of one level of one session; a resumed session has new keys", "",
+         "Testing/unit/secure/fhe/test_protocol.py::test_every_level_has_a_factor_of_its_own"),
+        ("how long a grant holds", f"{GRANT_SECONDS / 3600:g} h", "",
+         f"{unfinished}::test_it_ends_after_a_day_whatever_the_clock_does",
+         "Testing/attacks/test_consent.py::test_a_grant_expires"),
+        ("lost connections of a session after each of which one answer more is allowed than was granted",
+         f"{LOST_ANSWERS}", "", f"{unfinished}::test_each_loss_allows_one_answer_more_up_to_a_number"),
+        ("unfinished sessions of a peer that are kept", f"{MOST_OF_A_PEER}", "",
+         f"{unfinished}::test_abandoned_sessions_do_not_fill_the_disk"),
+        ("times that party 1 repeats one and the same exchange", f"{MAX_REPEATS}", "",
+         "Testing/unit/registration/party1/test_reconnecting.py"),
+        ("how long party 1 tries to reach a peer again that was lost", f"{RECONNECT:g} s",
+         "`ppir register --reconnect`",
+         "Testing/system/test_resume.py::test_the_patience_ends"),
+        ("evaluations that every level of a run must be able to afford", f"{MIN_EVALUATIONS}", "",
+         "Testing/system/test_bad_input.py::test_a_budget_that_is_too_small_is_refused_with_numbers"),
+        ("samples of a joint histogram, at least", f"{MIN_POOL}", "",
+         "Testing/unit/registration/losses/test_mutual_information.py::test_a_small_pool_is_refused"),
+        ("voxels of the pool of joint histograms",
+         f"{pool_size(3, False)} (3D), {pool_size(3, True)} (3D, deformable), {pool_size(2, False)} (2D)", "",
+         "Testing/attacks/test_pool.py"),
+        ("sums that `fhe` computes exactly, in magnitude below",
+         f"{parameters.PLAIN_MODULUS // 2:.3g}; per control point {slots.RANGE // 2:.3g}", "",
+         "Testing/system/test_bad_input.py::test_an_overflow_is_noticed_before_anything_is_sent",
+         "Testing/unit/secure/fhe/test_slots.py::test_sums_stay_within_the_exact_range_whatever_the_images"),
+        ("validity of a certificate that the program makes", f"{VALID_DAYS} days", "`ppir identity --renew`",
+         "Testing/system/test_tls.py::test_a_renewed_certificate_is_the_same_peer"),
+        ("bits of a fingerprint", f"{5 * FINGERPRINT_CHARACTERS}", "",
+         "Testing/unit/network/test_identity.py::test_fingerprint_depends_on_the_key_only"),
+    ]  # fmt: skip
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "options.md": options, "commands.md": commands, "errors.md": errors_page, "limits.md": limits,
+}  # fmt: skip
 
 
 def main() -> int:

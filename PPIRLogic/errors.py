@@ -28,7 +28,15 @@ from __future__ import annotations
 
 
 class PPIRError(Exception):
-    """Base of every deliberate error. `exit_code` is what the command line returns."""
+    """Base of every deliberate error. `exit_code` is what the command line returns.
+
+    >>> from PPIRLogic import read_volume
+    >>> try:
+    ...     read_volume("missing.nrrd")
+    ... except PPIRError as error:
+    ...     print(type(error).__name__, error.exit_code)
+    InputError 2
+    """
 
     exit_code = 1
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 import importlib.util
+import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -72,15 +76,42 @@ def ensure(protocol: str = "fhe") -> None:
     add_to_path()
 
 
+def constraints() -> str:
+    """What pip must keep to, line by line: what is installed stays as it is, the rest as tested with this Slicer.
+
+    Of a version of Slicer without a list, only what is installed is kept.
+    """
+    version = f"{slicer.app.majorVersion}.{slicer.app.minorVersion}"
+    file = _MODULE_FOLDER / "Resources" / "Constraints" / f"slicer-{version}.txt"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    installed = {
+        _plain(d.metadata["Name"]): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]
+    }
+    kept = [line for line in lines if not line.startswith("#") and _plain(line.split("==")[0]) not in installed]
+    return "\n".join([*sorted(f"{name}=={v}" for name, v in installed.items()), *kept, ""])
+
+
+def _plain(name: str) -> str:
+    """A package's name as pip compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def _install(packages: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "constraints.txt"
+        path.write_text(constraints(), encoding="utf-8")
+        _install_within(packages, str(path))
+
+
+def _install_within(packages: list[str], limits: str) -> None:
     packaging: Any = getattr(slicer, "packaging", None)
     if packaging is not None and hasattr(packaging, "pip_ensure"):
-        packaging.pip_ensure(packages, requester="PPIR")
+        packaging.pip_ensure(packages, constraints=limits, requester="PPIR")
         return
     text = "Private registration needs the Python packages\n  " + "\n  ".join(packages) + "\nInstall them now?"
     if not slicer.util.confirmOkCancelDisplay(text, windowTitle="Install packages"):
         raise Declined("declined")
-    slicer.util.pip_install(packages)
+    slicer.util.pip_install([*packages, "-c", limits])
 
 
 def _install_torch() -> None:

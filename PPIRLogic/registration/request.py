@@ -145,7 +145,8 @@ class Peer:
     """Where the fixed image is: address 'host:port', the image's name there ('' if it offers one), the dealer.
 
     dealer: address of the dealer, for mpc. dealer_fingerprint: which one ('': the only
-    one that is trusted as a dealer).
+    one that is trusted as a dealer). Nothing is looked at before a run, which raises InputError for an address that is
+    none and PeerError for one where nobody answers.
 
     >>> Peer("hospital-b.example:7443", image="atlas").image
     'atlas'

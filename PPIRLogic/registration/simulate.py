@@ -122,7 +122,8 @@ def simulate(
 
     fixed, moving: volumes or paths of ITK-readable files. Masks: arrays in array order (z, y, x), inside
     where they are not 0, or paths.
-    Otherwise as `register`. A volume given in memory is written to a private temporary folder for party 2 to read.
+    Otherwise as `register`, with its errors. A volume given in memory is written to a private temporary folder for
+    party 2 to read (OutputError: it cannot be).
 
     >>> result = simulate("fixed.nrrd", "moving.nrrd", parameters=Parameters(loss="ssd"))  # doctest: +SKIP
     >>> result.complete  # doctest: +SKIP
@@ -162,7 +163,8 @@ def simulate_points(
 ) -> PointsResult:
     """As `register_points`, with both parties (and the dealer) as real processes on this machine.
 
-    fixed, moving: PointSet, or arrays (n, 2) or (n, 3) of corresponding points, LPS mm.
+    fixed, moving: PointSet, or arrays (n, 2) or (n, 3) of corresponding points, LPS mm. Errors: those of
+    `register_points`, and InputError for fixed points that are none.
 
     >>> square = np.array([[0.0, 0.0], [40.0, 0.0], [40.0, 30.0], [0.0, 30.0]])
     >>> result = simulate_points(square, square + [3.0, -2.0], protocol="clear")

@@ -281,6 +281,7 @@ def test_one_number_can_carry_three_voxels_so_bits_are_counted(
 
     by_numbers = steal(ImageAccount(tmp_path / "a", Budget(5.0, 100.0, UNLIMITED, UNLIMITED)))
     by_bits = steal(ImageAccount(tmp_path / "b", Budget(100.0, 5.0, UNLIMITED, UNLIMITED)))
+    by_default = steal(ImageAccount(tmp_path / "c", Budget(numbers_per_session=UNLIMITED, numbers_per_image=UNLIMITED)))
     record(
         "S that packs three voxels into a number (party 1 within its budget)",
         f"a budget of 5 % in numbers alone: {100 * by_numbers / fixed.size:.1f} % of the voxels, exactly",
@@ -288,6 +289,7 @@ def test_one_number_can_carry_three_voxels_so_bits_are_counted(
     )
     assert by_numbers == 888 > 0.14 * fixed.size  # 5 % of the numbers, nearly 15 % of the voxels
     assert by_bits == 216 <= 0.05 * fixed.size  # 5 % of the bits
+    assert by_default == by_numbers  # 20 % of the bits are hardly less than 5 % of the numbers, of 46 bits each
 
 
 # ------------------------------------------------------------------------- 5. a lost answer as an oracle

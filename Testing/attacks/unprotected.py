@@ -7,7 +7,7 @@ whatever came. The flood covers half of a step Q/t, so a party 2 that moves phas
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,7 @@ FLOOD = Q // (4 * PLAIN_MODULUS)
 
 
 def flooded(residues: Array, pad: int) -> bytes:
-    """The one coefficient with a pad modulo t, here round(t·pad/Q'), and a flood, then switched to the kept primes."""
+    """One coefficient with a pad modulo t, here round(t·pad/Q'), and a flood, then switched to the kept primes."""
     plain = pad * PLAIN_MODULUS // Q_KEPT
     value = crt([int(r) for r in residues], PRIMES)
     value = (value + (Q * plain + PLAIN_MODULUS // 2) // PLAIN_MODULUS + secrets.randbelow(2 * FLOOD) - FLOOD) % Q
@@ -34,12 +34,15 @@ def flooded(residues: Array, pad: int) -> bytes:
 
 @contextmanager
 def _instead(coefficient: Callable[[Array, int], bytes]) -> Iterator[None]:
-    saved = evaluator._padded_coefficient
-    evaluator._padded_coefficient = coefficient  # type: ignore[assignment]
+    def coefficients(residues: Array, pads: Sequence[int]) -> bytes:
+        return b"".join(coefficient(column, pad) for column, pad in zip(residues.T, pads, strict=True))
+
+    saved = evaluator._padded_coefficients
+    evaluator._padded_coefficients = coefficients  # type: ignore[assignment]
     try:
         yield
     finally:
-        evaluator._padded_coefficient = saved
+        evaluator._padded_coefficients = saved
 
 
 def with_floods() -> Any:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -168,6 +169,41 @@ def test_pinned_packages_agree_with_the_project() -> None:
     assert set(engine._FHE) | set(engine._MPC) <= declared
     needed = set(re.findall(r'"([A-Za-z][^"]*)"', text.split("dependencies = [")[1].split("]")[0]))
     assert needed - set(engine._FHE) <= {"numpy>=1.26", "SimpleITK>=2.3"}  # Slicer's own
+
+
+@pytest.mark.parametrize("version", ["5.10", "5.12", "6.0"])
+def test_what_the_application_brings_stays_as_it_is(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip keeps to what is installed, then to the list of this Slicer, if there is one."""
+    import slicer
+
+    monkeypatch.syspath_prepend(str(EXTENSION))
+    from PPIRLib import engine
+
+    major, minor = map(int, version.split("."))
+    monkeypatch.setattr(slicer, "app", SimpleNamespace(majorVersion=major, minorVersion=minor), raising=False)
+    there = [SimpleNamespace(metadata={"Name": n}, version="1.2.3") for n in ("cryptography", "typing_extensions", "x")]
+    monkeypatch.setattr(engine.importlib.metadata, "distributions", lambda: there)
+    lines = engine.constraints().splitlines()
+    assert lines[:3] == ["cryptography==1.2.3", "typing-extensions==1.2.3", "x==1.2.3"]
+    names = [line.split("==")[0] for line in lines]
+    assert len(set(names)) == len(names) and ("tenseal" in names) == (version != "6.0")
+
+
+@pytest.mark.parametrize("version", ["5.10", "5.12"])
+def test_the_module_gets_what_the_engine_is_tested_with(version: str) -> None:
+    """The list of a Slicer has the versions of requirements/, but for cryptography, which is Slicer's, and its like."""
+    listed = versions(EXTENSION / "Resources" / "Constraints" / f"slicer-{version}.txt")
+    tested = versions(ROOT / "requirements" / "base.txt") | versions(ROOT / "requirements" / "mpc.txt")
+    other = {name for name in listed if listed[name] != tested[name]}
+    assert other <= {"cryptography", "cffi", "pycparser", "pyopenssl"} and "cryptography" in other
+    from PPIRLib import engine
+
+    wanted = {re.split("[<>=]", package)[0].lower() for package in engine._FHE | engine._MPC}
+    assert wanted <= set(listed)
+
+
+def versions(file: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", file.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def test_every_node_selector_gets_the_scene() -> None:

@@ -11,6 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from PPIRLogic.disclosure.accounts import Budget
+from PPIRLogic.network.identity import VALID_DAYS
+from PPIRLogic.registration.party2.unfinished_sessions import MOST_OF_A_PEER
+from PPIRLogic.registration.request import LOST_ANSWERS
+from PPIRLogic.registration.sampling import MIN_POOL, pool_size
+
 ROOT = Path(__file__).resolve().parents[2]
 AT_THE_ROOT = ("README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md", "Benchmarks/README.md")
 PAGES = [*(ROOT / name for name in AT_THE_ROOT), *sorted((ROOT / "Docs").rglob("*.md"))]
@@ -146,6 +152,49 @@ def test_every_term_of_the_glossary_is_there_once_and_in_order() -> None:
     text = (ROOT / "Docs" / "glossary.md").read_text(encoding="utf-8")
     terms = [t.lower() for t in re.findall(r"^- \*\*(.+?)\*\*: ", text, re.MULTILINE)]
     assert len(terms) > 40 and terms == sorted(set(terms))
+
+
+def sections_with_bounds(text: str) -> list[str]:
+    """Paragraphs with a probability, a table together with the paragraph before it, that name no test."""
+    text = re.sub(r"\n\n(?=\|)", "\n", text)
+    return [p for p in re.split(r"\n\n", text) if re.search(r"2⁻\d*[⁰¹²³⁴-⁹]", p) and "test_" not in p]
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.name == "SECURITY.md" or p.parent.name == "privacy"], ids=name_of
+)
+def test_every_probability_names_the_test_that_shows_it(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").partition("\n## What was compared")[0]
+    assert sections_with_bounds(text) == []
+
+
+def test_a_probability_without_a_test_is_noticed() -> None:
+    assert sections_with_bounds("It is 2⁻³⁹.\n\nIt is 2⁻²¹ (`test_docs.py`).\n\n| a |\n| 2⁻⁴ |") == ["It is 2⁻³⁹."]
+
+
+def test_limits_that_pages_quote_are_those_of_the_code() -> None:
+    """Of each limit the code's value stands beside these words, on every page that has them."""
+    budget = Budget()
+    quoted = {
+        r"\| `ppir serve --budget-percent` \|": f"| {budget.percent_per_level:g} %",
+        r"\| `--budget-bits` \|": f"| {budget.bits_percent_per_level:g} % of 12 bits",
+        r"\| `--budget-session` \|": f"| {budget.numbers_per_session:_} |".replace("_", " "),
+        r"\| `--budget-image` \|": f"| {budget.numbers_per_image:_} |".replace("_", " "),
+        r"\| `--budget-histograms` \|": f"| {budget.histograms_per_level} |",
+        r"\| `--budget-subject` \|": f"| {budget.times_per_subject:g} times",
+        r"unfinished sessions are kept at most": f"{MOST_OF_A_PEER} unfinished",
+        r"answer more, \w+ times at most": f"{['', 'one', 'two', 'three', 'four', 'five'][LOST_ANSWERS]} times",
+        r"Certificates made by the program last": f"last {VALID_DAYS} days",
+        r"\*Certificates\* last": f"last {VALID_DAYS} days",
+        r"The\s+pool\s+has\s+32 768": f"{pool_size(3, False):_} voxels in 3D ({pool_size(3, True):_}".replace("_", " "),
+        r"samples are refused": f"fewer than {MIN_POOL} samples",
+    }
+    pages = [p.read_text(encoding="utf-8") for p in PAGES if "reference" not in p.parts]  # made by the code
+    for words, value in quoted.items():
+        found = [
+            " ".join(t[max(0, m.start() - 160) : m.end() + 80].split()) for t in pages for m in re.finditer(words, t)
+        ]
+        assert found and all(value in f for f in found), (words, value, found)
 
 
 def test_the_reference_is_what_the_code_makes() -> None:

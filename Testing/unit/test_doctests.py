@@ -5,7 +5,9 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -13,8 +15,6 @@ import PPIRLogic
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 MIN_EXAMPLES = 12
-WITHOUT = {"PPIRError", "__version__"}  # nothing to show; the results of runs are shown where they come from
-OF_RUNS = {"PointsResult", "RegistrationResult", "Shared", "Parameters"}
 
 
 def defining_modules() -> list[ModuleType]:
@@ -41,9 +41,26 @@ def test_examples_are_there_and_run() -> None:
     assert count >= MIN_EXAMPLES
 
 
-@pytest.mark.parametrize("name", sorted(set(PPIRLogic.__all__) - WITHOUT - OF_RUNS))
+@pytest.mark.parametrize("name", sorted(set(PPIRLogic.__all__) - {"__version__"}))
 def test_every_public_name_has_an_example(name: str) -> None:
     assert ">>> " in (inspect.getdoc(getattr(PPIRLogic, name)) or "")
+
+
+def raising() -> Iterator[tuple[str, Any]]:
+    """Public functions, and methods of public classes that raise by themselves."""
+    for name in PPIRLogic.__all__:
+        value = getattr(PPIRLogic, name)
+        if inspect.isfunction(value):
+            yield name, value
+        for part, found in vars(value).items() if inspect.isclass(value) else ():
+            method = getattr(found, "__func__", getattr(found, "fget", found))
+            if not part.startswith("_") and inspect.isfunction(method) and "raise " in inspect.getsource(method):
+                yield f"{name}.{part}", method
+
+
+@pytest.mark.parametrize(("name", "function"), list(raising()), ids=lambda v: v if isinstance(v, str) else "")
+def test_every_public_function_says_what_it_raises(name: str, function: Any) -> None:
+    assert any(word in (inspect.getdoc(function) or "") for word in ("Error", "Cancelled", "with its errors")), name
 
 
 @pytest.mark.parametrize("name", sorted(set(PPIRLogic.__all__) - {"__version__"}))

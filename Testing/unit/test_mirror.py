@@ -11,6 +11,7 @@ WHOLE_PACKAGES = {  # of several modules at once
     "test_layers.py",
     "test_mirror.py",
     "test_portability.py",
+    "test_requirements.py",
     "images/test_damaged_files.py",
     "images/test_odd_dicom.py",
     "images/test_odd_headers.py",

@@ -47,6 +47,7 @@ def _fill(
     """
     d = out.shape[0] - 2
     plane = grid[1] * grid[2]
+    each_plane, each_line = 1.0 / plane, 1.0 / grid[2]
     p = np.ones(4)
     g = np.empty(3)
     row = np.empty(d)
@@ -57,8 +58,8 @@ def _fill(
         if not use[s]:
             continue
         raster = samples[start + s]
-        iz = raster // plane
-        iy = (raster - iz * plane) // grid[2]
+        iz = np.int64((raster + 0.5) * each_plane)  # exact; which samples are chosen is secret, a division would tell
+        iy = np.int64((raster - iz * plane + 0.5) * each_line)
         ix = raster - iz * plane - iy * grid[2]
         x = to_index[0, 0] * ix + to_index[0, 1] * iy + to_index[0, 2] * iz + to_index[0, 3]
         y = to_index[1, 0] * ix + to_index[1, 1] * iy + to_index[1, 2] * iz + to_index[1, 3]

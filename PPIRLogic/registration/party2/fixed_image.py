@@ -67,6 +67,7 @@ class FixedImage:
 
     @property
     def geometry(self) -> Geometry:
+        """The grid, which peers are told."""
         return self.volume.geometry
 
     def levels(self, request: Request, seed: bytes) -> list[Level]:

@@ -38,7 +38,11 @@ class Shared:
 
     dealer: its address, 'host:port' ('' for none). dealer_fingerprint: which one, if several are trusted as dealers.
     subject: whose image it is (patient or series): all images of one subject share a budget. '' for what a DICOM file
-    says; copies of an image are recognised in any case.
+    says; copies of an image are recognised in any case. Errors: InputError (something else, an odd name).
+
+    >>> from PPIRLogic import FixedPoints, PointSet, Policy
+    >>> Shared(FixedPoints("landmarks", PointSet([[0, 0], [10, 0], [0, 10]])), Policy(), subject="patient 7").image.name
+    'landmarks'
     """
 
     image: FixedImage | FixedPoints

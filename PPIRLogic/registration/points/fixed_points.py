@@ -36,7 +36,8 @@ def point_levels(layout: PointLayout) -> list[Level]:
 class FixedPoints:
     """A shared point set. Its coordinates never leave this object but as protected operands.
 
-    name: what peers see. What it tells without protection is its layout:
+    name: what peers see. points: corresponding to the peer's, LPS mm. Errors: InputError (points that are none).
+    What it tells without protection is its layout:
 
     >>> shared = FixedPoints("landmarks", PointSet([[0, 0], [10, 0], [0, 10]]))
     >>> shared.geometry.describe()
@@ -56,6 +57,7 @@ class FixedPoints:
 
     @property
     def losses(self) -> tuple[str, ...]:
+        """The one name under which it can be requested."""
         return (loss_name(self.points.dimension),)
 
     def levels(self, request: Request, seed: bytes) -> list[Level]:
@@ -82,6 +84,7 @@ class FixedPoints:
         return level.numbers
 
     def mask_at(self, level: Level) -> Any:
+        """PolicyError: points have no mask."""
         raise PolicyError("A set of points has no mask.")
 
     def operands(self, level: Level, names: Iterable[str], request: Request) -> dict[str, Columns]:

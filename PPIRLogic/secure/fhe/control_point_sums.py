@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PPIRLogic.errors import FixedPointError, ProtocolError
 from PPIRLogic.network.messages import Fields
 from PPIRLogic.secure.exact_range import IMPOSSIBLE
+from PPIRLogic.secure.fhe import ring
 from PPIRLogic.secure.fhe.evaluator import Evaluator, Operand
 from PPIRLogic.secure.fhe.key_holder import KeyHolder
 from PPIRLogic.secure.fhe.slots import (
@@ -291,7 +292,7 @@ class ControlPointFixed:
         answer = np.zeros((len(terms), control_points.count), np.uint64)
         for term, channels in enumerate(values):
             for channel, modulus in enumerate(SLOT_MODULI):
-                residues = (control_points.sums(channels[channel, :samples]) % modulus).astype(np.uint64)
+                residues = ring.modulo(control_points.sums(channels[channel, :samples]), modulus).astype(np.uint64)
                 answer[term] |= residues << np.uint64(_DIGIT * channel)
         self._values, self._digests, self._chunks = values, digests, _chunks(samples)
         return _digest_of_products(digests), answer.reshape(-1)
@@ -312,7 +313,7 @@ class ControlPointFixed:
             factors = factors_of(seed, channel, terms, self._chunks, size // GROUP).reshape(-1)
             x = combined(self._values[:, channel].reshape(-1, CHUNK), factors, t)
             y = open_slots(self._keys[1], checks[channel], channel, 1)
-            due.append((y - self._factors[channel] * x) % t)
+            due.append(ring.modulo(y - self._factors[channel] * x, t))
         digests = [hashlib.sha256(checks[c]).digest() for c in CHANNELS]
         return _digest_of(self._digests, seed, digests), np.concatenate(due).astype(np.uint64)
 

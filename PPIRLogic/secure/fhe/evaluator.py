@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import uint32
+from numba import uint32, uint64
 from numpy.typing import NDArray
 
 from PPIRLogic.compiled import compiled
@@ -23,7 +23,7 @@ from PPIRLogic.secure.fhe.bfv import (
     positions,
     uniform_polynomial,
 )
-from PPIRLogic.secure.fhe.parameters import KEPT, PLAIN_MODULUS, PRIMES, Q_KEPT, Q
+from PPIRLogic.secure.fhe.parameters import KEPT, PLAIN_MODULUS, PRIMES
 from PPIRLogic.secure.fhe.ring import DEGREE, Residues, checked_residues, crt
 from PPIRLogic.secure.layout import LANES
 from PPIRLogic.secure.prg import secret_stream
@@ -73,26 +73,33 @@ def _accumulate(block: Any, column: int, group: Any, total: Any, primes: Any, tw
 
 
 _LAST = PRIMES[KEPT]  # the prime that the modulus switch drops
-_LAST_INVERSES = np.array([pow(_LAST, -1, p) for p in PRIMES[:KEPT]], np.int64)
+_LAST_INVERSES = np.array([pow(_LAST, -1, p) for p in PRIMES[:KEPT]], np.uint32)
+_LAST_QUOTIENTS = np.array([(int(w) << 32) // p for w, p in zip(_LAST_INVERSES, PRIMES, strict=False)], np.uint32)
 
 
 @compiled
-def _switch(c: Any, primes: Any, inverses: Any, out: Any) -> None:
-    """out (3, m) = round(c / p3) modulo the first three primes, for residues c (4, m)."""
-    last = np.int64(primes[3])
-    for j in range(c.shape[1]):
-        r = np.int64(c[3, j])
-        if r > last // 2:
-            r -= last
-        for i in range(3):
-            p = np.int64(primes[i])
-            out[i, j] = uint32((np.int64(c[i, j]) - r) % p * inverses[i] % p)
+def _switch(c: Any, primes: Any, inverses: Any, quotients: Any, out: Any) -> None:
+    """out (3, m) = round(c / p3) = (c − r) / p3 modulo the first three primes, for residues c (4, m).
+
+    r is the residue modulo p3, around 0. quotients: floor(inverse·2^32 / p), so that no product needs a division.
+    """
+    last = np.int32(primes[3])
+    half = np.int32(last >> 1)
+    for i in range(3):
+        p, w, quotient = primes[i], inverses[i], uint64(quotients[i])
+        for j in range(c.shape[1]):
+            r = np.int32(c[3, j])
+            above = np.int32(np.int32(half - r) >> np.int32(31))
+            r = np.int32(r - np.int32(last & above))
+            d = uint32(uint32(c[i, j] + p) - uint32(r))  # in (0, 2^32)
+            h = uint32(uint32(d * w) - uint32(uint32((uint64(d) * quotient) >> uint64(32)) * p))
+            out[i, j] = min(h, uint32(h - p))
 
 
 def switch_modulus(c: Residues) -> Residues:
     """round(c·Q'/Q): residues (4, m) to those modulo the kept primes, (3, m)."""
     out = np.empty((KEPT, c.shape[1]), np.uint32)
-    _switch(c, PRIME_ARRAY, _LAST_INVERSES, out)
+    _switch(c, PRIME_ARRAY, _LAST_INVERSES, _LAST_QUOTIENTS, out)
     return out
 
 
@@ -110,7 +117,7 @@ class Accumulator:
         _accumulate(block, column, group, self.total[result], PRIME_ARRAY, *_twiddles())
 
     def merge(self, other: Accumulator) -> None:
-        self.total = (self.total + other.total) % PRIME_ARRAY.astype(np.uint64)[:, None]
+        self.total = ring.sum_below(self.total + other.total, PRIME_ARRAY.astype(np.uint64)[:, None])
 
 
 @lru_cache(maxsize=1)
@@ -152,7 +159,8 @@ class Evaluator:
             for lane in range(min(LANES, len(totals) - start)):
                 parts.append(ring.pack30(switch_modulus(np.ascontiguousarray(lanes[-1, :, :, lane]))).tobytes())
                 for c0 in lanes[:-1]:
-                    parts += [_padded_coefficient(c0[:, at, lane], next(left)) for at in positions(outputs)]
+                    at = positions(outputs)
+                    parts.append(_padded_coefficients(c0[:, at, lane], [next(left) for _ in at]))
         return b"".join(parts)
 
     def _rerandomised(self, totals: NDArray[np.uint64]) -> Residues:
@@ -171,7 +179,7 @@ class Evaluator:
             for part in range(copies):
                 x = u_hat * self._public[part, i][:, None] + _transformed(errors[part], prime)
                 x[:, : len(totals)] += totals[:, part, i].T
-                flat = (x % prime).astype(np.uint32).reshape(-1)
+                flat = ring.modulo(x, prime).astype(np.uint32).reshape(-1)
                 ring.inverse(flat, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
                 out[part, i] = flat.reshape(DEGREE, LANES)
         return out
@@ -188,12 +196,18 @@ class Evaluator:
 def _transformed(small: NDArray[np.int8], prime: int) -> Residues:
     """Eight small polynomials (n·8,) to the transform domain as (n, 8)."""
     table = ring.tables(prime)
-    x = np.where(small < 0, small.astype(np.int64) + prime, small).astype(np.uint32)
+    x = np.empty(small.size, np.uint32)
+    ring.lift(small, prime, x)
     ring.forward(x, table.forward, table.forward_quotient, prime)
     return x.reshape(DEGREE, LANES)
 
 
-def _padded_coefficient(residues: Residues, pad: int) -> bytes:
-    """The one coefficient that carries the result, rounded to the kept primes, plus its pad modulo Q'."""
-    value = crt([int(r) for r in residues], PRIMES)
-    return (((value * Q_KEPT + Q // 2) // Q + pad) % Q_KEPT).to_bytes(COEFFICIENT_BYTES, "little")
+def _padded_coefficients(residues: Residues, pads: Sequence[int]) -> bytes:
+    """The coefficients that carry results, (primes, m), rounded to the kept primes, plus their pads modulo Q'.
+
+    The pads go on prime by prime: Python's integers, whose time depends on them, see only what travels.
+    """
+    primes = np.array(PRIMES[:KEPT], np.uint32)[:, None]
+    parts = np.array([[pad % p for pad in pads] for p in PRIMES[:KEPT]], np.uint32)
+    padded = ring.sum_below(switch_modulus(residues) + parts, primes)
+    return b"".join(crt(value, PRIMES[:KEPT]).to_bytes(COEFFICIENT_BYTES, "little") for value in padded.T.tolist())

@@ -17,7 +17,6 @@ from PPIRLogic.secure.fhe.bfv import (
     C1_BYTES,
     COEFFICIENT_BYTES,
     GROUP,
-    PRIME_ARRAY,
     answer_bytes,
     floor_modulo_t,
     positions,
@@ -91,15 +90,15 @@ def _hide(x: Any, a: Any, secret: Any, secret_quotient: Any, prime: int, out: An
 
 
 @compiled
-def _coefficient_of_product(c1: Any, secret: Any, at: int) -> Any:
-    """Coefficient `at` of c1·s modulo X^n + 1, over the integers: ternary s, 30-bit residues."""
+def _coefficient_of_product(c1: Any, secret: Any, at: int, prime: int) -> Any:
+    """Coefficient `at` of c1·s modulo X^n + 1 and p: ternary s, 30-bit residues."""
     total = np.int64(0)
     n = secret.size
     for i in range(at + 1):
         total += np.int64(c1[i]) * np.int64(secret[at - i])
     for i in range(at + 1, n):
         total -= np.int64(c1[i]) * np.int64(secret[n + at - i])
-    return total
+    return ring.divided(total, np.int64(prime), 1.0 / prime)[1]
 
 
 @dataclass
@@ -113,7 +112,9 @@ class KeyHolder:
         generator = seal.KeyGenerator(context)
         secret = generator.secret_key()
         self._secret = _read(secret.data(), 0).astype(np.uint32)
-        self._secret_quotient = ((self._secret.astype(np.uint64) << 32) // PRIME_ARRAY[:, None]).astype(np.uint32)
+        self._secret_quotient = np.empty_like(self._secret)
+        for residues, prime, quotients in zip(self._secret, PRIMES, self._secret_quotient, strict=True):
+            ring.shoup_quotients(residues, prime, quotients)
         self._ternary = _coefficients(self._secret[0])
         public = seal.PublicKey()
         generator.create_public_key(public)
@@ -123,9 +124,11 @@ class KeyHolder:
 
     def _move_to_seed(self, pk0: NDArray[np.uint64], pk1: NDArray[np.uint64]) -> Residues:
         """pk0' = pk0 + (pk1 − a')·s: SEAL's public key, with pk1 exchanged for the jointly seeded a'."""
-        p = PRIME_ARRAY.astype(np.uint64)[:, None]
-        a = uniform_polynomial(self.seed, "public").astype(np.uint64)
-        return ((pk0 + (pk1 + p - a) % p * self._secret) % p).astype(np.uint32)
+        a, out = uniform_polynomial(self.seed, "public").astype(np.uint64), np.empty_like(self._secret)
+        for i, p in enumerate(PRIMES):
+            difference = ring.sum_below(pk1[i] + p - a[i], np.uint64(p))
+            out[i] = ring.modulo(pk0[i] + difference * self._secret[i], p)
+        return out
 
     @property
     def secret_hat(self) -> Residues:
@@ -163,7 +166,7 @@ class KeyHolder:
 
     def opened(self, c1: Residues, b: int, at: int) -> int:
         """floor(t·phase/Q') of coefficient `at` of an answer: c1 (kept primes, n), b = its padded c0 modulo Q'."""
-        residues = [_coefficient_of_product(c1[i], self._ternary, at) % PRIMES[i] for i in range(KEPT)]
+        residues = [_coefficient_of_product(c1[i], self._ternary, at, PRIMES[i]) for i in range(KEPT)]
         return floor_modulo_t((b + crt(residues, PRIMES[:KEPT])) % Q_KEPT)
 
     def forget(self) -> None:
@@ -211,4 +214,4 @@ def _coefficients(transformed: Residues) -> NDArray[np.int8]:
     lanes[::LANES] = transformed
     ring.inverse(lanes, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
     values = lanes[::LANES].astype(np.int64)
-    return np.where(values > 1, values - prime, values).astype(np.int8)
+    return (values - prime * (values > 1)).astype(np.int8)  # without a branch on the secret

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from PPIRLogic.errors import ProtocolError, VerificationError
 from PPIRLogic.network.channel import MAX_PAYLOAD
 from PPIRLogic.secure.exact_range import check_exact, check_possible
-from PPIRLogic.secure.fhe import bfv
+from PPIRLogic.secure.fhe import bfv, ring
 from PPIRLogic.secure.fhe.control_point_sums import SEED_BYTES, ControlPointFixed, ControlPointProduct
 from PPIRLogic.secure.fhe.equality import PARTY_1, PARTY_2, SHARE_BYTES, TAG_BYTES, EqualityTest, context_of
 from PPIRLogic.secure.fhe.evaluator import Accumulator, Evaluator, Operand
@@ -274,7 +274,7 @@ class FheFixed(FixedSide):
             raise VerificationError
         opened = open_answers(self._keys, self._request, *self._shape).astype(np.int64)
         x, y = opened[:, 0].reshape(-1), opened[:, 1].reshape(-1)
-        return x.astype(np.uint64), ((y - multiples(x, self._factor)) % PLAIN_MODULUS).astype(np.uint64)
+        return x.astype(np.uint64), ring.modulo(y - multiples(x, self._factor), PLAIN_MODULUS).astype(np.uint64)
 
     def _release(self, numbers: NDArray[np.uint64], secret: Secrets) -> None:
         """Send the numbers if party 1 shows that it holds `secret`; VerificationError, and all keys gone, if not."""

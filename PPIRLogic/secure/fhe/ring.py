@@ -140,11 +140,11 @@ def reverse_chunks(values: Any, out: Any) -> None:
 
 @compiled
 def lift(values: Any, prime: Any, out: Any) -> None:
-    """Signed integers, |v| < p, to residues."""
+    """Signed integers, |v| < p < 2^31, to residues."""
     p = np.int32(prime)
     for i in range(values.size):
-        v = values[i]
-        out[i] = uint32(v + p if v < 0 else v)
+        v = np.int32(values[i])
+        out[i] = uint32(v + (p & (v >> np.int32(31))))
 
 
 @compiled
@@ -163,11 +163,32 @@ def divided(a: Any, t: Any, inverse: Any) -> Any:
 
 @compiled
 def reduce(values: Any, prime: int, out: Any) -> None:
-    """Signed 64-bit integers, |v| < 2^62, to residues; both (n,)."""
+    """Signed 64-bit integers, |v| < 2^63 and |v| / prime < 2^50, to residues; both (n,)."""
     inverse = 1.0 / prime
     for i in range(values.size):
-        _, r = divided(values[i], prime, inverse)
-        out[i] = uint32(r)
+        _, out[i] = divided(values[i], prime, inverse)
+
+
+def modulo(values: NDArray[Any], modulus: int) -> NDArray[np.int64]:
+    """Integers, |v| < 2^63, of any shape to [0, modulus). NumPy's own % divides: its time depends on the values."""
+    out = np.empty(values.size, np.int64)
+    reduce(np.ascontiguousarray(values, np.int64).reshape(-1), modulus, out)
+    return out.reshape(values.shape)
+
+
+def sum_below(values: NDArray[Any], primes: Any) -> NDArray[Any]:
+    """Unsigned values below 2p, such as sums of two residues, to those below p: of v and v − p the smaller."""
+    out: NDArray[Any] = np.minimum(values, values - primes)
+    return out
+
+
+@compiled
+def shoup_quotients(values: Any, prime: Any, out: Any) -> None:
+    """floor(w·2^32 / p) of residues w (n,), with which a product by w needs no division."""
+    p, inverse = np.int64(prime), 1.0 / prime
+    for i in range(values.size):
+        q, _ = divided(np.int64(values[i]) << 32, p, inverse)
+        out[i] = uint32(q)
 
 
 @compiled

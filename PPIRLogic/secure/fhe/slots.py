@@ -156,11 +156,12 @@ def _accumulate(m: Any, c: Any, prime: int, out: Any) -> None:
 @compiled
 def _accumulate_key(u: Any, public: Any, prime: int, out: Any) -> None:
     """out (n·8,) += u·public mod p, in the transform domain; public (n,) is the same for all lanes."""
-    p = np.uint64(prime)
+    p, inverse = np.int64(prime), 1.0 / prime
     for i in range(public.size):
         for lane in range(8):
             k = i * 8 + lane
-            out[k] = uint32((np.uint64(out[k]) + np.uint64(u[k]) * np.uint64(public[i])) % p)
+            _, r = ring.divided(np.int64(out[k]) + np.int64(u[k]) * np.int64(public[i]), p, inverse)
+            out[k] = uint32(r)
 
 
 @compiled
@@ -186,7 +187,7 @@ def combined(slots: NDArray[Any], factors: Words, modulus: int) -> NDArray[np.in
     """Σ factor·slots modulo t over chunks: (chunks, n) below t and (chunks,), to (n,)."""
     total = np.zeros(DEGREE, np.int64)
     for values, factor in zip(slots, factors, strict=True):
-        total = (total + values.astype(np.int64) * int(factor)) % modulus
+        total = ring.modulo(total + values.astype(np.int64) * int(factor), modulus)
     return total
 
 
@@ -199,8 +200,12 @@ def _transform(small: NDArray[np.int32], prime: int, out: Words) -> None:
 
 @compiled
 def _add_small(x: Any, e: Any, prime: int) -> None:
+    """x (m,) += e mod p < 2^30, for errors of magnitude below p."""
+    p = uint32(prime)
     for j in range(x.size):
-        x[j] = uint32((np.int64(x[j]) + np.int64(e[j])) % prime)
+        s = uint32(uint32(x[j] + p) + uint32(np.int32(e[j])))  # in (0, 3p)
+        s = min(s, uint32(s - p))
+        x[j] = min(s, uint32(s - p))
 
 
 class SlotMultiplier:
@@ -225,7 +230,7 @@ class SlotMultiplier:
         """Re-randomised sums (2, primes, n·8) to what travels, and the pads as slots."""
         pads = np.stack([self.uniform_polynomial(p) for p in PRIMES[:KEPT]])
         c0, c1 = switch_modulus(c[0]), switch_modulus(c[1])
-        c0 = ((c0.astype(np.uint64) + pads) % _KEPT_PRIMES.astype(np.uint64)[:, None]).astype(np.uint32)
+        c0 = ring.sum_below(c0 + pads, _KEPT_PRIMES.astype(np.uint32)[:, None])
         message = np.stack([[_by_chunk(residues)[: chunks * DEGREE] for residues in part] for part in (c0, c1)])
         return ring.pack30(message), _by_chunk(polynomials_to_slots(floors(pads, t), t)).astype(np.int64)
 
@@ -246,7 +251,7 @@ class SlotMultiplier:
             for part in range(2):
                 _accumulate(m_hat, alpha[part][i], prime, own[part, i])
                 sums = total[part, i].reshape(DEGREE, LANES).sum(axis=1, dtype=np.uint64)
-                own[part, i, ::LANES] = (own[part, i, ::LANES] + sums) % np.uint64(prime)
+                own[part, i, ::LANES] = ring.modulo(own[part, i, ::LANES] + sums, prime)
         self._add_zero(own)
         message, r2 = self._padded(own, t, 1)
         return message, r2[:DEGREE]
@@ -308,16 +313,15 @@ class Combination:
                 _accumulate(m_hat, operand[part][i], prime, self.total[part, i])
 
     def merge(self, other: Combination) -> None:
-        total = self.total.astype(np.uint64) + other.total
-        self.total = (total % np.array(PRIMES, np.uint64)[:, None]).astype(np.uint32)
+        self.total = ring.sum_below(self.total + other.total, np.array(PRIMES, np.uint32)[:, None])
 
 
 def combine_moduli(sums: NDArray[np.int64]) -> list[int]:
     """Signed integers from their residues modulo the two primes, (2, count)."""
     first, second = SLOT_MODULI
-    a = sums[0] % first
-    values = a + first * ((sums[1] - a) % second * pow(first, -1, second) % second)  # below 2^58
-    return np.where(values > RANGE // 2, values - RANGE, values).tolist()
+    a = ring.modulo(sums[0], first)
+    values = a + first * ring.modulo(ring.modulo(sums[1] - a, second) * pow(first, -1, second), second)  # below 2^58
+    return (values - RANGE * (values > RANGE // 2)).tolist()
 
 
 # ------------------------------------------------------------------------------------ party 2
@@ -346,7 +350,7 @@ def phases(keys: KeyHolder, message: bytes | bytearray, chunks: int) -> Words:
         _times(x, keys.secret_hat[i], prime)
         ring.inverse(x, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
         part[: chunks * DEGREE] = received[0, i]
-        out[i] = (x.astype(np.uint64) + _by_lane(part)) % np.uint64(prime)
+        out[i] = ring.sum_below(x + _by_lane(part), np.uint32(prime))
     return out
 
 

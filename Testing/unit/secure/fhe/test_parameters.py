@@ -8,6 +8,8 @@ import re
 import pytest
 from sample_data_support import ROOT
 
+from PPIRLogic.disclosure.accounts import Budget
+from PPIRLogic.disclosure.failed_checks import MAX_FAILURES
 from PPIRLogic.secure.exact_range import NOISE_LIMIT, check_range
 from PPIRLogic.secure.fhe import protocol, ring, slots
 from PPIRLogic.secure.fhe.parameters import PLAIN_MODULUS, PRIMES, Q_KEPT, SPECIAL_BITS, Q
@@ -15,9 +17,13 @@ from PPIRLogic.secure.fhe.ring import DEGREE
 from PPIRLogic.secure.published import ckks
 
 SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+VERIFIED = (ROOT / "Docs" / "privacy" / "verified.md").read_text(encoding="utf-8")
 # Albrecht et al. 2018, Homomorphic Encryption Security Standard, table 1: the most bits of the modulus by ring degree,
 # for ternary secrets against classical attacks, for 128, 192 and 256 bits of security
 STANDARD = {4096: (109, 75, 58), 8192: (218, 152, 118)}
+# Bossuat et al. 2024, Security Guidelines for Implementing Homomorphic Encryption: the same for 128 bits of security,
+# against classical and against quantum attacks
+GUIDELINES = {4096: (106, 80), 8192: (214, 161)}
 SPECIAL_OF_CKKS = 1073692673  # of 30 bits, for key switching in the published code; ours does not use it
 
 
@@ -34,6 +40,8 @@ def test_every_modulus_is_within_the_standard_s_table_and_seal_s_copy_of_it() ->
     assert bits(*PRIMES) + SPECIAL_BITS == 140 <= STANDARD[8192][1]
     assert bits(*ckks.PRIMES, SPECIAL_OF_CKKS) == 108 <= STANDARD[4096][0]
     assert bits(*ckks.PRIMES) == 78 > STANDARD[4096][1]  # what is encrypted with: 128 bits, not 192
+    assert bits(*PRIMES) + SPECIAL_BITS <= min(GUIDELINES[8192])
+    assert bits(*ckks.PRIMES, SPECIAL_OF_CKKS) > max(GUIDELINES[4096]) > min(GUIDELINES[4096]) > bits(*ckks.PRIMES)
     assert "140 (ciphertexts 120)" in SECURITY and "108 (ciphertexts 78;" in SECURITY
 
 
@@ -55,13 +63,17 @@ def test_a_wrong_number_is_below_2_to_the_minus_39() -> None:
     assert "2⁻³⁹" in SECURITY
 
 
-def test_a_wrong_slot() -> None:
+def carry_of_a_slot() -> float:
     """The mean noise of a product of slots against a step: the chance that one coefficient carries."""
     t, last = max(slots.SLOT_MODULI), PRIMES[-1]
     product = math.sqrt(DEGREE) * 3.24 * t / math.sqrt(12)  # e·m, m uniform modulo t
     rounded = math.sqrt(DEGREE) / math.sqrt(12) * t / math.sqrt(12)  # the rounding of Q·v/t times m
     deviation = math.hypot(product / last, rounded / last, math.sqrt(DEGREE / 18))
-    carry = math.sqrt(2 / math.pi) * deviation / (Q_KEPT / t)
+    return math.sqrt(2 / math.pi) * deviation / (Q_KEPT / t)
+
+
+def test_a_wrong_slot() -> None:
+    carry = carry_of_a_slot()
     assert -56 < math.log2(carry) < -55
     assert -33 < math.log2(carry * len(slots.SLOT_MODULI) * 3 * 2.3e6) < -31
     assert "2⁻⁵⁵" in SECURITY
@@ -78,7 +90,30 @@ def test_the_distance_of_a_shared_decryption_under_the_published_protocols() -> 
 
 def test_a_forgery() -> None:
     assert 2 / (PLAIN_MODULUS - 1) < 2.0**-44
+    assert all(1 / t + 2 / (t - 1) < 2.0**-27 for t in slots.SLOT_MODULI)  # over χ, and over α
     assert protocol.DIGIT_BITS * protocol.DIGITS == 46 >= PLAIN_MODULUS.bit_length()
+
+
+def test_the_largest_budget() -> None:
+    """The union over all that one peer may be told of one subject at the default budget; what fails ends it."""
+    numbers, tests = Budget().numbers_per_image, 100_000  # a step of slots opens two numbers at least
+    rounding = math.sqrt(2 / math.pi) * math.sqrt(DEGREE / 18) / (Q_KEPT / PLAIN_MODULUS)
+    wrong = rounding + NOISE_LIMIT / (Q / PLAIN_MODULUS)
+    assert math.log2(numbers * wrong) < -21  # a number
+    assert math.log2(2 * wrong) < -38 and "2⁻³⁸" in SECURITY
+    assert math.log2(numbers * 2 * wrong) < -20  # it, or what is compared with it: a test that fails by accident
+    assert math.log2(tests * len(slots.SLOT_MODULI) * 3 * 2.3e6 * carry_of_a_slot()) < -15
+    assert MAX_FAILURES == 3 and math.log2(MAX_FAILURES * 2 / (PLAIN_MODULUS - 1)) < -42
+    assert math.log2(MAX_FAILURES * (1 / min(slots.SLOT_MODULI) + 2 / (min(slots.SLOT_MODULI) - 1))) < -25
+    for limit in ("2⁻²¹", "2⁻²⁰", "2⁻¹⁵", "2⁻⁴²", "2⁻²⁵"):
+        assert limit in VERIFIED
+
+
+@pytest.mark.parametrize(("tests", "bits"), [(10_000, 38), (200_000, 51)])
+def test_what_tests_tell(tests: int, bits: int) -> None:
+    """In which of so many tests at most three failed: so many answers there are at most."""
+    answers = sum(math.comb(tests, failed) for failed in range(MAX_FAILURES + 1))
+    assert bits - 1 < math.log2(answers) < bits and f"{bits} for" in VERIFIED
 
 
 def test_every_row_of_the_table_says_where_it_comes_from() -> None:
