@@ -20,6 +20,8 @@ def as_path(value: Any, what: str) -> Path:
     PPIRLogic.errors.InputError: The image is a NoneType. Give a file's path, as text or as a Path.
     """
     if isinstance(value, (str, os.PathLike)) and isinstance(os.fspath(value), str):
+        if not os.fspath(value):
+            raise InputError(f"{what} is empty. Give a file's path.")
         return Path(value)
     raise InputError(f"{what} is a {type(value).__name__}. Give a file's path, as text or as a Path.")
 

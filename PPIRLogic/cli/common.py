@@ -26,7 +26,7 @@ from PPIRLogic.files import name_problem, shown_path
 from PPIRLogic.network.channel import DEFAULT_PORT
 from PPIRLogic.network.identity import default_home, load_or_create_identity
 from PPIRLogic.network.trust import TrustStore
-from PPIRLogic.progress import CancelToken
+from PPIRLogic.progress import CancelToken, Progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,26 +38,32 @@ if TYPE_CHECKING:
 Arguments = argparse.Namespace
 _PRINTING = threading.Lock()
 PICTURES = (".png", ".tif", ".tiff")  # that seldom say how wide a pixel is
-PICTURES = (".png", ".tif", ".tiff")  # that seldom say how wide a pixel is
 FEW_SLICES = 5
+
+
+def file_path(text: str) -> Path:
+    """A path that was typed. An empty one, such as of a variable that is not set, would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
+    return Path(text)
 
 
 class HelpFormat(argparse.RawDescriptionHelpFormatter):
     """Help that says of every value what it is: a file, a count, a number."""
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
-        known: dict[Any, str] = {Path: "FILE", int: "N", float: "X"}
+        known: dict[Any, str] = {file_path: "FILE", int: "N", float: "X"}
         return known.get(action.type, super()._get_default_metavar_for_optional(action))
 
 
 def add_command(commands: Any, name: str, run: Callable[[Arguments], None], text: str, example: str) -> Any:
     parser = commands.add_parser(
         name, help=text, description=textwrap.fill(text, 100), epilog=f"example:\n  {example}",
-        formatter_class=HelpFormat,
+        formatter_class=HelpFormat, allow_abbrev=False,
     )  # fmt: skip
     parser.set_defaults(run=run)
     parser.add_argument(
-        "--home", type=Path, metavar="FOLDER", help="where this site's identity, trust and ledger lie (PPIR_HOME)"
+        "--home", type=file_path, metavar="FOLDER", help="where this site's identity, trust and ledger lie (PPIR_HOME)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     return parser
@@ -76,7 +82,7 @@ def add_service_options(p: Any) -> None:
 def add_parent_options(p: Any) -> None:
     """For a process that starts `ppir` and must leave nothing behind, however it ends itself."""
     p.add_argument("--with-parent", action="store_true", help="for programs: end when standard input is closed")
-    p.add_argument("--scratch", action="append", default=[], type=Path, help=argparse.SUPPRESS)  # see _watch_parent
+    p.add_argument("--scratch", action="append", default=[], type=file_path, help=argparse.SUPPRESS)
 
 
 def home_of(a: Arguments) -> Path:
@@ -93,15 +99,15 @@ def say(a: Arguments, event: str, text: str, **details: Any) -> None:
 
 def print_line(text: str) -> None:
     """One whole line, also when several threads have something to say. A standard output that takes no more (a full
-    disk) is said once and left: the run and its files are worth more."""
+    disk, a pipe that was closed) is said once and left: the run and its files are worth more."""
     with _PRINTING:
         try:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
-        except BrokenPipeError:
-            raise
         except OSError as error:
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+            full, sys.stdout = sys.stdout, open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(sys.stdout.fileno(), full.fileno())  # what still waits to be written is no error at the end
             print(f"note: standard output cannot be written ({error.strerror}).", file=sys.stderr, flush=True)
 
 
@@ -189,6 +195,8 @@ def note(a: Arguments, text: str) -> None:
 def note_image(a: Arguments, volume: Volume, mask: NDArray[np.bool_] | None, role: str) -> None:
     """What a person should know of an image before it is used."""
     note_padding(a, volume, mask, role)
+    if mask is not None:
+        note_mask(a, mask, role)
     thinnest = min(volume.geometry.size)
     if thinnest < FEW_SLICES:
         few = f"The {role} image '{volume.name}' has {thinnest} slices along one axis, too few slices"
@@ -196,6 +204,13 @@ def note_image(a: Arguments, volume: Volume, mask: NDArray[np.bool_] | None, rol
     if volume.name.lower().endswith(PICTURES) and set(volume.geometry.spacing) == {1.0}:
         picture = f"The {role} image '{volume.name}' is a picture; its pixels are taken as 1 mm wide."
         note(a, f"{picture} If they are not, save it as .nrrd or .nii.gz with its spacing.")
+
+
+def note_mask(a: Arguments, mask: NDArray[np.bool_], role: str) -> None:
+    """How much a mask covers, so that one that is upside down is seen before it is used."""
+    share = 100 * float(mask.mean())
+    hint = "" if share < 100 else " It leaves nothing out. Inside is every value other than zero."
+    note(a, f"The mask of the {role} image covers {share:.3g} % of it.{hint}")
 
 
 def note_padding(a: Arguments, volume: Volume, mask: NDArray[np.bool_] | None, role: str) -> None:
@@ -249,18 +264,27 @@ def counts_of(option: str, text: str, what: str) -> tuple[int, ...] | None:
 
 class Interruptible:
     """The first Ctrl-C, SIGTERM or hangup cancels the run, in whatever stage: threads see the token, the main thread
-    the interrupt. Later ones are passed over, so that what was reached so far is written whole."""
+    the interrupt. Later ones are passed over, and so are all once there is a result: it is written whole."""
 
-    def __enter__(self) -> CancelToken:
-        token = CancelToken()
+    def __enter__(self) -> Interruptible:
+        self.token, self._over = CancelToken(), False
 
         def stop(number: int, frame: FrameType | None) -> None:
-            if not token.cancelled:
-                token.cancel()
+            if not (self.token.cancelled or self._over):
+                self.token.cancel()
                 raise KeyboardInterrupt
 
         self._former = {number: signal.signal(number, stop) for number in _ending_signals()}
-        return token
+        return self
+
+    def follow(self, display: Callable[[Progress], None]) -> Callable[[Progress], None]:
+        """The display itself, heard on its way: it is told of the end of a session, and of another one's begin."""
+
+        def tell(step: Progress) -> None:
+            self._over = step.stage == "finished"
+            display(step)
+
+        return tell
 
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._former.items():

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from PPIRLogic.cli.common import Arguments, add_command
+from PPIRLogic.cli.common import Arguments, add_command, file_path
 from PPIRLogic.errors import InputError, OutputError, PeerError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.local_processes import start
@@ -187,7 +187,7 @@ def add_demo(commands: Any) -> None:
     text = "See it work: two published image pairs, clear, fhe and mpc side by side, as real processes."
     p = add_command(commands, "demo", _run_demo, text, "ppir demo --output demo-output")
     p.add_argument(
-        "--output", type=Path, metavar="FOLDER", default=Path("demo-output"), help="for the results (demo-output)"
+        "--output", type=file_path, metavar="FOLDER", default=Path("demo-output"), help="for the results (demo-output)"
     )
     p.add_argument("--quick", action="store_true", help="the 2D pair only")
 

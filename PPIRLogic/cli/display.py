@@ -97,7 +97,8 @@ def _write_safely(result: RegistrationResult, output: Path, home: Path) -> None:
     except OutputError as error:
         kept = f" The transform was kept as {spare}." if spare.is_file() else ""
         raise OutputError(f"{error}{kept}") from None
-    spare.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        spare.unlink(missing_ok=True)
 
 
 def _write_report(a: argparse.Namespace, result: RegistrationResult, moving: Volume, fixed: Volume | None) -> None:

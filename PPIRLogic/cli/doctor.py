@@ -22,7 +22,7 @@ import numpy as np
 
 from PPIRLogic.cli.common import Arguments, add_command, home_of, say
 from PPIRLogic.cli.demo import PROTOCOLS, lacking
-from PPIRLogic.errors import PPIRError
+from PPIRLogic.errors import InputError, PPIRError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.network.channel import DEFAULT_PORT
@@ -73,7 +73,7 @@ def _run_doctor(a: Arguments) -> None:
         text += "" if finding.ok else f"\n{'':<24}{finding.advice}"
         say(a, "finding", text, name=finding.name, found=finding.text, advice=finding.advice, ok=finding.ok)
     if problems:
-        raise PPIRError(f"{problems} thing{'s' if problems > 1 else ''} to mend; each says how.")
+        raise InputError(f"{problems} thing{'s' if problems > 1 else ''} to mend; each says how.")
 
 
 def findings(home: Path, *, round_trip: bool = True) -> Iterator[Finding]:

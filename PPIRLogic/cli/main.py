@@ -89,9 +89,7 @@ def run(a: Arguments) -> None:
     except PPIRError as error:
         sys.exit(fail(a, error))
     except KeyboardInterrupt:
-        sys.exit(fail(a, Cancelled("Cancelled; nothing was written.")))
-    except BrokenPipeError:
-        sys.exit(141)
+        sys.exit(fail(a, Cancelled("Cancelled.")))
     except MemoryError:
         sys.exit(
             fail(a, InputError("There is not enough memory for this image. Use sampling, or a coarser finest level."))

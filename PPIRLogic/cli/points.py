@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 from PPIRLogic.cli.common import (
@@ -12,6 +11,7 @@ from PPIRLogic.cli.common import (
     Interruptible,
     add_command,
     add_parent_options,
+    file_path,
     home_of,
     note,
     say,
@@ -36,7 +36,7 @@ def add_register_points(commands: Any) -> None:
     text = "Align my points to corresponding points of a peer (party 1), matched by their order. Writes a transform."
     example = "ppir register-points moving.mrk.json --peer hospital-b.example --output T.h5 --report R.json"
     p = add_command(commands, "register-points", _run_register, text, example)
-    p.add_argument("moving", type=Path, help=f"my points: {_FILES}")
+    p.add_argument("moving", type=file_path, help=f"my points: {_FILES}")
     p.add_argument("--peer", required=True, metavar="HOST:PORT", help="the site that serves the fixed points")
     p.add_argument("--image", default="", metavar="NAME", help="name of the fixed set, where the peer offers several")
     p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
@@ -51,8 +51,8 @@ def add_simulate_points(commands: Any) -> None:
     text = "Both parties of a registration of points as real processes here, for one who holds both sets."
     example = "ppir simulate-points --fixed F.fcsv --moving M.fcsv --transform rigid --output T.h5 --report R.json"
     p = add_command(commands, "simulate-points", _run_simulate, text, example)
-    p.add_argument("--fixed", type=Path, required=True, help=f"the other side's points: {_FILES}")
-    p.add_argument("--moving", type=Path, required=True, help="my points")
+    p.add_argument("--fixed", type=file_path, required=True, help=f"the other side's points: {_FILES}")
+    p.add_argument("--moving", type=file_path, required=True, help="my points")
     p.add_argument("--budget-percent", type=float, default=1e6, help="party 2's budget (default: open)")
     _options(p)
 
@@ -68,8 +68,8 @@ def _options(p: Any) -> None:
         help="how the points are protected (fhe); clear protects nothing",
     )
     add_option(p, OPTIONS["threads"], os.cpu_count() or 1)
-    p.add_argument("--output", type=Path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
-    p.add_argument("--report", type=Path, help="report as JSON")
+    p.add_argument("--output", type=file_path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
+    p.add_argument("--report", type=file_path, help="report as JSON")
     p.set_defaults(warped=None, inverse=None, pictures=None)
 
 
@@ -81,12 +81,12 @@ def _run_register(a: Arguments) -> None:
     moving = read_points(a.moving)
     fingerprint = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
     peer = Peer(a.peer, a.image, a.dealer, fingerprint)
-    with Interruptible() as token, _display(a) as display:
+    with Interruptible() as run, _display(a) as display:
         result = register_points(
             moving, peer, transform=a.transform, protocol=a.protocol, home=home_of(a), threads=a.threads,
-            progress=display, cancel=token, reconnect=reconnect_of(a),
+            progress=run.follow(display), cancel=run.token, reconnect=reconnect_of(a),
         )  # fmt: skip
-    _write(a, result)
+        _write(a, result)
 
 
 def _run_simulate(a: Arguments) -> None:
@@ -99,12 +99,12 @@ def _run_simulate(a: Arguments) -> None:
     budget = Budget(
         a.budget_percent, 6 * a.budget_percent, OPEN_BUDGET.numbers_per_session, OPEN_BUDGET.numbers_per_image
     )
-    with Interruptible() as token, _display(a) as display:
+    with Interruptible() as run, _display(a) as display:
         result = simulate_points(
             fixed, moving, transform=a.transform, protocol=a.protocol, threads=a.threads, budget=budget,
-            progress=display, cancel=token,
+            progress=run.follow(display), cancel=run.token,
         )  # fmt: skip
-    _write(a, result)
+        _write(a, result)
 
 
 def _display(a: Arguments) -> RunDisplay:

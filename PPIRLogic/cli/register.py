@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from PPIRLogic.cli.common import (
@@ -13,6 +12,7 @@ from PPIRLogic.cli.common import (
     add_command,
     add_parent_options,
     called,
+    file_path,
     home_of,
     note_image,
     say,
@@ -43,16 +43,16 @@ def add_register(commands: Any) -> None:
     text = "Align my moving image to the fixed image of a peer (party 1). Writes a transform from fixed to moving."
     example = "ppir register moving.nrrd --peer hospital-b.example --output T.h5 --warped W.nrrd --report R.json"
     p = add_command(commands, "register", _run_register, text, example)
-    p.add_argument("moving", type=Path, help="image file or folder of one DICOM series")
+    p.add_argument("moving", type=file_path, help="image file or folder of one DICOM series")
     p.add_argument("--peer", required=True, metavar="HOST:PORT", help="the site that serves the fixed image")
     p.add_argument("--image", default="", metavar="NAME", help="name of the fixed image, where the peer offers several")
-    p.add_argument("--mask", type=Path, help="mask of the moving image")
+    p.add_argument("--mask", type=file_path, help="mask of the moving image")
     p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
     p.add_argument(
         "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="the dealer, where several are trusted"
     )
     add_reconnect(p)
-    p.add_argument("--show-fixed", type=Path, help=argparse.SUPPRESS)  # the demonstration's pictures show both images
+    p.add_argument("--show-fixed", type=file_path, help=argparse.SUPPRESS)  # in the demonstration's pictures
     add_registration_options(p)
 
 
@@ -60,10 +60,10 @@ def add_simulate(commands: Any) -> None:
     text = "Both parties (and the dealer) as real processes on this machine, for one who holds both images."
     example = "ppir simulate --fixed F.nrrd --moving M.nrrd --loss ncc --protocol fhe --output T.h5 --report R.json"
     p = add_command(commands, "simulate", _run_simulate, text, example)
-    p.add_argument("--fixed", type=Path, required=True, help="image file or folder of one DICOM series")
-    p.add_argument("--moving", type=Path, required=True, help="the image that is aligned to it")
-    p.add_argument("--fixed-mask-file", type=Path, help="mask of the fixed image")
-    p.add_argument("--mask", type=Path, help="mask of the moving image")
+    p.add_argument("--fixed", type=file_path, required=True, help="image file or folder of one DICOM series")
+    p.add_argument("--moving", type=file_path, required=True, help="the image that is aligned to it")
+    p.add_argument("--fixed-mask-file", type=file_path, help="mask of the fixed image")
+    p.add_argument("--mask", type=file_path, help="mask of the moving image")
     p.add_argument("--budget-percent", type=float, default=1e6, help="party 2's budget per level (default: open)")
     add_registration_options(p)
 
@@ -110,7 +110,7 @@ def _run_register(a: Arguments) -> None:
     peer = Peer(a.peer, a.image, a.dealer, fingerprint)
     reconnect = reconnect_of(a)
     parameters = parameters_of(a, False)
-    with Interruptible() as token:
+    with Interruptible() as run:
         if a.with_parent:
             watch_parent(a.scratch)
         with RunDisplay(a.json) as display:
@@ -120,8 +120,8 @@ def _run_register(a: Arguments) -> None:
                 mask=mask,
                 parameters=parameters,
                 home=home_of(a),
-                progress=display,
-                cancel=token,
+                progress=run.follow(display),
+                cancel=run.token,
                 reconnect=reconnect,
             )
         write_results(a, result, moving, fixed)
@@ -138,12 +138,12 @@ def _run_simulate(a: Arguments) -> None:
     check_warped(a.warped, moving)
     note_image(a, moving, read_mask(a.mask, moving) if a.mask else None, "moving")
     budget = replace(OPEN_BUDGET, percent_per_level=a.budget_percent, bits_percent_per_level=6 * a.budget_percent)
-    with Interruptible() as token:
+    with Interruptible() as run:
         if a.with_parent:
             watch_parent(a.scratch)
         with RunDisplay(a.json) as display:
             result = simulate(
                 a.fixed, moving, fixed_mask=a.fixed_mask_file, moving_mask=a.mask, parameters=parameters,
-                budget=budget, progress=display, cancel=token,
+                budget=budget, progress=run.follow(display), cancel=run.token,
             )  # fmt: skip
         write_results(a, result, moving, fixed)

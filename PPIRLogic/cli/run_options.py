@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.cli.common import Arguments, add_parent_options, counts_of, current_name, note, warn_of_protocols
+from PPIRLogic.cli.common import (
+    Arguments,
+    add_parent_options,
+    counts_of,
+    current_name,
+    file_path,
+    note,
+    warn_of_protocols,
+)
 from PPIRLogic.errors import InputError, OutputError
 from PPIRLogic.files import name_problem, shown_path
 from PPIRLogic.images.volume import Volume
@@ -25,15 +33,15 @@ from PPIRLogic.transforms import TRANSFORM_FILES
 def add_registration_options(p: Any) -> None:
     add_run_options(p)
     p = p.add_argument_group("results")
-    p.add_argument("--output", type=Path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
-    p.add_argument("--inverse", type=Path, help="transform file for the inverse (moving to fixed); not of bspline")
-    p.add_argument("--warped", type=Path, help="moving image resampled on the fixed grid")
-    p.add_argument("--report", type=Path, help="report as JSON; a readable .html is written beside it")
+    p.add_argument("--output", type=file_path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
+    p.add_argument("--inverse", type=file_path, help="transform file for the inverse (moving to fixed); not of bspline")
+    p.add_argument("--warped", type=file_path, help="moving image resampled on the fixed grid")
+    p.add_argument("--report", type=file_path, help="report as JSON; a readable .html is written beside it")
     p.add_argument(
         "--accept-doubtful", action="store_true", help="end with exit code 0, not 13, if the result is in doubt"
     )
     p.add_argument(
-        "--pictures", type=Path, metavar="FOLDER", help="existing folder for the report's pictures as PNG files"
+        "--pictures", type=file_path, metavar="FOLDER", help="existing folder for the report's pictures as PNG files"
     )
 
 
@@ -96,8 +104,9 @@ def parameters_of(a: Arguments, has_fixed_mask: bool) -> Parameters:
         values["initial"] = read_transform(a.initial)
     values["levels"] = counts_of("--levels", a.levels, "shrink factors such as 4,2,1")
     values["iterations"] = counts_of("--iterations", a.iterations, "one count per level, such as 6,6,2")
-    values["percent"] = a.percent if a.sampling != "full" else 100.0
+    values["percent"] = OPTIONS["percent"].checked(OPTIONS["percent"].default if a.percent is None else a.percent)
     _note_what_has_no_use(a, values)
+    values["percent"] = values["percent"] if a.sampling != "full" else OPTIONS["percent"].default
     values["fixed_mask"] = a.fixed_mask or ("fill" if has_fixed_mask else None)
     return Parameters(**values)
 
@@ -106,8 +115,7 @@ def _note_what_has_no_use(a: Arguments, values: Mapping[str, Any]) -> None:
     """Say which options were given that this transform, loss or sampling has no use for."""
     chosen = {a.transform, a.loss, a.sampling}
     for name, option in OPTIONS.items():
-        given = name != "percent" and values[name] not in (option.default, None)
-        if given and option.of and not chosen & set(option.of):
+        if values[name] not in (option.default, None) and option.of and not chosen & set(option.of):
             note(a, f"{option.option} has no use here: it goes with {', '.join(option.of)}.")
 
 

@@ -16,6 +16,7 @@ from PPIRLogic.cli.common import (
     add_command,
     add_service_options,
     current_name,
+    file_path,
     home_of,
     note,
     note_image,
@@ -41,9 +42,11 @@ def add_serve(commands: Any) -> None:
     text = "Serve fixed images to trusted peers (party 2). Nothing but protected data and counted numbers leaves."
     example = "ppir serve atlas.nrrd --name atlas --listen 0.0.0.0:7443 --allow 'Hospital A' --budget-percent 5"
     p = add_command(commands, "serve", _run_serve, text, example)
-    p.add_argument("fixed", nargs="*", type=Path, help="image file or folder of one DICOM series; several may be given")
     p.add_argument(
-        "--points", action="append", default=[], type=Path, help="point set file; may be given several times"
+        "fixed", nargs="*", type=file_path, help="image file or folder of one DICOM series; several may be given"
+    )
+    p.add_argument(
+        "--points", action="append", default=[], type=file_path, help="point set file; may be given several times"
     )
     p.add_argument(
         "--name", action="append", default=[],
@@ -53,7 +56,7 @@ def add_serve(commands: Any) -> None:
         "--subject", action="append", default=[],
         help="whose it is (patient or series; what DICOM says): once for all, or once per image, then per set",
     )  # fmt: skip
-    p.add_argument("--mask", action="append", default=[], type=Path, help="mask file; once per image")
+    p.add_argument("--mask", action="append", default=[], type=file_path, help="mask file; once per image")
     p.add_argument(
         "--allow",
         action="append",

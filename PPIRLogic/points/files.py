@@ -23,8 +23,9 @@ from PPIRLogic.points.pointset import MAX_POINTS, PointSet
 
 POINT_FILES = (".fcsv", ".mrk.json", ".json", ".csv", ".txt", ".pts")
 _MAX_FILE = 2**28
+_POINT_LISTS = ("Fiducial", "Line", "Curve", "ClosedCurve")  # markups whose control points are what they mark
 _SYSTEMS = {"lps": "lps", "ras": "ras", "0": "ras", "1": "lps"}  # Slicer 4 wrote numbers
-_FIDUCIAL_COLUMNS = 14  # of Slicer's .fcsv
+_MAX_FIDUCIAL_COLUMNS, _STATUS_COLUMN, _DEFINED = 16, 14, "2"  # of Slicer's .fcsv, which names 14
 _COLUMNS = (("x", "y", "z"), ("l", "p", "s"), ("r", "a", "s"))
 
 
@@ -102,8 +103,11 @@ def _from_markups(text: str, what: str) -> list[list[float]]:
         if len(lists) != 1:
             raise InputError(f"{what} hold {len(lists)} lists; save the one that is meant on its own.")
         system = _system(str(lists[0].get("coordinateSystem", "LPS")), what)
-        if (units := str(lists[0].get("coordinateUnits", "mm"))) not in ("mm", "[mm]"):
-            raise InputError(f"{what} are in '{units[:20]}'. Export them in mm.")
+        units = lists[0].get("coordinateUnits", "mm")
+        if units not in ("mm", "[mm]", ["mm", "mm", "mm"]):
+            raise InputError(f"{what} are in '{str(units)[:20]}'. Export them in mm.")
+        if (kind := str(lists[0].get("type", "Fiducial"))) not in _POINT_LISTS:
+            raise InputError(f"{what} are a '{kind[:20]}', not a list of points. Save the points as a point list.")
         return [_control_point(p, i, system, what) for i, p in enumerate(lists[0].get("controlPoints") or [], 1)]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(f"{what} are not a markups file of Slicer's. Save the list again.") from None
@@ -137,10 +141,13 @@ def _from_fiducials(text: str, what: str) -> list[list[float]]:
             system = _fiducial_comment(line.strip(), system, bool(rows), f"{what}, line {number}") or system
         elif line.strip():
             cells = _cells(line, what, number)
-            if not 4 <= len(cells) <= _FIDUCIAL_COLUMNS:
+            if not 4 <= len(cells) <= _MAX_FIDUCIAL_COLUMNS:
                 raise InputError(
-                    f"{what}, line {number}: expected an id, three coordinates and at most 10 columns more."
+                    f"{what}, line {number}: expected an id, three coordinates and at most"
+                    f" {_MAX_FIDUCIAL_COLUMNS - 4} columns more."
                 )
+            if cells[_STATUS_COLUMN : _STATUS_COLUMN + 1] not in ([], [""], [_DEFINED]):
+                raise InputError(f"{what}, line {number}: this point was not placed yet. Place or remove it.")
             # RAS is what Slicer meant before it said so
             rows.append(_to_lps(_numbers(cells[1:4], what, number), system or "ras"))
     return rows
@@ -165,6 +172,8 @@ def _from_table(text: str, what: str) -> list[list[float]]:
     """A table with a row of column names, or two or three bare columns of numbers (LPS)."""
     rows = ((i, _cells(line, what, i)) for i, line in enumerate(text.splitlines(), 1))
     lines = [(i, row) for i, row in rows if any(c.strip() for c in row)]
+    if lines and lines[0][1][0].strip().lower().startswith("sep="):  # Excel's word for what separates the columns
+        lines = lines[1:]
     if not lines:
         raise InputError(f"{what} are an empty file.")
     head = [c.strip().lower() for c in lines[0][1]]

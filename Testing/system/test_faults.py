@@ -229,6 +229,16 @@ def test_two_interrupts_are_one(scene: Scene) -> None:
     scene.the_report_says("Cancelled")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_when_the_result_is_there_loses_nothing(scene: Scene, number: signal.Signals) -> None:
+    _, address = scene.serve()
+    run = scene.register(address, "--levels", 4, "--evaluations", 2, "--accept-doubtful", report=True)
+    run.wait_for("progress", lambda e: e["stage"] == "finished")
+    run.process.send_signal(number)
+    assert run.ends() == 0 and run.event("result")["complete"]
+    assert {p.name for p in scene.out.iterdir()} == {"T.h5", "W.nrrd", "R.json", "R.html"}
+
+
 def test_a_terminated_run_keeps_the_best_so_far(scene: Scene) -> None:
     """What a scheduler or a shutdown sends is a cancel, too."""
     server, address = scene.serve()

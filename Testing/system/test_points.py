@@ -170,6 +170,14 @@ def test_a_request_for_points_of_an_image_and_the_reverse_are_refused(tmp_path: 
     assert account_numbers(theirs.home) == 0
 
 
+def test_points_in_another_order_are_told() -> None:
+    points = np.random.default_rng(4).normal(0.0, 30.0, (12, 3))
+    assert simulate_points(points, points + 1.0, protocol="clear").warnings == []
+    result = simulate_points(points, points[np.roll(np.arange(12), 5)], protocol="clear")
+    assert result.fit.reflection or "hardly correspond" in result.warnings[0]
+    assert result.warnings
+
+
 def test_mirrored_points_are_told(tmp_path: Path) -> None:
     mine, theirs = two_sites(tmp_path)
     with owner(theirs, points()) as there:

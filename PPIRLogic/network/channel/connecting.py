@@ -5,14 +5,14 @@ from __future__ import annotations
 import socket
 import time
 
-from PPIRLogic.errors import PeerError, PPIRError, TrustError
+from PPIRLogic.errors import InputError, PeerError, PPIRError, TrustError
 from PPIRLogic.network.channel.addresses import parse_address, spell_address
 from PPIRLogic.network.channel.channel import Channel
 from PPIRLogic.network.channel.handshake import introduce, make_engine
 from PPIRLogic.network.channel.peer_certificate import Doorkeeper
 from PPIRLogic.network.channel.timed_socket import Gone, Wire
 from PPIRLogic.network.channel.tls import Tls
-from PPIRLogic.network.identity import Identity
+from PPIRLogic.network.identity import Identity, clean_text
 from PPIRLogic.network.trust import PEER, TrustStore
 
 
@@ -38,6 +38,8 @@ def connect(
     side does not trust the other), IdentityError (own certificate), ProtocolError or VersionError (no ppir).
     """
     host, port = parse_address(address)
+    if not port:
+        raise InputError(f"{clean_text(address)!r} cannot be called: port 0 is nobody's. Give the port of the service.")
     where = spell_address(host, port)
     doorkeeper = Doorkeeper(trust, expected_fingerprint, expected_name, role)
     engine = make_engine(identity, trust, doorkeeper)

@@ -161,6 +161,7 @@ class _Caller:
     def register(self, p: Parameters, follow: Parameters | None = None) -> RegistrationResult:
         """One session. `follow`: what is to come after it, refused beforehand where it cannot fit."""
         run = RunState(self.moving, self.mask, p, self.progress, self.token)
+        run.check_initial()
         dealer = dealer_of(self.peer, p.protocol, self.place)
         begun: list[ReconnectingSession] = []
 

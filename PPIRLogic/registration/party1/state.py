@@ -79,6 +79,13 @@ class RunState:
             start = LinearTransform(start.kind, start.matrix, shift, start.centre)
         return start
 
+    def check_initial(self) -> None:
+        """InputError for a given transform that fits no fixed image at all, before the peer is called."""
+        initial, own = self.parameters.initial, self.moving.geometry
+        if isinstance(initial, sitk.Transform):
+            kind = TRANSFORMS[self.parameters.transform].linear
+            LinearTransform.from_sitk(initial, kind, own.centre(), own.dimension, TYPED)
+
     def _given(self, initial: sitk.Transform, kind: str, fixed: Geometry) -> LinearTransform:
         """The transform to start from as one of this kind; a rotation typed with few decimals is made one, and said."""
         try:

@@ -37,13 +37,14 @@ class PointFit:
     """transform: fixed to moving points. residual_mm: root mean square distance that remains, among the fixed points.
 
     reflection: a mirror image would fit better; the transform is the best rotation all the same. mirrored_residual_mm:
-    what would remain then.
+    what would remain then. spread_mm: root mean square distance of the moving points from their centroid.
     """
 
     transform: LinearTransform
     residual_mm: float
     reflection: bool
     mirrored_residual_mm: float
+    spread_mm: float
 
 
 def fit(sums: FitSums, kind: str) -> PointFit:
@@ -65,6 +66,7 @@ def fit(sums: FitSums, kind: str) -> PointFit:
         _residual(sums, overlap, kind),
         sign < 0,
         _residual(sums, mirrored, kind),
+        float(np.sqrt(sums.own / sums.count)),
     )
 
 

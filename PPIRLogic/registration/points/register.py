@@ -45,6 +45,13 @@ class PointSession(ReconnectingSession):
         return point_levels(geometry)
 
 
+_POOR = 0.25  # of the points' spread: landmarks that correspond fit better
+_POOR_FIT = (
+    "{:.3g} mm remain between points that lie {:.3g} mm about their centre: they hardly correspond. Check that both"
+    " sides list the same points in the same order."
+)
+
+
 @dataclass
 class PointsResult:
     """The outcome. `transform` maps fixed to moving points (LPS, mm); `fit` has the residual (not under fhe_v1, fhe_v2:
@@ -72,10 +79,15 @@ class PointsResult:
     peer: dict[str, str]
 
     @property
+    def _fits_poorly(self) -> bool:
+        return self.fit.residual_mm > _POOR * self.fit.spread_mm  # false if the residual is not a number
+
+    @property
     def warnings(self) -> list[str]:
+        """What speaks against the result, in words."""
         """What to check before the transform is used, in words; empty if nothing."""
         if not self.fit.reflection:
-            return []
+            return [_POOR_FIT.format(self.fit.residual_mm, self.fit.spread_mm)] if self._fits_poorly else []
         gap = f" ({self.fit.mirrored_residual_mm:.3g} mm instead of {self.fit.residual_mm:.3g} mm remain)"
         gap = "" if math.isnan(self.fit.residual_mm) else gap
         return [

@@ -112,6 +112,6 @@ def test_a_protocol_whose_packages_are_missing_is_left_out_in_words(monkeypatch:
 def test_problems_end_with_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["doctor", "--home", "/proc/no/such", "--no-round-trip"])
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     out, err = capsys.readouterr()
     assert "PROBLEM  folder" in out and "1 thing to mend" in err

@@ -26,6 +26,9 @@ from PPIRLogic.points.files import read_points
         ("a.csv", "label,l,p,s,defined\nA,1,2,3,1\nB,0,0,0,0\n", ("line 3", "not placed")),
         ("a.csv", "x,y,z,units\n1,2,3,m\n", ("line 2", "in mm")),
         ("a.fcsv", "# CoordinateSystem = LPS\n" + ",".join("1" * 17) + "\n", ("line 2", "columns")),
+        ("a.fcsv", "# CoordinateSystem = LPS\n1,1,2,3,0,0,0,1,1,1,0,F-1,,,0,0\n", ("line 2", "not placed")),
+        ("a.mrk.json", '{"markups": [{"type": "Plane", "controlPoints": []}]}', ("'Plane'", "point list")),
+        ("a.mrk.json", '{"markups": [{"coordinateUnits": ["m", "m", "m"], "controlPoints": []}]}', ("in mm",)),
     ],
 )
 def test_points_that_are_not_clear(name: str, text: str, words: tuple[str, ...], tmp_path: Path) -> None:
@@ -40,6 +43,13 @@ def test_points_that_are_not_clear(name: str, text: str, words: tuple[str, ...],
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("a.csv", "sep=,\nx,y,z\n1,2,3\n4,5,6\n7,8,0\n"),
+        (
+            "a.fcsv",
+            "# Markups fiducial file version = 5.12\n# CoordinateSystem = LPS\n"
+            "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID\n"
+            "1,1,2,3,0,0,0,1,1,1,0,F-1,,,2,0\n2,4,5,6,0,0,0,1,1,1,0,F-2,,,2,0\n3,7,8,0,0,0,0,1,1,1,0,F-3,,,2,0\n",
+        ),
         ("a.txt", "1,2,3\n4,5,6\n7,8,0\n"),
         ("a.txt", "1, 2, 3\n4, 5, 6\n7, 8, 0\n"),
         ("a.txt", "1 2 3\n4 5 6\n7 8 0\n"),

@@ -31,3 +31,15 @@ def test_addresses(text: str, expected: tuple[str, int]) -> None:
 def test_no_addresses(text: str) -> None:
     with pytest.raises(InputError, match="not an address"):
         parse_address(text)
+
+
+@pytest.mark.parametrize("text", ["7443", "127.1", "10.1.2:80", "0x7f000001:7443", "0x7f.1:7", "1.2.3.0x4", "host.7"])
+def test_what_the_system_would_take_for_a_number_is_no_host(text: str) -> None:
+    with pytest.raises(InputError, match="is a number, not a host"):
+        parse_address(text)
+
+
+def test_what_is_wrong_with_an_address_is_said() -> None:
+    for text, said in (("::1", "in brackets"), ("https://h:7443", "leave out https://")):
+        with pytest.raises(InputError, match=said):
+            parse_address(text)

@@ -1,0 +1,96 @@
+"""What all commands share: signals once there is a result, outputs that are closed, names that are empty."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from PPIRLogic.cli import display
+from PPIRLogic.cli.common import Interruptible, note_mask, print_line
+from PPIRLogic.cli.main import main, parse
+from PPIRLogic.progress import Progress
+
+
+def test_a_signal_before_the_end_cancels_and_one_after_it_is_passed_over() -> None:
+    with Interruptible() as run:
+        tell = run.follow(lambda step: None)
+        tell(Progress("finished"))
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not run.token.cancelled
+        tell(Progress("connecting"))  # a second session
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.sigtimedwait([], 1)
+        assert run.token.cancelled
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a closed pipe is another error there")
+def test_a_pipe_that_is_closed_ends_no_run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        print_line("progress")
+        print_line("result")
+        assert sys.stdout is not closed
+        monkeypatch.undo()
+    assert "standard output cannot be written" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("register", "", "--peer", "h:1", "--output", "T.h5"),
+        ("register", "a.nrrd", "--peer", "h:1", "--output", ""),
+        ("serve", ""),
+        ("simulate-points", "--fixed", "", "--moving", "a.csv", "--output", "T.h5"),
+        ("identity", "--home", ""),
+    ],
+    ids=lambda words: " ".join(words)[:30],
+)
+def test_an_empty_name_is_not_the_current_folder(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(words)
+    assert ended.value.code == 2
+    assert "the name is empty" in capsys.readouterr().err
+
+
+def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["register", "a.nrrd", "--peer", "h:1", "--output", "T.h5", "--transf", "rigid"])
+    assert "--transf" in capsys.readouterr().err
+
+
+def test_a_share_is_checked_where_it_has_no_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = tmp_path / "a.nrrd"
+    for percent, code in (("1e-9", 2), ("nan", 2), ("20", 0)):
+        words = ["simulate", "--fixed", image, "--moving", image, "--output", tmp_path / "T.h5", "--percent", percent]
+        with pytest.raises(SystemExit) as ended:
+            main([str(w) for w in words])
+        err = capsys.readouterr().err
+        assert ended.value.code == 2
+        assert ("Unusable" in err) is (code == 2), err
+        assert ("--percent has no use here" in err) is (code == 0), err
+
+
+def test_how_much_a_mask_covers_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    a = parse(["register", "a.nrrd", "--peer", "h:1", "--output", "T.h5"])
+    note_mask(a, np.array([True, False, False, False]), "moving")
+    note_mask(a, np.ones(4, bool), "fixed")
+    first, second = capsys.readouterr().err.splitlines()
+    assert "covers 25 %" in first and "leaves nothing out" not in first
+    assert "covers 100 %" in second and "leaves nothing out" in second
+
+
+def test_a_result_is_written_where_the_home_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    result = SimpleNamespace(transform=sitk.TranslationTransform(2, (1.0, 2.0)))
+    display._write_safely(result, tmp_path / "T.tfm", tmp_path / "file" / "home")  # type: ignore[arg-type]
+    assert sitk.ReadTransform(str(tmp_path / "T.tfm")).TransformPoint((0.0, 0.0)) == (1.0, 2.0)
