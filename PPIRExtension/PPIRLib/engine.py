@@ -81,19 +81,18 @@ def constraints() -> str:
 
     Of a version of Slicer without a list, only what is installed is kept.
     """
-    version = f"{slicer.app.majorVersion}.{slicer.app.minorVersion}"
-    file = _MODULE_FOLDER / "Resources" / "Constraints" / f"slicer-{version}.txt"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    installed = {
-        _plain(d.metadata["Name"]): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]
+    lists = {
+        file.stem: [line for line in file.read_text(encoding="utf-8").splitlines() if "==" in line]
+        for file in (_MODULE_FOLDER / "Resources" / "Constraints").glob("slicer-*.txt")
     }
-    kept = [line for line in lines if not line.startswith("#") and _plain(line.split("==")[0]) not in installed]
-    return "\n".join([*sorted(f"{name}=={v}" for name, v in installed.items()), *kept, ""])
-
-
-def _plain(name: str) -> str:
-    """A package's name as pip compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    tested = lists.get(f"slicer-{slicer.app.majorVersion}.{slicer.app.minorVersion}", [])
+    needed = {line.split("==")[0] for lines in lists.values() for line in lines}
+    kept = {}
+    for package in importlib.metadata.distributions():
+        name = re.sub(r"[-_.]+", "-", package.metadata["Name"] or "").lower()  # as pip compares names
+        if name in needed and re.fullmatch(r"\d[\w.!+]*", package.version or ""):
+            kept[name] = f"{name}=={package.version}"
+    return "\n".join([*sorted(kept.values()), *(line for line in tested if line.split("==")[0] not in kept), ""])
 
 
 def _install(packages: list[str]) -> None:

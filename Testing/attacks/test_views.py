@@ -170,7 +170,7 @@ def seen_by_the_key_holder(parties: Parties, sent: bytes, wanted: list[Array]) -
         c1 = ring.unpack30(part[:C1_BYTES]).reshape(KEPT, DEGREE)
         known: list[float] = []
         for i, holder in enumerate(parties.two._keys):
-            dots = [_coefficient_of_product(c1[j], holder._ternary, DEGREE - 1) % PRIMES[j] for j in range(KEPT)]
+            dots = [_coefficient_of_product(c1[j], holder._ternary, DEGREE - 1, PRIMES[j]) for j in range(KEPT)]
             b = int.from_bytes(part[C1_BYTES + 12 * i :][:12], "little")
             phase = (b + crt([int(d) for d in dots], PRIMES[:KEPT])) % Q_KEPT
             known += beside(phase)
