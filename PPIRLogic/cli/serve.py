@@ -90,7 +90,7 @@ def add_serve(commands: Any) -> None:
     p.add_argument("--budget-percent", type=float, default=5.0, help="most numbers per level, %% of its voxels (5)")
     p.add_argument("--budget-bits", type=float, default=20.0, help="the same in bits, %% of 12 bits per voxel (20)")
     p.add_argument("--budget-session", type=int, default=20_000, help="most numbers per session (20000)")
-    p.add_argument("--budget-image", type=int, default=200_000, help="most numbers per peer and image (200000)")
+    p.add_argument("--budget-image", type=int, default=200_000, help="most numbers per peer and subject (200000)")
     p.add_argument("--budget-subject", type=float, default=2.0, help="all peers together: times what one may learn (2)")
     p.add_argument("--budget-histograms", type=int, default=200, help="most joint histograms per level, for mi (200)")
     p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")

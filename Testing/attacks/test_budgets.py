@@ -22,7 +22,7 @@ from PPIRLogic.local_processes import Site, make_sites
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registration.party2.fixed_image import FixedImage
 
-GRID = grid((64, 64), (1.0, 1.0), (0.0, 0.0))
+GRID = grid((48, 48), (1.0, 1.0), (0.0, 0.0))
 FIXED = Phantom.make(GRID).on(GRID)
 HIDDEN = quantised(FixedImage("fixed", FIXED))
 PEERS = tuple("CDEF")

@@ -26,7 +26,7 @@ GRID = grid((64, 64), (1.0, 1.0), (0.0, 0.0))
 FIXED = Phantom.make(GRID).on(GRID)
 ASKED = replace(WANTED, evaluations=3)
 GRANTED = 3 * 4  # numbers: two of the gradient, the value and the overlap
-VOXELS = range(3000)
+VOXELS = range(800)
 
 
 def yes(questions: list[tuple[Any, ...]]) -> Any:
@@ -65,7 +65,7 @@ def test_what_a_person_granted_is_what_is_answered(
         with owner(two, shared(FIXED, budget=OPEN, ask=yes([]))) as one, Thief(one_site, one.address, ASKED) as thief:
             thief.read(VOXELS)
             unprotected = account_numbers(two.home)
-    assert unprotected > 80 * ours
+    assert unprotected > 20 * ours
     record(
         f"more than a person granted ({GRANTED} numbers), of one session (party 1 goes on asking)",
         f"{unprotected} numbers, all that the budget allows",

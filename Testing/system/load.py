@@ -24,7 +24,10 @@ from PPIRLogic.registration.party1.register import register
 GEOMETRY = plain_grid(2)
 PHANTOM = Phantom.make(GEOMETRY)
 MOVING = PHANTOM.on(GEOMETRY, motion_of("affine", GEOMETRY))
-RUN = Parameters(levels=(4, 2, 1), evaluations=8, step_tolerance=1e-6, loss_tolerance=0.0, threads=1)
+RUN = Parameters(
+    levels=(4, 2, 1), evaluations=8, step_tolerance=1e-6, loss_tolerance=0.0, threads=1, initial="identity",
+    skip_check=True,
+)  # fmt: skip
 BUDGET = ("--budget-percent", 1e9, "--budget-bits", 1e12, "--budget-image", 10**12, "--budget-session", 10**12)
 SESSIONS, QUEUE = 2, 8
 SAMPLE = 2.0  # seconds between looks at the memory

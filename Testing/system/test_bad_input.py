@@ -74,7 +74,7 @@ GRID = {d: plain_grid(d) for d in (2, 3)}
 PHANTOM = {d: Phantom.make(GRID[d]) for d in (2, 3)}
 FIXED = {d: PHANTOM[d].on(GRID[d], name="fixed") for d in (2, 3)}
 MOVING = {d: PHANTOM[d].on(GRID[d], motion_of("rigid", GRID[d]), "moving") for d in (2, 3)}
-RIGID = Parameters(transform="rigid", levels=(2, 1))
+RIGID = Parameters(transform="rigid", levels=(2, 1), initial="centres", skip_check=True)
 
 
 @pytest.fixture

@@ -220,11 +220,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Owner, Sit
         yield one, mine
 
 
-def methods() -> list[tuple[str, str, str]]:
+def methods() -> list[Any]:
     """Every loss with every transform, and with a private mask."""
     losses = [name for name, loss in LOSSES.items() if not loss.two_sided]  # those have tests of their own
-    masked = [(loss, "affine", "private") for loss in losses]
-    return [(loss, kind, "none") for loss in losses for kind in KINDS] + masked
+    short = [(loss, "affine", "private") for loss in losses] + [("ssd", kind, "none") for kind in KINDS]
+    others = [(loss, kind, "none") for loss in losses for kind in KINDS if loss != "ssd"]
+    return [*short, *(pytest.param(*other, marks=pytest.mark.long) for other in others)]
 
 
 @pytest.mark.parametrize(("loss", "transform", "mask"), methods())
