@@ -35,12 +35,15 @@ class Quotas:
     by its fingerprint.
 
     handshakes: in progress. greetings, greeting_seconds: handshakes that fail or are left, at once, and then one every
-    so many seconds; one that gets in does not count. connections: of a peer.
+    so many seconds; one that gets in does not count, unless its peer calls more often than calls, call_seconds say in
+    the same way. connections: of a peer.
     """
 
     handshakes: int = 32
     greetings: int = 64
     greeting_seconds: float = 0.125
+    calls: int = 200
+    call_seconds: float = 0.2
     connections: int = 16
     key: Callable[[str], str] = network_of
 
@@ -75,6 +78,7 @@ class Listener:
         self._max_payload = max_payload
         self._quotas = quotas = quotas or Quotas()
         self._greetings = Rate(quotas.greetings, quotas.greeting_seconds)
+        self._calls = Rate(quotas.calls, quotas.call_seconds)
         self._of_peer = Quota(quotas.connections)
         self._identity = identity
         self._trust = trust
@@ -228,7 +232,7 @@ class Listener:
             link.handshake()
             wire.patience = self._dead_after
             channel, reason = self._let_in(link, doorkeeper, where)
-            if channel is not None:
+            if channel is not None and not self._calls.take(channel.peer_fingerprint):
                 self._greetings.give_back(wire.caller)
             return channel, reason
         except Gone as gone:

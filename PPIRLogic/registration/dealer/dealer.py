@@ -27,7 +27,7 @@ from PPIRLogic.registration.dealer.orders import CcOrder, Order, parts_of, read_
 from PPIRLogic.secure.mpc.triple_products import Factored
 from PPIRLogic.secure.prg import new_key
 
-MAX_SESSIONS = 8
+MAX_SESSIONS = 16
 JOINS_OF_A_PEER = MAX_SESSIONS // 2
 IDLE_TIMEOUT = 3600.0
 LARGE = 2**22  # samples of an order
