@@ -32,7 +32,7 @@ from PPIRLogic.network.messages import PROTOCOL_VERSION
 from PPIRLogic.network.quota import Rate
 from PPIRLogic.network.service import INFOS, LINES, Refusals, Told
 from PPIRLogic.network.trust import TrustStore
-from PPIRLogic.registration.dealer.dealer import JOINS_OF_A_PEER, MAX_SESSIONS, Dealing
+from PPIRLogic.registration.dealer.dealer import JOINS_OF_A_PEER, MAX_SESSIONS, DealerSession, Dealing, Joined
 from PPIRLogic.registration.dealer.orders import read_order
 from PPIRLogic.registration.party2 import site as serving_site
 from PPIRLogic.registration.party2 import unfinished_sessions
@@ -45,6 +45,7 @@ NO_QUOTAS = Quotas(handshakes=MANY, greetings=MANY, greeting_seconds=0.0, connec
 GRID = plain_grid(2)
 PHANTOM = Phantom.make(GRID)
 ASKED = Request("fixed", "fhe", "translation", "ssd", (4,))
+ORDER = {"level": 0, "evaluation": 0, "samples": 5, "columns": 3, "terms": [[0, "J"]], "outputs": 1}
 LEVELS = [LevelGrant(4, 900, 5, 3, 45)]
 
 
@@ -188,7 +189,7 @@ class Caller:
     """A connection of a peer, as the dealer sees it."""
 
     def __init__(self, peer: str) -> None:
-        self.peer_fingerprint = peer
+        self.peer_fingerprint, self.interrupted = peer, False
 
     def close(self, *_: Any) -> None: ...
 
@@ -283,17 +284,31 @@ def test_before_a_session_nothing_large_is_taken(tmp_path: Path) -> None:
 
 def test_an_order_takes_no_room_before_it_fits() -> None:
     """A grid of 2^28 voxels in a hundred bytes, which the number of samples contradicts."""
-    order = {"level": 0, "evaluation": 0, "samples": 5, "columns": 3, "terms": [[0, "J"]]}
     rows = [[size, 4, 0, 1, size, 0] for size in (1024, 512, 512)]
 
     def work() -> None:
         with pytest.raises(ProtocolError, match="does not fit the samples"):
-            read_order({**order, "knots": rows})
+            read_order({**ORDER, "knots": rows})
 
     assert peak(work) < 1e6
     by_sample = {"level": 0, "evaluation": 0, "samples": 2**28, "vectors": 2, "columns": 64, "operand": "B"}
     with pytest.raises(ProtocolError, match="not dealt"):
         read_order({**by_sample, "by_sample": True})
+
+
+def test_large_orders_are_worked_on_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what a dealer takes does not grow with its sessions; a small one does not wait for them."""
+    monkeypatch.setattr("PPIRLogic.registration.dealer.dealer.LARGE", 100)
+    dealing = Dealing(Told(lambda event: None))
+    session = DealerSession(dealing, Caller("A"), Joined((bytes(32), bytes(32))), 1, b"")  # type: ignore[arg-type]
+    small, large = (read_order({**ORDER, "samples": samples}) for samples in (99, 100))
+    with session._place_for(large):
+        with session._place_for(small):
+            dealing.stopping.set()
+        with pytest.raises(DealerError, match="stopped"), session._place_for(large):
+            pass
+    with session._place_for(large):
+        pass
 
 
 def test_twelve_questions_at_once_read_an_image_once(

@@ -27,7 +27,7 @@ from PPIRLogic.disclosure.counted_channel import NUMBER_BYTES
 from PPIRLogic.errors import InputError, PeerError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.local_processes import Site
-from PPIRLogic.network.channel import FrameReader, Message, encode_head
+from PPIRLogic.network.channel import FrameReader, Message, Quotas, encode_head
 from PPIRLogic.network.channel.handshake import make_engine
 from PPIRLogic.network.channel.peer_certificate import Doorkeeper
 from PPIRLogic.network.channel.timed_socket import Gone
@@ -72,6 +72,8 @@ class Scripted:
 
     def still_trusted(self) -> bool:
         return True
+
+    def accept_payloads(self, largest: int) -> None: ...
 
     def check(self) -> None:
         if self.interrupted:
@@ -207,7 +209,8 @@ class Party2(Target):
         self.events: list[dict[str, Any]] = []
         identity = load_or_create_identity(self._site.home)
         images = offered("dealer:1", "")
-        return Server("127.0.0.1:0", identity, self._site.home, images, threads=1, on_event=self.events.append)
+        with mock.patch("PPIRLogic.network.service.INFOS", 10**9):  # quotas have tests of their own
+            return Server("127.0.0.1:0", identity, self._site.home, images, threads=1, on_event=self.events.append)
 
     def _permitted(self, draw: random.Random, said: list[Message]) -> list[Message]:
         """Half of the sessions that go on for another one may: that one was granted and has not ended."""
@@ -465,7 +468,9 @@ class Sockets(Target):
 
     def __init__(self, recorded: Conversations, site: Site, other: Site, greeting: bytes) -> None:
         self._stack = contextlib.ExitStack()
-        self._served = self._stack.enter_context(owner(site, *offered("", ""), threads=1))
+        self._served = self._stack.enter_context(
+            owner(site, *offered("", ""), threads=1, quotas=Quotas(greetings=10**9))
+        )
         self._other, self._greeting = other, greeting
         self._said = [c for (_, way), cs in recorded.items() for c in cs if way == "1 to 2"]
 

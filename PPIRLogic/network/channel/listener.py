@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from weakref import WeakSet
 
 from PPIRLogic.errors import BusyError, InputError, PPIRError
 from PPIRLogic.network.channel.addresses import parse_address, spell_address
@@ -21,7 +21,7 @@ from PPIRLogic.network.channel.peer_certificate import Doorkeeper
 from PPIRLogic.network.channel.timed_socket import TICK, Gone, Wire
 from PPIRLogic.network.channel.tls import Tls
 from PPIRLogic.network.identity import Identity
-from PPIRLogic.network.quota import Quota, Rate, in_seconds, network_of
+from PPIRLogic.network.quota import Rate, in_seconds, network_of
 from PPIRLogic.network.trust import TrustStore
 
 _SLOW = 2.0  # seconds after which a handshake may lose its place to another caller
@@ -35,12 +35,15 @@ class Quotas:
     by its fingerprint.
 
     handshakes: in progress. greetings, greeting_seconds: handshakes that fail or are left, at once, and then one every
-    so many seconds; one that gets in does not count. connections: of a peer.
+    so many seconds; one that gets in does not count, unless its peer calls more often than calls, call_seconds say in
+    the same way. connections: of a peer.
     """
 
     handshakes: int = 32
     greetings: int = 64
     greeting_seconds: float = 0.125
+    calls: int = 200
+    call_seconds: float = 0.2
     connections: int = 16
     key: Callable[[str], str] = network_of
 
@@ -75,7 +78,7 @@ class Listener:
         self._max_payload = max_payload
         self._quotas = quotas = quotas or Quotas()
         self._greetings = Rate(quotas.greetings, quotas.greeting_seconds)
-        self._of_peer = Quota(quotas.connections)
+        self._calls = Rate(quotas.calls, quotas.call_seconds)
         self._identity = identity
         self._trust = trust
         self._on_refused = on_refused
@@ -94,6 +97,8 @@ class Listener:
         self._pending: dict[threading.Thread, Wire] = {}
         self._open = 0  # sockets that are not closed yet, pending ones included
         self._ready: deque[Channel] = deque()
+        self._entering: Counter[str] = Counter()  # peers that have shown who they are
+        self._inside: dict[str, WeakSet[Channel]] = {}  # and their channels
         self._window, self._told, self._untold = 0.0, 0, 0  # of reports
         self._thread = threading.Thread(target=self._listen, name="ppir-listener", daemon=True)
         self._thread.start()
@@ -228,7 +233,7 @@ class Listener:
             link.handshake()
             wire.patience = self._dead_after
             channel, reason = self._let_in(link, doorkeeper, where)
-            if channel is not None:
+            if channel is not None and not self._calls.take(channel.peer_fingerprint):
                 self._greetings.give_back(wire.caller)
             return channel, reason
         except Gone as gone:
@@ -241,31 +246,33 @@ class Listener:
 
     def _let_in(self, link: Tls, doorkeeper: Doorkeeper, where: str) -> tuple[Channel | None, str]:
         """A channel for a caller that has shown who it is, or None and why not, which it is told."""
-        peer = doorkeeper.fingerprint
-        has_room = self._of_peer.take(peer)
-        end = partial(self._one_less, peer) if has_room else None
-        options = {"heartbeat": self._heartbeat, "dead_after": self._dead_after}
+        peer, most = doorkeeper.fingerprint, self._quotas.connections
+        with self._state:
+            # one that has said goodbye is on its way out and does not count
+            live = [c for c in self._inside.get(peer, ()) if not c.interrupted]
+            self._inside[peer] = WeakSet(live)
+            has_room = len(live) + self._entering[peer] < most
+            self._entering[peer] += has_room
         try:
             channel = introduce(
-                link, doorkeeper, self._identity, where, server=True, on_end=end, max_payload=self._max_payload,
-                **options,
+                link, doorkeeper, self._identity, where, server=True, on_end=self._one_less if has_room else None,
+                max_payload=self._max_payload, heartbeat=self._heartbeat, dead_after=self._dead_after,
             )  # fmt: skip
-        except BaseException:
             if has_room:
-                self._of_peer.give_back(peer)
-            raise
-        if has_room:
-            return channel, ""
-        problem = f"{self._of_peer.each} connections of {doorkeeper.known_as} ({peer}) are already open"
+                with self._state:
+                    self._inside[peer].add(channel)
+                return channel, ""
+        finally:
+            with self._state:
+                self._entering[peer] -= has_room
         text = (
-            f"{self._of_peer.each} connections of this site are open there already, the most that one site may have:"
-            f" close one, or try again {in_seconds(_AGAIN)}"
+            f"{most} connections of this site are open there already, the most that one site may have: close one, or"
+            f" try again {in_seconds(_AGAIN)}"
         )
         channel.close("error", {"error": BusyError.__name__, "text": text})
-        return None, problem
+        return None, f"{most} connections of {doorkeeper.known_as} ({peer}) are already open"
 
-    def _one_less(self, peer: str) -> None:
-        self._of_peer.give_back(peer)
+    def _one_less(self) -> None:
         with self._state:
             self._open -= 1
 

@@ -19,7 +19,7 @@ from PPIRLogic.errors import DealerError, ProtocolError
 from PPIRLogic.network.channel import MAX_HEADER, Channel, Message
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.messages import DEALER, PROTOCOL_VERSION, Fields, check_version
-from PPIRLogic.network.quota import Quota, in_seconds
+from PPIRLogic.network.quota import in_seconds
 from PPIRLogic.network.service import Event, Method, Service, Told
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registration.dealer.joining import JOIN_TIMEOUT
@@ -27,7 +27,7 @@ from PPIRLogic.registration.dealer.orders import CcOrder, Order, parts_of, read_
 from PPIRLogic.secure.mpc.triple_products import Factored
 from PPIRLogic.secure.prg import new_key
 
-MAX_SESSIONS = 8
+MAX_SESSIONS = 16
 JOINS_OF_A_PEER = MAX_SESSIONS // 2
 IDLE_TIMEOUT = 3600.0
 LARGE = 2**22  # samples of an order
@@ -58,7 +58,7 @@ class Dealing(Method):
     def __init__(self, audit: Told, joins_of_peer: int = JOINS_OF_A_PEER) -> None:
         """joins_of_peer: connections in a session, or waiting for the other party, of one peer at once."""
         self.audit = audit
-        self._joins = Quota(joins_of_peer)
+        self._joins_of_peer = joins_of_peer
         self.at_work = threading.Lock()  # on a large order
         self.sessions: dict[bytes, Joined] = {}
         self.stopping = threading.Event()
@@ -86,9 +86,11 @@ class Dealing(Method):
             raise DealerError("This party joined the session already.")
         if session is not None and session.peers and own[::-1] not in session.peers.values():
             raise DealerError("The two parties of this session do not name each other.")
-        if not self._joins.take(channel.peer_fingerprint):
+        peer = channel.peer_fingerprint
+        # one that has said goodbye is on its way out
+        if sum(c.peer_fingerprint == peer and not c.interrupted for c in self._names) >= self._joins_of_peer:
             raise DealerError(
-                f"This dealer serves {self._joins.each} sessions of this site, the most that one may have there; try"
+                f"This dealer serves {self._joins_of_peer} sessions of this site, the most that one may have there; try"
                 f" again {in_seconds(JOIN_TIMEOUT)}."
             )
         if session is None:
@@ -105,8 +107,6 @@ class Dealing(Method):
     def left(self, channel: Channel) -> None:
         """A session ends for both parties when one has left."""
         with self._lock:
-            if channel in self._names:
-                self._joins.give_back(channel.peer_fingerprint)
             session = self.sessions.pop(self._names.pop(channel, b""), None)
         if session is not None:
             for other in session.channels.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,20 @@ def test_a_stopped_service_tells_its_callers(place: Place) -> None:
     place.service.stop()
     assert "stopped sharing" in str(failure(waiting))
     place.echo.hold.set()
+
+
+def test_questions_do_not_prolong_the_time_to_open_a_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It counts from the first call, whatever a peer asks meanwhile."""
+    monkeypatch.setattr(Method, "patience", 0.8)
+    place = Place(tmp_path)
+    channel, began = place.call("info"), time.monotonic()
+    with pytest.raises(PPIRError):
+        while time.monotonic() - began < 10:
+            channel.receive(5)
+            time.sleep(0.1)
+            channel.send("info")
+    assert time.monotonic() - began < 5
+    place.service.stop()
 
 
 def test_two_methods_with_one_opening_are_refused(tmp_path: Path) -> None:
