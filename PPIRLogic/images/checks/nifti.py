@@ -6,7 +6,6 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -127,7 +126,8 @@ def _header(data: bytes) -> _Header:
     return _Header(
         magic=data[344:348], order=order, kind=kind, bits=bits,
         sizes=tuple(dims[1 : 1 + dims[0]]) if 1 <= dims[0] <= 7 else (),
-        pixdim=get("8f", 76), start=int(get("f", 108)[0]), slope=get("2f", 112), units=get("B", 123)[0], codes=get("2h", 252),
+        pixdim=get("8f", 76), start=int(get("f", 108)[0]), slope=get("2f", 112), units=get("B", 123)[0],
+        codes=get("2h", 252),
         quaternion=get("3f", 256), offset=get("3f", 268), sform=np.reshape(get("12f", 280), (3, 4)),
     )  # fmt: skip
 

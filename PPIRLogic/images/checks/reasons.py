@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import math
 import re
@@ -42,10 +41,6 @@ def length_of(file: IO[bytes], look: Callable[[bytes], object] = len) -> int:
 def length_of_gzip(file: IO[bytes]) -> int:
     """The same of a gzip stream, unpacked; its check value is looked at."""
     return length_of(gzip.GzipFile(fileobj=file))  # type: ignore[arg-type]
-
-
-def length_of_bzip2(file: IO[bytes]) -> int:
-    return length_of(bz2.BZ2File(file))  # type: ignore[arg-type]
 
 
 def length_of_zlib(file: IO[bytes]) -> int:

@@ -37,7 +37,7 @@ def test_voxels_that_are_no_numbers_are_not_made_0(name: str, kind: type, value:
     path = write(tmp_path / name, values)
     with pytest.raises(InputError, match="has 3 voxels that are NaN or infinite"):
         read_volume(path)
-    with pytest.raises(InputError, match="The mask .* has 3 voxels that are NaN or infinite"):
+    with pytest.raises(InputError, match=r"The mask .* has 3 voxels that are NaN or infinite"):
         read_mask(path, whole)
 
 
