@@ -24,6 +24,7 @@ from PPIRLogic.images.checks.dicom_slices import (
     check_pixel_spacing,
     check_values,
     order_of,
+    pixel_spacing,
     slices_of,
 )
 from PPIRLogic.images.door import as_mask, check_volume
@@ -217,8 +218,9 @@ def _read_slices(files: list[DicomFile], what: str) -> sitk.Image:
         if len(files) > 1:
             files = [files[i] for i in order]
             slices = [slices[i] for i in order]
+    spacing = pixel_spacing(files[0])
     image = _by_gdcm(files)
-    check_pixel_spacing(files[0], image.GetSpacing())
+    check_pixel_spacing(spacing, image.GetSpacing())
     _check_kind(image.GetSize(), image.GetPixelID(), what)
     if len(slices) > 1:
         _check_places(slices, image)
