@@ -21,6 +21,7 @@ _BITS = {
 _HEADER = 348  # bytes
 _FLOATS = {16: "f4", 64: "f8"}
 _UNREAD = {1: "single bits", 1536: "floats of 128 bits", 1792: "complex numbers", 2048: "complex numbers"}
+_NO_GREY = {1004: "matrices", 1005: "matrices", 1006: "displacements"}  # of 1006 ITK turns the signs of some voxels
 _SMALLEST_SCALE = 2.3e-16  # ITK takes less for nothing
 _PLACE_TOLERANCE = 0.1  # voxels
 _SHEAR_TOLERANCE = 1e-3  # cosine of the angle between two axes
@@ -35,6 +36,7 @@ class _Header:
 
     magic: bytes
     order: str
+    intent: int
     kind: int
     bits: int
     sizes: tuple[int, ...]
@@ -124,7 +126,7 @@ def _header(data: bytes) -> _Header:
 
     dims, (kind, bits) = get("8h", 40), get("2h", 70)
     return _Header(
-        magic=data[344:348], order=order, kind=kind, bits=bits,
+        magic=data[344:348], order=order, intent=get("h", 68)[0], kind=kind, bits=bits,
         sizes=tuple(dims[1 : 1 + dims[0]]) if 1 <= dims[0] <= 7 else (),
         pixdim=get("8f", 76), start=int(get("f", 108)[0]), slope=get("2f", 112), units=get("B", 123)[0],
         codes=get("2h", 252),
@@ -142,6 +144,8 @@ def _check_header(h: _Header, file: Path) -> None:
             "It is the header of a pair (.hdr with .img), without voxels. Give it the ending .hdr, beside its .img, or"
             " save both as one .nii.gz."
         )
+    if h.intent in _NO_GREY:
+        raise Unusable(f"Its voxels are {_NO_GREY[h.intent]} (intent code {h.intent}). Give a grey image.")
     if h.kind in _UNREAD:
         raise Unusable(f"Its voxels are {_UNREAD[h.kind]}, which are not read here. Save it as float32.")
     if _BITS.get(h.kind) != h.bits or not h.sizes or min(h.sizes) < 1:

@@ -64,6 +64,8 @@ def test_big_endian_floats_are_seen_as_what_they_are(tmp_path: Path) -> None:
         ({"slope": ("f", 112, 0.0), "inter": ("f", 116, 5.0)}, r"scaled by 0 .* shifted by 5 \(scl_inter\)"),
         ({"magic": ("4s", 344, b"ni1\0")}, "header of a pair"),
         ({"size": ("i", 0, 540)}, "NIfTI-2"),
+        ({"intent": ("h", 68, 1005)}, "Its voxels are matrices"),
+        ({"intent": ("h", 68, 1006)}, r"Its voxels are displacements \(intent code 1006\)"),
         ({"type": ("h", 70, 1)}, "single bits"),
         ({"type": ("h", 70, 1536)}, "floats of 128 bits"),
     ],
