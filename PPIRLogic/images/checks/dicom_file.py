@@ -110,6 +110,8 @@ def read_dicom(path: Path) -> DicomFile:
         raise Damaged("it breaks off within an element") from None
     file = DicomFile(path, elements)
     if ROWS in elements or PIXELS in elements:
+        if not syntax:
+            raise Damaged("it does not say its transfer syntax (0002,0010)")
         _check_pixels(file)
         del elements[PIXELS]  # a series is held as long as its slices are compared
     return file
@@ -117,10 +119,8 @@ def read_dicom(path: Path) -> DicomFile:
 
 def _check_syntax(syntax: str, name: str) -> None:
     """Unusable unless the pixels are written plainly: no compression of DICOM has a check value."""
-    if syntax in _NATIVE:
-        return
-    if not syntax:
-        raise Damaged("it does not say its transfer syntax (0002,0010)")
+    if syntax in ("", *_NATIVE):
+        return  # a file of another kind, such as a directory, need not say it
     if syntax == _BIG_ENDIAN:
         how = "is written in big-endian order"
     elif syntax == _DEFLATED or syntax.startswith(_STANDARD):
