@@ -53,7 +53,8 @@ def single_precision(values: NDArray[Any], what: str) -> NDArray[np.float32]:
     """
     if values.size and values.dtype.kind in "iuf" and values.dtype.itemsize >= 4 and values.dtype != np.float32:
         low, high = values.min().item(), values.max().item()  # whole numbers stay exact
-        if np.isfinite(values).all() and max(-low, high) > float(np.finfo(np.float32).max):
+        most, limits = max(-low, high), np.finfo(np.float32)
+        if np.isfinite(values).all() and (most > float(limits.max) or 0 < most < float(limits.tiny)):
             raise InputError(f"{what} lie from {low:g} to {high:g}, beyond single precision. Scale them.")
         if low < high and max(-low, high) * _STEP > _COARSE * (high - low):
             raise InputError(

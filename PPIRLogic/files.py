@@ -22,7 +22,7 @@ def shown_path(path: str | os.PathLike[str]) -> str:
 
 
 def name_problem(path: str | os.PathLike[str]) -> str:
-    """Why ITK, or the system, cannot open a file of this name, and what to do; empty if it can.
+    """Why ITK, or the system, cannot open a file (or folder) of this name, and what to do; empty if it can.
 
     >>> name_problem("~/image.nrrd")
     "'~' was not replaced by the home folder. Write the whole path."
@@ -40,6 +40,8 @@ def name_problem(path: str | os.PathLike[str]) -> str:
         return "its name, or that of a folder above it, is not UTF-8. Rename it, with letters from a to z."
     if text.startswith("~") and not Path(text).exists():
         return "'~' was not replaced by the home folder. Write the whole path."
+    if os.path.exists(text) and not os.path.isfile(text) and not os.path.isdir(text):
+        return "it is not a file but a pipe or a device. Give a file."
     return ""
 
 

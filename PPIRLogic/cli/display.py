@@ -74,7 +74,7 @@ def write_results(a: argparse.Namespace, result: RegistrationResult, moving: Vol
     if a.inverse is not None:
         write_transform(result.inverse(), a.inverse)
     if a.warped is not None:
-        write_volume(result.warp(moving), a.warped)
+        write_volume(result.warp(moving), a.warped, rounded=True)  # what is lost by it was said before the run
     if a.report is not None or a.pictures is not None:
         _write_report(a, result, moving, fixed)
     _summary(a, result)

@@ -21,7 +21,7 @@ from PPIRLogic.cli.common import (
 from PPIRLogic.errors import InputError, OutputError
 from PPIRLogic.files import name_problem, shown_path
 from PPIRLogic.images.volume import Volume
-from PPIRLogic.images.writing import WRITABLE_IMAGES
+from PPIRLogic.images.writing import WRITABLE_IMAGES, png_problem
 from PPIRLogic.registration.catalogue import protocol_names, shown_name
 from PPIRLogic.registration.options import OPTIONS, Option
 from PPIRLogic.registration.parameters import Parameters
@@ -183,5 +183,5 @@ def check_warped(path: Path | None, moving: Volume) -> None:
         return
     if moving.geometry.dimension != 2:
         raise OutputError(f"--warped {path}: this format holds 2D images only. Use .nrrd or .nii.gz.")
-    if path.name.lower().endswith(".png") and not (moving.array.min() >= 0 and moving.array.max() <= 65535):
-        raise OutputError(f"--warped {path}: .png holds grey values from 0 to 65535. Use .nrrd, .mha or .nii.gz.")
+    if path.name.lower().endswith(".png") and (problem := png_problem(moving.array)):
+        raise OutputError(f"--warped {path}: {problem}")

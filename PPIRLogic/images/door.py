@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import real_array
 from PPIRLogic.errors import InputError
 from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.images.intensities import LARGEST_RANGE, SMALLEST_RANGE
 from PPIRLogic.images.volume import Volume
 
 
 def check_volume(volume: Any, what: str) -> Volume:
     """The volume itself. InputError, beginning with `what`: another type, a grid that is not one (sheared, spacing 0),
-    voxels that are NaN or infinite, all voxels equal."""
+    voxels that are NaN or infinite, all voxels equal, or so close or far apart that single precision fails."""
     if not isinstance(volume, Volume):
         raise InputError(f"{what} is a {type(volume).__name__}. Give a Volume, for instance from read_volume(path).")
     try:
@@ -28,6 +31,12 @@ def check_volume(volume: Any, what: str) -> Volume:
         )
     if volume.array.min() == volume.array.max():
         raise InputError(f"{what} is constant: every voxel has the same value. Check that it is the right one.")
+    low, high = float(volume.array.min()), float(volume.array.max())
+    if not SMALLEST_RANGE <= high - low <= LARGEST_RANGE:
+        raise InputError(
+            f"{what} has intensities from {low:.3g} to {high:.3g}, of which differences cannot be computed in single"
+            " precision. Scale them, for instance to 0 to 1000."
+        )
     return volume
 
 
@@ -41,9 +50,9 @@ def as_mask(mask: Any, volume: Volume, what: str) -> NDArray[np.bool_]:
     >>> as_mask([[0, 255], [0, 1]], Volume(np.eye(2), grid), "The mask").tolist()
     [[False, True], [False, True]]
     """
-    values = np.asarray(mask)
-    if values.dtype.kind not in "biuf":
-        raise InputError(f"{what} is a {type(mask).__name__}. Give an array of bool, or its file's path.")
+    if isinstance(mask, (str, bytes, os.PathLike)):
+        raise InputError(f"{what} is given as a path. Read it first, with read_mask(path, volume).")
+    values = real_array(mask, what)
     if values.shape != volume.array.shape:
         raise InputError(
             f"{what} has array shape {values.shape}, its image {volume.array.shape} (the order is z, y, x)."

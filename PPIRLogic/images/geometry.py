@@ -19,7 +19,7 @@ from PPIRLogic.arrays import Array
 from PPIRLogic.errors import InputError
 
 _MIN_SIZE, _MAX_SIZE, _MAX_VOXELS = 2, 4096, 2**28
-_MIN_SPACING, _MAX_SPACING = 1e-9, 1e6  # mm; what lies outside would overflow or vanish in later arithmetic
+_MIN_SPACING, _MAX_SPACING = 0.99e-6, 1e6  # mm; what lies outside would overflow or vanish in later arithmetic
 _MAX_ORIGIN = 1e9  # mm
 ORTHONORMAL_TOLERANCE = 1e-3
 _FIELDS = ("size", "spacing", "origin", "direction")
@@ -171,10 +171,13 @@ class Geometry:
         return image
 
     def stamp(self, image: sitk.Image) -> None:
-        """Give `image` this spacing, origin and direction."""
-        image.SetSpacing(self.spacing)
-        image.SetOrigin(self.origin)
-        image.SetDirection(self.direction)
+        """Give `image` this spacing, origin and direction. InputError if they are no grid (spacing 0)."""
+        try:
+            image.SetSpacing(self.spacing)
+            image.SetOrigin(self.origin)
+            image.SetDirection(self.direction)
+        except RuntimeError:
+            raise InputError(f"A grid of {self.describe()} is none: its spacing or its direction is 0.") from None
 
     def describe(self) -> str:
         """Short text such as '181×217×180 voxels, 1×1×1 mm'."""

@@ -24,6 +24,7 @@ from PPIRLogic.images.checks.dicom_slices import (
     check_pixel_spacing,
     check_values,
     order_of,
+    pixel_spacing,
     slices_of,
 )
 from PPIRLogic.images.door import as_mask, check_volume
@@ -31,6 +32,7 @@ from PPIRLogic.images.geometry import ORTHONORMAL_TOLERANCE, Geometry, short_lis
 from PPIRLogic.images.quiet_itk import quiet
 from PPIRLogic.images.volume import Volume
 
+ROLES = ("moving", "fixed")
 _MASK_TOLERANCE = 1e-2  # voxels; formats that keep float32 headers (NIfTI) differ from the others by about 1e-3
 _SLICE_TOLERANCE = 0.05  # of the slice distance; DICOM positions are decimal strings
 
@@ -55,6 +57,8 @@ def read_volume(path: str | os.PathLike[str], *, role: str = "moving") -> Volume
     Traceback (most recent call last):
     PPIRLogic.errors.InputError: The moving image 'nowhere.nrrd' does not exist. Check the path.
     """
+    if role not in ROLES:
+        raise InputError(f"read_volume cannot be called with role {role!r:.60}: it must be {' or '.join(ROLES)}.")
     file = as_path(path, f"The {role} image's path")
     what = f"The {role} image '{shown_path(file)}'"
     volume = Volume.from_sitk(_read_image(file, what), name=file.name)
@@ -109,7 +113,7 @@ def _read_image(path: Path, what: str) -> sitk.Image:
     """A scalar 2D or 3D image with a valid grid, or InputError. Voxel values are not looked at."""
     if problem := name_problem(path):
         raise InputError(f"{what} cannot be opened: {problem}")
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{what} does not exist. Check the path.")
     with quiet():
         try:
@@ -118,8 +122,11 @@ def _read_image(path: Path, what: str) -> sitk.Image:
             raise InputError(f"{what} cannot be used. {reason}") from None
         except Damaged as reason:
             raise _unreadable(what, f"it is damaged or cut short: {reason}") from None
-        except (RuntimeError, MemoryError):
-            raise _unreadable(what, "it is damaged or cut short") from None
+        except MemoryError:
+            raise InputError(f"{what} cannot be read: there is not enough memory. Close other programs.") from None
+        except RuntimeError:
+            why = "it uses a part of its format that is not read here, or is damaged where its length does not tell"
+            raise _unreadable(what, why) from None
         except OSError as error:
             raise InputError(f"{what} cannot be read: {error.strerror or error}.") from None
     image = _drop_slice(_to_grey(image, what), what)
@@ -217,8 +224,9 @@ def _read_slices(files: list[DicomFile], what: str) -> sitk.Image:
         if len(files) > 1:
             files = [files[i] for i in order]
             slices = [slices[i] for i in order]
+    spacing = pixel_spacing(files[0])
     image = _by_gdcm(files)
-    check_pixel_spacing(files[0], image.GetSpacing())
+    check_pixel_spacing(spacing, image.GetSpacing())
     _check_kind(image.GetSize(), image.GetPixelID(), what)
     if len(slices) > 1:
         _check_places(slices, image)

@@ -51,6 +51,8 @@ class Volume:
         >>> Volume.from_sitk(sitk.Image([4, 3, 2], sitk.sitkUInt8)).array.shape
         (2, 3, 4)
         """
+        if not isinstance(image, sitk.Image):
+            raise InputError(f"The image '{name}' is a {type(image).__name__}. Give a SimpleITK image.")
         if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() not in (2, 3):
             raise InputError(f"Only grey 2D and 3D images can be used; '{name}' is not one.")
         return cls(sitk.GetArrayFromImage(image), Geometry.from_sitk(image), name)

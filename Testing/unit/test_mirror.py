@@ -15,6 +15,8 @@ WHOLE_PACKAGES = {  # of several modules at once
     "images/test_damaged_files.py",
     "images/test_odd_dicom.py",
     "images/test_odd_headers.py",
+    "images/test_odd_nifti.py",
+    "images/test_odd_pictures.py",
     "points/test_odd_files.py",
     "registration/losses/test_least_squares.py",
     "report/test_report.py",

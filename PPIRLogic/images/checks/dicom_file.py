@@ -21,13 +21,14 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _NATIVE = (_IMPLICIT, "1.2.840.10008.1.2.1")
+_STANDARD = "1.2.840.10008.1.2."  # syntaxes that are not named here are compressed: JPEG, JPEG 2000, JPEG-LS, RLE, ...
 _DEEPEST = 16
 
-PATIENT = 0x00100020
+PATIENT, STUDY = 0x00100020, 0x0020000D
 _NOBODY = ("", "0", "anon", "anonymous", "anonymized", "anonymised", "none", "unknown", "patient")
 SERIES, ORIENTATION, POSITION, SPACING = 0x0020000E, 0x00200037, 0x00200032, 0x00280030
 OTHER_SPACINGS = (0x00181164, 0x00182010)
-SLOPE, INTERCEPT, TABLE = 0x00281053, 0x00281052, 0x00283000
+SLOPE, INTERCEPT, UNIT, TABLE = 0x00281053, 0x00281052, 0x00281054, 0x00283000
 ROWS, COLUMNS, BITS, CHANNELS, FRAMES, PIXELS = 0x00280010, 0x00280011, 0x00280100, 0x00280002, 0x00280008, 0x7FE00010
 PHOTOMETRIC, SIGNED, STORED, HIGH_BIT = 0x00280004, 0x00280103, 0x00280101, 0x00280102
 KIND, MODALITY, ECHO, FRAME = 0x00080008, 0x00080060, 0x00180086, 0x00200052
@@ -95,31 +96,47 @@ def is_dicom(head: bytes) -> bool:
 
 
 def read_dicom(path: Path) -> DicomFile:
-    """The elements of a file. Damaged: it breaks off, or its pixels are not as many as it says."""
+    """The elements of a file.
+
+    Damaged: it breaks off, or its pixels are not as many as it says. Unusable: they are compressed.
+    """
     data = path.read_bytes()
     try:
         meta, at = _dataset(data, 132, len(data), False, only_meta=True)
         syntax = text_of(meta, 0x00020010)
-        if syntax in (_BIG_ENDIAN, _DEFLATED):
-            raise Unusable(f"Its transfer syntax ({syntax}) cannot be checked here. Export it again without.")
+        _check_syntax(syntax, path.name)
         elements, at = _dataset(data, at, len(data), syntax == _IMPLICIT)
     except (struct.error, IndexError, RecursionError):
         raise Damaged("it breaks off within an element") from None
     file = DicomFile(path, elements)
     if ROWS in elements or PIXELS in elements:
-        _check_pixels(file, syntax in _NATIVE)
+        if not syntax:
+            raise Damaged("it does not say its transfer syntax (0002,0010)")
+        _check_pixels(file)
         del elements[PIXELS]  # a series is held as long as its slices are compared
     return file
 
 
-def _check_pixels(file: DicomFile, native: bool) -> None:
+def _check_syntax(syntax: str, name: str) -> None:
+    """Unusable unless the pixels are written plainly: no compression of DICOM has a check value."""
+    if syntax in ("", *_NATIVE):
+        return  # a file of another kind, such as a directory, need not say it
+    if syntax == _BIG_ENDIAN:
+        how = "is written in big-endian order"
+    elif syntax == _DEFLATED or syntax.startswith(_STANDARD):
+        how = "is compressed, so that damage within it could not be seen"
+    else:
+        how = "has a transfer syntax that is not known here"
+    raise Unusable(
+        f"Its DICOM file '{name}' {how} ({syntax[:64]}). Export it uncompressed, as Explicit VR Little Endian"
+        " (1.2.840.10008.1.2.1)."
+    )
+
+
+def _check_pixels(file: DicomFile) -> None:
     pixels = file.elements.get(PIXELS)
     if pixels is None:
         raise Damaged("its pixels are missing")
-    if not native:
-        if not isinstance(pixels, list) or len(pixels) < 1 + min(file.frames, 2):
-            raise Damaged("a part of its compressed pixels is missing")
-        return
     bits, channels = file.whole(BITS), file.whole(CHANNELS)
     announced = file.whole(ROWS) * file.whole(COLUMNS) * channels * file.frames * bits // 8
     if len(pixels) != announced + announced % 2 or file.whole(STORED) > bits or bits not in (8, 16, 32):
@@ -142,8 +159,10 @@ def _dataset(
         if tag <= last:
             raise Damaged("its elements are not in order")
         kind, length, at = _begin(data, at, implicit)
+        if tag == PIXELS and length == _UNDEFINED:
+            raise Damaged("its pixels are compressed and its transfer syntax says that they are not")
         if length == _UNDEFINED or kind == b"SQ":
-            found[tag], at = _items(data, at, length, implicit or kind == b"UN", depth + 1, tag == PIXELS)
+            found[tag], at = _items(data, at, length, implicit or kind == b"UN", depth + 1)
         else:
             if at + length > len(data):
                 raise Damaged(f"it breaks off within its element {group:04X},{number:04X}")
@@ -165,11 +184,11 @@ def _begin(data: bytes, at: int, implicit: bool) -> tuple[bytes, int, int]:
     return kind, struct.unpack_from("<H", data, at + 6)[0], at + 8
 
 
-def _items(data: bytes, at: int, length: int, implicit: bool, depth: int, raw: bool) -> tuple[list[Any], int]:
-    """The items of a sequence, or the pieces of compressed pixels."""
+def _items(data: bytes, at: int, length: int, implicit: bool, depth: int) -> tuple[list[Elements], int]:
+    """The items of a sequence."""
     if depth > _DEEPEST:
         raise Damaged("its sequences are nested without end")
-    items: list[Any] = []
+    items: list[Elements] = []
     end = len(data) if length == _UNDEFINED else at + length
     if end > len(data):
         raise Damaged("it breaks off within a sequence")
@@ -180,12 +199,8 @@ def _items(data: bytes, at: int, length: int, implicit: bool, depth: int, raw: b
             return items, at
         if tag != _ITEM or (size != _UNDEFINED and at + size > len(data)):
             raise Damaged("it breaks off within a sequence")
-        if raw:
-            items.append(data[at : at + size])
-            at += size
-        else:
-            item, at = _dataset(data, at, len(data) if size == _UNDEFINED else at + size, implicit, depth)
-            items.append(item)
+        item, at = _dataset(data, at, len(data) if size == _UNDEFINED else at + size, implicit, depth)
+        items.append(item)
     if length == _UNDEFINED:
         raise Damaged("it breaks off within a sequence")
     return items, at

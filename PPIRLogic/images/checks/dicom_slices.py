@@ -36,13 +36,13 @@ def check_alike(files: Sequence[DicomFile]) -> None:
         ("number of frames", lambda f: f.frames),
         ("orientation", lambda f: _rounded(numbers_of(f.elements, tags.ORIENTATION), _DIRECTION_DIGITS)),
         ("pixel spacing", lambda f: _rounded(numbers_of(f.elements, tags.SPACING), _SPACING_DIGITS)),
-        ("kind of pixels", lambda f: (*(f.whole(t) for t in (tags.BITS, tags.CHANNELS, tags.SIGNED, tags.STORED)),
-                                      text_of(f.elements, tags.PHOTOMETRIC))),
-        ("rescaling (slope and intercept)",
-         lambda f: tuple(bool(text_of(f.elements, t)) for t in (tags.SLOPE, tags.INTERCEPT))),
+        ("kind of pixels", _kind_of_pixels),
+        ("rescaling (slope and intercept)", _rescaling),
+        ("unit of its values", lambda f: text_of(f.elements, tags.UNIT)),
         ("patient (shown as a digest)", lambda f: f.subject[:8]),
+        ("study", lambda f: text_of(f.elements, tags.STUDY)),
         ("modality", lambda f: text_of(f.elements, tags.MODALITY)),
-        ("being a localizer", lambda f: "LOCALIZER" in text_of(f.elements, tags.KIND)),
+        ("kind of image", lambda f: "localizer" if "LOCALIZER" in text_of(f.elements, tags.KIND) else "no localizer"),
         ("echo number", lambda f: text_of(f.elements, tags.ECHO)),
         ("frame of reference", lambda f: text_of(f.elements, tags.FRAME)),
     )  # fmt: skip
@@ -53,10 +53,23 @@ def check_alike(files: Sequence[DicomFile]) -> None:
             continue
         other = next(i for i, v in enumerate(values) if v != usual)
         raise Unusable(
-            f"Its DICOM slices differ in {what}: '{files[other].name}' has {_shown(values[other])}, {count} of"
-            f" {len(files)} have {_shown(usual)}. It may be a localizer, or several scans share one series. Put the"
+            f"Its DICOM slices differ in {what}: {_shown(values[other])} in '{files[other].name}', {_shown(usual)} in"
+            f" {count} of {len(files)}. It may be a localizer, or several scans share one series. Put the"
             " slices of one scan into a folder of their own and give that folder."
         )
+
+
+def _kind_of_pixels(file: DicomFile) -> str:
+    stored, bits, channels, signed = (file.whole(t) for t in (tags.STORED, tags.BITS, tags.CHANNELS, tags.SIGNED))
+    return (
+        f"{stored} of {bits} bits, {'signed' if signed else 'unsigned'}, {text_of(file.elements, tags.PHOTOMETRIC)}"
+        f" ({channels} channel{'s' * (channels != 1)})"
+    )
+
+
+def _rescaling(file: DicomFile) -> str:
+    names = (("a slope", tags.SLOPE), ("an intercept", tags.INTERCEPT))
+    return " and ".join(name for name, tag in names if text_of(file.elements, tag))
 
 
 def check_values(file: DicomFile) -> None:
@@ -161,14 +174,19 @@ def _check_steps(slices: Sequence[Slice], normal: Array) -> list[int]:
     return [int(i) for i in order]
 
 
-def check_pixel_spacing(file: DicomFile, taken: Sequence[float]) -> None:
-    """Unusable unless the file says how far apart its pixels are, and that is what the reader took (mm, x and y)."""
+def pixel_spacing(file: DicomFile) -> tuple[float, ...]:
+    """How far apart rows and columns are, mm. Unusable if the file does not say it."""
     said = next(frame_values(file, tags.MEASURES, tags.SPACING), ()) or _said_spacing(file)
     if len(said) != 2:
         raise Unusable(
             "Its DICOM file does not say how far apart its pixels are (0028,0030). Save it with its spacing."
         )
     check_spacing(said)
+    return said
+
+
+def check_pixel_spacing(said: Sequence[float], taken: Sequence[float]) -> None:
+    """Unusable unless the `pixel_spacing` of a file is what the reader took (mm, x and y)."""
     if not np.allclose(said[::-1], taken[:2], rtol=10.0**-_SPACING_DIGITS, atol=0):
         raise Unusable(
             f"Its pixels lie {said[1]:g} × {said[0]:g} mm apart by one element of its DICOM file and"
@@ -188,5 +206,6 @@ def _rounded(values: Sequence[float], digits: int) -> tuple[float, ...]:
 
 def _shown(value: Hashable) -> str:
     if isinstance(value, tuple):
-        return " × ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value) or "none"
-    return str(value)
+        sign = " × " if len(value) < 3 else ", "
+        return sign.join(f"{v:g}" if isinstance(v, float) else str(v) for v in value) or "none"
+    return str(value) or "none"

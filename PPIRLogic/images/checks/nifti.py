@@ -13,12 +13,16 @@ from typing import IO, Any
 import numpy as np
 
 from PPIRLogic.arrays import Array
-from PPIRLogic.images.checks.reasons import Damaged, Unusable, check_companion, check_length, check_spacing, length_of
+from PPIRLogic.images.checks.reasons import Damaged, Unusable, check_companion, check_spacing, check_voxels
 
 _BITS = {
-    2: 8, 4: 16, 8: 32, 16: 32, 32: 64, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64, 1536: 128,
-    1792: 128, 2048: 256, 2304: 32,
+    2: 8, 4: 16, 8: 32, 16: 32, 32: 64, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64, 2304: 32,
 }  # fmt: skip
+_HEADER = 348  # bytes
+_FLOATS = {16: "f4", 64: "f8"}
+_UNREAD = {1: "single bits", 1536: "floats of 128 bits", 1792: "complex numbers", 2048: "complex numbers"}
+_NO_GREY = {1004: "matrices", 1005: "matrices", 1006: "displacements"}  # of 1006 ITK turns the signs of some voxels
+_SMALLEST_SCALE = 2.3e-16  # ITK takes less for nothing
 _PLACE_TOLERANCE = 0.1  # voxels
 _SHEAR_TOLERANCE = 1e-3  # cosine of the angle between two axes
 _SPACING_TOLERANCE = 1e-3
@@ -28,10 +32,12 @@ _ADVICE = "Set both to the one that is meant, or resample the image to a grid wi
 
 @dataclass(frozen=True)
 class _Header:
-    """What is looked at, of either version of the format."""
+    """What is looked at."""
 
     magic: bytes
-    bits_by_type: int | None
+    order: str
+    intent: int
+    kind: int
     bits: int
     sizes: tuple[int, ...]
     pixdim: tuple[float, ...]
@@ -42,6 +48,16 @@ class _Header:
     quaternion: tuple[float, ...]
     offset: tuple[float, ...]
     sform: Array
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the voxels are in the same file."""
+        return not self.magic.startswith(b"ni")
+
+    def check_voxels(self, data: IO[bytes]) -> int:
+        """Their length; ITK's reader makes 0 of floats that are not finite, which nobody would notice."""
+        kind = np.dtype(self.order + _FLOATS[self.kind]) if self.kind in _FLOATS else None
+        return check_voxels(data, math.prod(self.sizes) * self.bits // 8, kind)
 
 
 def is_nifti(head: bytes) -> bool:
@@ -59,17 +75,15 @@ def check_nifti(path: Path) -> None:
             raise Unusable(f"It is compressed (gzip) though its name does not say so. Rename it to '{file.name}.gz'.")
         with gzip.open(file, "rb") if packed else open(file, "rb") as data:
             read: Any = data
-            header = _header(read.read(540))
-            read.seek(0)
-            there = length_of(read)
+            header = _header(read.read(_HEADER))
+            _check_header(header, file)
+            if header.is_single:
+                read.seek(header.start)
+                header.check_voxels(read)
     except (OSError, EOFError, struct.error, OverflowError, ValueError, zlib.error):
         raise Damaged("its header is not whole, or its compressed data do not pass their check") from None
-    _check_header(header)
-    announced = math.prod(header.sizes) * header.bits // 8
-    if header.magic.startswith(b"ni"):
-        check_length(announced, _length_of_pair(file) - header.start)
-    else:
-        check_length(announced + header.start, there)
+    if not header.is_single:
+        _check_pair(file, header)
     _check_place(header)
 
 
@@ -84,55 +98,70 @@ def header_file(path: Path) -> Path:
     return path
 
 
-def _length_of_pair(file: Path) -> int:
+def _check_pair(file: Path, header: _Header) -> None:
+    """The same of the voxels in the file beside the header."""
+
     def unpacked(data: IO[bytes]) -> int:
-        return length_of(gzip.GzipFile(fileobj=data))  # type: ignore[arg-type]
+        whole: Any = gzip.GzipFile(fileobj=data)
+        whole.seek(header.start)
+        return header.check_voxels(whole)
 
     stem = file.name[: file.name.lower().rindex(".hdr")]
     packed = file.with_name(stem + ".img.gz")
-    return (
+    if packed.is_file():
         check_companion(packed, unpacked)
-        if packed.is_file()
-        else check_companion(file.with_name(stem + ".img"), length_of)
-    )
+    else:
+        check_companion(file.with_name(stem + ".img"), header.check_voxels, header.start)
 
 
 def _header(data: bytes) -> _Header:
-    order = "<" if data[1:4] in (b"\x01\0\0", b"\x02\0\0") else ">"
-    second = data[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
+    if data[:2] == b"\x1f\x8b":
+        raise Unusable("It is compressed twice (gzip in gzip). Unpack it once.")
+    if data[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
+        raise Unusable("It is a NIfTI-2 file; NIfTI-1 is read here. Save it as NIfTI-1 (.nii.gz) or .nrrd.")
+    order = "<" if data[1:4] == b"\x01\0\0" else ">"
 
-    def get(first: tuple[str, int], other: tuple[str, int]) -> Any:
-        form, at = other if second else first
+    def get(form: str, at: int) -> Any:
         return struct.unpack_from(order + form, data, at)
 
-    dims = get(("8h", 40), ("8q", 16))
-    kind, bits = get(("2h", 70), ("2h", 12))
+    dims, (kind, bits) = get("8h", 40), get("2h", 70)
     return _Header(
-        magic=data[4:8] if second else data[344:348],
-        bits_by_type=_BITS.get(kind), bits=bits,
+        magic=data[344:348], order=order, intent=get("h", 68)[0], kind=kind, bits=bits,
         sizes=tuple(dims[1 : 1 + dims[0]]) if 1 <= dims[0] <= 7 else (),
-        pixdim=get(("8f", 76), ("8d", 104)),
-        start=int(get(("f", 108), ("q", 168))[0]),
-        slope=get(("2f", 112), ("2d", 176)),
-        units=get(("B", 123), ("i", 500))[0],
-        codes=get(("2h", 252), ("2i", 344)),
-        quaternion=get(("3f", 256), ("3d", 352)),
-        offset=get(("3f", 268), ("3d", 376)),
-        sform=np.reshape(get(("12f", 280), ("12d", 400)), (3, 4)),
+        pixdim=get("8f", 76), start=int(get("f", 108)[0]), slope=get("2f", 112), units=get("B", 123)[0],
+        codes=get("2h", 252),
+        quaternion=get("3f", 256), offset=get("3f", 268), sform=np.reshape(get("12f", 280), (3, 4)),
     )  # fmt: skip
 
 
-def _check_header(h: _Header) -> None:
-    if h.magic not in (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0"):
+def _check_header(h: _Header, file: Path) -> None:
+    if h.magic == bytes(4):
         raise Unusable("It is an Analyze 7.5 file, which does not say how the image lies. Save it as .nii.gz or .nrrd.")
-    if h.bits_by_type != h.bits or not h.sizes or min(h.sizes) < 1:
+    if h.magic not in (b"n+1\0", b"ni1\0"):
+        raise Damaged("its header does not end as one of this format")
+    if not h.is_single and not file.name.lower().endswith((".hdr", ".hdr.gz")):
+        raise Unusable(
+            "It is the header of a pair (.hdr with .img), without voxels. Give it the ending .hdr, beside its .img, or"
+            " save both as one .nii.gz."
+        )
+    if h.intent in _NO_GREY:
+        raise Unusable(f"Its voxels are {_NO_GREY[h.intent]} (intent code {h.intent}). Give a grey image.")
+    if h.kind in _UNREAD:
+        raise Unusable(f"Its voxels are {_UNREAD[h.kind]}, which are not read here. Save it as float32.")
+    if _BITS.get(h.kind) != h.bits or not h.sizes or min(h.sizes) < 1:
         raise Damaged("its header does not say type, dimension and sizes together")
-    if h.magic[1:2] == b"+" and h.start < (540 if h.magic[2:3] == b"2" else 348):
+    if h.is_single and h.start < _HEADER:
         raise Damaged("its header says that the voxels begin within it")
     if h.units & 7 > 3 or not all(0 <= c <= _LARGEST_CODE for c in h.codes):
         raise Damaged("its header holds codes that are not of this format")
     if not all(math.isfinite(v) for v in h.slope):
         raise Damaged("its header scales the voxels by what is not a number")
+    slope, intercept = h.slope
+    if (slope == 0 != intercept) or any(0 < abs(v) < _SMALLEST_SCALE for v in h.slope):
+        raise Unusable(
+            f"Its voxels are to be scaled by {slope:g} (scl_slope) and shifted by {intercept:g} (scl_inter), which the"
+            " readers apply differently. Save it with the intensities themselves, slope 1 and shift 0."
+        )
 
 
 def _check_place(h: _Header) -> None:

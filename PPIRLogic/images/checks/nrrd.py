@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -14,7 +15,6 @@ from PPIRLogic.images.checks.reasons import (
     check_length,
     check_spacing,
     length_of,
-    length_of_bzip2,
     length_of_gzip,
     real_numbers,
     whole_number,
@@ -36,9 +36,9 @@ _FIELDS = {
     "space directions", "spacings", "thicknesses", "axis mins", "axismins", "axis maxs", "axismaxs", "centers",
     "centerings", "labels", "units", "kinds",
 }  # fmt: skip
-_PACKED = {
-    "raw": length_of, "gzip": length_of_gzip, "gz": length_of_gzip, "bzip2": length_of_bzip2, "bz2": length_of_bzip2,
-}  # fmt: skip
+_LENGTH_BY_ENCODING = {"raw": length_of, "gzip": length_of_gzip, "gz": length_of_gzip}
+_VERSIONS = b"12345"
+_IN_SPACE = ("domain", "space", "none", "???")  # kinds of an axis along which voxels lie in space
 _MILLIMETRES = ("mm", "millimeter", "millimeters", "millimetre", "millimetres", "", "none", "???")
 _OF_THE_BODY = (
     "left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las",
@@ -50,41 +50,40 @@ def check_nrrd(path: Path) -> None:
     """Damaged or Unusable unless the header is whole and announces what the file holds."""
     with open(path, "rb") as file:
         fields = _fields(file)
-        announced = _announced(fields)
-        encoding = fields.get("encoding", "").lower()
-        words = _is_text(fields)
-        if not words and encoding not in _PACKED:
-            raise Damaged(f"its encoding '{encoding[:20]}' is not known")
-        _check_place(fields)
         name = fields.get("data file", fields.get("datafile"))
+        if name is not None and (name.startswith("LIST") or len(name.split()) > 3):
+            raise Unusable("Its voxels are spread over several files. Save it as one .nrrd file.")
+        announced, read = _announced(fields), _reader(fields)
+        _check_place(fields)
         skip, lines = (
             whole_number(fields.get(f"{k} skip", fields.get(f"{k}skip", "0")), f"{k} skip") for k in ("byte", "line")
         )
         if lines or skip < 0:
             raise Unusable("It leaves out lines or an unknown number of bytes of its data file. Save it as one file.")
-        if name is not None and (name.startswith("LIST") or len(name.split()) > 3):
-            raise Unusable("Its voxels are spread over several files. Save it as one .nrrd file.")
-        read = _numbers if words else _PACKED[encoding]
         if name is not None:
             there = check_companion(path.parent / name, read, skip)
         else:
             file.read(skip)
             there = read(file)
-    check_length(math.prod(_whole(fields, "sizes")) if words else announced, there)
+    check_length(announced, there)
 
 
-def _is_text(fields: dict[str, str]) -> bool:
-    return fields.get("encoding", "").lower() in ("txt", "text", "ascii")
-
-
-def _numbers(file: IO[bytes]) -> int:
-    """Of voxels that are written as text: how many."""
-    return len(re.split(rb"[\s,]+", file.read().strip()))
+def _reader(fields: dict[str, str]) -> Callable[[IO[bytes]], int]:
+    """By which the bytes of the voxels are counted."""
+    encoding = fields.get("encoding", "").lower()
+    if not encoding:
+        raise Damaged("its header does not say how its voxels are written (encoding)")
+    if encoding in ("txt", "text", "ascii"):
+        raise Unusable("Its voxels are written as text. Save it as binary (encoding raw or gzip).")
+    if encoding not in _LENGTH_BY_ENCODING:
+        raise Unusable(f"Its encoding '{encoding[:20]}' is not read here. Save it with encoding raw or gzip.")
+    return _LENGTH_BY_ENCODING[encoding]
 
 
 def _fields(file: IO[bytes]) -> dict[str, str]:
     """The fields of the header; the file is left where the voxels begin."""
-    file.readline()
+    if (version := file.readline(64).rstrip())[7:] not in [b"%c" % v for v in _VERSIONS]:
+        raise Unusable(f"It is of the version '{version[4:].decode('latin-1')[:20]}' of NRRD; 1 to 5 are read here.")
     fields: dict[str, str] = {}
     while (line := file.readline(_LONGEST_HEADER)) and line.strip(b"\r\n"):
         text = line.decode("utf-8", "replace").rstrip("\r\n")
@@ -96,16 +95,20 @@ def _fields(file: IO[bytes]) -> dict[str, str]:
         if name.lower() in fields or file.tell() > _LONGEST_HEADER:
             raise Damaged(f"its header says '{name}' twice or is too long")
         fields[name.lower()] = value.strip()
+        if name.lower() in ("data file", "datafile") and value.strip().startswith("LIST"):
+            break  # names of files follow
     return fields
 
 
 def _announced(fields: dict[str, str]) -> int:
     """Bytes of all voxels."""
-    size = _SIZE_OF.get(fields.get("type", "").lower())
-    sizes = _whole(fields, "sizes")
-    if size is None or [len(sizes)] != _whole(fields, "dimension"):
+    kind, sizes = fields.get("type", ""), _whole(fields, "sizes")
+    if not kind or 0 in sizes or [len(sizes)] != _whole(fields, "dimension"):
         raise Damaged("its header does not say type, dimension and sizes together")
-    if size > 1 and not _is_text(fields) and fields.get("endian") not in ("little", "big"):
+    size = _SIZE_OF.get(kind.lower())
+    if size is None:
+        raise Unusable(f"Its voxels are of the type '{kind[:20]}', which is not read here. Save it as short or float.")
+    if size > 1 and fields.get("endian") not in ("little", "big"):
         raise Damaged("its header does not say the order of bytes (endian)")
     return size * math.prod(sizes)
 
@@ -119,21 +122,26 @@ def _whole(fields: dict[str, str], name: str) -> list[int]:
 
 def _check_place(fields: dict[str, str]) -> None:
     """Unusable where the header does not say how far apart its voxels are, in mm, and which way its axes point."""
-    kinds = fields.get("kinds", "").lower().split()
-    if strange := [kind for kind in kinds if kind in ("time", "list")]:
-        raise Unusable(f"One of its axes is of the kind '{strange[0]}'. Save one grey image, or one time point.")
     _check_units(fields)
-    if "space directions" in fields:
-        _check_directions(fields)
-    elif "spacings" in fields:
-        words = fields["spacings"].split()
-        if len(words) != _whole(fields, "dimension")[0]:
-            raise Damaged("its header does not give a spacing for every axis")
-        kinds = kinds if len(kinds) == len(words) else ["domain"] * len(words)
-        named = [w for w, k in zip(words, kinds, strict=True) if w.lower() != "nan" or k in ("domain", "space")]
-        check_spacing([float("nan") if w.lower() == "nan" else real_numbers([w], "spacings")[0] for w in named])
-    else:
-        raise Unusable("It does not say how far apart its voxels are ('space directions'). Save it with its spacing.")
+    if "space directions" not in fields:
+        raise Unusable(
+            "It does not say how far apart its voxels are and where they lie ('space directions', 'space origin'). Save"
+            " it with its place."
+        )
+    if "spacings" in fields:
+        raise Unusable("It gives its spacing twice, by 'space directions' and by 'spacings'. Save it with the first.")
+    _check_kinds(fields)
+    _check_directions(fields)
+
+
+def _check_kinds(fields: dict[str, str]) -> None:
+    """Unusable where an axis of time points, colours or vectors is taken for one of space, or the other way round."""
+    kinds = fields.get("kinds", "").lower().split()
+    directions = re.findall(r"none|\([^()]*\)", fields["space directions"])
+    in_space = [kind for kind, direction in zip(kinds, directions, strict=False) if direction != "none"]
+    strange = [kind for kind in kinds if kind in ("time", "list")] + [k for k in in_space if k not in _IN_SPACE]
+    if strange:
+        raise Unusable(f"One of its axes is of the kind '{strange[0][:20]}'. Save one grey image, or one time point.")
 
 
 def _check_units(fields: dict[str, str]) -> None:
@@ -155,6 +163,7 @@ def _check_directions(fields: dict[str, str]) -> None:
     numbers = [real_numbers(v.split(","), "space directions and origin") for v in (*vectors, *origins)]
     if len(origins) != 1 or {len(v) for v in numbers} != {len(vectors)}:
         raise Damaged("its 'space directions' and 'space origin' do not have one number of dimensions")
+    check_spacing([math.hypot(*v) for v in numbers[: len(vectors)]])
     space = fields.get("space", "").lower()
     if len(vectors) == 3 and space not in _OF_THE_BODY:
         said = f"its 'space' is '{space[:20]}'" if space else "it has no 'space'"

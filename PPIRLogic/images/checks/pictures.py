@@ -10,6 +10,7 @@ from typing import Any
 
 from PPIRLogic.images.checks.reasons import Damaged, Unusable, check_length
 
+_GREY_WITH_OPACITY = 4  # type of colour, in the first chunk
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _FORMS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "s", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d"}
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _OFFSETS, _ORIENTATION, _CHANNELS, _COUNTS = (
@@ -22,9 +23,9 @@ _WHOLE = (
 
 
 def check_png(path: Path) -> None:
-    """Damaged unless every chunk passes its check value and the last one is there."""
+    """Damaged unless every chunk passes its check value and the last one is there. Unusable: grey with opacity."""
     data = path.read_bytes()
-    at, kind = 8, b""
+    at, kind, kinds = 8, b"", set()
     while kind != b"IEND":
         if len(data) < at + 12:
             raise Damaged("its last chunks are missing")
@@ -33,7 +34,10 @@ def check_png(path: Path) -> None:
             raise Damaged("one of its chunks does not pass its check")
         if kind[:1].isupper() and kind not in _CRITICAL:
             raise Damaged("it holds a chunk that is not of this format")
+        kinds.add(kind)
         at += 12 + length
+    if b"tRNS" in kinds or data[25] == _GREY_WITH_OPACITY:
+        raise Unusable("It is a picture with opacity (transparent parts). Save it as plain grey, without.")
 
 
 def check_tiff(path: Path) -> None:
@@ -43,13 +47,17 @@ def check_tiff(path: Path) -> None:
     try:
         tags = _page(data, order)
         strips = list(zip(tags[_OFFSETS], tags[_COUNTS], strict=True))
-        width, height, compression = tags[_WIDTH][0], tags[_HEIGHT][0], tags[_COMPRESSION][0]
-        bits, channels, form = tags[_BITS][0], tags.get(_CHANNELS, (1,))[0], tags.get(_SAMPLES, (1,))[0]
+        width, height, compression = tags[_WIDTH][0], tags[_HEIGHT][0], tags.get(_COMPRESSION, (1,))[0]
+        bits, channels, form = tags.get(_BITS, (1,))[0], tags.get(_CHANNELS, (1,))[0], tags.get(_SAMPLES, (1,))[0]
         photometric = tags[_PHOTOMETRIC][0]
     except (struct.error, KeyError, ValueError):
         raise Damaged("its directory is not whole") from None
     if (bits, form) not in ((8, 1), (8, 2), (16, 1), (16, 2), (32, 1), (32, 2), (32, 3), (64, 3)):
-        raise Damaged(f"its voxels are of {bits} bits and of form {form}")
+        form_word = {1: "whole", 2: "whole", 3: "decimal"}.get(form, "other")
+        raise Unusable(
+            f"Its voxels are {form_word} numbers of {bits} bit{'s' * (bits != 1)}, which are not read here. Save them"
+            " with 8 or 16 bits."
+        )
     if photometric not in (1, 2) or (photometric == 2) != (channels in (3, 4)) or tags.get(_PLANES, (1,))[0] != 1:
         raise Unusable("It is not a plain grey or RGB picture. Save it as .png, .nrrd or .nii.gz.")
     if tags.get(_ORIENTATION, (1,))[0] != 1 or sum(t in tags for t in _RESOLUTION) not in (0, 3):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import math
 import re
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import numpy as np
 
 _BLOCK = 2**20
 
@@ -22,12 +23,16 @@ class Unusable(Exception):
     """The file is whole, but an image of it would be a guess. The text says why and what to do, in whole sentences."""
 
 
-def length_of(file: IO[bytes]) -> int:
-    """Bytes from here to the end; Damaged where a compressed stream breaks off or fails its check value."""
+def length_of(file: IO[bytes], look: Callable[[bytes], object] = len) -> int:
+    """Bytes from here to the end, each block of which is shown to `look`.
+
+    Damaged where a compressed stream breaks off or fails its check value.
+    """
     total = 0
     try:
         while block := file.read(_BLOCK):
             total += len(block)
+            look(block)
     except (OSError, EOFError, zlib.error, ValueError):
         raise Damaged("its compressed data break off or do not pass their check") from None
     return total
@@ -36,10 +41,6 @@ def length_of(file: IO[bytes]) -> int:
 def length_of_gzip(file: IO[bytes]) -> int:
     """The same of a gzip stream, unpacked; its check value is looked at."""
     return length_of(gzip.GzipFile(fileobj=file))  # type: ignore[arg-type]
-
-
-def length_of_bzip2(file: IO[bytes]) -> int:
-    return length_of(bz2.BZ2File(file))  # type: ignore[arg-type]
 
 
 def length_of_zlib(file: IO[bytes]) -> int:
@@ -60,6 +61,25 @@ def check_length(announced: int, there: int) -> None:
     """Damaged unless a file holds exactly what its header announces."""
     if announced != there:
         raise Damaged(f"its header announces {announced} bytes of voxels and {there} are there")
+
+
+def check_voxels(file: IO[bytes], announced: int, kind: np.dtype[Any] | None) -> int:
+    """The same of the bytes from here to the end, whose number is given back; Unusable if one of the floats of `kind`
+    is NaN or infinite."""
+    bad = 0
+
+    def look(block: bytes) -> None:
+        nonlocal bad
+        if kind is not None:
+            bad += int(np.count_nonzero(~np.isfinite(np.frombuffer(block, kind, len(block) // kind.itemsize))))
+
+    check_length(announced, there := length_of(file, look))
+    if bad:
+        raise Unusable(
+            f"It has {bad} voxels that are NaN or infinite. Replace them (for instance by the background value; in a"
+            " mask by 0)."
+        )
+    return there
 
 
 def check_companion(file: Path, read: Callable[[IO[bytes]], int], skip: int = 0) -> int:

@@ -263,19 +263,21 @@ def test_a_nifti_file_that_leaves_its_place_open(header: dict, words: tuple[str,
     assert not [w for w in words if w not in said], said
 
 
-def test_a_header_without_spacing_is_not_guessed(tmp_path: Path) -> None:
+def test_a_header_without_a_place_is_not_guessed(tmp_path: Path) -> None:
     voxels = np.arange(24, dtype=np.uint8).tobytes()
     bare = tmp_path / "a.nrrd"
     bare.write_bytes(b"NRRD0004\ntype: uchar\ndimension: 2\nsizes: 4 6\nencoding: raw\n\n" + voxels)
     assert "how far apart" in said_of(bare)
-    bare.write_bytes(b"NRRD0004\ntype: uchar\ndimension: 2\nsizes: 4 6\nencoding: raw\nspacings: 2 3\n\n" + voxels)
-    assert read_volume(bare).geometry.spacing == (2.0, 3.0)
     meta_file = tmp_path / "a.mha"
     header = b"NDims = 2\nDimSize = 4 6\nElementType = MET_UCHAR\n"
     meta_file.write_bytes(header + b"ElementDataFile = LOCAL\n" + voxels)
     assert "ElementSpacing" in said_of(meta_file)
-    meta_file.write_bytes(header + b"ElementSpacing = 2 3\nElementDataFile = LOCAL\n" + voxels)
-    assert read_volume(meta_file).geometry.spacing == (2.0, 3.0)
+    header += b"ElementSpacing = 2 3\n"
+    meta_file.write_bytes(header + b"ElementDataFile = LOCAL\n" + voxels)
+    assert "where its voxels lie" in said_of(meta_file)
+    header += b"Offset = 5 6\nTransformMatrix = 1 0 0 1\n"
+    meta_file.write_bytes(header + b"ElementDataFile = LOCAL\n" + voxels)
+    assert read_volume(meta_file).geometry.origin == (5.0, 6.0)
 
 
 # ------------------------------------------------------------------------------------------- DICOM series

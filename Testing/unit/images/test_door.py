@@ -34,6 +34,9 @@ BAD: dict[str, tuple[Any, str]] = {
     "constant": (Volume(np.ones(VALUES.shape), GRID, "bad"), "is constant"),
     "sheared": (Volume(VALUES, Geometry(GRID.size, (1, 1, 2), (0, 0, 0), (1, 0.3, 0, 0, 1, 0, 0, 0, 1))), "sheared"),
     "spacing": (Volume(VALUES, Geometry(GRID.size, (1, 1, 0), GRID.origin, GRID.direction)), "must be positive"),
+    "tiny voxels": (Volume(VALUES, Geometry(GRID.size, (1, 1, 1e-9), GRID.origin, GRID.direction)), "'spacing'"),
+    "tiny values": (Volume(VALUES.astype(np.float32) * np.float32(1e-44), GRID), "from 0 to 5.79e-43.*Scale them"),
+    "huge values": (Volume((VALUES - 30).astype(np.float32) * np.float32(1e37), GRID), "Scale them"),
 }  # fmt: skip
 
 
@@ -69,7 +72,10 @@ def test_masks_of_every_type_are_the_same_mask(kind: type) -> None:
         (np.zeros((3, 4, 5), np.uint8), "is empty"),
         (np.where(VALUES > 3, 1.0, 1e-7), "from 1e-07 to 1.*threshold"),
         (np.where(VALUES > 3, 1.0, np.nan), "NaN"),
-        ("mask.nrrd", "Give an array"),
+        ("mask.nrrd", r"is given as a path\. Read it first, with read_mask"),
+        (np.ones((3, 4, 5), complex), r"are of the type ndarray \(complex128\)\. Give an array of real numbers"),
+        (np.ones((3, 4, 5), object), r"\(object\)\. Give an array of real numbers"),
+        ([[1, 0], [1]], "rows differ in length"),
     ],
 )
 def test_a_mask_that_cannot_be_used(mask: Any, words: str) -> None:

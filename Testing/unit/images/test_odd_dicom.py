@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from PPIRLogic.errors import InputError
 from PPIRLogic.images.reading import read_volume
@@ -29,7 +30,7 @@ def element(tag: int, kind: str, value: bytes | str) -> bytes:
     return struct.pack("<HH", tag >> 16, tag & 0xFFFF) + kind.encode() + length + data
 
 
-def write_slice(path: Path, number: int, changed: dict[int, Element]) -> None:
+def write_slice(path: Path, number: int, changed: dict[int, Element], syntax: str = "1.2.840.10008.1.2.1") -> None:
     """A slice 5 mm after the one before. An element that is changed to '' with the kind '-' is left out."""
 
     def two(value: int) -> bytes:
@@ -45,7 +46,7 @@ def write_slice(path: Path, number: int, changed: dict[int, Element]) -> None:
         0x00280101: ("US", two(16)), HIGH_BIT: ("US", two(15)), 0x00280103: ("US", two(0)),
         0x7FE00010: ("OW", PIXELS[number].tobytes()), **changed,
     }  # fmt: skip
-    meta = element(0x00020001, "OB", b"\0\1") + element(0x00020010, "UI", "1.2.840.10008.1.2.1")
+    meta = element(0x00020001, "OB", b"\0\1") + element(0x00020010, "UI", syntax)
     body = b"".join(element(tag, *elements[tag]) for tag in sorted(elements) if elements[tag][0] != "-")
     head = bytes(128) + b"DICM" + element(0x00020000, "UL", struct.pack("<I", len(meta)))
     path.write_bytes(head + meta + body)
@@ -96,15 +97,60 @@ def test_a_plain_series_is_read(tmp_path: Path) -> None:
         (lambda i: {0x00280101: ("US", b"\x0c\0")}, "lowest bits"),
         (only(2, POSITION, "DS", "0\\0\\nan"), "'IM2' does not say its position"),
         (only(3, 0x00100020, "LO", "P2"), "differ in patient.*'IM3'"),
-        (only(3, 0x00080060, "CS", "MR"), "differ in modality: 'IM3' has MR"),
-        (only(3, 0x00080008, "CS", "ORIGINAL\\PRIMARY\\LOCALIZER"), "differ in being a localizer: 'IM3'"),
-        (only(3, 0x00180086, "IS", "2", "1"), "differ in echo number: 'IM3' has 2"),
-        (only(3, 0x00200052, "UI", "1.9.2", "1.9.1"), "differ in frame of reference: 'IM3'"),
+        (only(3, 0x00080060, "CS", "MR"), "differ in modality: MR in 'IM3', CT in 3 of 4"),
+        (only(3, 0x00080008, "CS", "ORIGINAL\\PRIMARY\\LOCALIZER"), "localizer in 'IM3', no localizer in 3 of"),
+        (only(3, 0x00180086, "IS", "2", "1"), "differ in echo number: 2 in 'IM3', 1 in 3 of 4"),
+        (only(3, 0x00200052, "UI", "1.9.2", "1.9.1"), r"differ in frame of reference: 1\.9\.2 in 'IM3'"),
+        (only(3, 0x0020000D, "UI", "1.3", "1.2"), r"differ in study: 1\.3 in 'IM3', 1\.2 in 3 of 4"),
+        (only(3, 0x00281054, "LO", "US", "HU"), "differ in unit of its values: US in 'IM3', HU in 3 of 4"),
+        (only(3, 0x00280103, "US", b"\1\0"), r"16 of 16 bits, signed, MONOCHROME2 \(1 channel\) in 'IM3'"),
     ],
 )  # fmt: skip
 def test_a_series_that_would_be_read_as_another(change: Change, words: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words):
         read_volume(write_series(tmp_path / "s", change))
+
+
+@pytest.mark.parametrize(
+    ("syntax", "words"),
+    [
+        ("1.2.840.10008.1.2.4.50", "is compressed"),
+        ("1.2.840.10008.1.2.4.70", "is compressed"),
+        ("1.2.840.10008.1.2.4.80", "is compressed"),
+        ("1.2.840.10008.1.2.4.90", "is compressed"),
+        ("1.2.840.10008.1.2.5", "is compressed"),
+        ("1.2.840.10008.1.2.1.99", "is compressed"),
+        ("1.2.840.10008.1.2.2", "is written in big-endian order"),
+        ("1.2.3.4.5", "has a transfer syntax that is not known here"),
+    ],
+)
+def test_pixels_without_a_check_value_are_refused(syntax: str, words: str, tmp_path: Path) -> None:
+    write_slice(tmp_path / "a.dcm", 0, {}, syntax)
+    for path in (tmp_path / "a.dcm", tmp_path):
+        with pytest.raises(InputError, match=rf"'a\.dcm' {words}.*\({syntax}\)\. Export it uncompressed") as caught:
+            read_volume(path)
+        assert "damaged or" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000"])
+def test_compressed_files_of_itk_are_refused(kind: str, tmp_path: Path) -> None:
+    writer = sitk.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.UseCompressionOn()
+    writer.SetCompressor(kind)
+    writer.SetFileName(str(tmp_path / "a.dcm"))
+    writer.Execute(sitk.GetImageFromArray(np.arange(2**14, dtype=np.uint16).reshape(128, 128)))
+    with pytest.raises(InputError, match="is compressed"):
+        read_volume(tmp_path / "a.dcm")
+
+
+def test_compressed_pixels_under_a_plain_name(tmp_path: Path) -> None:
+    write_slice(tmp_path / "a.dcm", 0, {0x7FE00010: ("-", "")})
+    pieces = struct.pack("<HH2sHIHHIHHI", 0x7FE0, 0x10, b"OB", 0, 2**32 - 1, 0xFFFE, 0xE000, 0, 0xFFFE, 0xE0DD, 0)
+    path = tmp_path / "a.dcm"
+    path.write_bytes(path.read_bytes() + pieces)
+    with pytest.raises(InputError, match="its pixels are compressed and its transfer syntax says that they are not"):
+        read_volume(path)
 
 
 @pytest.mark.parametrize("turn", ["nan\\0\\0\\0\\1\\0", "0\\0\\0\\0\\0\\0", "1\\0\\0\\1\\0\\0", "1\\0\\0"])

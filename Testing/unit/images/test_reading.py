@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import locale
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from images_support import save, volume
 from PPIRLogic.errors import InputError
 from PPIRLogic.images.reading import read_mask, read_volume
 from PPIRLogic.images.writing import write_volume
+from PPIRLogic.points.files import read_points
+from PPIRLogic.transforms.files import read_transform
 
 
 def test_pictures(tmp_path: Path) -> None:
@@ -213,3 +216,25 @@ def test_reading_dicom_leaves_the_language_of_the_process_alone(tmp_path: Path) 
     with pytest.raises(InputError):
         read_volume(tmp_path)  # a folder: the DICOM reader looks at it
     assert locale.setlocale(locale.LC_ALL) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes")
+def test_a_pipe_or_a_device_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.nrrd")
+    for path in (tmp_path / "pipe.nrrd", Path("/dev/zero")):
+        for read in (read_volume, read_points, read_transform):
+            with pytest.raises(InputError, match="not a file but a pipe or a device"):
+                read(path)
+
+
+def test_a_role_that_is_none() -> None:
+    with pytest.raises(InputError, match="role 'banana': it must be moving or fixed"):
+        read_volume("a.nrrd", role="banana")
+
+
+def test_what_only_the_reader_refuses_is_not_called_cut_short(tmp_path: Path) -> None:
+    """A whole NRRD file with a field that has no meaning here."""
+    path = save(np.arange(336, dtype=np.int16).reshape(6, 7, 8), tmp_path / "a.nrrd")
+    path.write_bytes(path.read_bytes().replace(b"\nendian:", b"\ncenters: cell cell\nendian:"))
+    with pytest.raises(InputError, match="uses a part of its format that is not read here"):
+        read_volume(path)

@@ -9,6 +9,7 @@ import pytest
 from images_support import grid
 
 from PPIRLogic.errors import InputError
+from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
 
 
@@ -19,3 +20,14 @@ def test_volume_needs_a_fitting_array() -> None:
     turned = Volume(other, grid(5, 4))
     assert turned.array.dtype == np.float32
     assert turned.array.flags.c_contiguous
+
+
+def test_what_is_no_image() -> None:
+    for wrong in (None, "a.nrrd", np.zeros((3, 4))):
+        with pytest.raises(InputError, match="Give a SimpleITK image"):
+            Volume.from_sitk(wrong)  # type: ignore[arg-type]
+
+
+def test_values_that_single_precision_would_make_0() -> None:
+    with pytest.raises(InputError, match=r"beyond single precision\. Scale them"):
+        Volume(np.arange(12.0).reshape(3, 4) * 1e-50, Geometry((4, 3), (1, 1), (0, 0), (1, 0, 0, 1)))

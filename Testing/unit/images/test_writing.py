@@ -11,11 +11,11 @@ import SimpleITK as sitk
 from images_support import grid, volume
 
 from PPIRLogic import files
-from PPIRLogic.errors import OutputError
+from PPIRLogic.errors import InputError, OutputError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.reading import read_volume
 from PPIRLogic.images.volume import Volume
-from PPIRLogic.images.writing import write_raw, write_volume
+from PPIRLogic.images.writing import png_problem, write_raw, write_volume
 
 
 @pytest.mark.parametrize("extension", [".mha", ".nii", ".nii.gz", ".nrrd"])
@@ -105,3 +105,21 @@ def test_write_png_and_fields(tmp_path: Path) -> None:
     field = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(4, 5, 6, 3)), isVector=True)
     write_volume(field, tmp_path / "field.nii.gz")
     assert sitk.ReadImage(str(tmp_path / "field.nii.gz")).GetNumberOfComponentsPerPixel() == 3
+
+
+def test_a_png_is_not_black_for_an_image_of_fractions(tmp_path: Path) -> None:
+    fractions = np.random.default_rng(2).random((5, 6)).astype(np.float32)
+    path = tmp_path / "a.png"
+    with pytest.raises(OutputError, match=r"to which values from .* would be rounded.*scale the image to 0 to 255"):
+        write_volume(Volume(fractions, grid(6, 5)), path)
+    assert "would be rounded" in png_problem(fractions * 60)
+    assert not png_problem(fractions * 255) and not png_problem(np.rint(fractions * 3))
+    write_volume(Volume(fractions, grid(6, 5)), path, rounded=True)
+    assert set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))) == {0, 1}
+
+
+def test_a_grid_that_is_none_is_not_written(tmp_path: Path) -> None:
+    image = Volume(np.arange(12.0).reshape(3, 4), Geometry((4, 3), (0, 1), (0, 0), (1, 0, 0, 1)))
+    with pytest.raises(InputError, match="its spacing or its direction is 0"):
+        write_volume(image, tmp_path / "a.nrrd")
+    assert list(tmp_path.iterdir()) == []
