@@ -64,7 +64,7 @@ class LinearRun:
         )
         run.records.append(self.record)
         tolerance = run.parameters.step_mm(session.geometry, level.factor)
-        stopping = Stopping(tolerance, run.parameters.loss_tolerance, evaluations)
+        stopping = Stopping(tolerance, run.parameters.least_decrease(), evaluations)
         outcome = minimise(
             self.start, self._evaluate, stopping, self.scale_mm, self.corners, self._accepted, self._linearise
         )
