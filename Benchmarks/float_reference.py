@@ -96,6 +96,6 @@ def register_in_floats(fixed: Volume, moving: Volume, parameters: Parameters) ->
         smoothed = smooth(moving, moving_sigma_mm(moving.geometry, grid, level))
         target = FloatLevel(fixed, smoothed, level, parameters.loss, scale_mm)
         tolerance = parameters.step_mm(grid, level.factor)
-        stopping = Stopping(tolerance, parameters.loss_tolerance, parameters.evaluations)
+        stopping = Stopping(tolerance, parameters.least_decrease(), parameters.evaluations)
         best = minimise(best, target.evaluate, stopping, scale_mm, grid.corners(), lambda *_: None).transform
     return best

@@ -29,7 +29,9 @@ def points_from_node(node: Any) -> np.ndarray:
     if missing := [i + 1 for i in range(count) if not node.GetNthControlPointPositionStatus(i) == node.PositionDefined]:
         raise InputError(f"Point {missing[0]} of '{node.GetName()}' was not placed yet. Place or remove it.")
     points = np.array([node.GetNthControlPointPosition(i) for i in range(count)], dtype=float).reshape(count, 3)
-    return PointSet(points @ conversion.FLIP[:3, :3] + 0.0, node.GetName() or "points").points
+    points = points @ conversion.FLIP[:3, :3] + 0.0
+    PointSet(points, node.GetName() or "points")
+    return points  # all: what the engine leaves out, it says
 
 
 def _write(node: Any, folder: Path, name: str) -> Path:

@@ -23,5 +23,18 @@ def values(title: str) -> dict[str, Any]:
     return {}
 
 
+def needs(title: str) -> str:
+    """What the owner of the fixed image must grant beyond the default budget, in words; empty where that is enough."""
+    for path in sorted(FOLDER.glob("*.json")):
+        preset = read(path)
+        if preset["title"] == title and "budget" in preset:
+            share, bits = preset["budget"]["percent"], preset["budget"]["bits"]
+            return (
+                f"'{title}' needs more than the default budget. Ask the owner of the fixed image to serve it with"
+                f" --budget-percent {share} --budget-bits {bits} (Share: {share} % of each level, {bits} % in bits)."
+            )
+    return ""
+
+
 def read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -137,6 +137,8 @@ class RegisterPanel:
         node.preset = self.ui.presetComboBox.currentText if index > 0 else ""
         for name, value in presets.values(node.preset).items():
             setattr(node, name, value)
+        if needed := presets.needs(node.preset):
+            self.log(needed)
 
     _showing_preset = False
 

@@ -96,6 +96,8 @@ def _run_simulate(a: Arguments) -> None:
 
     check_outputs(a)
     fixed, moving = read_points(a.fixed, "fixed"), read_points(a.moving)
+    if fixed.note:
+        note(a, fixed.note)
     budget = Budget(
         a.budget_percent, 6 * a.budget_percent, OPEN_BUDGET.numbers_per_session, OPEN_BUDGET.numbers_per_image
     )

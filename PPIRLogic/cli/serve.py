@@ -157,7 +157,10 @@ def _shared_images(a: Arguments) -> list[Any]:
         out.append(Shared(FixedImage(name, volume, mask), policy, *dealer))
     for i, path in enumerate(a.points, len(a.fixed)):
         name = a.name[i] if a.name else _neutral_name(a, "points", i - len(a.fixed), path)
-        out.append(Shared(FixedPoints(name, read_points(path, role="fixed")), policy, *dealer))
+        points = read_points(path, role="fixed")
+        if points.note:
+            note(a, points.note)
+        out.append(Shared(FixedPoints(name, points), policy, *dealer))
     if len({s.image.name for s in out}) < len(out):
         raise InputError("Two images or point sets have the same name; give each its own with --name.")
     return [replace(one, subject=subject) for one, subject in zip(out, subjects, strict=True)] if subjects else out

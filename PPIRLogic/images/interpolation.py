@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from PPIRLogic.compiled import compiled_ieee
 from PPIRLogic.cubic_bspline import compiled_cubic, compiled_cubic_slope
+from PPIRLogic.images.pyramid import margin_voxels
 from PPIRLogic.images.volume import Volume
 
 
@@ -104,9 +105,9 @@ class MovingImage:
         self.to_index = embed(volume.geometry.physical_to_index())
 
     def narrowed(self, margin_mm: float) -> MovingImage:
-        """The same image, sampled only where it is so far from its border."""
+        """The same image, sampled only where it is so far from its border; of no axis more than an eighth is lost."""
         out = copy.copy(self)
-        voxels = np.ceil(margin_mm / np.array(self.geometry.spacing))
+        voxels = np.array(margin_voxels(self.geometry, margin_mm), np.float64)
         out.low, out.high = self.low.copy(), self.high.copy()
         out.low[: self.dimension] += voxels
         out.high[: self.dimension] -= voxels

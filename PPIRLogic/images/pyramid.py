@@ -19,6 +19,8 @@ from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
 
 _MIN_LEVEL_SIZE = 8
+_MIN_SLICES = 16  # of an axis whose voxels are longer than the others': it is short, and shrinking costs it most
+_LONGER = 1.3  # times the shortest voxel side
 _RECURSIVE_MIN_SIZE = 4  # what ITK's recursive filter needs
 _RECURSIVE_MIN_SIGMA = 1.0  # voxels; below, the recursive approximation is poor and a short kernel is as quick
 
@@ -34,7 +36,13 @@ def _coarse_size(size: int, factor: int) -> int:
 def axis_factors(geometry: Geometry, factor: int) -> tuple[int, ...]:
     """Integer shrink per axis that makes the level nearly isotropic, leaving at least 8 voxels on each axis.
 
-    An axis that already has fewer keeps its voxels. InputError: a factor that is not a whole number of at least 1.
+    Of slices that are thicker than a voxel is wide at least 16 are left. An axis that already has fewer keeps its
+    voxels. It follows from the grid and the factor alone, so that a factor names one grid and one budget. InputError: a
+    factor that is not a whole number of at least 1.
+
+    >>> slices = Geometry((128, 128, 30), (2.0, 2.0, 5.0), (0.0,) * 3, tuple(np.eye(3).ravel()))
+    >>> [axis_factors(slices, factor) for factor in (8, 4, 2)]
+    [(8, 8, 1), (4, 4, 1), (2, 2, 1)]
     """
     if type(factor) is not int or factor < 1:
         raise InputError(f"A pyramid factor must be a whole number of at least 1, not {factor}.")
@@ -42,7 +50,8 @@ def axis_factors(geometry: Geometry, factor: int) -> tuple[int, ...]:
     factors = []
     for size, spacing in zip(geometry.size, geometry.spacing, strict=True):
         f = max(1, min(size, math.floor(factor * finest / spacing + 0.5)))
-        while f > 1 and _coarse_size(size, f) < _MIN_LEVEL_SIZE:
+        least = _MIN_SLICES if spacing > _LONGER * finest else _MIN_LEVEL_SIZE
+        while f > 1 and _coarse_size(size, f) < least:
             f -= 1
         factors.append(f)
     return tuple(factors)
@@ -147,7 +156,7 @@ def border_margin_mm(full_geometry: Geometry, factor: int, sigma_mm: float) -> f
 
 
 def margin_voxels(level_geometry: Geometry, margin_mm: float) -> tuple[int, ...]:
-    """`margin_mm` in whole voxels of the level per axis, at most an eighth of the axis."""
+    """`margin_mm` in whole voxels of the grid per axis, at most an eighth of the axis."""
     # the small allowance keeps 3.0000000001 voxels from becoming 4
     return tuple(
         min(math.ceil(margin_mm / s - 1e-9), n // 8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class PointSet:
 
     points: (n, 2) or (n, 3) float64. InputError: another shape, fewer than 3 points, values that are not finite or lie
     beyond 1000 m, the same point twice, points on one line (they determine no rotation).
+    closed: the last point was the first one once more, as in a contour that closes; it is left out.
 
     >>> points = PointSet([[0, 0, 0], [10, 0, 0], [0, 10, 0]], name="landmarks")
     >>> points.count, points.dimension
@@ -38,6 +39,7 @@ class PointSet:
 
     points: Array
     name: str = "points"
+    closed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         what = f"The points '{self.name}'"
@@ -46,6 +48,10 @@ class PointSet:
         object.__setattr__(self, "points", points)
         if points.ndim != 2 or points.shape[1] not in (2, 3):
             raise InputError(f"{what} need two or three coordinates each, mm.")
+        if len(points) > 1 and (points[0] == points[-1]).all():
+            points = points[:-1]
+            object.__setattr__(self, "closed", True)
+            object.__setattr__(self, "points", points)
         if not MIN_POINTS <= len(points) <= MAX_POINTS:
             raise InputError(
                 f"{what} are {len(points)}; a registration needs at least {MIN_POINTS} and takes at most {MAX_POINTS}."
@@ -58,6 +64,16 @@ class PointSet:
         values = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
         if values[1] <= _COLLINEAR * values[0]:
             raise InputError(f"{what} lie on one line, which determines no rotation. Add a point beside it.")
+
+    @property
+    def note(self) -> str:
+        """What was done to the points that were given; empty if nothing."""
+        if not self.closed:
+            return ""
+        return (
+            f"The points '{self.name}' are a closed contour: the last one is the first one again and is left out;"
+            f" {self.count} remain."
+        )
 
     @property
     def count(self) -> int:

@@ -11,14 +11,16 @@ from PPIRLogic.errors import BudgetError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.registration.extra_levels import CHECKED
 from PPIRLogic.registration.levels import Level, make_levels
+from PPIRLogic.registration.losses.mutual_information import COARSE_BINS
 from PPIRLogic.registration.losses.point_sums import POINT_LOSSES
 from PPIRLogic.registration.names import DETAIL, PURPOSES, STARTS
 from PPIRLogic.registration.protocols import protocol_of
 from PPIRLogic.registration.request import LOST_ANSWERS, LevelGrant, Request
-from PPIRLogic.registration.terms import VALUE, numbers_by_stage, numbers_once, terms_by_stage
+from PPIRLogic.registration.terms import VALUE, loss_at, numbers_by_stage, numbers_once, terms_by_stage
 from PPIRLogic.secure.protocol import Protocol
 
 VALUES_PER_STEP = 2  # of a start that moves: as many values are asked for as steps, at least
+LAST_EVALUATIONS = 20  # of mi at its last level, whose histograms are large: it begins from the end of the one before
 MIN_EVALUATIONS = 3  # a level that cannot afford these is refused before the run starts
 
 
@@ -38,6 +40,8 @@ def values_asked(request: Request, level: Level) -> int:
     """How many values of the loss a run may want at a level."""
     if level.purpose:
         return {STARTS: request.starts, DETAIL: 1}.get(level.purpose, CHECKED[level.geometry.dimension])
+    if loss_at(request, level).width > COARSE_BINS and 0 < level.index == len(request.levels) - 1:
+        return min(request.evaluations, max(LAST_EVALUATIONS, request.evaluations // 2))
     return request.evaluations
 
 
@@ -45,7 +49,7 @@ def steps_asked(request: Request, level: Level) -> int:
     """How often a level may open a gradient apart from the value."""
     if level.purpose:
         return request.starts // VALUES_PER_STEP
-    return request.iterations[level.index] if request.iterations else request.evaluations
+    return request.iterations[level.index] if request.iterations else values_asked(request, level)
 
 
 def grants(

@@ -152,18 +152,21 @@ _TABLE = (
     Option("step_tolerance", "number", None, "a level ends when a step moves no corner of the fixed grid further than"
            " this times its voxel size", low=0, above=True, high=1000.0, optional=True,
            usual="0.0005 in 2D, 0.002 in 3D, 0.005 for mi"),
-    Option("loss_tolerance", "number", 1e-6, "… or lowers the loss by a smaller part of it", low=0, high=1.0),
+    Option("loss_tolerance", "number", 1e-6, "… or lowers the loss by a smaller part of it", low=0, high=1.0,
+           usual="0.000001, which for mi means 0.00003"),
     Option("initial", "transform", "compare", "where the search starts: the best of several (compare), identity,"
            " centres (geometric), or a transform file (fixed to moving)", choices=INITIALS, label="initial transform"),
-    Option("starts", "whole", 120, "values of the loss at most where starts are compared", low=1, high=1000,
-           label="number of starts", wire="starts", wire_low=0),
+    Option("starts", "whole", None, "values of the loss at most where starts are compared", low=1, high=1000,
+           optional=True, usual="120; 36 for mi, whose values are joint histograms", label="number of starts",
+           wire="starts", wire_low=0),
     Option("skip_check", "yes", False, "do not compare the end with transforms around it", wire="skip_check"),
     Option("mask", "choice", "fill", "use of the moving mask: fill puts the mean of the inside outside, rows leaves"
            " those voxels out", flag="--mask-use", choices=MASK_USES, label="use of the moving mask"),
     Option("fixed_mask", "choice", None, "use of the peer's mask, if its owner permits", choices=FIXED_MASK_USES,
            optional=True, usual="none where its owner permits that or there is no mask, else fill",
            label="use of the fixed mask", wire="fixed_mask"),
-    Option("bins", "whole", None, "bins of the joint histogram per image", choices=BINS, optional=True,
+    Option("bins", "whole", None, "bins of the joint histogram per image, at the last level of a linear transform: 8 at"
+           " those before", choices=BINS, optional=True,
            usual="16 in 2D, 32 in 3D", of=("mi",), label="number of bins", wire="bins", wire_low=1, wire_high=1024),
     Option("seed", "whole", 1, "of the public random choice of voxels; reveals nothing", low=0, high=2**62,
            wire="seed"),

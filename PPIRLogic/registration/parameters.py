@@ -11,7 +11,7 @@ from PPIRLogic.errors import InputError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.registration.catalogue import shown_name, warn_of_former, wire_name
 from PPIRLogic.registration.levels import default_factors
-from PPIRLogic.registration.losses import LOSSES
+from PPIRLogic.registration.losses import LOSSES, Loss
 from PPIRLogic.registration.losses.lncc import default_radius_mm
 from PPIRLogic.registration.names import factors_problem
 from PPIRLogic.registration.options import OPTIONS, default
@@ -21,6 +21,8 @@ from PPIRLogic.registration.transform_kinds import TRANSFORMS, TransformKind
 
 _BINS = {2: 16, 3: 32}  # a slice has few voxels
 _POOLED_STEP_TOLERANCE = 0.005
+_POOLED_LOSS_TOLERANCE = 3e-5  # below, a step of mi gains less than another pool of samples would change
+_STARTS, _POOLED_STARTS = 120, 36
 _STEP_TOLERANCE = {2: 0.0005, 3: 0.002}
 
 
@@ -52,7 +54,7 @@ class Parameters:
     step_tolerance: float | None = default("step_tolerance")
     loss_tolerance: float = default("loss_tolerance")
     initial: str | sitk.Transform = default("initial")  # noqa: RUF009 - a constant of the table
-    starts: int = default("starts")
+    starts: int | None = default("starts")
     skip_check: bool = default("skip_check")
     mask: str = default("mask")
     fixed_mask: str | None = default("fixed_mask")
@@ -104,11 +106,15 @@ class Parameters:
             bending=self.bending_weight() if loss.two_sided else 0.0,
             elastic_mm=float(self.elastic) if loss.two_sided else 0.0,
             seed=self.seed,
-            starts=self.starts if self.initial == "compare" and self._checked(kind) else 0,
+            starts=self._starts(loss) if self.initial == "compare" and self._checked(kind) else 0,
             skip_check=self.skip_check or not self._checked(kind),
             dealer=dealer_fingerprint,
             software=software,
         )
+
+    def _starts(self, loss: Loss) -> int:
+        """Values at most where starts are compared; one of mi is a joint histogram."""
+        return self.starts or (_POOLED_STARTS if loss.pooled else _STARTS)
 
     def _checked(self, kind: TransformKind) -> bool:
         """Whether starts are compared and the end is checked: of linear transforms, under protocols that are exact."""
@@ -118,6 +124,11 @@ class Parameters:
         """Of the bending energy per mm², beside the loss's value."""
         usual = TRANSFORMS[self.transform].bending_factor * LOSSES[self.loss].bending
         return usual if self.bending is None else self.bending
+
+    def least_decrease(self) -> float:
+        """The relative decrease of the loss below which a level ends."""
+        usual = self.loss_tolerance == default("loss_tolerance")
+        return _POOLED_LOSS_TOLERANCE if usual and LOSSES[self.loss].pooled else self.loss_tolerance
 
     def step_mm(self, fixed: Geometry, factor: int) -> float:
         """The step in mm below which a level with this shrink factor ends."""

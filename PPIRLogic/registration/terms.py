@@ -35,7 +35,12 @@ def loss_of(request: Request) -> Loss:
 
 def loss_at(request: Request, level: Level) -> Loss:
     """The loss of a level: the request's, or at an extra level the one that is compared there."""
-    return _masked(extra_loss(request, level.purpose), request) if level.purpose else loss_of(request)
+    if level.purpose:
+        return _masked(extra_loss(request, level.purpose), request)
+    if request.loss in POINT_LOSSES:
+        return loss_of(request)
+    finer = len(request.levels) - 1 - level.index
+    return _masked(LOSSES[request.loss].configured(request, finer), request)
 
 
 def _masked(loss: Loss, request: Request) -> Loss:
@@ -46,7 +51,7 @@ def terms_by_stage(request: Request, level: Level) -> TermsByStage:
     """The terms of every stage of an evaluation at a level."""
     if level.purpose:
         return _extra_terms(request, level)
-    loss = loss_of(request)
+    loss = loss_at(request, level)
     if level.control_points is not None:
         if loss.two_sided:
             axes = range(level.geometry.dimension)

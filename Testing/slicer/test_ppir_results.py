@@ -192,6 +192,9 @@ def test_choices_are_the_engines(slicer_host: ModuleType) -> None:
     for title in presets.names():  # every preset can be set
         for name, value in presets.values(title).items():
             setattr(node, name, value)
+    needed = presets.needs("Different modality, affine")
+    assert "--budget-percent 25" in needed and "--budget-bits 150" in needed
+    assert not presets.needs("Same modality, rigid")
 
 
 def test_sample_data_load_and_register(slicer_host: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 import SimpleITK as sitk
 from system_support import Phantom, motion_of, plain_grid
 
+from Benchmarks.any_pair import Place, slab
 from PPIRLogic.cli.demo import DATA
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.reading import read_volume
@@ -97,6 +98,20 @@ def test_a_lung_that_lies_elsewhere(world: World) -> None:
     result = run(world, moving)
     turn = np.column_stack([rotation_of(np.deg2rad(degrees)), shift])
     assert error_mm(result, moving, turn) < FOUND_MM
+    assert result.doubts == []
+
+
+@pytest.mark.parametrize("loss", ["ncc", pytest.param("mi", marks=pytest.mark.long)])
+def test_a_thin_slab_finds_its_place_within_a_voxel(world: World, loss: str) -> None:
+    """20 slices of 3 mm of the same lung, from the default start; the voxels of the lung are 1.4 mm wide."""
+    whole = read_volume(DATA / "lung_baseline.mha").to_sitk()
+    truth, points = Place.drawn(8.0, 9.0, np.random.default_rng(3)), FIXED_POINTS
+    cut, there = truth.put(slab(whole, 20, 3.0), points)
+    result = run(world, Volume.from_sitk(cut, "slab"), loss=loss)
+    index = np.array([cut.TransformPhysicalPointToContinuousIndex(p) for p in there.tolist()])
+    inside = ((index >= 0) & (index <= np.array(cut.GetSize()) - 1)).all(axis=1)
+    found = np.array([result.transform.TransformPoint(p) for p in points[inside].tolist()])
+    assert inside.sum() >= 5 and np.linalg.norm(found - there[inside], axis=1).mean() < min(whole.GetSpacing())
     assert result.doubts == []
 
 

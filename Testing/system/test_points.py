@@ -74,6 +74,16 @@ def test_two_dimensions_over_fhe() -> None:
     assert distance(result, reference(fixed, moving, "rigid"), fixed) < 1e-5 and result.numbers == 7
 
 
+def test_a_closed_contour_goes_with_an_open_one_and_is_said() -> None:
+    said: list[str] = []
+    closed = np.vstack([MOVING, MOVING[:1]])
+    found = simulate_points(
+        FIXED, closed, protocol="clear", progress=lambda p: said.append(p.detail) if p.stage == "note" else None
+    )
+    assert distance(found, reference(FIXED, MOVING, "rigid"), FIXED) < 1e-5
+    assert len(said) == 1 and "closed contour" in said[0]
+
+
 def test_the_commands(tmp_path: Path) -> None:
     fixed, moving = tmp_path / "fixed.fcsv", tmp_path / "moving.txt"
     rows = [f"P{i},{-x!r},{-y!r},{z!r}" for i, (x, y, z) in enumerate(FIXED.tolist())]

@@ -103,8 +103,8 @@ class Loss(ABC):
             Term(DEFORMABLE_COLUMNS + a, "J", "gradient", control_points, per_control_point=True) for a in range(axes)
         ]
 
-    def configured(self, request: Request) -> Loss:
-        """This loss with the settings of a request."""
+    def configured(self, request: Request, finer: int = 0) -> Loss:
+        """This loss with the settings of a request, at a level that so many finer ones follow."""
         return self
 
     @abstractmethod

@@ -39,7 +39,7 @@ class LNCC(NCC):
     def __init__(self, radius_mm: float = 0.0) -> None:
         self.radius_mm = radius_mm
 
-    def configured(self, request: Request) -> Loss:
+    def configured(self, request: Request, finer: int = 0) -> Loss:
         return LNCC(request.radius_mm)
 
     def prepared(self, volume: Volume, factor: int) -> Volume:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 WEIGHT = 256  # Parzen weights are integers that sum to this: coarse, so that a histogram names no voxel
 FACTOR = 255  # |U| and |S| of the gradient as integers: products of 16 bits, sums of 2^15 samples in 32
+COARSE_BINS = 8
 LOW, HIGH = -0.05, 1.2  # normalised intensities beyond these are clipped
 _PADDING = 1.0  # bins left free below the range, so that every weight falls on a bin; twice as much above
 
@@ -56,9 +57,14 @@ class MutualInformation(Loss):
         self.width = self.bins = bins
         self.smoothing = smoothing
 
-    def configured(self, request: Request) -> Loss:
-        """Smoothed less where the image can bend: there, much of the information would come from the blur."""
-        return MutualInformation(request.bins, 1.0 if request.iterations else 2.0)
+    def configured(self, request: Request, finer: int = 0) -> Loss:
+        """Of COARSE_BINS at all but the last level of a linear transform: these need to come near only.
+
+        Smoothed less where the image can bend: there, much of the information would come from the blur.
+        """
+        if request.iterations:
+            return MutualInformation(request.bins, 1.0)
+        return MutualInformation(min(request.bins, COARSE_BINS) if finer else request.bins)
 
     def terms(self, parameters: int) -> Sequence[Term]:
         return [Term(r, "B", HISTOGRAM, self.bins, largest=WEIGHT) for r in range(self.bins)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.registration.level_record import CheckRecord
 from PPIRLogic.registration.party1.level_runs.values import Found, ValueRun
@@ -34,26 +35,37 @@ def reach_mm(fixed: Geometry) -> float:
     return REACH * max(fixed.extent_mm())
 
 
-def around(transform: LinearTransform, shift_mm: float, degrees: float) -> Iterator[LinearTransform]:
-    """A transform shifted, and turned about its centre, to either side along each axis: 6 in 2D, 12 in 3D."""
+def around(
+    transform: LinearTransform, shift_mm: float, degrees: float, quick: bool = False
+) -> Iterator[LinearTransform]:
+    """A transform shifted, and turned about its centre, to either side along each axis: 6 in 2D, 12 in 3D.
+
+    quick: to one side of each axis, in turn before and behind.
+    """
     dim = transform.dimension
-    for direction in (*np.eye(dim), *-np.eye(dim)):
+    for direction in _sides(np.eye(dim), quick):
         yield replace(transform, translation=transform.translation + shift_mm * direction)
-    turns = np.eye(3) if dim == 3 else np.ones((1, 1))
-    for axis in (*turns, *-turns):
+    for axis in _sides(np.eye(3) if dim == 3 else np.ones((1, 1)), quick):
         turn = rotation_of(np.deg2rad(degrees) * axis)
         yield replace(transform, matrix=turn @ transform.matrix)
 
 
-def sharpness(run: ValueRun, transform: LinearTransform, here: Found | None = None) -> Sharpness | None:
+def _sides(axes: Array, quick: bool) -> list[Array]:
+    """The axes and their opposites; of each the one or the other in turn, if `quick`."""
+    if quick:
+        return [axis if i % 2 == 0 else -axis for i, axis in enumerate(axes)]
+    return [*axes, *-axes]
+
+
+def sharpness(run: ValueRun, transform: LinearTransform, quick: bool = False) -> Sharpness | None:
     """The value at a transform against those around it; None where they cannot be opened, or nothing overlaps.
 
-    `here`: its value, where it is known. Where nothing overlaps around it, the value counts as 0.
+    quick: look to one side along each axis. Where nothing overlaps around it, the value counts as 0.
     """
-    found = list(around(as_general(transform), reach_mm(run.session.geometry), TURN))
-    if run.room < (len(found) + (here is None)) * run.each:
+    found = list(around(as_general(transform), reach_mm(run.session.geometry), TURN, quick))
+    if run.room < (len(found) + 1) * run.each:
         return None
-    here = here or run.value(transform)
+    here = run.value(transform)
     if here is None:
         return None
     values = [0.0 if (v := run.value(neighbour)) is None else v.info for neighbour in found]

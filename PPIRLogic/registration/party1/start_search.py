@@ -14,6 +14,7 @@ import numpy as np
 
 from PPIRLogic.arrays import Array
 from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.registration.extra_levels import CHECKED
 from PPIRLogic.registration.level_record import StartsRecord
 from PPIRLogic.registration.party1.end_check import Sharpness, around, reach_mm, sharpness
 from PPIRLogic.registration.party1.level_runs.values import Found, ValueRun, enough
@@ -100,16 +101,28 @@ class StartSearch:
                 continue
             self._tried.append(start.transform)
             most -= 1
-            moved = self.run.descend(start.transform, MOVES)
+            moved = self.run.descend(start.transform, self._moves())
             if moved is None:
                 continue
             transform, found = moved
             self.record.tried.append((start.name, value.info, found.info))
-            end = _End(start.name, transform, found, sharpness(self.run, transform))
+            end = _End(start.name, transform, found, sharpness(self.run, transform, self._quick))
             self._ends.append(end)
             if self._is_sure(end):
                 return True
         return False
+
+    @property
+    def _quick(self) -> bool:
+        """Whether the look around an end is a quick one: where a value is a joint histogram."""
+        return self.run.loss.pooled
+
+    def _moves(self) -> int:
+        """Values for a start that moves: so many that its end can still be looked around."""
+        values = CHECKED[self.run.level.geometry.dimension]
+        around_it = values // 2 + 1 if self._quick else values
+        left = (self.run.room - around_it * self.run.each) // self.run.per_step
+        return min(MOVES, left) if left > 0 else MOVES
 
     def _is_sure(self, end: _End) -> bool:
         return end.sharp is not None and end.sharp.sharp >= SURE[self.run.loss.pooled]

@@ -135,6 +135,8 @@ def register_points(
     def tell(stage: str, detail: str) -> None:
         progress(Progress(stage, detail=detail))
 
+    if points.note:
+        tell("note", points.note)
     with call_peer(PointSession, place, peer.address, token.check, threads, tell, reconnect) as session:
         try:
             _open(session, points, peer, transform, protocol, dealer)
@@ -172,7 +174,8 @@ def _choose(offers: list[Offer], peer: Peer, points: PointSet) -> Offer:
     if (layout.count, layout.dimension) != (points.count, points.dimension):
         raise InputError(
             f"The fixed set '{named[0].name}' has {layout.describe()}, mine {points.count} points,"
-            f" {points.dimension}D. Both need the same points in the same order."
+            f" {points.dimension}D. Both need the same points in the same order; the last point of a closed contour,"
+            " if it is exactly the first one, does not count."
         )
     return named[0]
 

@@ -85,6 +85,18 @@ def test_levels_become_isotropic() -> None:
     assert level_geometry(Geometry((20, 100, 100), (1, 1, 1), (0, 0, 0), IDENTITY), 8).size[0] >= 8
 
 
+@settings(max_examples=40, deadline=None)
+@given(geometries(), st.sampled_from([16, 8, 4, 2, 1]))
+def test_thick_slices_keep_sixteen_and_equal_voxels_are_shrunk_alike(geometry: Geometry, factor: int) -> None:
+    finest, level = min(geometry.spacing), level_geometry(geometry, factor)
+    for size, spacing, coarse in zip(geometry.size, geometry.spacing, level.size, strict=True):
+        assert coarse >= min(size, 16 if spacing > 1.3 * finest else 8)
+    equal = Geometry(geometry.size, (2.0,) * geometry.dimension, geometry.origin, geometry.direction)
+    for size, f in zip(equal.size, axis_factors(equal, factor), strict=True):
+        fits = [g for g in range(1, factor + 1) if g == 1 or (g <= size and (size - (g - 1) // 2 - 1) // g + 1 >= 8)]
+        assert f == max(fits), "as before thick slices were known"
+
+
 @pytest.mark.parametrize("factor", [0, -1, 1.5, True])
 def test_bad_factor(factor: int) -> None:
     with pytest.raises(InputError, match="pyramid factor must be a whole number"):

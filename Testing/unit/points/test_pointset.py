@@ -35,6 +35,19 @@ def test_unusable_points_are_refused(points: list[list[float]], words: str) -> N
         PointSet(np.array(points))
 
 
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_the_last_point_of_a_closed_contour_is_left_out(dimension: int) -> None:
+    contour = cloud(4, 6, dimension)
+    closed, plain = PointSet(np.vstack([contour, contour[:1]]), "rim"), PointSet(contour)
+    assert np.array_equal(closed.points, contour) and closed.closed and not plain.closed
+    assert PointLayout.of(closed.points) == PointLayout.of(plain.points), "a point said twice buys no budget"
+    assert "'rim' are a closed contour" in closed.note and "6 remain" in closed.note and not plain.note
+    with pytest.raises(InputError, match="same point twice, at 1 and 4"):
+        PointSet(np.vstack([contour[:3], contour[:1], contour[3:]]))
+    with pytest.raises(InputError, match="are 2; a registration needs at least 3"):
+        PointSet(contour[[0, 1, 0]])
+
+
 def test_a_layout_covers_its_points_and_says_little() -> None:
     for seed in range(20):
         points = cloud(seed, 50, 3, 10.0 ** (seed % 4 - 1))

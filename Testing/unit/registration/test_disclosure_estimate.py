@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sample_data_support import ROOT
 
 from PPIRLogic.disclosure.accounts import Budget, ImageAccount
+from PPIRLogic.errors import BudgetError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.registration.disclosure_estimate import check_budget, grants, most_numbers
 from PPIRLogic.registration.levels import make_levels
@@ -37,6 +40,27 @@ def test_the_default_budget_is_enough_to_compare_and_to_check(geometry: Geometry
     assert extra["check"].evaluations == {2: 7, 3: 13}[dimension] and extra["detail"].evaluations == 1
     least = {2: 5 + 12 + 6, 3: 7 + 12 + 12}[dimension]  # the first starts, one that moves, and what lies around its end
     assert extra["starts"].evaluations >= least and extra["starts"].gradients >= 8
+
+
+def test_the_multimodal_preset_fits_the_budget_that_it_names(tmp_path: Path) -> None:
+    """Whole: no level gets less than it asks for, within the default limit of a session."""
+    preset = json.loads((ROOT / "PPIRExtension/Resources/Presets/4_multimodal_affine.json").read_text())
+    asked, named = preset["parameters"], preset["budget"]
+    options = {"transform": asked["transform"], "loss": asked["loss"], "bins": int(asked["bins"])}
+    budget = Budget(percent_per_level=named["percent"], bits_percent_per_level=named["bits"])
+    out = granted(HEAD, budget, tmp_path, **options)
+    request = Parameters(**options).request("x", HEAD, "", "")
+    assert [g.evaluations for g in out] == [g.evaluations for g in most_numbers(request, HEAD)]
+    assert sum(g.most for g in out) <= 15_000 and [g.evaluations for g in out if not g.purpose] == [40, 40, 20]
+    with pytest.raises(BudgetError):
+        granted(HEAD, Budget(), tmp_path / "default", loss="mi", levels=(2, 1), bins=32)
+
+
+def test_starts_of_mi_open_few_numbers(tmp_path: Path) -> None:
+    bound = {g.purpose: g.most for g in most_numbers(Parameters(loss="mi").request("x", HEAD, "", ""), HEAD)}
+    assert bound["starts"] <= 2500
+    bound = {g.purpose: g.most for g in most_numbers(Parameters().request("x", HEAD, "", ""), HEAD)}
+    assert bound["starts"] <= 750
 
 
 @pytest.mark.parametrize("percent", [0.3, 0.5, 1.0, 2.0, 5.0, 20.0])

@@ -17,7 +17,7 @@ from PPIRLogic.registration.levels import Level
 from PPIRLogic.registration.losses import Evaluation, Loss, Sums
 from PPIRLogic.registration.operands import FIXED_SCALE, square_shift
 from PPIRLogic.registration.optimizers.gauss_newton import Stopping, minimise
-from PPIRLogic.registration.party1.level_runs.overlap import SHRINKING_LIMIT, check_start
+from PPIRLogic.registration.party1.level_runs.overlap import SHRINKING_LIMIT, check_start, overlap_advice
 from PPIRLogic.registration.party1.session import ClientSession
 from PPIRLogic.registration.party1.state import RunState
 from PPIRLogic.registration.result import LevelRecord
@@ -64,7 +64,7 @@ class LinearRun:
         )
         run.records.append(self.record)
         tolerance = run.parameters.step_mm(session.geometry, level.factor)
-        stopping = Stopping(tolerance, run.parameters.loss_tolerance, evaluations)
+        stopping = Stopping(tolerance, run.parameters.least_decrease(), evaluations)
         outcome = minimise(
             self.start, self._evaluate, stopping, self.scale_mm, self.corners, self._accepted, self._linearise
         )
@@ -96,7 +96,7 @@ class LinearRun:
 
     def _check_overlap(self, scan: LinearColumns) -> None:
         share = int(scan.gram[-1, -1]) / len(self.level.samples)
-        advice = "Start from the geometric centres (--initial centres) or give an initial transform."
+        advice = overlap_advice(self.state.parameters.initial, self.moving.geometry, self.session.geometry)
         check_start(share, self.level, advice)
 
     def _choose_blocks(self, widest: Scales) -> NDArray[np.int64] | None:
