@@ -35,6 +35,7 @@ def read_points(path: str | os.PathLike[str], role: str = "moving") -> PointSet:
     The format follows the ending (POINT_FILES). Points in RAS are turned into LPS.
 
     >>> import tempfile
+    >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     table = Path(folder) / "points.csv"
     ...     _ = table.write_text("r,a,s\\n1,2,3\\n4,5,6\\n7,8,0\\n")

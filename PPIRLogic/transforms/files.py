@@ -57,6 +57,7 @@ def write_transform(transform: LinearTransform | sitk.Transform, path: str | os.
     InputError: not a transform. OutputError: unknown extension, missing or unwritable folder, full disk.
 
     >>> import tempfile
+    >>> from pathlib import Path
     >>> shift = LinearTransform("translation", [[1, 0], [0, 1]], translation=[2, 3], centre=[0, 0])
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_transform(shift, Path(folder) / "T.tfm")
