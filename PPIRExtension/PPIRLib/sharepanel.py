@@ -162,9 +162,10 @@ class SharePanel:
         try:
             store = self._store()
             from PPIRLogic.disclosure.accounts import Accounts
+            from PPIRLogic.disclosure.chain import Chain
             from PPIRLogic.network.identity import default_home, normalise_fingerprint
 
-            rows = Accounts(default_home() / "ledger" / "accounts").rows()
+            rows = Accounts(default_home() / "ledger" / "accounts", Chain(default_home())).rows()
             names = {peer: store.name_of(normalise_fingerprint(peer)) or peer[:8] for peer in {r["peer"] for r in rows}}
         except Exception as error:
             self.say(str(error), error=True)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.disclosure.record_file import append_record, read_records
+from PPIRLogic.disclosure.record_file import PLAIN, RecordFiles, read_records
 
 VOXEL_BITS = 12  # what one voxel of the quantised fixed image holds
 
@@ -66,18 +66,23 @@ class SessionLedger:
     For reading; what bounds a peer is its `ImageAccount`, which is synced before every answer.
     """
 
-    def __init__(self, path: Path | None, header: dict[str, Any], former: int = 0) -> None:
-        """`former`: numbers on record in the files of the connections before, if this one goes on for a lost one."""
-        self._path, self._former = path, former
+    def __init__(self, path: Path | None, header: dict[str, Any], former: int = 0, files: RecordFiles = PLAIN) -> None:
+        """`former`: numbers on record in the files of the connections before, if this one goes on for a lost one.
+        `files`: the site's chain of records."""
+        self._former = former
         self.entries: list[Entry] = []
-        if path is not None:
-            append_record(path, {"time": time.time(), **header})
+        self._records = None if path is None else files.session(path, {"time": time.time(), **header})
 
     def record(self, entry: Entry, sync: bool = False) -> None:
         """Single numbers are synced by their account; what no account counts (a mask's grid, an image) must be here."""
-        if self._path is not None:
-            append_record(self._path, {"time": time.time(), **asdict(entry)}, sync=sync)
+        if self._records is not None:
+            self._records.add({"time": time.time(), **asdict(entry)}, sync=sync)
         self.entries.append(entry)
+
+    def seal(self) -> None:
+        """At the end of the session: put on record how long this ledger is."""
+        if self._records is not None:
+            self._records.seal()
 
     def nothing_more(self, numbers: int = 0) -> Receipt:
         """For an answer that adds nothing, under a protocol that disclosed (and recorded) all there is before."""

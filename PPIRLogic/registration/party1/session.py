@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.disclosure.failed_checks import FailedChecks
 from PPIRLogic.disclosure.ledger import VOXEL_BITS, Entry, Receipt, SessionLedger, geometry_entry
-from PPIRLogic.errors import Cancelled, PeerError, PolicyError, PPIRError, ProtocolError
+from PPIRLogic.errors import Cancelled, OutputError, PeerError, PolicyError, PPIRError, ProtocolError
 from PPIRLogic.network.channel import Channel, connect
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.messages import PARTY_1, PARTY_2, Fields, check_version, error_from, wait_for_message
@@ -54,13 +56,14 @@ class ClientSession:
         threads: int,
         ledger: SessionLedger,
         tell: Callable[[str, str], None] = lambda stage, detail: None,
+        records: Chain | None = None,
     ) -> None:
-        """`tell` hears of waiting: a stage of the progress and what a person should read."""
-        self.ledger = ledger
+        """`tell` hears of waiting: a stage of the progress and what a person should read. `records`: of this site."""
+        self.ledger, self._records = ledger, records or Chain(trust.home)
         self._address, self._identity, self._trust, self._threads = address, identity, trust, threads
         self._user_check, self._tell = check, tell
         self._evaluation = 0
-        self._failures = FailedChecks(trust.home)
+        self._failures = FailedChecks(trust.home, self._records)
         self._connect(CALL_TIMEOUT)
 
     def _connect(self, timeout: float) -> None:
@@ -78,6 +81,8 @@ class ClientSession:
         for channel in (self.channel, self._dealer):
             if channel is not None:
                 channel.close()
+        with contextlib.suppress(OutputError):  # it is sealed when the records are opened next
+            self.ledger.seal()
 
     def _check(self) -> None:
         self._user_check()

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from PPIRLogic.disclosure.accounts import Accounts, ImageAccount
+from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.disclosure.failed_checks import FailedChecks
-from PPIRLogic.disclosure.record_file import FolderLock, append_record
+from PPIRLogic.disclosure.record_file import FolderLock
 from PPIRLogic.disclosure.subjects import Subjects
-from PPIRLogic.errors import InputError, OutputError
-from PPIRLogic.files import make_private_directory, read_bounded, write_private_file
+from PPIRLogic.errors import InputError
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registration.party2.fixed_image import FixedImage
@@ -22,7 +22,6 @@ from PPIRLogic.registration.party2.policy import Policy
 from PPIRLogic.registration.party2.unfinished_sessions import UnfinishedSessions
 from PPIRLogic.registration.points.fixed_points import FixedPoints
 from PPIRLogic.registration.session import POOL_SEED_BYTES
-from PPIRLogic.secure.prg import KEY_BYTES, new_key
 
 MAX_NAME = 64  # characters of what an image is offered as
 Event = Callable[[dict[str, Any]], None]
@@ -61,7 +60,8 @@ class Shared:
 class ServingSite:
     """Holds the ledger's folder for itself until `close`. `on_event` gets one map per thing that happens.
 
-    Errors: OutputError (another process uses the ledger, or it cannot be written).
+    Errors: OutputError (another process uses the ledger, or it cannot be written), RecordError (what is on record was
+    changed, cut or rolled back, or its key is lost).
     """
 
     def __init__(
@@ -77,12 +77,25 @@ class ServingSite:
         self.shared = {s.image.name: s for s in shared}
         self._on_event, self._fixed_pools = on_event, fixed_pools
         self._lock = FolderLock(home / "ledger")
-        self.accounts = Accounts(home / "ledger" / "accounts")
-        self.failures = FailedChecks(home)
-        self.unfinished = UnfinishedSessions(home / "ledger" / "unfinished")
-        self._key = _site_key(home)
+        try:
+            self._open_records()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open_records(self) -> None:
+        """Check what is on record and look at what is shared."""
+        ledger = self.home / "ledger"
+        self.records = records = Chain(self.home)
+        records.open(sessions=True)
+        self._key = records.image_key
+        for record in records.news:
+            self._on_event(record)
+        self.accounts = Accounts(ledger / "accounts", records)
+        self.failures = FailedChecks(self.home, records)
+        self.unfinished = UnfinishedSessions(ledger / "unfinished")
         self._ids: dict[str, str] = {}  # what identifies an image costs a copy of it
-        self._subjects = Subjects(home / "ledger" / "subjects.jsonl", self._key)
+        self._subjects = Subjects(ledger / "subjects.jsonl", self._key, records)
         for name, one in self.shared.items():
             self._declare(name, one)
 
@@ -91,9 +104,7 @@ class ServingSite:
 
     def log(self, event: str, **details: Any) -> None:
         """Append to the audit log, then tell the owner: what was told is on record."""
-        record = {"time": round(time.time(), 3), "event": event, **details}
-        append_record(self.home / "audit.jsonl", record)
-        self._on_event(record)
+        self._on_event(self.records.log(event, **details))
 
     def tell(self, event: str, **details: Any) -> None:
         """Tell the owner only: single evaluations are in the ledger already."""
@@ -126,33 +137,3 @@ class ServingSite:
         if self._fixed_pools is not None:
             return self._fixed_pools.to_bytes(POOL_SEED_BYTES, "big")
         return hmac.digest(self._key, b"pool" + self.image_id(name).encode(), "sha256")[:POOL_SEED_BYTES]
-
-
-def _site_key(home: Path) -> bytes:
-    """The key under which budgets recognise images; of its own, so that renewing the identity resets nothing."""
-    path = home / "ledger" / "key"
-    if not path.exists():
-        _check_that_nothing_is_on_record(path)
-        make_private_directory(path.parent)
-        write_private_file(path, new_key())
-    try:
-        key = read_bounded(path, KEY_BYTES)
-    except (OSError, ValueError):
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise OutputError(
-            f"The key {path}, by which budgets recognise images, is damaged or cannot be read: put it back from a"
-            " backup."
-        )
-    return key
-
-
-def _check_that_nothing_is_on_record(path: Path) -> None:
-    """A new key recognises no image of before: every budget would begin anew, and nobody would be told."""
-    kept = [*(path.parent / "accounts").glob("*.jsonl"), *path.parent.glob("subjects.jsonl")]
-    if kept:
-        raise OutputError(
-            f"The key {path}, by which budgets recognise images, is missing although {kept[0].name} is there: put it"
-            " back from a backup. Without it nothing that is on record counts; to begin anew all the same, move"
-            f" the folder {path.parent} away."
-        )
