@@ -92,6 +92,10 @@ def add_serve(commands: Any) -> None:
     )
     p.add_argument("--ask", action="store_true", help="ask on the terminal before each session")
     p.add_argument("--fixed-pools", type=int, default=None, help=argparse.SUPPRESS)  # simulations must compare
+    p.add_argument(
+        "--syslog", default="", metavar="HOST:PORT|PATH", help="send signed heads of the ledger there, which a rollback"
+        " of this site's whole folder cannot take back",
+    )  # fmt: skip
     p.add_argument("--max-sessions", type=int, default=2, help="sessions at once (2)")
     p.add_argument("--queue", type=int, default=8, help="peers that may wait for a session to end (8)")
     add_service_options(p)
@@ -115,7 +119,7 @@ def _run_serve(a: Arguments) -> None:
         note(a, "No peer is trusted yet, so nobody can connect: ppir trust add FINGERPRINT --name 'Hospital A'.")
     cancel = service_cancel(a)
     serve(shared, a.listen, home=home_of(a), max_sessions=a.max_sessions, queue=a.queue, threads=a.threads,
-          on_event=lambda e: show_event(a, e), cancel=cancel, fixed_pools=a.fixed_pools)  # fmt: skip
+          on_event=lambda e: show_event(a, e), cancel=cancel, fixed_pools=a.fixed_pools, syslog=a.syslog)  # fmt: skip
 
 
 def _shared_images(a: Arguments) -> list[Any]:

@@ -1,12 +1,11 @@
-"""The commands about this site: `ppir identity`, `ppir trust`, `ppir ledger`."""
+"""The commands about this site: `ppir identity`, `ppir trust`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.cli.common import Arguments, add_command, home_of, print_line, say
-from PPIRLogic.disclosure.accounts import Accounts
+from PPIRLogic.cli.common import Arguments, add_command, home_of, say
 from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.disclosure.failed_checks import FailedChecks
 from PPIRLogic.errors import InputError
@@ -32,11 +31,6 @@ def add_trust(commands: Any) -> None:
     p.add_argument("what", nargs="?", default="", help="fingerprint, name, or file of an institution's CA or CRL")
     p.add_argument("--name", default="", help="what to call this peer")
     p.add_argument("--role", choices=ROLES, default=PEER, help="a peer registers and serves; a dealer only deals (mpc)")
-
-
-def add_ledger(commands: Any) -> None:
-    text = "What peers have learned of the images shared here: numbers and bits per peer, image and level."
-    add_command(commands, "ledger", _run_ledger, text, "ppir ledger")
 
 
 def _run_identity(a: Arguments) -> None:
@@ -99,13 +93,3 @@ def _run_trust(a: Arguments) -> None:
 
 def _as_dealer(role: str) -> str:
     return " as a dealer" if role == DEALER else ""
-
-
-def _run_ledger(a: Arguments) -> None:
-    rows = Accounts(home_of(a) / "ledger" / "accounts", Chain(home_of(a))).rows()
-    if not rows and not a.json:
-        print_line("Nothing has been disclosed.")
-    for r in rows:
-        image = f"'{r['name']}' ({r['image'][:12]}…)" if r["name"] else r["image"]
-        text = f"{r['peer']}  image {image}  shrink factor {r['level']}: {r['numbers']} numbers, {r['bits']} bits"
-        say(a, "account", text, **r)

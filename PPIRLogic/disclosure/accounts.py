@@ -327,6 +327,14 @@ class Accounts:
                 self._remember(image, name)
             return self._open[key]
 
+    def reset(self, peer: str, image: str) -> tuple[int, int]:
+        """Begin the budget of a peer for an image anew; returns the numbers and bits that count no more."""
+        account = self.account(peer, image, Budget())
+        numbers, bits = account.total, account.totals.bits.total()
+        account.reset()
+        self._shares.clear()
+        return numbers, bits
+
     def _shares_of(self, images: tuple[str, ...]) -> Shares:
         """What is on record of a subject, read once."""
         if images not in self._shares:

@@ -21,8 +21,10 @@ from typing import Any
 
 from PPIRLogic.disclosure.chain_check import (
     AUDIT,
+    HEAD,
     NOTHING,
     SEALS,
+    UNFINISHED,
     Adopted,
     Fault,
     FileCheck,
@@ -33,8 +35,9 @@ from PPIRLogic.disclosure.chain_check import (
     names_of,
     sealed_line,
     tags_of,
+    unsealed,
 )
-from PPIRLogic.disclosure.chain_head import Head, new_head, read_head, write_head
+from PPIRLogic.disclosure.chain_head import WHAT_TO_DO, Head, new_head, read_head, write_head
 from PPIRLogic.disclosure.ledger_key import LedgerKey, read_key
 from PPIRLogic.disclosure.record_file import (
     RecordFiles,
@@ -80,7 +83,8 @@ class Chain(RecordFiles):
             report = self._check(head, sessions)
             if report.faults:
                 raise _damaged(report.faults, self.home)
-            if report.number > head.number:  # a power cut kept the records and lost the head
+            behind = report.number - head.number
+            if behind > 0:
                 head = self._put_head(Head(report.number, report.mac, report.file, head.adopted, turn=head.turn + 1))
             self._known = {
                 name: (f.count, f.last, _stamp(self.home / name)) for name, f in report.files.items() if sessions
@@ -88,6 +92,8 @@ class Chain(RecordFiles):
             }  # fmt: skip
             self._opened = True
             self._tell_of_adoption(head)
+            if behind > 0:
+                self.news.append(self.log("head was behind", records=behind, why="a power cut, or it was put back"))
             self._seal_open_ends(report)
 
     @property
@@ -112,21 +118,28 @@ class Chain(RecordFiles):
             assert found is not None
         self._key, former_release = found
         if former_release:
-            if self._head_file.exists() and read_head(self._head_file, self._key.chain) is None:
-                raise self._not_our_head()
+            self._check_former_release()
             self._adopt("records adopted", Head())
         elif self._key.former:
             self._end_rotation()
 
+    def _check_former_release(self) -> None:
+        """RecordError where the key looks like that of a former release, and the records do not."""
+        assert self._key is not None
+        if self._head_file.exists():
+            if read_head(self._head_file, self._key.chain) is None:
+                raise self._not_our_head()
+        elif self._chained():
+            read_head(self._head_file, self._key.chain)  # says that it is missing
+
+    def _chained(self) -> list[Path]:
+        """Files with lines of a chain."""
+        return [self.home / name for name in names_of(self.home) if b',"chain":[' in read_whole(self.home / name)]
+
     def _refuse_if_anything_is_on_record(self) -> None:
         """Without the key no image is recognised, and no record authenticated: to make one anew would reset budgets."""
-        kept = [
-            *self._folder.glob("accounts/*.jsonl"),
-            *self._folder.glob("subjects.jsonl"),
-            *self._folder.glob("head"),
-        ]
-        kept += [self.home / name for name in names_of(self.home) if b',"chain":[' in read_whole(self.home / name)]
-        if kept:
+        kept = [path for name in ("accounts/*.jsonl", "subjects.jsonl", "head") for path in self._folder.glob(name)]
+        if kept := [*kept, *self._chained()]:
             raise RecordError(
                 f"The key {self._key_file}, by which budgets recognise images and records are authenticated, is missing"
                 f" although {kept[0].name} is there: put it back from a backup. Without it nothing that is on record"
@@ -135,8 +148,8 @@ class Chain(RecordFiles):
 
     def _not_our_head(self) -> RecordError:
         return RecordError(
-            f"The head {self._head_file} is damaged, or does not belong to the key beside it. Put the whole folder back"
-            " from a backup; or, if you know what happened, run `ppir ledger --accept`, which is put on record."
+            f"The head {self._head_file} and the key {self._key_file} do not belong together: one of them was changed,"
+            f" or the folder was put together from several times. {WHAT_TO_DO}"
         )
 
     # ------------------------------------------------------------------------------------------ adopting
@@ -153,9 +166,8 @@ class Chain(RecordFiles):
             document = {"time": time.time(), "why": why, "number": head.number, "former": head.mac, "files": files,
                         "details": details or {"files": len(files)}}  # fmt: skip
             name = f"ledger/adopted/{head.number}.json"
-            line, mac = sealed_line(key, name, document, [])
-            head = replace(head, adopted=f"{name}:{mac}")
-            self._write(self.home / name, line)
+            head = replace(head, adopted=f"{name}:{self.write_sealed(self.home / name, document)}")
+            self._seal_grants()
         head = replace(head, next_file="", next_mac="", turn=head.turn + 1)
         self._on_disk(lambda: new_head(self._head_file, key, head))
         self._on_disk(lambda: self._key.write(self._key_file) if self._key is not None else None)
@@ -168,7 +180,7 @@ class Chain(RecordFiles):
             return self._adopted
         name, _, mac = named.rpartition(":")
         data = read_whole(self.home / name) if name else b""
-        document = json.loads(data) if data and data == self._sealed(name, data, mac) else None
+        document = unsealed(self._key.chain, name, data) if data.endswith(f'"{mac}"}}\n'.encode()) else None
         if name and document is None:
             raise _damaged([Fault(name, 1, "it is missing or was changed; it holds what was adopted")], self.home)
         if document is not None:
@@ -178,17 +190,6 @@ class Chain(RecordFiles):
             self._adopted = Adopted()
         self._adopted_name = named
         return self._adopted
-
-    def _sealed(self, name: str, data: bytes, mac: str) -> bytes:
-        """What a file of one sealed line should be, b'' if it is no such thing."""
-        assert self._key is not None
-        try:
-            value = json.loads(data)
-            value.pop("mac"), value.pop("chain")
-            line, now = sealed_line(self._key.chain, name, value, [])
-        except (ValueError, KeyError, AttributeError):
-            return b""
-        return line if now == mac else b""
 
     def _tell_of_adoption(self, head: Head) -> None:
         """The record that follows on an adoption says so; made here if a crash came between the two."""
@@ -284,20 +285,23 @@ class Chain(RecordFiles):
         """
         with self._lock:
             if not self._can_check():
-                rows = read_records(path)
-                if any("mac" in row and "chain" in row for _, row in rows):
-                    self._refuse_if_anything_is_on_record()
-                return rows
+                return read_records(path)
             return self._look(self._name(path)).values
 
     def _can_check(self) -> bool:
         if self._key is None:
             found = read_key(self._key_file)
-            if found is None or found[1]:
-                if found is None and self._head_file.exists():
+            if found is None:
+                if self._head_file.exists() or self._chained():
                     self._refuse_if_anything_is_on_record()
                 return False
             self._key = found[0]
+            if found[1]:
+                try:
+                    self._check_former_release()
+                finally:
+                    self._key = None
+                return False
         self._head()
         return True
 
@@ -309,7 +313,14 @@ class Chain(RecordFiles):
         if not self._folder.exists():
             return Report()
         with self._held():
-            return self._check(self._head(), sessions=True) if self._can_check() else Report()
+            if not self._can_check():
+                return Report()
+            head = self._head()
+            report = self._check(head, sessions=True)
+            if report.number > head.number:
+                behind = f"it is {report.number - head.number} records behind: put back, or the power was cut"
+                report.faults.append(Fault(HEAD, 1, behind))
+            return report
 
     def position(self) -> tuple[int, str]:
         """Number and code of the last record."""
@@ -355,7 +366,7 @@ class Chain(RecordFiles):
             head = self._head()
             report = self._check(head, sessions=True)
         except RecordError as error:
-            faults.append(Fault("ledger/head", 1, str(error)))
+            faults.append(Fault(HEAD, 1, str(error)))
             report = check_home(self.home, self._key.chain, Adopted(), head.last)
         highest = max([head.number, *(r.number for f in report.files.values() for r in f.records)])
         return faults + report.faults, replace(head, number=highest)
@@ -427,9 +438,27 @@ class Chain(RecordFiles):
     def _name(self, path: Path) -> str:
         return path.relative_to(self.home).as_posix()
 
-    def _write(self, path: Path, content: bytes) -> None:
+    def write_sealed(self, path: Path, record: dict[str, Any]) -> str:
+        """Replace a file by one record, sealed; returns its code. OutputError if the disk refuses it."""
+        if self._key is None:
+            self._open_once()
+        assert self._key is not None
+        line, mac = sealed_line(self._key.chain, self._name(path), record, [])
         self._on_disk(lambda: make_private_directory(path.parent))
-        self._on_disk(lambda: write_private_file(path, content))
+        self._on_disk(lambda: write_private_file(path, line))
+        return mac
+
+    def read_sealed(self, path: Path) -> dict[str, Any] | None:
+        """What `write_sealed` wrote there; None if it is anything else."""
+        self._open_once()
+        assert self._key is not None
+        return unsealed(self._key.chain, self._name(path), read_whole(path))
+
+    def _seal_grants(self) -> None:
+        """Of unfinished sessions, as they are: with what else is adopted, or under a new key."""
+        for path in (self.home / UNFINISHED).glob("*.json"):
+            for _, value in _values(read_whole(path)):
+                self.write_sealed(path, {k: v for k, v in value.items() if k not in ("mac", "chain")})
 
     @staticmethod
     def _on_disk(write: Callable[[], None]) -> None:
@@ -465,8 +494,7 @@ def _damaged(faults: list[Fault], home: Path) -> RecordError:
     more = f" ({len(faults) - 1} more: `ppir ledger --verify`)" if len(faults) > 1 else ""
     return RecordError(
         f"The record {home / first.file} is damaged at line {first.line}: {first.what}{more}. So what was disclosed is"
-        " not known for certain, and nothing goes on. Put the folder of this site back from a backup; or, if you know"
-        " what happened, run `ppir ledger --accept`, which is put on record."
+        f" not known for certain, and nothing goes on. {WHAT_TO_DO}"
     )
 
 
@@ -480,7 +508,7 @@ def tighten_home(home: Path) -> None:
     files += [trust] if trust.exists() and not trust.stat().st_mode & 0o022 else []
     own = [home] if os.path.realpath(home) != os.path.realpath(os.path.expanduser("~")) else []
     tighten(home / "ledger", home / "authorities", home / "identity" / "certificate.pem", *files)
-    tighten(*own, below=False)
+    tighten(home / "identity", *own, below=False)
 
 
 def _stamp(path: Path) -> Stamp | None:

@@ -23,6 +23,8 @@ from PPIRLogic.disclosure.record_file import read_whole
 
 AUDIT = "audit.jsonl"
 SESSIONS, SEALS = "ledger/sessions", "ledger/seals.jsonl"
+UNFINISHED, GRANTS = "ledger/unfinished", "ledger/grants.jsonl"
+HEAD = "ledger/head"
 NOTHING = "0" * 32  # the code before the first record
 _BEGIN = b'{"time"'
 _MAC = b',"mac":"'
@@ -131,6 +133,17 @@ def sealed_line(key: bytes, name: str, record: Mapping[str, Any], chain: Sequenc
     body = json.dumps({**record, "chain": list(chain)}, separators=(",", ":")).encode()[:-1]
     mac = _code(key, name, body)
     return body + _MAC + mac.encode() + b'"}\n', mac
+
+
+def unsealed(key: bytes, name: str, data: bytes) -> dict[str, Any] | None:
+    """What a file of one sealed record holds; None if this site did not write it so, under that name."""
+    try:
+        value = json.loads(data)
+        mac, _ = value.pop("mac"), value.pop("chain")
+        line, now = sealed_line(key, name, value, [])
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return value if isinstance(mac, str) and hmac.compare_digest(now, mac) and line == data else None
 
 
 def link(mac: str) -> str:
@@ -249,6 +262,7 @@ def check_home(home: Path, key: bytes, adopted: Adopted, last: tuple[int, str, s
     records = sorted((r for f in report.files.values() for r in f.records), key=lambda r: r.number)
     _check_order(report, records, adopted, last)
     _check_seals(report)
+    _check_grants(report, home, key)
     return report
 
 
@@ -320,3 +334,20 @@ def _check_seals(report: Report) -> None:
             and found_file.count > max(sealed.get(name, 0), found_file.skipped)
         ):
             report.open_ends.append(name)
+
+
+def _check_grants(report: Report, home: Path, key: bytes) -> None:
+    """A grant of an unfinished session is as this site wrote it last."""
+    losses: dict[str, int] = {}
+    for _, value in report.files[GRANTS].values if GRANTS in report.files else ():
+        losses[str(value.get("session"))] = int(value.get("losses", 0))
+    for path in sorted((home / UNFINISHED).glob("*.json")):
+        name = path.relative_to(home).as_posix()
+        try:
+            grant = unsealed(key, name, path.read_bytes())
+        except OSError:
+            continue  # it ended just now
+        if grant is None:
+            _fault(report, Fault(name, 1, "it was changed, or not written by this site"))
+        elif grant.get("losses") != losses.get(path.stem, 0):
+            _fault(report, Fault(name, 1, "it is of another time than the other records: it was rolled back"))

@@ -15,6 +15,10 @@ from PPIRLogic.disclosure.chain_check import NOTHING
 from PPIRLogic.errors import OutputError, RecordError
 from PPIRLogic.files import write_private_file
 
+WHAT_TO_DO = (
+    "Put the whole folder of this site back from a backup; or, if you know what happened, run `ppir ledger --accept`,"
+    " which is put on record."
+)
 _ROOM = 1024  # bytes of a turn
 
 
@@ -43,9 +47,7 @@ def read_head(path: Path, key: bytes) -> Head | None:
     except OSError as error:
         raise RecordError(
             f"The head {path}, which says how far this site's records go, is missing or cannot be read"
-            f" ({error.strerror}): it was removed, or the folder was put together from several times. Put the whole"
-            " folder back from a backup; or, if you know what happened, run `ppir ledger --accept`, which is put on"
-            " record."
+            f" ({error.strerror}): it was removed, or the folder was put together from several times. {WHAT_TO_DO}"
         ) from None
     found = [head for at in (0, _ROOM) if (head := _parse(data[at : at + _ROOM], key)) is not None]
     return max(found, key=lambda head: head.turn, default=None)

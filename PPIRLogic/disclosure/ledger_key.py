@@ -38,9 +38,12 @@ class LedgerKey:
 
     def write(self, path: Path) -> None:
         """Replace the file in one step."""
+        write_private_file(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
         parts = {"images": self.images, "chain": self.chain, "former": self.former}
         lines = [_FIRST_LINE, *(f"{name} {key.hex()}" for name, key in parts.items() if key)]
-        write_private_file(path, ("\n".join(lines) + "\n").encode())
+        return ("\n".join(lines) + "\n").encode()
 
 
 def read_key(path: Path) -> tuple[LedgerKey, bool] | None:
@@ -54,10 +57,10 @@ def read_key(path: Path) -> tuple[LedgerKey, bool] | None:
     if len(data) == KEY_BYTES:
         return LedgerKey.of_former_release(data), True
     try:
-        first, *lines = data.decode("ascii").splitlines()
+        lines = data.decode("ascii").splitlines()[1:]
         parts = {name: bytes.fromhex(key) for name, key in (line.split(" ") for line in lines)}
         key = LedgerKey(**parts)
-        if first != _FIRST_LINE or {len(k) for k in parts.values()} != {KEY_BYTES}:
+        if key.to_bytes() != data or {len(k) for k in parts.values()} != {KEY_BYTES}:
             raise ValueError
     except (ValueError, TypeError):
         raise RecordError(

@@ -88,6 +88,9 @@ class Fields:
             raise ProtocolError(f"Field '{name}' of '{self._where}' is missing or has the wrong type.")
         return value
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._data
+
     def integer(self, name: str, low: int, high: int) -> int:
         value = int(self._get(name, int))
         if not low <= value <= high:
@@ -113,6 +116,12 @@ class Fields:
         value = bytes(self._get(name, bytes))
         if len(value) != length:
             raise ProtocolError(f"Field '{name}' of '{self._where}' has {len(value)} bytes, not {length}.")
+        return value
+
+    def some_bytes(self, name: str, longest: int) -> bytes:
+        value = bytes(self._get(name, bytes))
+        if len(value) > longest:
+            raise ProtocolError(f"Field '{name}' of '{self._where}' has {len(value)} bytes, more than {longest}.")
         return value
 
     def items(self, name: str, longest: int) -> list[Any]:

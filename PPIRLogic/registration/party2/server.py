@@ -83,9 +83,10 @@ class Server(Service):
         threads: int = 2,
         on_event: Event = lambda event: None,
         fixed_pools: int | None = None,
+        syslog: str = "",
         methods: Sequence[Method] = (),
     ) -> None:
-        self.site = site = ServingSite(identity, home, shared, threads, on_event, fixed_pools)
+        self.site = site = ServingSite(identity, home, shared, threads, on_event, fixed_pools, syslog)
         super().__init__(
             address,
             identity,

@@ -151,6 +151,7 @@ class ServerSession:
                 "geometry": self.geometry.to_dict(),
                 "has_mask": self.shared.image.mask is not None,
                 "levels": [g.to_dict() for g in self.grants],
+                **self.site.heads.letter(self.peer, own=False),
                 "software": SOFTWARE,
             },
         )
@@ -191,13 +192,23 @@ class ServerSession:
             elif message.kind == "evaluate" and level is not None:
                 self._evaluate(message, level)
             elif message.kind == "finish":
-                self.site.log("session finished", session=self.name.hex()[:16], numbers=self.ledger.numbers)
-                self.channel.send("finished", {"numbers": self.ledger.numbers})
+                self._finish(Fields(message.data, "finish"))
                 return
             elif message.kind in ("bye", "error"):
                 raise error_from(message)
             else:
                 raise ProtocolError(f"'{message.kind}' does not belong here.")
+
+    def _finish(self, said: Fields) -> None:
+        """Take in the head of the peer's ledger, and tell the one of this site's."""
+        follows, warnings = self.site.heads.read(self.peer, said)
+        for text in warnings:
+            self.site.log("ledger warning", peer=self.peer, text=text)
+        with contextlib.suppress(OutputError):
+            self.ledger.seal()
+        self.site.log("session finished", session=self.name.hex()[:16], numbers=self.ledger.numbers)
+        letter = self.site.heads.letter(self.peer, held=False, follows=follows)
+        self.channel.send("finished", {"numbers": self.ledger.numbers, **letter})
 
     def end(self) -> None:
         """Strike the session off the unfinished ones once the peer has said goodbye, so that it knows of the end.

@@ -12,6 +12,7 @@ from typing import Any
 from PPIRLogic.disclosure.accounts import Accounts, ImageAccount
 from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.disclosure.failed_checks import FailedChecks
+from PPIRLogic.disclosure.heads import Heads, SyslogHeads
 from PPIRLogic.disclosure.record_file import FolderLock
 from PPIRLogic.disclosure.subjects import Subjects
 from PPIRLogic.errors import InputError
@@ -24,6 +25,7 @@ from PPIRLogic.registration.points.fixed_points import FixedPoints
 from PPIRLogic.registration.session import POOL_SEED_BYTES
 
 MAX_NAME = 64  # characters of what an image is offered as
+HEAD_AFTER = ("listening", "session finished", "session ended", "session failed", "stopped")  # is sent to a syslog
 Event = Callable[[dict[str, Any]], None]
 
 
@@ -72,10 +74,13 @@ class ServingSite:
         threads: int,
         on_event: Event,
         fixed_pools: int | None,
+        syslog: str = "",
     ) -> None:
+        """syslog: where heads of the records are sent, 'host:port' or the path of a socket ('': nowhere)."""
         self.identity, self.trust, self.home, self.threads = identity, TrustStore(home), home, threads
         self.shared = {s.image.name: s for s in shared}
         self._on_event, self._fixed_pools = on_event, fixed_pools
+        self._syslog = SyslogHeads(syslog) if syslog else None
         self._lock = FolderLock(home / "ledger")
         try:
             self._open_records()
@@ -89,11 +94,12 @@ class ServingSite:
         self.records = records = Chain(self.home)
         records.open(sessions=True)
         self._key = records.image_key
+        self.heads = Heads(records, self.identity)
         for record in records.news:
             self._on_event(record)
         self.accounts = Accounts(ledger / "accounts", records)
         self.failures = FailedChecks(self.home, records)
-        self.unfinished = UnfinishedSessions(ledger / "unfinished")
+        self.unfinished = UnfinishedSessions(ledger / "unfinished", records)
         self._ids: dict[str, str] = {}  # what identifies an image costs a copy of it
         self._subjects = Subjects(ledger / "subjects.jsonl", self._key, records)
         for name, one in self.shared.items():
@@ -101,10 +107,14 @@ class ServingSite:
 
     def close(self) -> None:
         self._lock.release()
+        if self._syslog is not None:
+            self._syslog.close()
 
     def log(self, event: str, **details: Any) -> None:
         """Append to the audit log, then tell the owner: what was told is on record."""
         self._on_event(self.records.log(event, **details))
+        if self._syslog is not None and event in HEAD_AFTER and (problem := self._syslog.send(self.heads.own())):
+            self.tell("syslog failed", reason=problem)
 
     def tell(self, event: str, **details: Any) -> None:
         """Tell the owner only: single evaluations are in the ledger already."""
