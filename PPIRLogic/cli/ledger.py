@@ -46,10 +46,11 @@ def _run_ledger(a: Arguments) -> None:
     runs: dict[str, Callable[[Arguments, Chain], None]] = {
         "verify": _verify, "heads": _heads, "rotate_key": _rotate, "reset": _reset, "accept": _accept,
     }  # fmt: skip
-    if a.against is not None and not a.verify and any(getattr(a, name) for name in runs):
+    chosen = [run for name, run in runs.items() if getattr(a, name) not in (None, False)]
+    if a.against is not None and chosen not in ([], [_verify]):
         raise InputError("--against goes with --verify alone.")
-    chosen = next((run for name, run in runs.items() if getattr(a, name)), _verify if a.against else _show)
-    chosen(a, chain)
+    run = _verify if a.against is not None else [*chosen, _show][0]
+    run(a, chain)
 
 
 def _show(a: Arguments, chain: Chain) -> None:

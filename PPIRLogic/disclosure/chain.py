@@ -160,8 +160,8 @@ class Chain(RecordFiles):
         key, files = self._key.chain, {}
         for name in names_of(self.home):
             data = read_whole(self.home / name)
-            count = sum(1 for _, value in _values(data) if "chain" in value)
-            files[name] = [len(data), tags_of(key, name, data), count]
+            codes = [str(value.get("mac", "")) for _, value in _values(data) if "chain" in value]
+            files[name] = [len(data), tags_of(key, name, data), len(codes), codes[-1] if codes else ""]
         if files or head.number:
             document = {"time": time.time(), "why": why, "number": head.number, "former": head.mac, "files": files,
                         "details": details or {"files": len(files)}}  # fmt: skip
@@ -184,7 +184,7 @@ class Chain(RecordFiles):
         if name and document is None:
             raise _damaged([Fault(name, 1, "it is missing or was changed; it holds what was adopted")], self.home)
         if document is not None:
-            files = {str(k): (int(v[0]), str(v[1]), int(v[2])) for k, v in document["files"].items()}
+            files = {str(k): (int(v[0]), str(v[1]), int(v[2]), str(v[3])) for k, v in document["files"].items()}
             self._adopted = Adopted(int(document["number"]), str(document["former"]), files)
         else:
             self._adopted = Adopted()

@@ -32,6 +32,9 @@ _LINK = 16  # hex digits of a code that the next record repeats
 _TAG = 8  # hex digits that stand for an adopted line
 
 
+AdoptedFile = tuple[int, str, int, str]
+
+
 @dataclass(frozen=True)
 class Fault:
     """What was found first in a file: its name below the home, the line, and what is wrong there."""
@@ -58,7 +61,8 @@ class Record:
 
 @dataclass
 class FileCheck:
-    """What was found in one file. skipped: lines of the chain that were adopted as they were; codes: of the others.
+    """What was found in one file. skipped: lines of the chain that were adopted as they were; codes: of the others;
+    skipped_last: of the last adopted one.
 
     values: all records, with their lines. lines: those that have to have a code.
     """
@@ -68,6 +72,7 @@ class FileCheck:
     codes: list[str] = field(default_factory=list)
     values: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     skipped: int = 0
+    skipped_last: str = ""
     lines: int = 0
     fault: Fault | None = None
 
@@ -77,7 +82,7 @@ class FileCheck:
 
     @property
     def last(self) -> str:
-        return self.codes[-1] if self.codes else ""
+        return self.codes[-1] if self.codes else self.skipped_last
 
     def code_at(self, place: int) -> str | None:
         """The code of one of its lines, by place; None for one that is not there. '' for one that was adopted."""
@@ -90,12 +95,13 @@ class FileCheck:
 class Adopted:
     """Lines that are taken as they were found at one time, and changes of which are found: by file.
 
-    number, mac: the last record of the home then. files: bytes, tags of the lines, and chain lines among them.
+    number, mac: the last record of the home then. files: of each its bytes, the tags of its lines, how many of these
+    have a code, and the last code.
     """
 
     number: int = 0
     mac: str = NOTHING
-    files: Mapping[str, tuple[int, str, int]] = field(default_factory=dict)
+    files: Mapping[str, AdoptedFile] = field(default_factory=dict)
 
 
 @dataclass
@@ -165,11 +171,11 @@ def tags_of(key: bytes, name: str, data: bytes) -> str:
 
 
 def check_file(
-    name: str, data: bytes, key: bytes, adopted: tuple[int, str, int] | None = None, others: Iterable[str] = ()
+    name: str, data: bytes, key: bytes, adopted: AdoptedFile | None = None, others: Iterable[str] = ()
 ) -> FileCheck:
     """Check one file by itself. others: names of files that a line may have been taken from, to say so."""
     found = FileCheck(name)
-    size, tags, found.skipped = adopted or (0, "", 0)
+    size, tags, found.skipped, found.skipped_last = adopted or (0, "", 0, "")
     first = 1
     if adopted is not None:
         first += data[:size].count(b"\n")

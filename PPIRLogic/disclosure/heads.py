@@ -9,9 +9,11 @@ both. `SyslogHeads` sends heads to where this site cannot take them back.
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import logging
 import logging.handlers
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -29,7 +31,6 @@ from PPIRLogic.network.identity import (
     Identity,
     fingerprint_of_key,
     load_private_key,
-    normalise_fingerprint,
     public_bytes,
 )
 from PPIRLogic.network.messages import Fields
@@ -64,7 +65,7 @@ class SignedHead:
         try:
             raw = {name: base64.b64decode(str(data[name]), validate=True) for name in ("key", "signature")}
             return SignedHead.from_map({**data, **raw})
-        except (KeyError, ValueError, ProtocolError) as error:
+        except (KeyError, TypeError, ValueError, ProtocolError) as error:
             raise ValueError(str(error)) from None
 
     @staticmethod
@@ -136,7 +137,7 @@ class Heads:
 
     def letter(self, peer: str, *, own: bool = True, held: bool = True, follows: bool | None = None) -> dict[str, Any]:
         """What to tell a peer."""
-        known = self.all_held().get(normalise_fingerprint(peer)) if held else None
+        known = self.all_held().get(peer) if held else None
         return {
             **({"head": asdict(self.own())} if own else {}),
             **({"held": asdict(known)} if known is not None else {}),
@@ -152,7 +153,7 @@ class Heads:
             warnings += [problem] if problem else []
         if "head" in fields:
             head = SignedHead.from_map(fields.map("head"))
-            if head.site != normalise_fingerprint(peer) or not head.genuine:
+            if head.site != peer or not head.genuine:
                 raise ProtocolError("The head of the peer's ledger is not signed by the peer.")
             warnings += self._take(head)
         if "follows" in fields and not fields.flag("follows"):
@@ -220,6 +221,8 @@ class SyslogHeads:
         self._problem = ""
         try:
             place: Any = address if "/" in address else parse_address(address)
+            if place == address and not os.path.exists(address):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             self._handler = logging.handlers.SysLogHandler(place, logging.handlers.SysLogHandler.LOG_AUTH)
         except OSError as error:
             raise InputError(

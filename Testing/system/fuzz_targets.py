@@ -271,6 +271,7 @@ class Party1(Target):
         self._cases += 1
         if self._cases % SWEEP == 0:
             shutil.rmtree(self._site.home / "ledger", ignore_errors=True)
+            (self._site.home / "audit.jsonl").unlink(missing_ok=True)  # lines of one chain
         said = changed_conversation(draw, draw.choice(self._said), self._foreign)
         dealt = draw.choice(self._dealt) if self._dealt else []
         if dealt and draw.random() < 0.3:
