@@ -47,7 +47,10 @@ class OutputError(PPIRError):
 
 
 class RecordError(OutputError):
+    """Its text names files of this site and other peers' accounts: a peer hears `FOR_PEERS` alone."""
+
     exit_code = 14
+    FOR_PEERS = "The records of this site are not as it wrote them, so nothing goes on until its owner has seen to it."
 
 
 class MissingDependencyError(PPIRError):

@@ -120,6 +120,7 @@ class Heads:
     def __init__(self, records: Chain, identity: Identity) -> None:
         self._records, self._identity = records, identity
         self._file = records.home / _HELD
+        self._held: dict[str, SignedHead] | None = None
 
     def own(self) -> SignedHead:
         """The head of this site now, signed."""
@@ -128,12 +129,11 @@ class Heads:
         return SignedHead(self._identity.fingerprint, number, mac, int(time.time()), der).signed_by(self._identity)
 
     def all_held(self) -> dict[str, SignedHead]:
-        """The last head of each peer, by fingerprint."""
-        found = {}
-        for _, record in self._records.read(self._file):
-            head = SignedHead.from_json(record["head"])
-            found[head.site] = head
-        return found
+        """The last head of each peer, by fingerprint; read once."""
+        if self._held is None:
+            heads = [SignedHead.from_json(record["head"]) for _, record in self._records.read(self._file)]
+            self._held = {head.site: head for head in heads}
+        return self._held
 
     def letter(self, peer: str, *, own: bool = True, held: bool = True, follows: bool | None = None) -> dict[str, Any]:
         """What to tell a peer."""
@@ -168,6 +168,7 @@ class Heads:
         former = self.all_held().get(head.site)
         if former is None or (former.number, former.mac) != (head.number, head.mac):
             self._records.append(self._file, {"time": time.time(), "peer": head.site, "head": head.to_json()})
+            self.all_held()[head.site] = head
         if former is None or head.number > former.number or (head.number, head.mac) == (former.number, former.mac):
             return []
         return [

@@ -261,6 +261,8 @@ class Party1(Target):
         self._dealt = recorded.get((subject.name, "dealer to 1"), [])
         self._site, self._cases = site, 0
         self._peer = Peer("scripted:1", "", "dealer:1" if self._dealt else "", "")
+        heads = [m.data["head"] for c in self._said for m in c if m.kind == "finished" and "head" in m.data]
+        self._signer = heads[0]["site"] if heads else "B"  # who signed what was recorded
 
     @staticmethod
     def _reconnect(draw: random.Random) -> float:
@@ -279,7 +281,7 @@ class Party1(Target):
         channels: list[Scripted] = []
 
         def connect(*_: Any, **__: Any) -> Scripted:
-            channels.append(Scripted(list(said), "B"))
+            channels.append(Scripted(list(said), self._signer))
             return channels[-1]
 
         try:

@@ -75,6 +75,8 @@ def test_the_two_sites_of_then_work_together_now(home: Path) -> None:
         assert result.complete and result.numbers == result.peer_numbers > 0
         now = {row["level"]: row["numbers"] for row in rows(home, "ledger")}
         assert now == {**ON_RECORD, 4: ON_RECORD[4] + result.numbers}
+        adopted = [row for row in rows(home, "ledger", "--verify") if row["event"] == "adopted"]
+        assert [row["lines"] for row in adopted] == [36], "what release 0.1 wrote"
     finally:
         server.stop()
     spent = (*listen, "--budget-percent", "0.1")
