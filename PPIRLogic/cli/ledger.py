@@ -143,9 +143,8 @@ def _reset(a: Arguments, chain: Chain) -> None:
         what = "more than one image" if images else "no image"
         raise InputError(f"--reset {a.reset}: {what} of that name is on record for this peer. See `ppir ledger`.")
     (image,) = images
-    _confirm(
-        a, f"the budget of {wanted_peer} for {wanted_image} begins anew; what it learned before still is known to it"
-    )
+    what = f"the budget of {wanted_peer} for {wanted_image} ({image[:12]}…) begins anew; what it learned it still knows"
+    _confirm(a, what)
     with _alone(chain.home):
         numbers, bits = accounts.reset(peer, image)
         chain.log("budget reset", peer=peer, image=image, numbers=numbers, bits=bits)

@@ -119,6 +119,7 @@ class Chain(RecordFiles):
         self._key, former_release = found
         if former_release:
             self._check_former_release()
+            self._seal_grants()
             self._adopt("records adopted", Head())
         elif self._key.former:
             self._end_rotation()
@@ -167,7 +168,6 @@ class Chain(RecordFiles):
                         "details": details or {"files": len(files)}}  # fmt: skip
             name = f"ledger/adopted/{head.number}.json"
             head = replace(head, adopted=f"{name}:{self.write_sealed(self.home / name, document)}")
-            self._seal_grants()
         head = replace(head, next_file="", next_mac="", turn=head.turn + 1)
         self._on_disk(lambda: new_head(self._head_file, key, head))
         self._on_disk(lambda: self._key.write(self._key_file) if self._key is not None else None)
@@ -354,6 +354,9 @@ class Chain(RecordFiles):
             if faults:
                 details = {"found": [str(fault)[:300] for fault in faults[:20]], "faults": len(faults)}
                 self._adopt("records accepted by the owner", head, details)
+                for fault in faults:
+                    if fault.file.startswith(UNFINISHED):  # such a session does not go on
+                        (self.home / fault.file).unlink(missing_ok=True)
             self.open(sessions=True)
             return faults
 
@@ -396,6 +399,7 @@ class Chain(RecordFiles):
             self._adopted_name, self._adopted = "", Adopted()
             self._adopt("ledger key rotated", head)
         self._key = ready
+        self._seal_grants()
         self._on_disk(lambda: ready.write(self._key_file))
 
     # ------------------------------------------------------------------------------------------ the head and the lock
@@ -427,7 +431,8 @@ class Chain(RecordFiles):
             if self._depth:
                 yield
                 return
-            self._on_disk(lambda: make_private_directory(self._folder))
+            if not self._folder.is_dir():
+                self._on_disk(lambda: make_private_directory(self._folder))
             with locked_file(self._folder / "chain.lock", lambda: None):
                 self._depth += 1
                 try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from PPIRLogic.disclosure.chain_check import NOTHING
@@ -71,7 +71,7 @@ def new_head(path: Path, key: bytes, head: Head) -> None:
 
 
 def _turn(key: bytes, head: Head) -> bytes:
-    body = json.dumps(asdict(head), separators=(",", ":"))
+    body = json.dumps(head.__dict__, separators=(",", ":"))
     return f"{body} {_code(key, body)}".ljust(_ROOM - 1).encode() + b"\n"
 
 

@@ -26,7 +26,8 @@ def append_record(path: Path, record: dict[str, Any], sync: bool = True) -> None
 def append_line(path: Path, data: bytes, sync: bool = True) -> None:
     """Append one whole line and, by default, sync it; OutputError (nothing was answered) if the disk refuses it."""
     try:
-        make_private_directory(path.parent)
+        if not path.parent.is_dir():
+            make_private_directory(path.parent)
         with open(path, "a+b", buffering=0, opener=_private) as file:
             before = file.seek(0, os.SEEK_END)
             if before and _last_byte(file, before) != b"\n":
