@@ -127,6 +127,8 @@ class SharePanel:
             self._log(stamp, f"{kind}: {event.get('reason', '')}")
             if kind != "refused connection":
                 self._sessions_ended(self._name_of(event.get("peer", "")))
+        elif kind in ("ledger warning", "records adopted", "head was behind"):
+            self._log(stamp, f"{kind}: {event.get('text', event.get('why', ''))}")
         elif kind == "error":
             self._failure = str(event.get("text", ""))
 

@@ -310,11 +310,9 @@ class Chain(RecordFiles):
 
         Before there is a chain, an empty report.
         """
-        if not self._folder.exists():
+        if not self._can_check():
             return Report()
         with self._held():
-            if not self._can_check():
-                return Report()
             head = self._head()
             report = self._check(head, sessions=True)
             if report.number > head.number:

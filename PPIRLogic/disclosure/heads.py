@@ -225,9 +225,10 @@ class SyslogHeads:
             if place == address and not os.path.exists(address):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             self._handler = logging.handlers.SysLogHandler(place, logging.handlers.SysLogHandler.LOG_AUTH)
-        except OSError as error:
+        except (OSError, AttributeError) as error:  # the latter where a system has no such sockets
+            why = getattr(error, "strerror", None) or error
             raise InputError(
-                f"The syslog {address} cannot be reached ({error.strerror or error}). Give HOST:PORT, or the path of"
+                f"The syslog {address} cannot be reached ({why}). Give HOST:PORT, or the path of"
                 " its socket, such as /dev/log."
             ) from None
         self._handler.append_nul = False
