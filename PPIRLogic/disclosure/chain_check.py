@@ -182,13 +182,13 @@ def check_file(
         found.fault = _check_adopted(name, data[:size], key, tags)
         found.values += _plain_values(data[:size].split(b"\n"))
     torn = 0
-    for line, raw in enumerate(data[size:].split(b"\n"), first):
-        text = raw.strip()
-        if not text:
-            continue
+    pieces = data[size:].split(b"\n")
+    for line, text in enumerate(pieces, first):
+        if not text and (line == first + len(pieces) - 1 or (line == first and size)):
+            continue  # what ends the file, or the adopted part of it
         found.lines += 1
         value = _value_of(text)
-        if value is None and (text.startswith(_BEGIN) or _BEGIN.startswith(text)) and not text.endswith(b'"}'):
+        if value is None and text and (text.startswith(_BEGIN) or _BEGIN.startswith(text)) and not text.endswith(b'"}'):
             torn = torn or line  # by a crash, or by somebody: then a record is missing
             continue
         problem = _take(found, line, text, value, key, others)
@@ -203,7 +203,7 @@ def _take(
 ) -> str:
     """Take in one line of the chain; what is wrong with it, if anything is."""
     body, mac = text[:-42], text[-34:-2].decode("ascii", "replace")
-    if value is None or text[-42:-34] != _MAC:
+    if value is None or text[-42:-34] != _MAC or not text.startswith(b"{"):
         return "it was changed, or not written by this site: it has no code"
     if not hmac.compare_digest(_code(key, found.name, body).encode(), mac.encode("ascii", "replace")):
         source = next((o for o in others if o != found.name and _code(key, o, body) == mac), "")

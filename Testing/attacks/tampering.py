@@ -77,9 +77,23 @@ def edits(home: Path, file: str) -> Iterator[Tampering]:
     """A byte of every line, at several places; a number made smaller, as somebody would who wants budget back."""
     lines = (home / file).read_bytes().splitlines(keepends=True)
     for n, line in enumerate(lines):
-        for at in {0, 1, len(line) // 3, len(line) // 2, len(line) - 45, len(line) - 20, len(line) - 3, len(line) - 2}:
+        for at in {
+            0,
+            1,
+            len(line) // 3,
+            len(line) // 2,
+            len(line) - 45,
+            len(line) - 20,
+            len(line) - 3,
+            len(line) - 2,
+            len(line) - 1,
+        }:
             other = line[:at] + bytes([line[at] ^ 1]) + line[at + 1 :]
             yield Tampering(f"byte {at} of a line", file, n + 1, _writes(file, [*lines[:n], other, *lines[n + 1 :]]))
+        for other in (line[:-1] + b" \n", b" " + line, line + b"\n"):
+            yield Tampering(
+                "blanks", file, n + 1 + other.endswith(b"\n\n"), _writes(file, [*lines[:n], other, *lines[n + 1 :]])
+            )
         if b'"numbers":9' in line:
             other = line.replace(b'"numbers":9', b'"numbers":0')
             yield Tampering("an edit", file, n + 1, _writes(file, [*lines[:n], other, *lines[n + 1 :]]))

@@ -172,7 +172,9 @@ def all_changes(home: Path, copies: list[Path]) -> list[Tampering]:
         changes += tampering.rollbacks(home, copies, file)
     for path in (home / "ledger" / "unfinished").glob("*.json"):
         name = path.relative_to(home).as_posix()
-        changes += [*tampering.edits(home, name), *tampering.rollbacks(home, copies, name)]
+        changes += [replace(c, line=1) for c in tampering.edits(home, name)] + [
+            *tampering.rollbacks(home, copies, name)
+        ]
     return changes
 
 
