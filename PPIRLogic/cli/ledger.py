@@ -10,7 +10,7 @@ from typing import Any
 from PPIRLogic.cli.common import Arguments, add_command, home_of, print_line, say
 from PPIRLogic.disclosure.accounts import Accounts
 from PPIRLogic.disclosure.chain import Chain
-from PPIRLogic.disclosure.chain_check import Report
+from PPIRLogic.disclosure.chain_check import Report, names_of
 from PPIRLogic.disclosure.heads import Heads, SignedHead, contradiction, heads_in
 from PPIRLogic.disclosure.record_file import FolderLock
 from PPIRLogic.errors import InputError, RecordError
@@ -72,6 +72,11 @@ def _verify(a: Arguments, chain: Chain) -> None:
     problems = [text for head in heads if (text := contradiction(chain, head))]
     for text in problems[:MOST_SHOWN]:
         say(a, "fault", f"fault: {text}", file=str(a.against), line=0, what=text)
+    if not report.files and (files := names_of(chain.home)):
+        text = (
+            f"{len(files)} files are of a former release and not adopted yet: nothing tells whether they were changed"
+        )
+        say(a, "not told", text, files=len(files))
     _say_what_was_told(a, report, heads)
     if report.faults or problems:
         first = str(report.faults[0]) if report.faults else problems[0]

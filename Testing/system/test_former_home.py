@@ -49,6 +49,7 @@ def test_the_commands_read_it(home: Path) -> None:
     assert (peer["fingerprint"], peer["name"]) == (PEER, "Hospital A")
     found = {row["level"]: row["numbers"] for row in rows(home, "ledger")}
     assert found == ON_RECORD
+    assert rows(home, "ledger", "--verify")[0]["event"] == "not told", "nothing is adopted by looking"
 
 
 def test_its_image_is_recognised_and_its_account_goes_on(home: Path) -> None:
