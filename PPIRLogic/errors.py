@@ -7,6 +7,7 @@ masks or shares. Anything else that escapes is a bug.
     ├── InputError          an image, mask, transform or parameter that cannot be used
     │   └── OverlapError        fixed and moving grids (or what is left of them) do not overlap enough
     ├── OutputError         a result could not be written
+    │   └── RecordError         this site's records were changed, cut or rolled back, or their key is lost
     ├── MissingDependencyError   an optional package is not installed
     ├── FixedPointError     a value would leave the exact fixed-point range; raised before anything is sent
     ├── IdentityError       this site's own key or certificate is missing, unreadable or expired
@@ -51,6 +52,13 @@ class OverlapError(InputError):
 
 class OutputError(PPIRError):
     exit_code = 3
+
+
+class RecordError(OutputError):
+    """Its text names files of this site and other peers' accounts: a peer hears `FOR_PEERS` alone."""
+
+    exit_code = 14
+    FOR_PEERS = "The records of this site are not as it wrote them, so nothing goes on until its owner has seen to it."
 
 
 class MissingDependencyError(PPIRError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -108,6 +109,17 @@ def make_private_directory(path: Path) -> None:
         # mkdir's mode is not applied to a folder that exists.
         with contextlib.suppress(PermissionError):
             path.chmod(0o700)
+
+
+def tighten(*paths: Path, below: bool = True) -> None:
+    """Take from others what they may do with these files and folders (and what is below), where a system has that."""
+    if os.name != "posix":
+        return
+    for path in [p for one in paths for p in (one, *(one.rglob("*") if below else ()))]:
+        with contextlib.suppress(OSError):  # it is gone, or another user's
+            mode = path.lstat().st_mode
+            if mode & 0o077 and not stat.S_ISLNK(mode):
+                path.chmod(stat.S_IMODE(mode) & 0o700)
 
 
 def write_private_file(path: Path, content: bytes) -> None:

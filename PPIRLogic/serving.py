@@ -30,6 +30,7 @@ def serve(
     on_event: Event = lambda event: None,
     cancel: CancelToken | None = None,
     fixed_pools: int | None = None,
+    syslog: str = "",
 ) -> None:
     """Serve fixed images until `cancel` is set; blocks.
 
@@ -37,8 +38,10 @@ def serve(
     first event, 'listening', has it). max_sessions: at once; sessions_of_peer: of these of one peer (0: all but one,
     one at least); queue: how many more may wait for a place. fixed_pools: a number from which random pools follow
     instead of the owner's secret, so that runs with different owners compare.
-    home: identity, trust, ledger and audit log (default: the user's).
-    Errors: InputError, IdentityError, TrustError, PeerError (port in use), OutputError (ledger not writable).
+    home: identity, trust, ledger and audit log (default: the user's). syslog: where signed heads of the ledger are
+    sent, 'host:port' or the path of a socket.
+    Errors: InputError, IdentityError, TrustError, PeerError (port in use), OutputError (ledger not writable),
+    RecordError (what is on record was changed, cut or rolled back).
 
     >>> from PPIRLogic import FixedImage, Policy, read_volume
     >>> image = FixedImage("atlas", read_volume("fixed.nrrd", role="fixed"))  # doctest: +SKIP
@@ -52,7 +55,7 @@ def serve(
     identity = load_or_create_identity(place)
     server = Server(
         address, identity, place, list(images), max_sessions=max_sessions, queue=queue,
-        sessions_of_peer=sessions_of_peer, threads=threads, on_event=on_event, fixed_pools=fixed_pools,
+        sessions_of_peer=sessions_of_peer, threads=threads, on_event=on_event, fixed_pools=fixed_pools, syslog=syslog,
     )  # fmt: skip
     _run_until(server, cancel or CancelToken())
 

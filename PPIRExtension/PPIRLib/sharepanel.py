@@ -127,6 +127,8 @@ class SharePanel:
             self._log(stamp, f"{kind}: {event.get('reason', '')}")
             if kind != "refused connection":
                 self._sessions_ended(self._name_of(event.get("peer", "")))
+        elif kind in ("ledger warning", "records adopted", "head was behind"):
+            self._log(stamp, f"{kind}: {event.get('text', event.get('why', ''))}")
         elif kind == "error":
             self._failure = str(event.get("text", ""))
 
@@ -162,9 +164,10 @@ class SharePanel:
         try:
             store = self._store()
             from PPIRLogic.disclosure.accounts import Accounts
+            from PPIRLogic.disclosure.chain import Chain
             from PPIRLogic.network.identity import default_home, normalise_fingerprint
 
-            rows = Accounts(default_home() / "ledger" / "accounts").rows()
+            rows = Accounts(default_home() / "ledger" / "accounts", Chain(default_home())).rows()
             names = {peer: store.name_of(normalise_fingerprint(peer)) or peer[:8] for peer in {r["peer"] for r in rows}}
         except Exception as error:
             self.say(str(error), error=True)

@@ -26,7 +26,7 @@ COMMANDS = {  # in the order of the help; the file of a command is loaded when i
     "register-points": "points:add_register_points",
     "simulate-points": "points:add_simulate_points",
     "demo": "demo:add_demo",
-    "ledger": "site:add_ledger",
+    "ledger": "ledger:add_ledger",
     "doctor": "doctor:add_doctor",
 }
 

@@ -99,6 +99,10 @@ def add_serve(commands: Any) -> None:
     )
     p.add_argument("--ask", action="store_true", help="ask on the terminal before each session")
     p.add_argument("--fixed-pools", type=int, default=None, help=argparse.SUPPRESS)  # simulations must compare
+    p.add_argument(
+        "--syslog", default="", metavar="HOST:PORT|PATH", help="send signed heads of the ledger there, which a rollback"
+        " of this site's whole folder cannot take back",
+    )  # fmt: skip
     p.add_argument("--max-sessions", type=int, default=3, help="sessions at once (3)")
     p.add_argument(
         "--sessions-of-peer", type=int, default=0, metavar="N", help="of these of one peer (all but one, one at least)"
@@ -129,7 +133,7 @@ def _run_serve(a: Arguments) -> None:
     cancel = service_cancel(a)
     serve(shared, a.listen, home=home_of(a), max_sessions=a.max_sessions, queue=a.queue,
           sessions_of_peer=a.sessions_of_peer, threads=a.threads,
-          on_event=lambda e: show_event(a, e), cancel=cancel, fixed_pools=a.fixed_pools)  # fmt: skip
+          on_event=lambda e: show_event(a, e), cancel=cancel, fixed_pools=a.fixed_pools, syslog=a.syslog)  # fmt: skip
 
 
 def _shared_images(a: Arguments) -> list[Any]:

@@ -1,15 +1,13 @@
-"""The commands about this site: `ppir identity`, `ppir trust`, `ppir ledger`."""
+"""The commands about this site: `ppir identity`, `ppir trust`."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.cli.common import Arguments, add_command, home_of, print_line, say
-from PPIRLogic.disclosure.accounts import Accounts
+from PPIRLogic.cli.common import Arguments, add_command, home_of, say
+from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.disclosure.failed_checks import FailedChecks
-from PPIRLogic.disclosure.record_file import append_record
 from PPIRLogic.errors import InputError
 from PPIRLogic.network.identity import load_or_create_identity, normalise_fingerprint, renew_identity
 from PPIRLogic.network.trust import DEALER, PEER, ROLES, TrustStore
@@ -35,11 +33,6 @@ def add_trust(commands: Any) -> None:
     p.add_argument("--role", choices=ROLES, default=PEER, help="a peer registers and serves; a dealer only deals (mpc)")
 
 
-def add_ledger(commands: Any) -> None:
-    text = "What peers have learned of the images shared here: numbers and bits per peer, image and level."
-    add_command(commands, "ledger", _run_ledger, text, "ppir ledger")
-
-
 def _run_identity(a: Arguments) -> None:
     home = home_of(a)
     if a.renew or a.new_key:
@@ -55,7 +48,8 @@ def _run_identity(a: Arguments) -> None:
 
 
 def _run_trust(a: Arguments) -> None:
-    store, failures = TrustStore(home_of(a)), FailedChecks(home_of(a))
+    store, records = TrustStore(home_of(a)), Chain(home_of(a))
+    failures = FailedChecks(home_of(a), records)
     if a.action != "list" and not a.what:
         raise InputError(f"ppir trust {a.action}: give a fingerprint, a name or a file.")
     if a.action == "add":
@@ -71,8 +65,7 @@ def _run_trust(a: Arguments) -> None:
         fingerprint = known.get(a.what) or normalise_fingerprint(a.what)
         count = failures.lift(fingerprint)
         if count:
-            entry = {"time": round(time.time(), 3), "event": "tests lifted", "peer": fingerprint, "tests": count}
-            append_record(home_of(a) / "audit.jsonl", entry)
+            records.log("tests lifted", peer=fingerprint, tests=count)
         say(
             a,
             "lifted",
@@ -100,13 +93,3 @@ def _run_trust(a: Arguments) -> None:
 
 def _as_dealer(role: str) -> str:
     return " as a dealer" if role == DEALER else ""
-
-
-def _run_ledger(a: Arguments) -> None:
-    rows = Accounts(home_of(a) / "ledger" / "accounts").rows()
-    if not rows and not a.json:
-        print_line("Nothing has been disclosed.")
-    for r in rows:
-        image = f"'{r['name']}' ({r['image'][:12]}…)" if r["name"] else r["image"]
-        text = f"{r['peer']}  image {image}  shrink factor {r['level']}: {r['numbers']} numbers, {r['bits']} bits"
-        say(a, "account", text, **r)

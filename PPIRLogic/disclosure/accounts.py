@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from PPIRLogic.disclosure.ledger import HISTOGRAM, MINT, VOXEL_BITS, Entry, Receipt
-from PPIRLogic.disclosure.record_file import append_record, damaged, read_records
+from PPIRLogic.disclosure.record_file import PLAIN, RecordFiles, damaged
 from PPIRLogic.errors import BudgetError, InputError
 from PPIRLogic.files import write_private_file
 
 UNLIMITED = 2**62
+RESET = "budget reset"  # the event of such a record
 
 
 @dataclass(frozen=True)
@@ -174,24 +175,39 @@ class ImageAccount(DisclosureRecord):
 
     def __init__(
         self, path: Path, budget: Budget, shares: Shares | None = None, peer: str = "", group: str = "",
-        lock: threading.RLock | None = None,
+        lock: threading.RLock | None = None, files: RecordFiles = PLAIN,
     ) -> None:  # fmt: skip
-        """shares: of the subject, which its other accounts change too, under the same `lock`. group: the authority that
+        """files: the site's chain of records.
+
+        shares: of the subject, which its other accounts change too, under the same `lock`. group: the authority that
         vouches for the peer."""
         super().__init__(budget)
         self._path, self._shares, self._peer, self.group = path, shares, peer, group
-        self._lock = lock or threading.RLock()
+        self._lock, self._files = lock or threading.RLock(), files
         self.by_group: dict[str, Totals] = {}
         self._seen: set[str] = set()
         self._sessions: Counter[tuple[str, int]] = Counter()
-        for number, record in read_records(path):
+        for number, record in files.read(path):
             try:
+                if record.get("event") == RESET:
+                    self._forget()
+                    continue
                 counts = _counts_of(record)
                 self._take(*counts, str(record["request"]), str(record.get("session", "")))
                 if by := str(record.get("group", "")):
                     self.by_group.setdefault(by, Totals()).take(*counts)
             except (KeyError, TypeError, ValueError, OverflowError):
                 raise damaged(path, number) from None
+
+    def _forget(self) -> None:
+        """The owner reset the budget: what was opened before counts no more."""
+        self.totals, self.by_group = Totals(), {}
+
+    def reset(self) -> None:
+        """Begin the budget anew, by the owner's word; on record in the account itself."""
+        with self._lock:
+            self._files.append(self._path, {"time": time.time(), "event": RESET, "numbers": 0, "request": ""})
+            self._forget()
 
     def _take(self, level: int, numbers: int, bits: int, histograms: int, request: str, session: str) -> None:
         self._sessions[session, level] += numbers
@@ -265,7 +281,7 @@ class ImageAccount(DisclosureRecord):
             record["histograms"] = histograms
         if self.group:
             record["group"] = self.group
-        append_record(self._path, record)
+        self._files.append(self._path, record)
         for totals, _, _ in self._bounds()[1:]:
             totals.take(entry.level, numbers, bits, histograms)
         self._take(entry.level, numbers, bits, histograms, entry.request, session)
@@ -278,8 +294,9 @@ class Accounts:
     depends on it, so a names file that is lost or damaged costs the names and no more.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, files: RecordFiles = PLAIN) -> None:
+        """files: the site's chain of records."""
+        self._folder, self._files = folder, files
         self._lock = threading.RLock()
         self._open: dict[tuple[str, str], ImageAccount] = {}
         self._shares: dict[tuple[str, ...], Shares] = {}
@@ -304,7 +321,7 @@ class Accounts:
             if key not in self._open:
                 shares = self._shares_of(tuple(sorted({image, *subject})))
                 path = self._folder / f"{peer}_{image}.jsonl"
-                self._open[key] = ImageAccount(path, budget, shares, peer, lock=self._lock)
+                self._open[key] = ImageAccount(path, budget, shares, peer, lock=self._lock, files=self._files)
             self._open[key].budget = budget
             if group is not None:
                 self._open[key].group = group
@@ -312,12 +329,20 @@ class Accounts:
                 self._remember(image, name)
             return self._open[key]
 
+    def reset(self, peer: str, image: str) -> tuple[int, int]:
+        """Begin the budget of a peer for an image anew; returns the numbers and bits that count no more."""
+        account = self.account(peer, image, Budget())
+        numbers, bits = account.total, account.totals.bits.total()
+        account.reset()
+        self._shares.clear()
+        return numbers, bits
+
     def _shares_of(self, images: tuple[str, ...]) -> Shares:
         """What is on record of a subject, read once."""
         if images not in self._shares:
             shares = Shares()
             for path in sorted(p for image in images for p in self._folder.glob(f"*_{image}.jsonl")):
-                account = ImageAccount(path, Budget())
+                account = ImageAccount(path, Budget(), files=self._files)
                 shares.everybody.add(account.totals)
                 shares.peers.setdefault(path.stem.partition("_")[0], Totals()).add(account.totals)
                 for group, totals in account.by_group.items():
@@ -351,6 +376,6 @@ class Accounts:
             name = names.get(image, "")
             rows += [
                 {"peer": peer, "image": image, "name": name, **{k: row[k] for k in ("level", "numbers", "bits")}}
-                for row in ImageAccount(path, Budget()).to_rows()
+                for row in ImageAccount(path, Budget(), files=self._files).to_rows()
             ]
         return rows

@@ -10,6 +10,7 @@ synced to disk, across restarts and renewed certificates.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -19,18 +20,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PPIRLogic.disclosure.record_file import append_record, locked_file, read_records
+from PPIRLogic.disclosure.chain import Chain
+from PPIRLogic.disclosure.record_file import RecordFiles, locked_file
 from PPIRLogic.errors import OutputError, PolicyError, VerificationError
 from PPIRLogic.files import make_private_directory, write_private_file
 
 MAX_FAILURES = 3
+LEFT = "left"  # the event of a test that did not end
 _LOOK = 0.05  # seconds between looks at the record while others are being tested
 
 
 class FailedChecks:
     """The tests of all peers of a site, read anew at each question: a lift acts at once."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, files: RecordFiles | None = None) -> None:
+        """files: the site's chain of records, if it is open already."""
+        self._files = files or Chain(home)
         self._path, self._tests = home / "ledger" / "failures.jsonl", home / "ledger" / "tests"
         self._begins = threading.Lock()  # guards the one below
         self._under_way: dict[Path, str] = {}  # tests of this process, and what each is about
@@ -49,6 +54,7 @@ class FailedChecks:
         own = _name(peer)
         self._make_folder()
         with locked_file(self._tests / f"{own}.lock", wait):
+            self._settle(peer)
             self.check(peer, subject)
             file = self._tests / f"{own}.{secrets.token_hex(8)}.json"
             while not self._begin(file, peer, session, subject):
@@ -59,6 +65,10 @@ class FailedChecks:
             except VerificationError:
                 self.record(peer, session, subject)
                 file.unlink()
+                raise
+            except BaseException:
+                with contextlib.suppress(OutputError):  # then the file stays, and says the same
+                    self._leave(peer, session, file)
                 raise
             else:
                 file.unlink()
@@ -81,13 +91,23 @@ class FailedChecks:
     def record(self, peer: str, session: str, subject: str = "") -> None:
         """Put one failure on disk; OutputError if it cannot be."""
         event = {"time": time.time(), "peer": peer, "event": "failed", "session": session}
-        append_record(self._path, {**event, "subject": subject} if subject else event)
+        self._files.append(self._path, {**event, "subject": subject} if subject else event)
+
+    def _leave(self, peer: str, session: str, file: Path) -> None:
+        """Put on record that a test did not end; its own file is needed no more."""
+        self._files.append(self._path, {"time": time.time(), "peer": peer, "event": LEFT, "session": session})
+        file.unlink(missing_ok=True)
+
+    def _settle(self, peer: str) -> None:
+        """Tests whose process was killed: none of this peer is under way now."""
+        for file in self._unfinished(peer):
+            self._leave(peer, "", file)
 
     def lift(self, peer: str) -> int:
         """A person forgives this peer's failed and unfinished tests; returns how many there were."""
         count = self.count(peer)
         if count:
-            append_record(self._path, {"time": time.time(), "peer": peer, "event": "lifted"})
+            self._files.append(self._path, {"time": time.time(), "peer": peer, "event": "lifted"})
             for file in self._unfinished(peer):
                 file.unlink(missing_ok=True)
         return count
@@ -104,7 +124,7 @@ class FailedChecks:
     def _failed(self) -> dict[str, list[str]]:
         """By peer, the subjects of its failures that no person has lifted."""
         failed: dict[str, list[str]] = {}
-        for _, record in read_records(self._path):
+        for _, record in self._files.read(self._path):
             peer = str(record.get("peer"))
             if record.get("event") == "lifted":
                 failed.pop(peer, None)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.disclosure.record_file import append_record, read_records
+from PPIRLogic.disclosure.record_file import PLAIN, RecordFiles, SessionRecords, read_records
 
 VOXEL_BITS = 12  # what one voxel of the quantised fixed image holds
 
@@ -67,15 +67,18 @@ class SessionLedger:
     For reading; what bounds a peer is its `ImageAccount`, which is synced before every answer.
     """
 
-    def __init__(self, path: Path | None, header: dict[str, Any], former: int = 0) -> None:
+    def __init__(self, path: Path | None, header: dict[str, Any], former: int = 0, files: RecordFiles = PLAIN) -> None:
         """`former`: numbers on record in the files of the connections before, if this one goes on for a lost one.
+        `files`: the site's chain of records.
 
         The file is begun with the first number that depends on what an image holds: sessions that are opened and left
         must not fill the disk.
         """
-        self._path, self._former = path, former
+        self._path, self._files, self._former = path, files, former
         self.entries: list[Entry] = []
-        self._unwritten: list[dict[str, Any]] = [{"time": time.time(), **header}]
+        self._records: SessionRecords | None = None
+        self._header = {"time": time.time(), **header}
+        self._unwritten: list[dict[str, Any]] = []
 
     def record(self, entry: Entry, sync: bool = False) -> None:
         """Single numbers are synced by their account; what no account counts (a mask's grid, an image) must be here."""
@@ -84,11 +87,22 @@ class SessionLedger:
             if entry.kind == GEOMETRY:
                 self._unwritten.append(record)
             else:
-                while self._unwritten:
-                    append_record(self._path, self._unwritten[0])
-                    self._unwritten.pop(0)
-                append_record(self._path, record, sync=sync)
+                self._begun(self._path).add(record, sync=sync)
         self.entries.append(entry)
+
+    def _begun(self, path: Path) -> SessionRecords:
+        """The file, with all that waited for its begin."""
+        if self._records is None:
+            self._records = self._files.session(path, self._header)
+        while self._unwritten:
+            self._records.add(self._unwritten[0])
+            self._unwritten.pop(0)
+        return self._records
+
+    def seal(self) -> None:
+        """At the end of the session: put on record how long this ledger is."""
+        if self._records is not None:
+            self._records.seal()
 
     def nothing_more(self, numbers: int = 0) -> Receipt:
         """For an answer that adds nothing, under a protocol that disclosed (and recorded) all there is before."""

@@ -12,16 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from PPIRLogic.errors import OutputError
+from PPIRLogic.files import make_private_directory
 
 _BEGIN = b'{"time"'  # of every record
 _PAUSE = 0.01  # seconds between two tries for a lock
 
 
 def append_record(path: Path, record: dict[str, Any], sync: bool = True) -> None:
+    """Append a record as it is: one whole line. See `append_line`."""
+    append_line(path, json.dumps(record, separators=(",", ":")).encode() + b"\n", sync)
+
+
+def append_line(path: Path, data: bytes, sync: bool = True) -> None:
     """Append one whole line and, by default, sync it; OutputError (nothing was answered) if the disk refuses it."""
-    data = (json.dumps(record, separators=(",", ":")) + "\n").encode()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            make_private_directory(path.parent)
         with open(path, "a+b", buffering=0, opener=_private) as file:
             before = file.seek(0, os.SEEK_END)
             if before and _last_byte(file, before) != b"\n":
@@ -51,17 +57,21 @@ def _last_byte(file: Any, size: int) -> bytes:
     return bytes(file.read(1))
 
 
+def read_whole(path: Path) -> bytes:
+    """A file of records, empty if there is none; OutputError if it cannot be read."""
+    try:
+        return path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise OutputError(f"The account {path} cannot be read: {error.strerror}. Check its permissions.") from error
+
+
 def read_records(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """All whole records with their line numbers; OutputError if one is damaged.
 
     A line that a crash tore (begun by us, without an end) was never synced, so nothing it stood for was answered.
     """
-    try:
-        lines = path.read_bytes().split(b"\n") if path.exists() else []
-    except OSError as error:
-        raise OutputError(f"The account {path} cannot be read: {error.strerror}. Check its permissions.") from error
     records = []
-    for number, line in enumerate((raw.strip() for raw in lines), 1):
+    for number, line in enumerate((raw.strip() for raw in read_whole(path).split(b"\n")), 1):
         begun = line.startswith(_BEGIN) or _BEGIN.startswith(line)
         if not line or (begun and b"}" not in line):
             continue
@@ -77,9 +87,43 @@ def read_records(path: Path) -> list[tuple[int, dict[str, Any]]]:
 
 def damaged(path: Path, line: int) -> OutputError:
     return OutputError(
-        f"The account {path} is damaged at line {line}, so what was disclosed is not known. Put back a copy, or move"
-        " the file away knowing that this peer's budget for the image then starts anew."
+        f"The record {path} is damaged at line {line}, so what was disclosed is not known. Put back a copy, or move"
+        " the file away and run `ppir ledger --accept`, knowing that this peer's budget for the image then starts anew."
     )
+
+
+class RecordFiles:
+    """Files of plain records: whoever can write them can change what they say. What a site keeps is in a `Chain`."""
+
+    def append(self, path: Path, record: dict[str, Any], sync: bool = True) -> None:
+        """Append one record; OutputError if the disk refuses it."""
+        append_record(path, record, sync)
+
+    def read(self, path: Path) -> list[tuple[int, dict[str, Any]]]:
+        """All records with their line numbers; OutputError if one is damaged."""
+        return read_records(path)
+
+    def session(self, path: Path, header: dict[str, Any]) -> SessionRecords:
+        """A new session ledger."""
+        self.append(path, header)
+        return SessionRecords(self, path)
+
+
+class SessionRecords:
+    """The lines of one session ledger, written by one session."""
+
+    def __init__(self, files: RecordFiles, path: Path) -> None:
+        self._files, self._path = files, path
+
+    def add(self, record: dict[str, Any], sync: bool = False) -> None:
+        """Append one entry."""
+        self._files.append(self._path, record, sync)
+
+    def seal(self) -> None:
+        """Put on record how long the ledger is, so that a cut at its end is found."""
+
+
+PLAIN = RecordFiles()
 
 
 def _try_lock(file: Any) -> None:
@@ -102,7 +146,7 @@ def locked_file(path: Path, wait: Callable[[], None]) -> Iterator[None]:
     OutputError if the file cannot be opened.
     """
     try:
-        file = open(path, "a+b")  # noqa: SIM115 - closed below
+        file = open(path, "a+b", opener=_private)  # noqa: SIM115 - closed below
     except OSError as error:
         raise OutputError(f"The ledger folder {path.parent} cannot be used: {error.strerror}.") from error
     with file:
@@ -126,8 +170,8 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(folder / "lock", "a+b")  # noqa: SIM115 - held until `release`
+            make_private_directory(folder)
+            self._file = open(folder / "lock", "a+b", opener=_private)  # noqa: SIM115 - held until `release`
         except OSError as error:
             raise OutputError(f"The ledger folder {folder} cannot be used: {error.strerror}.") from error
         try:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.disclosure.record_file import append_record, damaged, read_records
+from PPIRLogic.disclosure.record_file import PLAIN, RecordFiles, damaged
 
 BUCKETS = 512
 ALIKE = 0.93  # share of signs that agree: the differences of two images then correlate by 0.976
@@ -57,11 +57,11 @@ def alike(one: str, two: str) -> bool:
 class Subjects:
     """The images that this site has shared, and which of them belong together: one append-only file."""
 
-    def __init__(self, path: Path, key: bytes) -> None:
-        self._path, self._key = path, key
+    def __init__(self, path: Path, key: bytes, files: RecordFiles = PLAIN) -> None:
+        self._path, self._key, self._files = path, key, files
         self._group: dict[str, str] = {}  # node → a node of the same subject; images, and what owners declared
         self._sketches: dict[str, str] = {}
-        for number, record in read_records(path):
+        for number, record in files.read(path):
             try:
                 image, marks, same = str(record["image"]), str(record["sketch"]), list(record["same"])
             except (KeyError, TypeError):
@@ -79,7 +79,7 @@ class Subjects:
         same = [*copies, *(named if subject else [])]
         if image not in self._group or any(self._root(image) != self._root(node) for node in same):
             record = {"time": time.time(), "image": image, "sketch": marks, "same": same}
-            append_record(self._path, record)
+            self._files.append(self._path, record)
             self._take(image, marks, same)
         return copies
 

@@ -20,6 +20,7 @@ import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from cryptography import x509
@@ -79,10 +80,18 @@ def check_name(name: str) -> str:
 
 def fingerprint_of_certificate(certificate: x509.Certificate) -> str:
     """Fingerprint of the certificate's public key: 160 bits of SHA-256 as 8 groups of 4 base32 characters."""
-    spki = certificate.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return _grouped(base64.b32encode(hashlib.sha256(spki).digest()[:20]).decode("ascii"))
+    return fingerprint_of_key(public_bytes(certificate.public_key()))
+
+
+def public_bytes(key: Any) -> bytes:
+    """A public key as DER (SubjectPublicKeyInfo)."""
+    der: bytes = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return der
+
+
+def fingerprint_of_key(der: bytes) -> str:
+    """Fingerprint of a public key as `public_bytes` gives it."""
+    return _grouped(base64.b32encode(hashlib.sha256(der).digest()[:20]).decode("ascii"))
 
 
 def normalise_fingerprint(text: str) -> str:

@@ -38,8 +38,9 @@ _PATIENCE = 0.2  # seconds between looks at whether to go on waiting
 
 
 def send_error(channel: Channel, error: PPIRError) -> None:
-    """Tell the other side why this one stops; the text must carry no content."""
-    channel.close("error", {"error": type(error).__name__, "text": str(error)[:MAX_TEXT]})
+    """Tell the other side why this one stops; the text must carry no content, nor what this site has of others."""
+    text = errors.RecordError.FOR_PEERS if isinstance(error, errors.RecordError) else str(error)
+    channel.close("error", {"error": type(error).__name__, "text": text[:MAX_TEXT]})
 
 
 def error_from(message: Message) -> PPIRError:
@@ -88,6 +89,9 @@ class Fields:
             raise ProtocolError(f"Field '{name}' of '{self._where}' is missing or has the wrong type.")
         return value
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._data
+
     def integer(self, name: str, low: int, high: int) -> int:
         value = int(self._get(name, int))
         if not low <= value <= high:
@@ -113,6 +117,12 @@ class Fields:
         value = bytes(self._get(name, bytes))
         if len(value) != length:
             raise ProtocolError(f"Field '{name}' of '{self._where}' has {len(value)} bytes, not {length}.")
+        return value
+
+    def some_bytes(self, name: str, longest: int) -> bytes:
+        value = bytes(self._get(name, bytes))
+        if len(value) > longest:
+            raise ProtocolError(f"Field '{name}' of '{self._where}' has {len(value)} bytes, more than {longest}.")
         return value
 
     def items(self, name: str, longest: int) -> list[Any]:

@@ -264,6 +264,8 @@ class Party1(Target):
         self._dealt = recorded.get((subject.name, "dealer to 1"), [])
         self._site, self._cases = site, 0
         self._peer = Peer("scripted:1", "", "dealer:1" if self._dealt else "", "")
+        heads = [m.data["head"] for c in self._said for m in c if m.kind == "finished" and "head" in m.data]
+        self._signer = heads[0]["site"] if heads else "B"  # who signed what was recorded
 
     @staticmethod
     def _reconnect(draw: random.Random) -> float:
@@ -274,6 +276,7 @@ class Party1(Target):
         self._cases += 1
         if self._cases % SWEEP == 0:
             shutil.rmtree(self._site.home / "ledger", ignore_errors=True)
+            (self._site.home / "audit.jsonl").unlink(missing_ok=True)  # lines of one chain
         said = changed_conversation(draw, draw.choice(self._said), self._foreign)
         dealt = draw.choice(self._dealt) if self._dealt else []
         if dealt and draw.random() < 0.3:
@@ -281,7 +284,7 @@ class Party1(Target):
         channels: list[Scripted] = []
 
         def connect(*_: Any, **__: Any) -> Scripted:
-            channels.append(Scripted(list(said), "B"))
+            channels.append(Scripted(list(said), self._signer))
             return channels[-1]
 
         try:

@@ -71,11 +71,15 @@ class Place:
             image = replace(image, dealer=self.dealer, dealer_fingerprint=self.sites["third"].fingerprint)
         self.address = self.stack.enter_context(owner(self.sites["B"], image, threads=1)).address
 
-    def serve_again(self) -> None:
-        """Kill party 2 (-9) and start it over the same ledger."""
+    def kill(self) -> None:
+        """Kill party 2 (-9)."""
         assert self.second is not None
         self.second.process.kill()
         self.second.process.wait()
+
+    def serve_again(self) -> None:
+        """Kill party 2 and start it over the same ledger."""
+        self.kill()
         self.serve()
 
     def line(self) -> Proxy:

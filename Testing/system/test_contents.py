@@ -159,7 +159,11 @@ def test_party_2_keeps_only_files_that_are_accounted_for(scene: Scene) -> None:
         "identity",
         "trust",
         "ledger/key",
+        "ledger/head",  # and heads.jsonl
         "ledger/lock",
+        "ledger/chain.lock",
+        "ledger/grants.jsonl",
+        "ledger/seals.jsonl",
         "ledger/accounts/",
         "ledger/sessions/",
         "ledger/tests/",

@@ -49,6 +49,7 @@ def test_the_commands_read_it(home: Path) -> None:
     assert (peer["fingerprint"], peer["name"]) == (PEER, "Hospital A")
     found = {row["level"]: row["numbers"] for row in rows(home, "ledger")}
     assert found == ON_RECORD
+    assert rows(home, "ledger", "--verify")[0]["event"] == "not told", "nothing is adopted by looking"
 
 
 def test_its_image_is_recognised_and_its_account_goes_on(home: Path) -> None:
@@ -75,6 +76,8 @@ def test_the_two_sites_of_then_work_together_now(home: Path) -> None:
         assert result.complete and result.numbers == result.peer_numbers > 0
         now = {row["level"]: row["numbers"] for row in rows(home, "ledger")}
         assert now == {**ON_RECORD, 4: ON_RECORD[4] + result.numbers}
+        adopted = [row for row in rows(home, "ledger", "--verify") if row["event"] == "adopted"]
+        assert [row["lines"] for row in adopted] == [36], "what release 0.1 wrote"
     finally:
         server.stop()
     spent = (*listen, "--budget-percent", "0.1")

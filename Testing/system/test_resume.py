@@ -244,11 +244,12 @@ def test_what_the_account_alone_has_is_entered_once(place: Place, undisturbed: l
     place.serve()
 
     def kill_between() -> None:
-        place.serve_again()
+        place.kill()
         (path,) = session_files(place.sites["B"].home)
         *whole, last = path.read_text().splitlines(keepends=True)
         assert '"evaluation":' in last
         path.write_text("".join(whole))
+        place.serve()
 
     moments = at(("evaluation", 12, kill_between), ("evaluation", 22, place.serve_again))
     result = place.run(parameters=RUN, progress=moments)

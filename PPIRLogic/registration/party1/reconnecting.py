@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.disclosure.ledger import Entry, SessionLedger
 from PPIRLogic.errors import BusyError, DealerError, PeerError, PPIRError, ProtocolError
 from PPIRLogic.network.identity import load_or_create_identity
@@ -47,9 +48,10 @@ def call_peer(
     identity, trust = load_or_create_identity(place), TrustStore(place)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = place / "ledger" / "sessions" / f"{stamp}_party1_{new_key().hex()[:8]}.jsonl"
-    ledger = SessionLedger(path, {"peer": address})
+    records = Chain(place)
+    ledger = SessionLedger(path, {"peer": address}, files=records)
     tell("connecting", address)
-    return kind(address, identity, trust, check, threads, ledger, tell, patience=patience)
+    return kind(address, identity, trust, check, threads, ledger, tell, records, patience=patience)
 
 
 class ReconnectingSession(ClientSession):

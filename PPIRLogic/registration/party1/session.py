@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.disclosure.failed_checks import FailedChecks
+from PPIRLogic.disclosure.heads import Heads
 from PPIRLogic.disclosure.ledger import VOXEL_BITS, Entry, Receipt, SessionLedger, geometry_entry
-from PPIRLogic.errors import Cancelled, PeerError, PolicyError, PPIRError, ProtocolError
+from PPIRLogic.errors import Cancelled, OutputError, PeerError, PolicyError, PPIRError, ProtocolError
 from PPIRLogic.network.channel import Channel, connect
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.messages import PARTY_1, PARTY_2, Fields, check_version, error_from, wait_for_message
@@ -54,13 +57,16 @@ class ClientSession:
         threads: int,
         ledger: SessionLedger,
         tell: Callable[[str, str], None] = lambda stage, detail: None,
+        records: Chain | None = None,
     ) -> None:
-        """`tell` hears of waiting: a stage of the progress and what a person should read."""
-        self.ledger = ledger
+        """`tell` hears of waiting: a stage of the progress and what a person should read. `records`: of this site."""
+        self.ledger, self._records = ledger, records or Chain(trust.home)
+        self._heads = Heads(self._records, identity)
+        self._follows: bool | None = None  # whether this site's records have the head that the peer holds
         self._address, self._identity, self._trust, self._threads = address, identity, trust, threads
         self._user_check, self._tell = check, tell
         self._evaluation = 0
-        self._failures = FailedChecks(trust.home)
+        self._failures = FailedChecks(trust.home, self._records)
         self._connect(CALL_TIMEOUT)
 
     def _connect(self, timeout: float) -> None:
@@ -78,6 +84,8 @@ class ClientSession:
         for channel in (self.channel, self._dealer):
             if channel is not None:
                 channel.close()
+        with contextlib.suppress(OutputError):  # it is sealed when the records are opened next
+            self.ledger.seal()
 
     def _check(self) -> None:
         self._user_check()
@@ -143,6 +151,7 @@ class ClientSession:
         name = session_name(request, nonce, reply.raw("nonce", NONCE_BYTES))
         self.first_name = resumes or name
         self.counted_there = reply.integer("numbers", 0, 2**62)
+        self._follows = self._read_heads(reply)
         self.request, self.link = request, self._link(name)
         self.geometry = self._read_geometry(reply.map("geometry"))
         self.ledger.record(geometry_entry(self.geometry.disclosed))
@@ -250,7 +259,19 @@ class ClientSession:
         return self.ledger.give(entries_shown(terms, self.protocol, self._factor))
 
     def finish(self) -> dict[str, Any]:
-        """End the session in order; returns party 2's own totals: {'numbers': …}."""
-        self.channel.send("finish", {})
-        numbers = Fields(self.link.receive("finished").data, "finished").integer("numbers", 0, 2**62)
+        """End the session in order; returns party 2's own totals: {'numbers': …}. The two exchange signed heads."""
+        self.ledger.seal()
+        self.channel.send("finish", self._heads.letter(self.channel.peer_fingerprint, follows=self._follows))
+        reply = Fields(self.link.receive("finished").data, "finished")
+        numbers = reply.integer("numbers", 0, 2**62)
+        self._read_heads(reply)
         return {"numbers": numbers}
+
+    def _read_heads(self, said: Fields) -> bool | None:
+        """What the peer says of heads; a person and the audit log hear of what does not fit."""
+        peer = self.channel.peer_fingerprint
+        follows, warnings = self._heads.read(peer, said)
+        for text in warnings:
+            self._records.log("ledger warning", peer=peer, text=text)
+            self._tell("note", text)
+        return follows

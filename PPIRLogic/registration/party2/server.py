@@ -87,10 +87,11 @@ class Server(Service):
         threads: int = 2,
         on_event: Event = lambda event: None,
         fixed_pools: int | None = None,
+        syslog: str = "",
         methods: Sequence[Method] = (),
         quotas: Quotas | None = None,
     ) -> None:
-        self.site = site = ServingSite(identity, home, shared, threads, on_event, fixed_pools)
+        self.site = site = ServingSite(identity, home, shared, threads, on_event, fixed_pools, syslog)
         super().__init__(
             address,
             identity,

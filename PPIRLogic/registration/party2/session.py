@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from PPIRLogic.disclosure.counted_channel import CountedChannel
 from PPIRLogic.disclosure.ledger import VOXEL_BITS, Entry, Receipt, SessionLedger, geometry_entry, recorded_numbers
-from PPIRLogic.errors import PeerError, PolicyError, ProtocolError, RefusedError, TrustError
+from PPIRLogic.errors import OutputError, PeerError, PolicyError, ProtocolError, RefusedError, TrustError
 from PPIRLogic.network.channel import Channel, Message
 from PPIRLogic.network.messages import Fields, error_from
 from PPIRLogic.registration.dealer.joining import join_dealer, pinned_dealer
@@ -67,6 +68,7 @@ class ServerSession:
         self.counted_channel = CountedChannel(channel)
         self.link = Link(cast(Channel, self.counted_channel), self.name, site.threads, self.check, IDLE_TIMEOUT)
         self._waits = False
+        self.ledger = SessionLedger(None, {})  # until it is granted
 
     def check_again(self) -> None:
         """RefusedError if this session goes on for one that is not on record as unfinished."""
@@ -149,6 +151,7 @@ class ServerSession:
                 "geometry": self.geometry.to_dict(),
                 "has_mask": self.shared.image.mask is not None,
                 "levels": [g.to_dict() for g in self.grants],
+                **self.site.heads.letter(self.peer, own=False),
                 "software": SOFTWARE,
             },
         )
@@ -158,11 +161,11 @@ class ServerSession:
         stamp, own = time.strftime("%Y%m%d-%H%M%S"), self.name.hex()[:16]
         header = {"session": self.name.hex(), "peer": self.peer, **self.request.to_dict()}
         if not self.resumed:
-            self.ledger = SessionLedger(folder / f"{stamp}_{own}.jsonl", header)
+            self.ledger = SessionLedger(folder / f"{stamp}_{own}.jsonl", header, files=self.site.records)
         else:
             former, evaluated = recorded_numbers(sorted(folder.glob(f"*_{self.first}*.jsonl")))
             path = folder / f"{stamp}_{self.first}_{own}.jsonl"
-            self.ledger = SessionLedger(path, {**header, "resumes": self.first}, former)
+            self.ledger = SessionLedger(path, {**header, "resumes": self.first}, former, self.site.records)
             if self.protocol.counted and self.opened > evaluated:  # ended between the account and its own ledger
                 missing = self.opened - evaluated  # of an evaluation, so that the next connection does not miss them
                 self.ledger.record(Entry("lost", "party 1", missing, self.protocol.bits, 0, evaluation=0))
@@ -190,15 +193,25 @@ class ServerSession:
             elif message.kind == "evaluate" and level is not None:
                 self._evaluate(message, level)
             elif message.kind == "finish":
-                numbers, own = self.ledger.numbers, self.name.hex()[:16]
-                new = numbers - self._numbers_before
-                self.site.log("session finished", session=own, peer=self.peer, numbers=numbers, new=new)
-                self.channel.send("finished", {"numbers": self.ledger.numbers})
+                self._finish(Fields(message.data, "finish"))
                 return
             elif message.kind in ("bye", "error"):
                 raise error_from(message)
             else:
                 raise ProtocolError(f"'{message.kind}' does not belong here.")
+
+    def _finish(self, said: Fields) -> None:
+        """Take in the head of the peer's ledger, and tell the one of this site's."""
+        follows, warnings = self.site.heads.read(self.peer, said)
+        for text in warnings:
+            self.site.log("ledger warning", peer=self.peer, text=text)
+        with contextlib.suppress(OutputError):
+            self.ledger.seal()
+        numbers, own = self.ledger.numbers, self.name.hex()[:16]
+        new = numbers - self._numbers_before
+        self.site.log("session finished", session=own, peer=self.peer, numbers=numbers, new=new)
+        letter = self.site.heads.letter(self.peer, held=False, follows=follows)
+        self.channel.send("finished", {"numbers": self.ledger.numbers, **letter})
 
     def end(self) -> None:
         """Strike the session off the unfinished ones once the peer has said goodbye, so that it knows of the end.
@@ -307,3 +320,5 @@ class ServerSession:
     def close(self) -> None:
         if self.link.dealer is not None:
             self.link.dealer.close()
+        with contextlib.suppress(OutputError):  # it is sealed when the site is opened next
+            self.ledger.seal()

@@ -12,11 +12,12 @@ from typing import Any
 
 from PPIRLogic.arguments import check_kinds
 from PPIRLogic.disclosure.accounts import Accounts, ImageAccount
+from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.disclosure.failed_checks import FailedChecks
-from PPIRLogic.disclosure.record_file import FolderLock, append_record
+from PPIRLogic.disclosure.heads import Heads, SyslogHeads
+from PPIRLogic.disclosure.record_file import FolderLock
 from PPIRLogic.disclosure.subjects import Subjects
-from PPIRLogic.errors import InputError, OutputError
-from PPIRLogic.files import make_private_directory, read_bounded, write_private_file
+from PPIRLogic.errors import InputError
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.quota import Repeats
 from PPIRLogic.network.trust import TrustStore
@@ -25,10 +26,10 @@ from PPIRLogic.registration.party2.policy import Policy
 from PPIRLogic.registration.party2.unfinished_sessions import UnfinishedSessions
 from PPIRLogic.registration.points.fixed_points import FixedPoints
 from PPIRLogic.registration.session import POOL_SEED_BYTES
-from PPIRLogic.secure.prg import KEY_BYTES, new_key
 
 MAX_NAME = 64  # characters of what an image is offered as
 ENTRIES, ENTRY_SECONDS = 30, 60.0  # of one kind and peer in the audit log at once, and then one every so many seconds
+HEAD_AFTER = ("listening", "session finished", "session ended", "session failed", "stopped")  # is sent to a syslog
 Event = Callable[[dict[str, Any]], None]
 
 
@@ -71,7 +72,8 @@ class Shared:
 class ServingSite:
     """Holds the ledger's folder for itself until `close`. `on_event` gets one map per thing that happens.
 
-    Errors: OutputError (another process uses the ledger, or it cannot be written).
+    Errors: OutputError (another process uses the ledger, or it cannot be written), RecordError (what is on record was
+    changed, cut or rolled back, or its key is lost).
     """
 
     def __init__(
@@ -82,20 +84,37 @@ class ServingSite:
         threads: int,
         on_event: Event,
         fixed_pools: int | None,
+        syslog: str = "",
     ) -> None:
+        """syslog: where heads of the records are sent, 'host:port' or the path of a socket ('': nowhere)."""
         self.identity, self.trust, self.home, self.threads = identity, TrustStore(home), home, threads
         self.shared = {s.image.name: s for s in shared}
         self._on_event, self._fixed_pools = on_event, fixed_pools
+        self._syslog = SyslogHeads(syslog) if syslog else None
         self._lock = FolderLock(home / "ledger")
-        self.accounts = Accounts(home / "ledger" / "accounts")
-        self.failures = FailedChecks(home)
-        self.unfinished = UnfinishedSessions(home / "ledger" / "unfinished")
+        try:
+            self._open_records()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open_records(self) -> None:
+        """Check what is on record and look at what is shared."""
+        ledger = self.home / "ledger"
+        self.records = records = Chain(self.home)
+        records.open(sessions=True)
+        self._key = records.image_key
+        self.heads = Heads(records, self.identity)
+        for record in records.news:
+            self._on_event(record)
+        self.accounts = Accounts(ledger / "accounts", records)
+        self.failures = FailedChecks(self.home, records)
+        self.unfinished = UnfinishedSessions(ledger / "unfinished", records)
         self.unfinished.tidy()
         self._repeats = Repeats(ENTRIES, ENTRY_SECONDS)
-        self._key = _site_key(home)
         self._ids: dict[str, str] = {}  # what identifies an image takes a pass over it
         self._identifying = threading.Lock()
-        self._subjects = Subjects(home / "ledger" / "subjects.jsonl", self._key)
+        self._subjects = Subjects(ledger / "subjects.jsonl", self._key, records)
         for name, one in self.shared.items():
             self._declare(name, one)
 
@@ -104,6 +123,8 @@ class ServingSite:
             self._log_repeats(everything=True)
         finally:
             self._lock.release()
+            if self._syslog is not None:
+                self._syslog.close()
 
     def tidy(self) -> None:
         """Strike off what has expired, and put on record how often peers did what was left out."""
@@ -116,27 +137,24 @@ class ServingSite:
         What a peer does again and again is told, and counted in a later entry (`repeated`), so that it cannot fill the
         disk. A session that disclosed `new` numbers is always on record, and does not count.
         """
-        record = {"time": round(time.time(), 3), "event": event, **details}
-        peer, repeated = details.get("peer", ""), 0
+        peer, repeated = details.get("peer", ""), {}
         if peer and not details.get("new"):
             passes = self._repeats.passes(f"{event}\n{peer}")
             if passes is None:
-                self._on_event(record)
+                self.tell(event, **details)
                 return
-            repeated = passes
+            repeated = {"repeated": passes} if passes else {}
         elif peer:
             for counted in ("info", "session", "session resumed", "session ended"):
                 self._repeats.give_back(f"{counted}\n{peer}")
-        self._append({**record, "repeated": repeated} if repeated else record)
-        self._on_event(record)
-
-    def _append(self, record: dict[str, Any]) -> None:
-        append_record(self.home / "audit.jsonl", record)
+        self._on_event(self.records.log(event, **details, **repeated))
+        if self._syslog is not None and event in HEAD_AFTER and (problem := self._syslog.send(self.heads.own())):
+            self.tell("syslog failed", reason=problem)
 
     def _log_repeats(self, everything: bool = False) -> None:
         for key, count in self._repeats.due(everything):
             event, _, peer = key.partition("\n")
-            self._append({"time": round(time.time(), 3), "event": event, "peer": peer, "repeated": count})
+            self.records.log(event, peer=peer, repeated=count)
 
     def tell(self, event: str, **details: Any) -> None:
         """Tell the owner only: single evaluations are in the ledger already."""
@@ -170,33 +188,3 @@ class ServingSite:
         if self._fixed_pools is not None:
             return self._fixed_pools.to_bytes(POOL_SEED_BYTES, "big")
         return hmac.digest(self._key, b"pool" + self.image_id(name).encode(), "sha256")[:POOL_SEED_BYTES]
-
-
-def _site_key(home: Path) -> bytes:
-    """The key under which budgets recognise images; of its own, so that renewing the identity resets nothing."""
-    path = home / "ledger" / "key"
-    if not path.exists():
-        _check_that_nothing_is_on_record(path)
-        make_private_directory(path.parent)
-        write_private_file(path, new_key())
-    try:
-        key = read_bounded(path, KEY_BYTES)
-    except (OSError, ValueError):
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise OutputError(
-            f"The key {path}, by which budgets recognise images, is damaged or cannot be read: put it back from a"
-            " backup."
-        )
-    return key
-
-
-def _check_that_nothing_is_on_record(path: Path) -> None:
-    """A new key recognises no image of before: every budget would begin anew, and nobody would be told."""
-    kept = [*(path.parent / "accounts").glob("*.jsonl"), *path.parent.glob("subjects.jsonl")]
-    if kept:
-        raise OutputError(
-            f"The key {path}, by which budgets recognise images, is missing although {kept[0].name} is there: put it"
-            " back from a backup. Without it nothing that is on record counts; to begin anew all the same, move"
-            f" the folder {path.parent} away."
-        )

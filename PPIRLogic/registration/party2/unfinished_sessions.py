@@ -15,12 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from PPIRLogic.disclosure.chain import Chain
+from PPIRLogic.disclosure.chain_check import GRANTS
 from PPIRLogic.errors import OutputError
 from PPIRLogic.files import make_private_directory, read_bounded, write_private_file
 from PPIRLogic.registration.request import LOST_ANSWERS, LevelGrant, Request
 
 GRANT_SECONDS = 24 * 3600.0  # for which a grant holds
 MOST_OF_A_PEER, MOST = 16, 128  # unfinished sessions, of one peer and in all; the oldest go first
+ENDED = 2**31  # lost connections of a session that goes on no more
 _MAX_BYTES = 64 * 1024
 
 
@@ -51,9 +54,11 @@ class Grant:
 
 @dataclass(frozen=True)
 class UnfinishedSessions:
-    """The folder of these files."""
+    """The folder of these files. records: the site's chain, under which they are sealed; lost connections and ends are
+    entered there, so that a file that is put back is found."""
 
     folder: Path
+    records: Chain | None = None
 
     def begin(self, session: str, peer: str, image: str, request: Request, levels: Iterable[LevelGrant]) -> Grant:
         """Remember a granted session by its name (16 hex digits); OutputError if the disk refuses it."""
@@ -78,7 +83,12 @@ class UnfinishedSessions:
         try:
             make_private_directory(self.folder)
             self._make_room(session, peer)
-            write_private_file(self._file(session), json.dumps(known, sort_keys=True).encode())
+            if grant.losses:
+                self._enter(session, grant.losses)
+            if self.records is not None:
+                self.records.write_sealed(self._file(session), known)
+            else:
+                write_private_file(self._file(session), json.dumps(known, sort_keys=True).encode())
         except OSError as error:
             raise OutputError(
                 f"The ledger folder could not be written ({error.strerror or error}); no session is opened that is not"
@@ -90,6 +100,8 @@ class UnfinishedSessions:
         nor expired."""
         known = self._read(self._file(session))
         try:
+            if self.records is not None and known["losses"] != self._losses(session):
+                return None
             if {k: known[k] for k in ("peer", "image_id", "request")} != _content(peer, image, request):
                 return None
             numbers = {int(factor): (int(most), int(again)) for factor, most, again in known["numbers"]}
@@ -99,7 +111,20 @@ class UnfinishedSessions:
         return None if grant.expired else grant
 
     def end(self, session: str) -> None:
+        """Strike off a session that ended in order."""
+        self._enter(session, ENDED)
         self._file(session).unlink(missing_ok=True)
+
+    def _enter(self, session: str, losses: int) -> None:
+        if self.records is not None:
+            record = {"time": time.time(), "session": session, "losses": losses}
+            self.records.append(self.records.home / GRANTS, record)
+
+    def _losses(self, session: str) -> int:
+        """Lost connections of a session that are on record; ENDED if it ended."""
+        assert self.records is not None
+        rows = (row for _, row in self.records.read(self.records.home / GRANTS) if row.get("session") == session)
+        return max((int(row["losses"]) for row in rows), default=0)
 
     def tidy(self) -> None:
         """Strike off what has expired."""
@@ -127,8 +152,9 @@ class UnfinishedSessions:
                 of_peer.setdefault(str(known.get("peer", "")), []).append((until, file))
         return of_peer
 
-    @staticmethod
-    def _read(file: Path) -> dict[str, Any]:
+    def _read(self, file: Path) -> dict[str, Any]:
+        if self.records is not None:
+            return self.records.read_sealed(file) or {}
         try:
             known = json.loads(read_bounded(file, _MAX_BYTES))
         except (OSError, ValueError):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from PPIRLogic.cli.main import main
+from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.disclosure.failed_checks import MAX_FAILURES, FailedChecks
 from PPIRLogic.errors import Cancelled, OutputError, PeerError, PolicyError, VerificationError
 from PPIRLogic.network.trust import TrustStore
@@ -127,3 +128,16 @@ def test_a_test_that_waits_for_another_one_can_be_cancelled(tmp_path: Path) -> N
     with failures.test(PEER, "s"), pytest.raises(Cancelled), failures.test(PEER, "s", cancel):
         raise AssertionError("not reached")
     assert failures.count(PEER) == 0
+
+
+def test_a_test_whose_process_was_killed_is_entered_when_its_peer_is_tested_next(tmp_path: Path) -> None:
+    failures = FailedChecks(tmp_path)
+    with failures.test(PEER, "s"):
+        (left,) = (tmp_path / "ledger" / "tests").glob("*.json")
+        content = left.read_bytes()
+    left.write_bytes(content)
+    assert failures.count(PEER) == 1 and not (tmp_path / "ledger" / "failures.jsonl").exists()
+    with failures.test(PEER, "s"):
+        assert [row["event"] for _, row in Chain(tmp_path).read(tmp_path / "ledger" / "failures.jsonl")] == ["left"]
+    assert failures.count(PEER) == 1 and not left.exists()
+    assert Chain(tmp_path).verify().faults == []

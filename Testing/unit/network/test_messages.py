@@ -62,7 +62,7 @@ def test_any_report_of_the_peer_becomes_one_deliberate_error(kind: str, data: di
 EVERY = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, PPIRError) and c is not PPIRError]
 OUR_OWN = (
     errors.InputError, errors.OverlapError, errors.OutputError, errors.MissingDependencyError, errors.FixedPointError,
-    errors.IdentityError, errors.DoubtfulError, errors.Cancelled,
+    errors.IdentityError, errors.DoubtfulError, errors.Cancelled, errors.RecordError,
 )  # fmt: skip
 
 
@@ -73,8 +73,8 @@ def test_every_error_that_a_peer_may_raise_arrives_as_what_it_is_and_marked(cls:
     received = error_from(there.receive(5))
     there.close()
     assert type(received) is (errors.RefusedError if cls in OUR_OWN else cls)
-    told = "The peer says: what happened" if cls is not errors.VerificationError else str(cls())
-    assert str(received) == told  # of a failed check nothing is told
+    told = {errors.RecordError: f"The peer says: {errors.RecordError.FOR_PEERS}", errors.VerificationError: str(cls())}
+    assert str(received) == told.get(cls, "The peer says: what happened")  # of a failed check nothing is told
 
 
 def test_words_that_are_passed_on_are_marked_once() -> None:

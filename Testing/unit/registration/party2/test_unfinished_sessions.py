@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.registration.party2.unfinished_sessions import GRANT_SECONDS, MOST_OF_A_PEER, Grant, UnfinishedSessions
 from PPIRLogic.registration.request import LOST_ANSWERS, LevelGrant, Request
 
@@ -53,3 +54,26 @@ def test_abandoned_sessions_do_not_fill_the_disk(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text('{"peer":"A"}')
     kept.begin("last", "B", "image", ASKED, LEVELS)
     assert not (tmp_path / "old.json").exists()
+
+
+def test_a_grant_that_was_changed_or_put_back_is_none(tmp_path: Path) -> None:
+    """A session goes on only under the grant as it was written last, and not after its end."""
+    kept, mine = UnfinishedSessions(tmp_path / "ledger" / "unfinished", Chain(tmp_path)), ("s", "A", "image", ASKED)
+    first = kept.begin(*mine, LEVELS)
+    path = tmp_path / "ledger" / "unfinished" / "s.json"
+    before = path.read_text()
+    assert kept.granted(*mine) == first
+    path.write_text(before.replace("45", "99"))
+    assert kept.granted(*mine) is None
+    path.write_text(before)
+    second = kept.go_on(*mine, first)
+    now = path.read_text()
+    assert kept.granted(*mine) == second and second.losses == 1
+    path.write_text(before)
+    assert kept.granted(*mine) is None
+    path.write_text(now)
+    path.with_name("t.json").write_text(now)
+    assert kept.granted("t", *mine[1:]) is None, "under the name of another session"
+    kept.end("s")
+    path.write_text(now)
+    assert kept.granted(*mine) is None and not UnfinishedSessions(path.parent).granted("u", *mine[1:])
