@@ -23,6 +23,7 @@ from fuzz_subjects import ENDLESS, SUBJECTS, Conversations, Subject, more_of, of
 from system_support import call, owner, rows_of
 
 from PPIRLogic.cli.main import build_parser
+from PPIRLogic.disclosure.chain_check import GRANTS
 from PPIRLogic.disclosure.counted_channel import NUMBER_BYTES
 from PPIRLogic.errors import InputError, PeerError
 from PPIRLogic.images.geometry import Geometry
@@ -221,6 +222,8 @@ class Party2(Target):
             self._server.site.unfinished.begin(
                 name, self._peer, self._server.site.image_id(self._image), request, ANYTHING
             )
+            anew = {"time": 0, "session": name, "losses": 0}  # outside of a test no two sessions have one name
+            self._server.site.records.append(self._site.home / GRANTS, anew)
         return said
 
     def _spent(self) -> int:

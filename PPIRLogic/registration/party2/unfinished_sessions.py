@@ -83,12 +83,12 @@ class UnfinishedSessions:
         try:
             make_private_directory(self.folder)
             self._make_room(session, peer)
-            if grant.losses:
-                self._enter(session, grant.losses)
             if self.records is not None:
                 self.records.write_sealed(self._file(session), known)
             else:
                 write_private_file(self._file(session), json.dumps(known, sort_keys=True).encode())
+            if grant.losses:
+                self._enter(session, grant.losses)
         except OSError as error:
             raise OutputError(
                 f"The ledger folder could not be written ({error.strerror or error}); no session is opened that is not"
@@ -100,7 +100,7 @@ class UnfinishedSessions:
         nor expired."""
         known = self._read(self._file(session))
         try:
-            if self.records is not None and known["losses"] != self._losses(session):
+            if self.records is not None and known["losses"] < self._losses(session):
                 return None
             if {k: known[k] for k in ("peer", "image_id", "request")} != _content(peer, image, request):
                 return None
@@ -112,10 +112,11 @@ class UnfinishedSessions:
 
     def end(self, session: str) -> None:
         """Strike off a session that ended in order."""
-        self._enter(session, ENDED)
         self._file(session).unlink(missing_ok=True)
+        self._enter(session, ENDED)
 
     def _enter(self, session: str, losses: int) -> None:
+        """After the file: a process that is killed between the two leaves nothing that looks as if it were put back."""
         if self.records is not None:
             record = {"time": time.time(), "session": session, "losses": losses}
             self.records.append(self.records.home / GRANTS, record)
@@ -124,7 +125,7 @@ class UnfinishedSessions:
         """Lost connections of a session that are on record; ENDED if it ended."""
         assert self.records is not None
         rows = (row for _, row in self.records.read(self.records.home / GRANTS) if row.get("session") == session)
-        return max((int(row["losses"]) for row in rows), default=0)
+        return [0, *(int(row["losses"]) for row in rows)][-1]
 
     def tidy(self) -> None:
         """Strike off what has expired."""

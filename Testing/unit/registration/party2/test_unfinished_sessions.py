@@ -63,7 +63,7 @@ def test_a_grant_that_was_changed_or_put_back_is_none(tmp_path: Path) -> None:
     path = tmp_path / "ledger" / "unfinished" / "s.json"
     before = path.read_text()
     assert kept.granted(*mine) == first
-    path.write_text(before.replace("45", "99"))
+    path.write_text(before.replace("[2,15,", "[2,95,"))
     assert kept.granted(*mine) is None
     path.write_text(before)
     second = kept.go_on(*mine, first)
@@ -77,3 +77,24 @@ def test_a_grant_that_was_changed_or_put_back_is_none(tmp_path: Path) -> None:
     kept.end("s")
     path.write_text(now)
     assert kept.granted(*mine) is None and not UnfinishedSessions(path.parent).granted("u", *mine[1:])
+
+
+def test_a_kill_between_a_grant_and_its_entry_looks_like_no_rollback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, mine = UnfinishedSessions(tmp_path / "ledger" / "unfinished", Chain(tmp_path)), ("s", "A", "image", ASKED)
+    grant = kept.begin(*mine, LEVELS)
+
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(UnfinishedSessions, "_enter", killed)
+            kept.go_on(*mine, grant)
+        assert Chain(tmp_path).verify().faults == []
+        grant = kept.go_on(*mine, grant)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(UnfinishedSessions, "_enter", killed)
+        kept.end("s")
+    assert Chain(tmp_path).verify().faults == [] and kept.granted(*mine) is None
