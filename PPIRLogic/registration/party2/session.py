@@ -201,7 +201,7 @@ class ServerSession:
                 raise ProtocolError(f"'{message.kind}' does not belong here.")
 
     def _finish(self, said: Fields) -> None:
-        """Take in the head of the peer's ledger, and tell the one of this site's."""
+        """Take in the head of the peer's ledger, and tell the one of this site's to a peer that knows of heads."""
         follows, warnings = self.site.heads.read(self.peer, said)
         for text in warnings:
             self.site.log("ledger warning", peer=self.peer, text=text)
@@ -210,7 +210,7 @@ class ServerSession:
         numbers, own = self.ledger.numbers, self.name.hex()[:16]
         new = numbers - self._numbers_before
         self.site.log("session finished", session=own, peer=self.peer, numbers=numbers, new=new)
-        letter = self.site.heads.letter(self.peer, held=False, follows=follows)
+        letter = self.site.heads.letter(self.peer, held=False, follows=follows) if "head" in said else {}
         self.channel.send("finished", {"numbers": self.ledger.numbers, **letter})
 
     def end(self) -> None:
