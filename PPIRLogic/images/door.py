@@ -29,9 +29,9 @@ def check_volume(volume: Any, what: str) -> Volume:
         raise InputError(
             f"{what} has {bad} voxels that are NaN or infinite. Replace them (for instance by the background value)."
         )
-    if volume.array.min() == volume.array.max():
-        raise InputError(f"{what} is constant: every voxel has the same value. Check that it is the right one.")
     low, high = float(volume.array.min()), float(volume.array.max())
+    if low == high:
+        raise InputError(f"{what} is constant: every voxel has the same value. Check that it is the right one.")
     if not SMALLEST_RANGE <= high - low <= LARGEST_RANGE:
         raise InputError(
             f"{what} has intensities from {low:.3g} to {high:.3g}, of which differences cannot be computed in single"

@@ -87,7 +87,7 @@ class Geometry:
         dim = len(size)
         spacing = _checked_floats(mapping["spacing"], "spacing", dim, _MAX_SPACING)
         if min(spacing) < _MIN_SPACING:
-            raise InputError(f"Grid field 'spacing' must be positive (mm), not {short_list(spacing)}.")
+            raise InputError(f"Grid field 'spacing' must be positive, at least 1e-06 mm, not {short_list(spacing)}.")
         origin = _checked_floats(mapping["origin"], "origin", dim, _MAX_ORIGIN)
         direction = _checked_floats(mapping["direction"], "direction", dim * dim, 2.0)
         matrix = np.reshape(direction, (dim, dim))

@@ -48,6 +48,16 @@ def test_an_output_that_cannot_be(
     assert list(folder.iterdir()) == []
 
 
+def test_a_png_of_fractions_is_refused_before_the_run(tmp_path: Path) -> None:
+    flat_grid = plain_grid(2)
+    values = np.random.default_rng(4).random(flat_grid.array_shape)
+    flat = save(Volume(values, flat_grid), tmp_path / "flat.nrrd")
+    words = ("register", flat, "--peer", "127.0.0.1:1", "--reconnect", "0", "--output", tmp_path / "T.tfm")
+    done = here(tmp_path / "home", *words, "--warped", tmp_path / "W.png")
+    assert done.returncode == 3 and "would be rounded" in done.stderr, done.stderr
+    assert not (tmp_path / "W.png").exists()
+
+
 @pytest.mark.parametrize("name", ["x" * 300 + ".nrrd", os.fsdecode(b"b\xe4.nrrd"), "~/image.nrrd"])
 def test_an_input_that_cannot_be_opened(name: str, tmp_path: Path) -> None:
     for words in (("register", name), ("register-points", name)):

@@ -18,7 +18,7 @@ from PPIRLogic.images.checks.reasons import Damaged, Unusable, check_companion, 
 _BITS = {
     2: 8, 4: 16, 8: 32, 16: 32, 32: 64, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64, 2304: 32,
 }  # fmt: skip
-_HEADER = 348  # bytes
+_HEADER, _LATEST_START = 348, 2**40  # bytes
 _FLOATS = {16: "f4", 64: "f8"}
 _UNREAD = {1: "single bits", 1536: "floats of 128 bits", 1792: "complex numbers", 2048: "complex numbers"}
 _NO_GREY = {1004: "matrices", 1005: "matrices", 1006: "displacements"}  # of 1006 ITK turns the signs of some voxels
@@ -150,8 +150,8 @@ def _check_header(h: _Header, file: Path) -> None:
         raise Unusable(f"Its voxels are {_UNREAD[h.kind]}, which are not read here. Save it as float32.")
     if _BITS.get(h.kind) != h.bits or not h.sizes or min(h.sizes) < 1:
         raise Damaged("its header does not say type, dimension and sizes together")
-    if h.is_single and h.start < _HEADER:
-        raise Damaged("its header says that the voxels begin within it")
+    if not (_HEADER if h.is_single else 0) <= h.start <= _LATEST_START:
+        raise Damaged("its header says that the voxels begin where they cannot")
     if h.units & 7 > 3 or not all(0 <= c <= _LARGEST_CODE for c in h.codes):
         raise Damaged("its header holds codes that are not of this format")
     if not all(math.isfinite(v) for v in h.slope):

@@ -101,6 +101,12 @@ def nifti(folder: Path) -> Sample:
     return Sample(written(folder, "a.nii"), (352, 2), NIFTI)
 
 
+def nifti_floats(folder: Path) -> Sample:
+    """One byte can make one of them NaN or infinite."""
+    sitk.WriteImage(sitk.Cast(image(), sitk.sitkFloat32), str(folder / "f.nii"))
+    return Sample(folder / "f.nii", (352, 4), NIFTI)
+
+
 def nifti_packed(folder: Path) -> Sample:
     return Sample(written(folder, "a.nii.gz"))
 
@@ -135,8 +141,8 @@ def dicom_slice(folder: Path) -> Sample:
 
 
 MAKERS = (
-    nrrd, nrrd_header, nrrd_data, nrrd_packed, meta, meta_packed, nifti, nifti_packed, nifti_header, nifti_data, png,
-    tiff, dicom_slice,
+    nrrd, nrrd_header, nrrd_data, nrrd_packed, meta, meta_packed, nifti, nifti_floats, nifti_packed, nifti_header,
+    nifti_data, png, tiff, dicom_slice,
 )  # fmt: skip
 
 

@@ -76,6 +76,13 @@ def test_headers(header: dict[str, tuple[str, int, float | bytes]], words: str, 
         read_volume(path)
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.hdr"])
+@pytest.mark.parametrize("start", [-1.0, 1e15, 1e30, np.nan])
+def test_voxels_that_begin_nowhere(name: str, start: float, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is damaged or cut short: its header"):
+        read_volume(write(tmp_path / name, start=("f", 108, start)))
+
+
 def test_scaled_voxels_are_read_by_the_standard(tmp_path: Path) -> None:
     values = (VALUES * 1000).astype(np.int16)
     path = write(tmp_path / "a.nii", values, slope=("f", 112, 0.5), inter=("f", 116, -7.0))
