@@ -20,7 +20,7 @@ from PPIRLogic.registration.terms import VALUE, loss_at, numbers_by_stage, numbe
 from PPIRLogic.secure.protocol import Protocol
 
 VALUES_PER_STEP = 2  # of a start that moves: as many values are asked for as steps, at least
-LAST_EVALUATIONS = 20  # of mi at its last level, whose histograms are large: it begins from the end of the one before
+LAST_EVALUATIONS = 30  # of mi at its last level, whose histograms are large: it begins from the end of the one before
 MIN_EVALUATIONS = 3  # a level that cannot afford these is refused before the run starts
 
 

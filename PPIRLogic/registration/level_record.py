@@ -22,6 +22,7 @@ class LevelRecord:
     overlap: float = 0.0
     transforms: list[list[float]] = field(default_factory=list)
     kind: str = ""  # of the transform that the level moves
+    rigid_iterations: int = 0  # of its iterations, the first ones that were rigid steps only
     smallest_jacobian: float | None = None  # of a deformable one, at the level's voxels
 
 

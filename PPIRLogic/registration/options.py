@@ -165,8 +165,8 @@ _TABLE = (
     Option("fixed_mask", "choice", None, "use of the peer's mask, if its owner permits", choices=FIXED_MASK_USES,
            optional=True, usual="none where its owner permits that or there is no mask, else fill",
            label="use of the fixed mask", wire="fixed_mask"),
-    Option("bins", "whole", None, "bins of the joint histogram per image, at the last level of a linear transform: 8 at"
-           " those before", choices=BINS, optional=True,
+    Option("bins", "whole", None, "bins of the joint histogram per image; at most 16 at all levels but the last"
+           " of a linear transform", choices=BINS, optional=True,
            usual="16 in 2D, 32 in 3D", of=("mi",), label="number of bins", wire="bins", wire_low=1, wire_high=1024),
     Option("seed", "whole", 1, "of the public random choice of voxels; reveals nothing", low=0, high=2**62,
            wire="seed"),

@@ -126,7 +126,7 @@ def _geometry(grid: Geometry) -> dict[str, Any]:
 def _level(record: LevelRecord) -> dict[str, Any]:
     names = (
         "factor", "shape", "samples", "evaluations", "iterations", "reason", "seconds", "values", "steps_mm", "overlap",
-        "kind", "smallest_jacobian",
+        "kind", "rigid_iterations", "smallest_jacobian",
     )  # fmt: skip
     return {**{n: getattr(record, n) for n in names}, "spacing_mm": record.spacing}
 

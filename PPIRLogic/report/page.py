@@ -137,6 +137,11 @@ def _picture_section(report: Report, pictures: Pictures | None) -> str:
     )
 
 
+def _steps(level: Report) -> str:
+    rigid = level.get("rigid_iterations", 0)
+    return f"{level['iterations']}" + (f" ({rigid} of them rigid)" if rigid else "")
+
+
 def _convergence_section(report: Report) -> str:
     curve = convergence(report)
     head = ["Shrink factor", "Voxels", "Spacing (mm)", "Samples", "Evalu\u00adations", "Steps"]
@@ -148,7 +153,7 @@ def _convergence_section(report: Report) -> str:
             times(level["spacing_mm"]),
             f"{level['samples']:,}",
             level["evaluations"],
-            level["iterations"],
+            _steps(level),
             number(level["values"][0] if level["values"] else None),
             number(level["values"][-1] if level["values"] else None),
             "–" if level["overlap"] is None else f"{100 * level['overlap']:.0f} %",

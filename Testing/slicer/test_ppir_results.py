@@ -193,7 +193,7 @@ def test_choices_are_the_engines(slicer_host: ModuleType) -> None:
         for name, value in presets.values(title).items():
             setattr(node, name, value)
     needed = presets.needs("Different modality, affine")
-    assert "--budget-percent 25" in needed and "--budget-bits 150" in needed
+    assert "--budget-percent 35" in needed and "--budget-bits 210" in needed
     assert not presets.needs("Same modality, rigid")
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 WEIGHT = 256  # Parzen weights are integers that sum to this: coarse, so that a histogram names no voxel
 FACTOR = 255  # |U| and |S| of the gradient as integers: products of 16 bits, sums of 2^15 samples in 32
-COARSE_BINS = 8
+COARSE_BINS = 16
 LOW, HIGH = -0.05, 1.2  # normalised intensities beyond these are clipped
 _PADDING = 1.0  # bins left free below the range, so that every weight falls on a bin; twice as much above
 

@@ -40,6 +40,19 @@ def test_what_the_extra_levels_of_a_head_open() -> None:
     assert numbers(request(SLICE, transform="translation"), SLICE, "starts") == {VALUE: 3, GRADIENT: 2, MOMENTS: 6}
 
 
+def stages(asked: Request) -> list[tuple[int, int]]:
+    """Numbers of a value and of a gradient, by level of the search."""
+    terms = [terms_by_stage(asked, level) for level in make_levels(HEAD, asked) if not level.purpose]
+    return [(numbers_of(t[VALUE]), numbers_of(t.get(GRADIENT, ()))) for t in terms]
+
+
+def test_mi_has_few_bins_but_at_its_last_level() -> None:
+    assert stages(request(loss="mi")) == [(256, 12), (256, 12), (1024, 12)]
+    assert stages(request(loss="mi", levels=(1,), bins=16)) == [(256, 12)]
+    assert stages(request(loss="mi", transform="translation")) == [(256, 3), (256, 3), (1024, 3)]
+    assert stages(request()) == [(15, 0)] * 3
+
+
 def test_inside_a_private_mask_only_values_are_opened() -> None:
     masked = request(fixed_mask="private")
     assert numbers(masked, HEAD, "starts") == numbers(masked, HEAD, "check") == {VALUE: 6}

@@ -16,7 +16,7 @@ from PPIRLogic.registration.columns.scales import Scales
 from PPIRLogic.registration.levels import Level
 from PPIRLogic.registration.losses import Evaluation, Loss, Sums
 from PPIRLogic.registration.operands import FIXED_SCALE, square_shift
-from PPIRLogic.registration.optimizers.gauss_newton import Stopping, minimise
+from PPIRLogic.registration.optimizers.gauss_newton import Minimum, Stopping, minimise
 from PPIRLogic.registration.party1.level_runs.overlap import SHRINKING_LIMIT, check_start, overlap_advice
 from PPIRLogic.registration.party1.session import ClientSession
 from PPIRLogic.registration.party1.state import RunState
@@ -65,13 +65,14 @@ class LinearRun:
         run.records.append(self.record)
         tolerance = run.parameters.step_mm(session.geometry, level.factor)
         stopping = Stopping(tolerance, run.parameters.least_decrease(), evaluations)
-        outcome = minimise(
-            self.start, self._evaluate, stopping, self.scale_mm, self.corners, self._accepted, self._linearise
-        )
+        outcome = self._minimise(self.start, stopping)
         run.best = outcome.transform
         self.record.evaluations, self.record.iterations = outcome.evaluations, outcome.iterations
         self.record.reason = outcome.reason
         self.record.seconds = time.perf_counter() - self.began
+
+    def _minimise(self, start: LinearTransform, stopping: Stopping) -> Minimum:
+        return minimise(start, self._evaluate, stopping, self.scale_mm, self.corners, self._accepted, self._linearise)
 
     def _opened(self) -> None:
         """What is left to prepare once the level is open."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from PPIRLogic.arrays import Array
 from PPIRLogic.errors import OverlapError
 from PPIRLogic.images.intensities import INTENSITY_CENTRE
 from PPIRLogic.registration.columns.linear import scan_columns
@@ -21,6 +23,7 @@ from PPIRLogic.registration.losses.mutual_information import (
     per_unit,
     slopes_of,
 )
+from PPIRLogic.registration.optimizers.gauss_newton import Minimum, Stopping
 from PPIRLogic.registration.party1.level_runs.linear import LinearRun
 from PPIRLogic.registration.terms import GRADIENT, VALUE
 from PPIRLogic.secure.layout import CHUNK, GROUP
@@ -34,6 +37,8 @@ class LinearMutualInformationRun(LinearRun):
     """Mutual information at one level, over the level's fixed pool of samples."""
 
     loss: MutualInformation
+    rigid = False  # whether only rigid steps are taken now
+    _before = 0  # evaluations of the steps before
 
     def _choose_scales(self, scan: Any) -> Scales:
         """The steepest-descent images are rounded again before they travel: 15 bits are room enough."""
@@ -50,6 +55,24 @@ class LinearMutualInformationRun(LinearRun):
         inside = self._own_columns(self.start)[-1] > 0
         self.moving = moving
         self.use = self.use & inside
+
+    def _minimise(self, start: LinearTransform, stopping: Stopping) -> Minimum:
+        """At the first level rigid steps first: from afar, few samples do not tell a stretch from a misplaced image."""
+        self.rigid = self.level.index == 0 and start.kind in ("similarity", "affine") and stopping.evaluations > 2
+        if not self.rigid:
+            return super()._minimise(start, stopping)
+        first = super()._minimise(start, replace(stopping, evaluations=stopping.evaluations // 2))
+        self.rigid, self.record.rigid_iterations = False, first.iterations
+        left = replace(stopping, evaluations=stopping.evaluations - first.evaluations)
+        self._before = first.evaluations
+        found = super()._minimise(first.transform, left)
+        return replace(
+            found, evaluations=first.evaluations + found.evaluations, iterations=first.iterations + found.iterations
+        )
+
+    def _accepted(self, transform: LinearTransform, found: Evaluation, evaluations: int, step: float) -> None:
+        if not (self._before and evaluations == 1):  # where the rigid steps ended, which is on record
+            super()._accepted(transform, found, self._before + evaluations, step)
 
     def _evaluate(self, transform: LinearTransform) -> Evaluation | None:
         self.state.cancel.check()
@@ -78,6 +101,8 @@ class LinearMutualInformationRun(LinearRun):
         gradient = -kappa / histogram.samples * np.array(opened, np.float64) / (of_slopes * of_factors)
         information = np.interp(position, np.arange(bins), histogram.information()) * inside
         hessian = kappa**2 / histogram.samples * (steepest * information) @ steepest.T
+        if self.rigid:
+            gradient, hessian = within(rigid_steps(transform), gradient, hessian)
         return Evaluation(evaluation.value, gradient, hessian, evaluation.overlap)
 
     def _histogram(self, opened: list[int]) -> JointHistogram | None:
@@ -99,3 +124,19 @@ class LinearMutualInformationRun(LinearRun):
 
         scan_columns(source, self.session.link, keep)
         return out[:, : len(self.samples)]
+
+
+def rigid_steps(transform: LinearTransform) -> Array:
+    """Orthonormal directions (d, k) of a transform's parameters that turn and shift it and, to first order, no more."""
+    wide = transform.basis(1.0).reshape(transform.parameters, -1)
+    narrow = replace(transform, kind="rigid").basis(1.0)
+    steps, *_ = np.linalg.lstsq(wide.T, narrow.reshape(len(narrow), -1).T, rcond=None)
+    directions: Array = np.linalg.qr(steps)[0]
+    return directions
+
+
+def within(directions: Array, gradient: Array, hessian: Array) -> tuple[Array, Array]:
+    """A gradient and Hessian whose step lies in these directions (d, k) alone."""
+    inside = directions @ directions.T
+    stiff = float(np.trace(hessian)) * (np.eye(len(gradient)) - inside)
+    return inside @ gradient, inside @ hessian @ inside + stiff
