@@ -75,11 +75,14 @@ def check_nifti(path: Path) -> None:
             raise Unusable(f"It is compressed (gzip) though its name does not say so. Rename it to '{file.name}.gz'.")
         with gzip.open(file, "rb") if packed else open(file, "rb") as data:
             read: Any = data
-            header = _header(read.read(_HEADER))
+            head = read.read(_HEADER + 4)
+            header = _header(head)
             _check_header(header, file)
             if header.is_single:
                 read.seek(header.start)
                 header.check_voxels(read)
+            elif _HEADER < len(head) < _HEADER + 4:
+                raise Damaged("the end of its header is missing")
     except (OSError, EOFError, struct.error, OverflowError, ValueError, zlib.error):
         raise Damaged("its header is not whole, or its compressed data do not pass their check") from None
     if not header.is_single:
