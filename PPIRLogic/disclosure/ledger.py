@@ -71,8 +71,8 @@ class SessionLedger:
         """`former`: numbers on record in the files of the connections before, if this one goes on for a lost one.
         `files`: the site's chain of records.
 
-        The file is begun with the first number that depends on what an image holds: sessions that are opened and left
-        must not fill the disk.
+        The file is begun with the first number that depends on what an image holds, or by `begin`: sessions that are
+        opened and left must not fill the disk.
         """
         self._path, self._files, self._former = path, files, former
         self.entries: list[Entry] = []
@@ -89,6 +89,11 @@ class SessionLedger:
             else:
                 self._begun(self._path).add(record, sync=sync)
         self.entries.append(entry)
+
+    def begin(self) -> None:
+        """Begin the file now. OutputError where it cannot be, before anything is disclosed."""
+        if self._path is not None:
+            self._begun(self._path)
 
     def _begun(self, path: Path) -> SessionRecords:
         """The file, with all that waited for its begin."""

@@ -50,6 +50,7 @@ def call_peer(
     path = place / "ledger" / "sessions" / f"{stamp}_party1_{new_key().hex()[:8]}.jsonl"
     records = Chain(place)
     ledger = SessionLedger(path, {"peer": address}, files=records)
+    ledger.begin()
     tell("connecting", address)
     return kind(address, identity, trust, check, threads, ledger, tell, records, patience=patience)
 
