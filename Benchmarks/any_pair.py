@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -21,6 +22,9 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from Benchmarks.others import NOT_INSTALLED, PROGRAMS, affine_found, run_program
+from Benchmarks.pairs import map_points
+from Benchmarks.rows import Options
 from PPIRLogic.cli.demo import DATA
 from PPIRLogic.errors import PPIRError
 from PPIRLogic.images.volume import Volume
@@ -158,6 +162,24 @@ def measure(world: World, pair: Pair, loss: str, case: Case) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def measure_other(pair: Pair, program: str, case: Case, options: Options) -> dict[str, Any] | None:
+    """The same case by another program with its own defaults; None where it is not installed."""
+    name, cut, place = case
+    moving, points = place.put(cut(pair.moving), pair.moving_points)
+    index = np.array([moving.TransformPhysicalPointToContinuousIndex(p) for p in points.tolist()])
+    inside = ((index >= -0.5) & (index <= np.array(moving.GetSize()) - 0.5)).all(axis=1)
+    file = options.folder / "any_pair_moving.mha"
+    sitk.WriteImage(moving, str(file))
+    done, seconds, found = run_program(program, pair.fixed, file, options)
+    if done.returncode == NOT_INSTALLED:
+        return None
+    row = {"pair": pair.name, "loss": program, "case": name, "doubts": [], "seconds": seconds, "error_mm": None}
+    if found is None:  # it says itself that it failed
+        return {**row, "doubts": [f"exit {done.returncode}"]}
+    there = map_points(affine_found(found), pair.fixed_points[inside])
+    return {**row, "error_mm": float(np.linalg.norm(there - points[inside], axis=1).mean())}
+
+
 def summary(rows: list[dict[str, Any]], limits: dict[str, float]) -> str:
     """By pair, loss and sort of case: found, warned, silent; and false alarms."""
     counted: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0] * 5)
@@ -167,9 +189,9 @@ def summary(rows: list[dict[str, Any]], limits: dict[str, float]) -> str:
         at[0] += 1
         at[1 if right else 2 if row["doubts"] else 3] += 1
         at[4] += right and bool(row["doubts"])
-    lines = [f"{'pair':7s}{'loss':5s}{'case':26s}{'runs':>5s}{'found':>6s}{'warned':>7s}{'silent':>7s}{'alarms':>7s}"]
+    lines = [f"{'pair':7s}{'loss':10s}{'case':26s}{'runs':>5s}{'found':>6s}{'warned':>7s}{'silent':>7s}{'alarms':>7s}"]
     for (pair, loss, case), (runs, found, warned, silent, alarms) in counted.items():
-        lines.append(f"{pair:7s}{loss:5s}{case:26s}{runs:5d}{found:6d}{warned:7d}{silent:7d}{alarms:7d}")
+        lines.append(f"{pair:7s}{loss:10s}{case:26s}{runs:5d}{found:6d}{warned:7d}{silent:7d}{alarms:7d}")
     return "\n".join(lines)
 
 
@@ -178,10 +200,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("bench-output/any_pair.jsonl"))
     parser.add_argument("--quick", action="store_true", help="a few cases of each sort")
     parser.add_argument("--pair", action="append", help="lung, t1-t1 or t1-t2; several may be given (all)")
+    parser.add_argument("--peer-python", default="", help="a Python with itk-elastix and antspyx, to compare with them")
     a = parser.parse_args()
     a.output.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in a.output.read_text().splitlines()] if a.output.is_file() else []
     done, limits = {(r["pair"], r["loss"], r["case"]) for r in rows}, {}
+    options, programs = Options(a.output.parent, a.quick, a.peer_python or sys.executable), [*PROGRAMS]
     for pair in pairs():
         limits[pair.name] = pair.limit_mm
         if a.pair and pair.name not in a.pair:
@@ -195,6 +219,16 @@ def main() -> None:
                     with a.output.open("a") as file:
                         file.write(json.dumps(rows[-1]) + "\n")
                     print(json.dumps(rows[-1]), flush=True)
+                for program in [program for program in programs if (pair.name, program, case[0]) not in done]:
+                    other = measure_other(pair, program, case, options)
+                    if other is None:
+                        print(f"{program} is not installed in {options.peer_python}: left out")
+                        programs.remove(program)
+                        continue
+                    rows.append(other)
+                    with a.output.open("a") as file:
+                        file.write(json.dumps(other) + "\n")
+                    print(json.dumps(other), flush=True)
     print(summary([row for row in rows if row["pair"] in limits], limits))
 
 

@@ -102,7 +102,7 @@ def _other(contest: Contest, program: str, options: Options) -> Iterator[Row]:
     fixed, moving = (pairs.as_volume_file(p, options.folder) for p in (contest.fixed, contest.moving))
     who, results, number = f"{contest.name}: {program}", [], ""
     for _ in range(_repeats(contest, options)):
-        done, wall, found = _run(program, fixed, moving, options)
+        done, wall, found = run_program(program, fixed, moving, options)
         if done.returncode == NOT_INSTALLED:
             yield Row("i", who, "not installed")
             return
@@ -112,11 +112,11 @@ def _other(contest: Contest, program: str, options: Options) -> Iterator[Row]:
             yield Row("i", who, text, data={"stderr": done.stderr[-2000:]})
             return
         number = found["version"]
-        results.append(Result(_affine(found), wall, found["seconds"]))
+        results.append(Result(affine_found(found), wall, found["seconds"]))
     yield _row(contest, f"{program} {number}", results)
 
 
-def _run(
+def run_program(
     program: str, fixed: Path, moving: Path, options: Options
 ) -> tuple[subprocess.CompletedProcess[str], float, dict[str, Any] | None]:
     """One run in a process of its own: how it ended, its seconds, and what it wrote if it ended well."""
@@ -134,7 +134,7 @@ def _run(
     return done, wall, found
 
 
-def _affine(found: dict[str, Any]) -> sitk.AffineTransform:
+def affine_found(found: dict[str, Any]) -> sitk.AffineTransform:
     """ITK's own parameters (matrix row by row, translation) about a centre."""
     transform = sitk.AffineTransform(len(found["centre"]))
     transform.SetCenter(found["centre"])
