@@ -520,7 +520,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 def test_the_owner_answers_on_the_terminal(scene: Scene, terminal: tuple[int, int]) -> None:
     master, slave = terminal
     words = [sys.executable, "-u", "-m", "PPIRLogic", "serve", str(scene.images / "fixed.mha")]
-    words += ["--listen", "127.0.0.1:0", "--ask", *map(str, OPEN_BUDGET)]
+    words += ["--name", "fixed", "--listen", "127.0.0.1:0", "--ask", *map(str, OPEN_BUDGET)]
     process = subprocess.Popen(
         words, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=environment(scene.sites["B"].home),

@@ -100,13 +100,13 @@ def test_what_cannot_be_shown_is_replaced(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_hangup_ends_a_run_in_order_unless_it_is_passed_over() -> None:
     former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
-        with Interruptible() as token, pytest.raises(KeyboardInterrupt):
+        with Interruptible() as run, pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGHUP)
-        assert token.cancelled
+        assert run.token.cancelled
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-        with Interruptible() as token:
+        with Interruptible() as run:
             signal.raise_signal(signal.SIGHUP)
-        assert not token.cancelled
+        assert not run.token.cancelled
     finally:
         signal.signal(signal.SIGHUP, former)
 
