@@ -1,6 +1,6 @@
 """`python -m PPIRLogic` is the command `ppir`."""
 
-from PPIRLogic.cli.main import main
+from PPIRLogic.cli import main
 
 if __name__ == "__main__":
     main()

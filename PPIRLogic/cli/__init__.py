@@ -1,6 +1,7 @@
 """The command `ppir`, one file for each group of commands."""
 
 import signal
+import sys
 from collections.abc import Sequence
 
 
@@ -9,9 +10,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     patient = signal.getsignal(signal.SIGINT)
     if patient is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from PPIRLogic.cli.main import parse, run
+    try:
+        from PPIRLogic.cli.main import parse, run
 
-    given = parse(arguments)
+        given = parse(arguments)
+    except Exception as error:  # a package that does not load, such as numba with a setting it does not know
+        sys.exit(_not_loaded(error))
     if patient is signal.default_int_handler:
         signal.signal(signal.SIGINT, patient)
     run(given)
+
+
+def _not_loaded(error: Exception) -> int:
+    """Say why the program could not begin; the exit code of a package that is missing."""
+    reason = str(error).strip().splitlines() or [""]
+    print(
+        f"ppir: The program cannot be loaded ({type(error).__name__}: {reason[0][:200]}). Check the environment"
+        " (variables such as NUMBA_NUM_THREADS, a limit on memory, the current folder), or install it again.",
+        file=sys.stderr,
+    )
+    return 4

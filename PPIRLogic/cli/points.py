@@ -41,7 +41,7 @@ def add_register_points(commands: Any) -> None:
     p.add_argument("--image", default="", metavar="NAME", help="name of the fixed set, where the peer offers several")
     p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
     p.add_argument(
-        "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="the dealer, where several are trusted"
+        "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="which dealer, if several are trusted"
     )
     add_reconnect(p)
     _options(p)

@@ -49,7 +49,7 @@ def add_register(commands: Any) -> None:
     p.add_argument("--mask", type=file_path, help="mask of the moving image")
     p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
     p.add_argument(
-        "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="the dealer, where several are trusted"
+        "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="which dealer, if several are trusted"
     )
     add_reconnect(p)
     p.add_argument("--show-fixed", type=file_path, help=argparse.SUPPRESS)  # in the demonstration's pictures

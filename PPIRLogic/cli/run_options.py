@@ -50,7 +50,7 @@ def add_run_options(p: Any) -> None:
     add_parent_options(p)
     # what the command decides only when it knows its other options
     later = {"percent": None, "levels": "", "iterations": "", "threads": os.cpu_count() or 1}
-    run, of = p.add_argument_group("the run"), p.add_argument_group("of single transforms, losses and samplings")
+    run, of = p.add_argument_group("the run"), p.add_argument_group("for some transforms, losses and samplings only")
     for name, option in OPTIONS.items():
         add_option(of if option.of else run, option, later.get(name, option.default))
 

@@ -38,6 +38,12 @@ from PPIRLogic.registration.transform_kinds import TRANSFORMS
 _ASKING = threading.Lock()
 
 
+_BUDGET_OPTIONS = (  # in the order of a Budget's fields
+    "--budget-percent", "--budget-bits", "--budget-session", "--budget-image", "--budget-histograms",
+    "--budget-subject",
+)  # fmt: skip
+
+
 def add_serve(commands: Any) -> None:
     text = "Serve fixed images to trusted peers (party 2). Nothing but protected data and counted numbers leaves."
     example = "ppir serve atlas.nrrd --name atlas --listen 0.0.0.0:7443 --allow 'Hospital A' --budget-percent 5"
@@ -54,7 +60,7 @@ def add_serve(commands: Any) -> None:
     )  # fmt: skip
     p.add_argument(
         "--subject", action="append", default=[],
-        help="whose it is (patient or series; what DICOM says): once for all, or once per image, then per set",
+        help="patient or series that it shows (what DICOM says): images of one share a budget; once, or per file",
     )  # fmt: skip
     p.add_argument("--mask", action="append", default=[], type=file_path, help="mask file; once per image")
     p.add_argument(
@@ -84,7 +90,7 @@ def add_serve(commands: Any) -> None:
         "--masks",
         metavar="NAME,NAME,…",
         default="fill,private",
-        help="permitted uses of the mask; also: disclosed (peers see it), none (the outside is answered for, too)",
+        help="permitted uses of the mask; also: disclosed (peers see it), none (voxels outside it are used, too)",
     )
     p.add_argument("--allow-disclosed-sampling", action="store_true", help="accept gms under mpc, fhe_v1, fhe_v2")
     p.add_argument("--budget-percent", type=float, default=5.0, help="most numbers per level, %% of its voxels (5)")
@@ -95,7 +101,7 @@ def add_serve(commands: Any) -> None:
     p.add_argument("--budget-histograms", type=int, default=200, help="most joint histograms per level, for mi (200)")
     p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
     p.add_argument(
-        "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="the dealer, where several are trusted"
+        "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="which dealer, if several are trusted"
     )
     p.add_argument("--ask", action="store_true", help="ask on the terminal before each session")
     p.add_argument("--fixed-pools", type=int, default=None, help=argparse.SUPPRESS)  # simulations must compare
@@ -193,12 +199,14 @@ def _policy(a: Arguments) -> Any:
         if unknown := given - set(known):
             shown = ", ".join(map(shown_name, known))
             raise InputError(f"--{option}: unknown {', '.join(sorted(unknown))}; known: {shown}.")
+        if not given and option == "protocols":
+            raise InputError("--protocols: name at least one, or leave the option out.")
         return given
 
-    budgets = (a.budget_percent, a.budget_bits, a.budget_session, a.budget_image, a.budget_histograms,
-               a.budget_subject)  # fmt: skip
-    if not all(0 <= v < UNLIMITED for v in budgets):  # also refuses NaN
-        raise InputError("The limits of a disclosure budget must be numbers of at least 0.")
+    budgets = [getattr(a, option[2:].replace("-", "_")) for option in _BUDGET_OPTIONS]
+    for option, limit in zip(_BUDGET_OPTIONS, budgets, strict=True):
+        if not 0 <= limit < UNLIMITED:  # also refuses NaN
+            raise InputError(f"{option} {limit}: it must be a finite number of at least 0.")
     return Policy(
         protocols=names("protocols", protocol_names()),
         losses=names("losses", tuple(LOSSES)),

@@ -25,7 +25,7 @@ def add_identity(commands: Any) -> None:
 
 def add_trust(commands: Any) -> None:
     text = "List, add or remove the peers this site trusts. Compare fingerprints by telephone, not by mail."
-    text += " lift: go on with a peer of whose tests three failed or were left unfinished (fhe)."
+    text += " lift: go on with a peer that is blocked, after three tests under fhe that it failed or left unfinished."
     p = add_command(commands, "trust", _run_trust, text, "ppir trust add 7QHX-2B3M-… --name 'Hospital B'")
     p.add_argument("action", nargs="?", choices=ACTIONS, default="list")
     p.add_argument("what", nargs="?", default="", help="fingerprint, name, or file of an institution's CA or CRL")
@@ -62,7 +62,10 @@ def _run_trust(a: Arguments) -> None:
         say(a, "removed", f"no longer trusted: {removed.name}  {removed.fingerprint}", fingerprint=removed.fingerprint)
     elif a.action == "lift":
         known = {peer.name: peer.fingerprint for peer in store.peers()}
-        fingerprint = known.get(a.what) or normalise_fingerprint(a.what)
+        try:
+            fingerprint = known.get(a.what) or normalise_fingerprint(a.what)
+        except InputError:
+            raise InputError(f"trust lift {a.what}: no trusted peer has this name, and it is no fingerprint.") from None
         count = failures.lift(fingerprint)
         if count:
             records.log("tests lifted", peer=fingerprint, tests=count)

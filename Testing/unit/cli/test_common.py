@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,3 +95,26 @@ def test_a_result_is_written_where_the_home_cannot_be(tmp_path: Path) -> None:
     result = SimpleNamespace(transform=sitk.TranslationTransform(2, (1.0, 2.0)))
     display._write_safely(result, tmp_path / "T.tfm", tmp_path / "file" / "home")  # type: ignore[arg-type]
     assert sitk.ReadTransform(str(tmp_path / "T.tfm")).TransformPoint((0.0, 0.0)) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("trust", "lift", "Bob"), "no trusted peer has this name"),
+        (("serve", "a.nrrd", "--budget-percent", "inf"), "--budget-percent inf"),
+        (("serve", "a.nrrd", "--budget-subject", "nan"), "--budget-subject nan"),
+        (("serve", "a.nrrd", "--protocols", ","), "--protocols: name at least one"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    words: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--home", str(tmp_path)])
+    assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_a_program_that_does_not_load_says_why(tmp_path: Path) -> None:
+    words = [sys.executable, "-P", "-m", "PPIRLogic", "register", "a.nrrd", "--peer", "h:1", "--output", "T.h5"]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "NUMBA_NUM_THREADS": "0"})
+    assert done.returncode == 4 and "NUMBA_NUM_THREADS" in done.stderr and "Traceback" not in done.stderr
