@@ -116,7 +116,7 @@ FRAMES = {
 }
 
 
-@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("frame", [pytest.param("left-handed", marks=pytest.mark.long), list(FRAMES)[1]])
 def test_any_orientation_of_the_fixed_grid(tmp_path: Path, frame: str) -> None:
     fixed = grid((42, 34, 22), (1.2, 1.5, 2.6), (-60.0, 30.0, 110.0), FRAMES[frame])
     centre = fixed.centre()

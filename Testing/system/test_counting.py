@@ -223,8 +223,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Owner, Sit
 def methods() -> list[Any]:
     """Every loss with every transform, and with a private mask."""
     losses = [name for name, loss in LOSSES.items() if not loss.two_sided]  # those have tests of their own
-    short = [(loss, "affine", "private") for loss in losses] + [("ssd", kind, "none") for kind in KINDS]
-    others = [(loss, kind, "none") for loss in losses for kind in KINDS if loss != "ssd"]
+    short = [(loss, "affine", "private") for loss in losses] + [("ssd", "rigid", "none")]
+    others = [c for loss in losses for kind in KINDS if (c := (loss, kind, "none")) not in short]
     return [*short, *(pytest.param(*other, marks=pytest.mark.long) for other in others)]
 
 

@@ -69,6 +69,7 @@ def test_two_hospitals(tmp_path: Path) -> None:
     assert "Aligned in" in said and "Hospital A learned" in said and "level 4/4" in said
 
 
+@pytest.mark.long
 def test_two_hospitals_and_a_dealer(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="mpc is an extra that is not installed here")
     sites = make_sites(tmp_path, ("hospital-a", "hospital-b", "dealer"))

@@ -195,7 +195,7 @@ def test_an_interrupt_while_a_level_is_opened(scene: Scene) -> None:
     scene.next_session_works(address)
 
 
-@pytest.mark.parametrize("protocol", ["fhe", "mpc"])
+@pytest.mark.parametrize("protocol", ["fhe", pytest.param("mpc", marks=pytest.mark.long)])
 def test_an_interrupt_during_evaluations_keeps_the_best_so_far(scene: Scene, protocol: str) -> None:
     if protocol == "mpc":
         pytest.importorskip("torch")
@@ -229,7 +229,7 @@ def test_two_interrupts_are_one(scene: Scene) -> None:
     scene.the_report_says("Cancelled")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.long)])
 def test_a_signal_when_the_result_is_there_loses_nothing(scene: Scene, number: signal.Signals) -> None:
     _, address = scene.serve()
     run = scene.register(address, "--levels", 4, "--evaluations", 2, "--accept-doubtful", report=True)

@@ -17,6 +17,7 @@ from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.register import register
 
 
+@pytest.mark.long
 def test_a_kill_of_each_party_at_any_moment() -> None:
     """Under fhe, where there are two: files whole, ledgers whole and agreed, runs gone on with."""
     from kills import RUNS, kill_often

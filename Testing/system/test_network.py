@@ -21,7 +21,8 @@ def test_one_round_trip_for_an_evaluation(protocol: str, tmp_path: Path) -> None
     assert in_all == 3 + len(LEVELS) + answers
 
 
-@pytest.mark.parametrize("protocol", ["fhe", pytest.param("mpc", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("protocol", ["fhe", "mpc"])
 def test_a_long_slow_line_that_loses_packets(protocol: str, tmp_path: Path) -> None:
     """The same path and the same bytes as over a line without fault, only later."""
     if protocol == "mpc":

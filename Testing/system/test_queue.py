@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from system_support import SOON, Phantom, motion_of, owner, plain_grid, shared, wait_until
 
 from PPIRLogic.errors import BusyError
@@ -110,6 +111,7 @@ def test_one_site_cannot_fill_the_queue(tmp_path: Path) -> None:
             assert caller.result.complete and caller.result.numbers == caller.result.peer_numbers
 
 
+@pytest.mark.long
 def test_more_callers_than_places_for_a_while(tmp_path: Path) -> None:
     """The short form of `make load`: results, counts and order are right, and nobody is refused."""
     from load import press, problems

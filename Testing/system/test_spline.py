@@ -85,7 +85,7 @@ def clear() -> dict[tuple[int, str], RegistrationResult]:
     return {(d, loss): run(d, "clear", loss=loss) for d, loss in CASES}
 
 
-@pytest.mark.parametrize("protocol", ["fhe", "mpc"])
+@pytest.mark.parametrize("protocol", ["fhe", pytest.param("mpc", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "dimension, loss", [c if c[0] == 2 else pytest.param(*c, marks=pytest.mark.long) for c in CASES]
 )
