@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.cli.common import Arguments, add_command, home_of, print_line, say
+from PPIRLogic.cli.common import Arguments, add_command, file_path, home_of, print_line, say
 from PPIRLogic.disclosure.accounts import Accounts
 from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.disclosure.chain_check import Report, names_of
@@ -36,7 +36,7 @@ def add_ledger(commands: Any) -> None:
     )
     what.add_argument("--accept", action="store_true", help="take the records as they are, whatever --verify found")
     p.add_argument(
-        "--against", type=Path, metavar="FILE", help="verify, and compare with heads that a syslog or a peer holds"
+        "--against", type=file_path, metavar="FILE", help="verify, and compare with heads that a syslog or a peer holds"
     )
     p.add_argument("--yes", action="store_true", help="for --reset and --accept: yes, although it cannot be taken back")
 
