@@ -106,7 +106,9 @@ def test_a_line_that_is_cut_between_starts_search_and_check(
     place.share()
     line = place.line()
     result = place.run(
-        line.address, parameters=COMPARED, progress=at(("evaluation", 3, line.cut), ("evaluation", 20, line.cut))
+        line.address,
+        parameters=COMPARED,
+        progress=at(("evaluation", 12, line.cut), ("check", 0, line.cut)),
     )
     assert path_of(result) == undisturbed and result.reconnections == 2
     assert result.starts is not None and result.check is not None
