@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import stat
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -146,6 +147,14 @@ def write_private_file(path: Path, content: bytes) -> None:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+def remove_left_over(folder: Path, seconds: float = 3600.0) -> None:
+    """Remove what a process that was killed within `write_private_file` left below `folder`, so many seconds ago."""
+    for path in folder.rglob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > seconds:
+                path.unlink()
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

@@ -18,6 +18,7 @@ from PPIRLogic.disclosure.heads import Heads, SyslogHeads
 from PPIRLogic.disclosure.record_file import FolderLock
 from PPIRLogic.disclosure.subjects import Subjects
 from PPIRLogic.errors import InputError
+from PPIRLogic.files import remove_left_over
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.quota import Repeats
 from PPIRLogic.network.trust import TrustStore
@@ -101,6 +102,7 @@ class ServingSite:
     def _open_records(self) -> None:
         """Check what is on record and look at what is shared."""
         ledger = self.home / "ledger"
+        remove_left_over(ledger)
         self.records = records = Chain(self.home)
         records.open(sessions=True)
         self._key = records.image_key
