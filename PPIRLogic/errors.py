@@ -51,11 +51,17 @@ class OverlapError(InputError):
 
 
 class OutputError(PPIRError):
+    """Its text names files of this site: a peer hears `FOR_PEERS` alone."""
+
     exit_code = 3
+    FOR_PEERS = (
+        "The ledger of this site could not be written or read, and nothing is disclosed that is not on record. Its log"
+        " has the reason."
+    )
 
 
 class RecordError(OutputError):
-    """Its text names files of this site and other peers' accounts: a peer hears `FOR_PEERS` alone."""
+    """Its text names other peers' accounts, too."""
 
     exit_code = 14
     FOR_PEERS = "The records of this site are not as it wrote them, so nothing goes on until its owner has seen to it."

@@ -13,7 +13,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -44,10 +44,11 @@ from PPIRLogic.disclosure.record_file import (
     SessionRecords,
     append_line,
     locked_file,
+    on_disk,
     read_records,
     read_whole,
 )
-from PPIRLogic.errors import OutputError, RecordError
+from PPIRLogic.errors import RecordError
 from PPIRLogic.files import make_private_directory, tighten, write_private_file
 
 Stamp = tuple[int, int, int, int]
@@ -113,7 +114,7 @@ class Chain(RecordFiles):
         tighten_home(self.home)
         if (found := read_key(self._key_file)) is None:
             self._refuse_if_anything_is_on_record()
-            self._on_disk(lambda: write_private_file(self._key_file, LedgerKey.new().images))
+            on_disk(lambda: write_private_file(self._key_file, LedgerKey.new().images))
             found = read_key(self._key_file)
             assert found is not None
         self._key, former_release = found
@@ -169,8 +170,8 @@ class Chain(RecordFiles):
             name = f"ledger/adopted/{head.number}.json"
             head = replace(head, adopted=f"{name}:{self.write_sealed(self.home / name, document)}")
         head = replace(head, next_file="", next_mac="", turn=head.turn + 1)
-        self._on_disk(lambda: new_head(self._head_file, key, head))
-        self._on_disk(lambda: self._key.write(self._key_file) if self._key is not None else None)
+        on_disk(lambda: new_head(self._head_file, key, head))
+        on_disk(lambda: self._key.write(self._key_file) if self._key is not None else None)
         return head
 
     def _load_adopted(self, named: str) -> Adopted:
@@ -245,7 +246,7 @@ class Chain(RecordFiles):
     def seal(self, path: Path, count: int, last: str) -> None:
         """Put on record how long a session ledger is; its lines are synced before."""
         with self._held():
-            self._on_disk(lambda: _sync(path))
+            on_disk(lambda: _sync(path))
             self._append(SEALS, {"time": time.time(), "file": self._name(path), "lines": count, "last": last})
 
     def _seal_open_ends(self, report: Report) -> None:
@@ -379,7 +380,7 @@ class Chain(RecordFiles):
             assert self._key is not None
             former = self._key
             self._key = replace(LedgerKey.new(), images=former.images, former=former.chain)
-            self._on_disk(lambda: self._key.write(self._key_file) if self._key is not None else None)
+            on_disk(lambda: self._key.write(self._key_file) if self._key is not None else None)
             self._end_rotation()
             self._opened = False
             self.open(sessions=True)
@@ -398,7 +399,7 @@ class Chain(RecordFiles):
             self._adopt("ledger key rotated", head)
         self._key = ready
         self._seal_grants()
-        self._on_disk(lambda: ready.write(self._key_file))
+        on_disk(lambda: ready.write(self._key_file))
 
     # ------------------------------------------------------------------------------------------ the head and the lock
 
@@ -430,7 +431,7 @@ class Chain(RecordFiles):
                 yield
                 return
             if not self._folder.is_dir():
-                self._on_disk(lambda: make_private_directory(self._folder))
+                on_disk(lambda: make_private_directory(self._folder))
             with locked_file(self._folder / "chain.lock", lambda: None):
                 self._depth += 1
                 try:
@@ -447,8 +448,8 @@ class Chain(RecordFiles):
             self._open_once()
         assert self._key is not None
         line, mac = sealed_line(self._key.chain, self._name(path), record, [])
-        self._on_disk(lambda: make_private_directory(path.parent))
-        self._on_disk(lambda: write_private_file(path, line))
+        on_disk(lambda: make_private_directory(path.parent))
+        on_disk(lambda: write_private_file(path, line))
         return mac
 
     def read_sealed(self, path: Path) -> dict[str, Any] | None:
@@ -462,16 +463,6 @@ class Chain(RecordFiles):
         for path in (self.home / UNFINISHED).glob("*.json"):
             for _, value in _values(read_whole(path)):
                 self.write_sealed(path, {k: v for k, v in value.items() if k not in ("mac", "chain")})
-
-    @staticmethod
-    def _on_disk(write: Callable[[], None]) -> None:
-        try:
-            write()
-        except OSError as error:
-            raise OutputError(
-                f"The ledger folder could not be written ({error.strerror or error}); nothing is disclosed that is not"
-                " on record. Free some space or check the folder's permissions."
-            ) from error
 
 
 class _ChainedSession(SessionRecords):

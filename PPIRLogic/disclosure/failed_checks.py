@@ -21,11 +21,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PPIRLogic.disclosure.chain import Chain
-from PPIRLogic.disclosure.record_file import RecordFiles, locked_file
+from PPIRLogic.disclosure.record_file import RecordFiles, locked_file, on_disk
 from PPIRLogic.errors import OutputError, PolicyError, VerificationError
 from PPIRLogic.files import make_private_directory, write_private_file
 
 MAX_FAILURES = 3
+_KEPT_BACK = "no evaluation is tested"
 LEFT = "left"  # the event of a test that did not end
 _LOOK = 0.05  # seconds between looks at the record while others are being tested
 
@@ -84,7 +85,7 @@ class FailedChecks:
             if subject and may_fail >= MAX_FAILURES:
                 return False
             content = {"time": time.time(), "peer": peer, "session": session}
-            self._on_disk(lambda: write_private_file(file, json.dumps(content).encode()))
+            on_disk(lambda: write_private_file(file, json.dumps(content).encode()), _KEPT_BACK)
             self._under_way[file] = subject
             return True
 
@@ -151,17 +152,7 @@ class FailedChecks:
         return list(self._tests.glob(f"{_name(peer)}.*.json"))
 
     def _make_folder(self) -> None:
-        self._on_disk(lambda: make_private_directory(self._tests))
-
-    @staticmethod
-    def _on_disk(write: Callable[[], None]) -> None:
-        try:
-            write()
-        except OSError as error:
-            raise OutputError(
-                f"The ledger folder could not be written ({error.strerror or error}); no evaluation is tested that is"
-                " not on record. Free some space or check the folder's permissions."
-            ) from error
+        on_disk(lambda: make_private_directory(self._tests), _KEPT_BACK)
 
 
 def _name(peer: str) -> str:

@@ -47,6 +47,17 @@ def append_line(path: Path, data: bytes, sync: bool = True) -> None:
         ) from error
 
 
+def on_disk(write: Callable[[], None], kept_back: str = "nothing is disclosed") -> None:
+    """Call `write`; OutputError that says what is kept back where the disk refuses it."""
+    try:
+        write()
+    except OSError as error:
+        raise OutputError(
+            f"The ledger folder could not be written ({error.strerror or error}); {kept_back} that is not on record."
+            " Free some space or check the folder's permissions."
+        ) from error
+
+
 def _private(path: str, flags: int) -> int:
     """Who disclosed what to whom is nobody else's business on this computer."""
     return os.open(path, flags, 0o600)

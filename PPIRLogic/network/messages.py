@@ -39,7 +39,7 @@ _PATIENCE = 0.2  # seconds between looks at whether to go on waiting
 
 def send_error(channel: Channel, error: PPIRError) -> None:
     """Tell the other side why this one stops; the text must carry no content, nor what this site has of others."""
-    text = errors.RecordError.FOR_PEERS if isinstance(error, errors.RecordError) else str(error)
+    text = error.FOR_PEERS if isinstance(error, errors.OutputError) else str(error)
     channel.close("error", {"error": type(error).__name__, "text": text[:MAX_TEXT]})
 
 
