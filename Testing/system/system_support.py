@@ -375,7 +375,12 @@ def try_to_send(channel: Channel, kind: str, data: dict[str, Any], payload: byte
 
 
 def answer(channel: Channel, kind: str) -> Message:
-    """The next message, which must be of this kind."""
+    """The next message, which must be of this kind; 'opened' comes after any news of the queue.
+
+    The place of a client that left is free as soon as party 2 has noticed it, which is not at once.
+    """
     message = channel.receive(SOON)
+    while kind == "opened" and message.kind == "waiting":
+        message = channel.receive(SOON)
     assert message.kind == kind, (message.kind, message.data)
     return message
