@@ -27,7 +27,20 @@ from packaging.tags import compatible_tags, cpython_tags, mac_platforms
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 HERE = Path(__file__).resolve().parent
-ORDER = ("base", "dev", "docs", "bench", "lock", "supply", "mpc", "crypten", "slicer-5.10", "slicer-5.12")
+ORDER = (
+    "base",
+    "dev",
+    "docs",
+    "bench",
+    "lock",
+    "supply",
+    "mpc",
+    "crypten",
+    "primis",
+    "train",
+    "slicer-5.10",
+    "slicer-5.12",
+)
 SLICER = HERE.parent / "PPIRExtension" / "Resources" / "Constraints"
 # Slicer's own, and what depends on them: of every other package the module gets the version of base
 OF_SLICER = {"cryptography", "cffi", "pycparser", "pyopenssl"}

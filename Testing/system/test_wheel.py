@@ -68,7 +68,7 @@ def test_the_lists_of_packages_are_of_one_mind() -> None:
     assert {n: dev[n] for n in base.keys() & dev.keys()} == {n: base[n] for n in base.keys() & dev.keys()}
     declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("dependencies = [")[1].split("]")[0]
     assert {plain(n) for n in re.findall(r'"([\w-]+)>=', declared)} | {"tenseal"} <= base.keys()
-    for name in ("base", "dev", "bench", "lock", "mpc"):
+    for name in ("base", "dev", "bench", "lock", "mpc", "primis", "train"):
         text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
         blocks = re.findall(r"^[\w.-]+==[^\n]*((?:\n    [^\n]*)*)", text, re.MULTILINE)
         assert len(blocks) == len(pins(f"{name}.txt")) > 1 and all("--hash=sha256:" in block for block in blocks)
