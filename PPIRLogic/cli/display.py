@@ -15,7 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from PPIRLogic.cli.common import home_of, note, print_line
+from PPIRLogic.cli.common import home_of
+from PPIRLogic.cli.output import note, print_line
 from PPIRLogic.errors import DoubtfulError, OutputError
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.images.writing import write_volume
