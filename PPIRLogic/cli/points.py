@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from PPIRLogic.cli.common import Interruptible, home_of, warn_of_protocols, watch_parent
-from PPIRLogic.cli.display import RunDisplay
+from PPIRLogic.cli.display import Display, display_of
 from PPIRLogic.cli.output import Arguments, note, say
 from PPIRLogic.cli.run_options import check_outputs, reconnect_of
 from PPIRLogic.disclosure.accounts import Budget
@@ -50,12 +50,12 @@ def run_simulate(a: Arguments) -> None:
         _write(a, result)
 
 
-def _display(a: Arguments) -> RunDisplay:
+def _display(a: Arguments) -> Display:
     OPTIONS["threads"].checked(a.threads)
     warn_of_protocols(a, [a.protocol])
     if a.with_parent:
         watch_parent(a.scratch)
-    return RunDisplay(a.json)
+    return display_of(a)
 
 
 def _write(a: Arguments, result: Any) -> None:

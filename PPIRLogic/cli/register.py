@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from PPIRLogic.cli.common import Interruptible, home_of, note_image, watch_parent
-from PPIRLogic.cli.display import RunDisplay, write_results
+from PPIRLogic.cli.display import display_of, write_results
 from PPIRLogic.cli.output import Arguments
 from PPIRLogic.cli.run_options import check_outputs, check_warped, parameters_of, reconnect_of
 from PPIRLogic.images.reading import read_mask, read_volume
@@ -29,7 +29,7 @@ def run_register(a: Arguments) -> None:
     with Interruptible() as run:
         if a.with_parent:
             watch_parent(a.scratch)
-        with RunDisplay(a.json) as display:
+        with display_of(a) as display:
             result = register(
                 moving,
                 peer,
@@ -53,7 +53,7 @@ def run_simulate(a: Arguments) -> None:
     with Interruptible() as run:
         if a.with_parent:
             watch_parent(a.scratch)
-        with RunDisplay(a.json) as display:
+        with display_of(a) as display:
             result = simulate(
                 a.fixed, moving, fixed_mask=a.fixed_mask_file, moving_mask=a.mask, parameters=parameters,
                 budget=budget, progress=run.follow(display), cancel=run.token,
