@@ -133,7 +133,7 @@ def _overlap(covered: float | None, inside: float | None) -> str:
 
 
 def _still_moving(levels: Sequence[LevelRecord]) -> str:
-    """The last level used up its evaluations, and its last step, or one of the last of many, was longer than a voxel."""
+    """The last level used up its evaluations, and its last step (of many: one of the last) was longer than a voxel."""
     last = levels[-1] if levels else None
     if last is None or last.reason != "evaluations" or not last.steps_mm:
         return ""
@@ -141,9 +141,9 @@ def _still_moving(levels: Sequence[LevelRecord]) -> str:
     if not longest > voxel:
         return ""
     return (
-        f"The evaluations were used up while the search still moved: its last steps at shrink factor {last.factor} were"
-        f" up to {longest:.2g} mm long, and a voxel has {voxel:.2g} mm. Allow more --evaluations (the owner's budget may"
-        " be the limit), or begin nearer with --initial."
+        f"The evaluations were used up while the search still moved: its last steps at shrink factor {last.factor}"
+        f" were up to {longest:.2g} mm long, and a voxel has {voxel:.2g} mm. Allow more --evaluations (the owner's"
+        " budget may be the limit), or begin nearer with --initial."
     )
 
 
