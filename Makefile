@@ -43,7 +43,7 @@ test: $(VENV)/ready $(if $(PYTHON312),test-312)
 	@$(COVERAGE) $(BIN)/python -m coverage combine --quiet && $(COVERAGE) $(BIN)/python Testing/statements_not_run.py
 
 test-312: .venv312/ready
-	.venv312/bin/python -m pytest $(QUICK) $(PYTEST_ARGS)
+	.venv312/bin/python -m pytest $(SIDE_BY_SIDE) $(QUICK) $(PYTEST_ARGS)
 	.venv312/bin/python -m pytest $(QUICK_SLICER) $(PYTEST_ARGS)
 
 # What `make test` leaves out: the long forms, and the units and commands under the other Pythons that are here; under

@@ -64,9 +64,14 @@ PAIRS = (
 )
 
 
-def run_demo(a: Arguments) -> None:
-    """Run all pairs under all protocols and write transforms, reports and pictures to `a.output`."""
-    output, pairs = a.output, PAIRS[: 1 if a.quick else None]
+def run(a: Arguments) -> None:
+    """The command."""
+    run_demo(a.output, quick=a.quick)
+
+
+def run_demo(output: Path, *, quick: bool = False) -> None:
+    """Run all pairs under all protocols and write transforms, reports and pictures to `output`."""
+    pairs = PAIRS[: 1 if quick else None]
     if not DATA.is_dir():
         raise InputError(f"The sample images are not at {DATA}, where they were installed. Install ppir again.")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import socket
@@ -21,6 +20,7 @@ from recording import Record
 from system_support import SOON, Phantom, answer, call, last_words, owner, plain_grid, save, shared, wait_until
 
 from PPIRLogic.cli import serve as serve_command
+from PPIRLogic.cli.main import parse
 from PPIRLogic.errors import BusyError, DealerError, PPIRError, ProtocolError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
@@ -484,9 +484,7 @@ def test_peers_never_see_the_name_of_a_file(tmp_path: Path, record: Record) -> N
     """Not as what is offered, and not in what is said of the image."""
     file = save(PHANTOM.on(GRID), tmp_path / "Mustermann_Erika_1960.nrrd")
     options = {"fixed": [file], "points": [], "name": [], "mask": [], "subject": [], "allow": [], "dealer": ""}
-    parser = argparse.ArgumentParser()
-    serve_command.add_serve(parser.add_subparsers())
-    arguments = parser.parse_args(["serve", str(file), "--home", str(tmp_path / "home"), "--json"])
+    arguments = parse(["serve", str(file), "--home", str(tmp_path / "home"), "--json"])
     assert vars(arguments).items() >= {k: v for k, v in options.items() if k != "fixed"}.items()
     (one,) = serve_command._shared_images(arguments)
     former = file.resolve().name.strip(".").split(".")[0]

@@ -10,7 +10,7 @@ from PPIRLogic.cli.parsers.common import add_command, file_path
 
 def add_demo(commands: Any) -> None:
     text = "See it work: two published image pairs, clear, fhe and mpc side by side, as real processes."
-    p = add_command(commands, "demo", "demo:run_demo", text, "ppir demo --output demo-output")
+    p = add_command(commands, "demo", "demo:run", text, "ppir demo --output demo-output")
     p.add_argument(
         "--output", type=file_path, metavar="FOLDER", default=Path("demo-output"), help="for the results (demo-output)"
     )
