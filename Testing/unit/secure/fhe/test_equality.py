@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from PPIRLogic.errors import ProtocolError
-from PPIRLogic.secure.fhe.equality import PARTY_1, PARTY_2, SHARE_BYTES, EqualityTest, P, context_of, generator
+from PPIRLogic.secure.fhe.equality import (
+    FIELD,
+    PARTY_1,
+    PARTY_2,
+    SHARE_BYTES,
+    A,
+    EqualityTest,
+    context_of,
+    generator,
+    point_of,
+)
 
 CONTEXT = context_of(b"s" * 32, 1, b"r" * 32)
 VALUES = np.array([3, 2**46 - 22, 0], np.uint64)
@@ -36,43 +46,57 @@ def test_a_tag_sent_back_confirms_nothing() -> None:
     assert not one.confirms(one.tag()) and not two.confirms(two.tag())
 
 
-def test_shares_are_new_every_time_and_lie_in_the_group_of_squares() -> None:
-    shares = [int.from_bytes(EqualityTest(PARTY_1, CONTEXT, VALUES).share, "big") for _ in range(4)]
+def on_curve(u: int) -> bool:
+    return pow(u**3 + A * u**2 + u, (FIELD - 1) // 2, FIELD) in (0, 1)
+
+
+def test_shares_are_new_every_time_and_lie_on_the_curve() -> None:
+    shares = [int.from_bytes(EqualityTest(PARTY_1, CONTEXT, VALUES).share, "little") for _ in range(4)]
     assert len(set(shares)) == 4
-    assert all(pow(s, (P - 1) // 2, P) == 1 for s in shares)
+    assert all(on_curve(s) for s in shares)
 
 
-def test_every_generator_generates_the_whole_group() -> None:
-    """So a share, its exponent unknown, fits a wrong guess of the numbers as well as a right one."""
-    for values in (VALUES, VALUES + np.uint64(1)):
-        assert pow(generator(CONTEXT, values), (P - 1) // 2, P) == 1 != generator(CONTEXT, values)  # the order is prime
+def test_a_generator_is_a_point_of_the_curve_that_follows_from_context_and_numbers() -> None:
+    """So a share, its secret unknown, fits a wrong guess of the numbers as well as a right one."""
+    found = {
+        generator(context, values) for context in (CONTEXT, bytes(32)) for values in (VALUES, VALUES + np.uint64(1))
+    }
+    assert len(found) == 4
+    assert all(on_curve(int.from_bytes(g, "little")) for g in found)
+    assert generator(CONTEXT, VALUES) == generator(CONTEXT, VALUES.copy())
 
 
-@pytest.mark.parametrize("value", [0, 1, P - 1, P, P + 1])
-def test_a_share_outside_the_group_is_refused(value: int) -> None:
+@pytest.mark.parametrize("r", [0, 1, 2, 3, FIELD - 1, 2**254 + 12345, 2**255 - 1])
+def test_the_map_to_the_curve_is_elligator_2(r: int) -> None:
+    """By its inverse (Bernstein and others 2013, 5.3): r² is −u/(2(u + A)) or −(u + A)/(2u)."""
+    u = point_of(r)
+    assert on_curve(u)
+    if r % FIELD:
+        one, other = u, (u + A) % FIELD
+        roots = {-a * pow(2 * b, -1, FIELD) % FIELD for a, b in ((one, other), (other, one))}
+        assert r * r % FIELD in roots
+    else:
+        assert u in (-A % FIELD, 0)
+
+
+SMALL = (  # the points of small order, and their other spellings: every secret gives the same key, zero
+    0,
+    1,
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+    FIELD - 1,
+    FIELD,
+    FIELD + 1,
+)
+
+
+@pytest.mark.parametrize("value", SMALL)
+def test_a_share_of_a_small_group_is_refused(value: int) -> None:
     with pytest.raises(ProtocolError, match="group"):
-        EqualityTest(PARTY_1, CONTEXT, VALUES).meet(value.to_bytes(SHARE_BYTES, "big"))
+        EqualityTest(PARTY_1, CONTEXT, VALUES).meet(value.to_bytes(SHARE_BYTES, "little"))
 
 
 @pytest.mark.parametrize("length", [0, SHARE_BYTES - 1, SHARE_BYTES + 1])
 def test_a_share_of_another_length_is_refused(length: int) -> None:
     with pytest.raises(ProtocolError, match="group"):
         EqualityTest(PARTY_1, CONTEXT, VALUES).meet(b"\1" * length)
-
-
-def arctan_of_inverse(k: int) -> int:
-    """arctan(1/k)·2^3100."""
-    total = term = (1 << 3100) // k
-    n, sign = 3, -1
-    while term:
-        term //= k * k
-        total += sign * (term // n)
-        n, sign = n + 2, -sign
-    return total
-
-
-def test_the_modulus_is_the_safe_prime_of_rfc_3526() -> None:
-    """2^3072 − 2^3008 − 1 + 2^64·(floor(2^2942·π) + 1690314); P and (P − 1)/2 pass Fermat's test."""
-    pi = 4 * (4 * arctan_of_inverse(5) - arctan_of_inverse(239)) >> 3100 - 2942
-    assert 2**3072 - 2**3008 - 1 + 2**64 * (pi + 1690314) == P
-    assert pow(2, P - 1, P) == 1 and pow(2, (P - 3) // 2, (P - 1) // 2) == 1

@@ -141,6 +141,6 @@ def test_what_an_evaluation_sends(exchange: Callable[..., Any]) -> None:
     for a, _, m in opened.sent[before:]:
         sizes[a, m.kind] += len(m.payload)
     assert sizes == {
-        ("party 1", "evaluate"): 0, ("party 1", "request"): 14 * 92184, ("party 1", "test"): 384 + 32,
-        ("party 2", "test"): 384 + 32, ("party 2", "answer"): 14 * 8,
+        ("party 1", "evaluate"): 0, ("party 1", "request"): 14 * 92184, ("party 1", "test"): 32 + 32,
+        ("party 2", "test"): 32 + 32, ("party 2", "answer"): 14 * 8,
     }  # fmt: skip

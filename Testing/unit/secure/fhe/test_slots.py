@@ -333,4 +333,4 @@ def test_a_request_of_slots_sends_one_ciphertext_more_for_each_modulus(exchange:
     sent = [(a, m) for a, _, m in opened.sent[before:]]
     checks = [m for a, m in sent if a == "party 1" and m.kind == "request" and set(m.data) == {"channel"}]
     assert [len(m.payload) for m in checks] == [slots.PRODUCT_BYTES] * 2 == [184_320] * 2
-    assert sum(len(m.payload) for a, m in sent if a == "party 2" and m.kind == "test") == 32 + 384 + 32
+    assert sum(len(m.payload) for a, m in sent if a == "party 2" and m.kind == "test") == 32 + 32 + 32
