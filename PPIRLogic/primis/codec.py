@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import InputError
-from PPIRLogic.primis.coefficients import code_means, code_planes
+from PPIRLogic.primis.coefficients import FromCode, FromImage, FromMaps, Source, add_maps, refine_means, refine_planes
 from PPIRLogic.primis.entropy_coding import Reader, Writer, damaged
 from PPIRLogic.primis.exact_residual import SCALES, code_rest
 from PPIRLogic.primis.levels import LEVELS
@@ -102,36 +102,59 @@ def _together(shape: tuple[int, ...]) -> Iterator[slice]:
 
 @dataclass
 class _Part:
-    """Slices that are coded together: what is wanted of them (by an encoder) and what is known."""
+    """Slices that are coded together: what is wanted of them (by an encoder), what is known, and the last level's maps."""
 
     grid: tuple[int, int, int]
-    wanted: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None
+    wanted: tuple[NDArray[np.float64], NDArray[np.float64]] | None
     fine: NDArray[np.int32]
     means: NDArray[np.int32]
-    tops: NDArray[np.int32]
+    fine_map: NDArray[np.int32]
+    means_map: NDArray[np.int32]
 
     @classmethod
     def of(cls, grid: tuple[int, int, int], model: Model, inside: NDArray[np.float64] | None) -> _Part:
-        slices, rows, columns = grid[0], -(-grid[1] // 8), -(-grid[2] // 8)
-        above = (slices, -(-rows // 4), -(-columns // 4))
+        rows, columns = -(-grid[1] // 8), -(-grid[2] // 8)
+        fine, means = (grid[0], rows, columns, 64), (grid[0], -(-rows // 4), -(-columns // 4), 16)
         wanted = None
         if inside is not None:
-            fine = forward(padded(inside, 8), model.fine)
-            means = forward(padded(fine[..., 0], 4), model.means)
-            wanted = (fine, means, means[..., 0])
-        return cls(
-            grid, wanted, np.zeros((slices, rows, columns, 64), np.int32), np.zeros((*above, 16), np.int32),
-            np.zeros(above, np.int32),
-        )  # fmt: skip
+            large = forward(padded(inside, 8), model.fine)
+            wanted = (large, forward(padded(large[..., 0], 4), model.means))
+        zeros = [np.zeros(shape, np.int32) for shape in (fine, means, fine, means)]
+        return cls(grid, wanted, *zeros)
 
-    def refine(self, level: int, step: int, model: Model, coder: Writer | Reader, check: Callable[[], None]) -> None:
-        fine, means, tops = self.wanted or (None, None, None)
-        code_means(self.tops, level, step, model.tops, coder, tops)
-        self.means[..., 0] = self.tops
-        code_planes(self.means, model.means_levels[level], step, self.tops.astype(np.int64), coder, means, check)
-        small = self._small(model)
-        code_planes(self.fine, model.fine_levels[level], step, small.astype(np.int64), coder, fine, check)
-        self.fine[..., 0] = small
+    def refine(
+        self, level: int, step: int, model: Model, coder: Writer | Reader | None, check: Callable[[], None],
+        observe: Callable[..., None] | None = None,
+    ) -> None:  # fmt: skip
+        """One level further: from what is wanted, from a code, or else from the maps."""
+        top = None if self.wanted is None else self.wanted[1][..., 0]
+        refine_means(self.means[..., 0], level, step, model.tops, top, self.means_map[..., 0], coder)
+        for number, (values, maps, planes) in enumerate(
+            (
+                (self.means, self.means_map, model.means_levels[level]),
+                (self.fine, self.fine_map, model.fine_levels[level]),
+            )
+        ):
+            if number == 1:
+                self.fine[..., 0] = self._small(model)
+            source: Source
+            if isinstance(coder, Reader):
+                source = FromCode(coder)
+            elif self.wanted is not None:
+                source = FromImage(self.wanted[1 - number].reshape(-1, values.shape[3]))
+            else:
+                source = FromMaps(maps.reshape(-1, values.shape[3]).copy())
+            refine_planes(
+                values, maps, planes, step, values[..., 0].astype(np.int64), source,
+                coder if isinstance(coder, Writer) else None, check, observe,
+            )  # fmt: skip
+
+    def add(self, level: int, step: int, model: Model) -> None:
+        """One level further by the maps alone: what `refine` gives, but without its tables."""
+        self.means[..., 0] += self.means_map[..., 0] * step
+        add_maps(self.means, self.means_map, model.means_levels[level], step)
+        add_maps(self.fine, self.fine_map, model.fine_levels[level], step)
+        self.fine[..., 0] = self._small(model)
 
     def _small(self, model: Model) -> NDArray[np.float64]:
         _, rows, columns, _ = self.fine.shape
