@@ -85,7 +85,7 @@ class CodeMaps:
 
 
 def code_maps(pixels: Array, levels: int = len(STEPS)) -> CodeMaps:
-    """The maps of an image, without decoys. pixels: uint8, uint16 or int16, (y, x) or (z, y, x). InputError otherwise."""
+    """The maps of an image, without decoys. pixels: uint8, uint16 or int16, (y, x) or (z, y, x); else InputError."""
     if str(pixels.dtype) not in DTYPES or pixels.ndim not in (2, 3) or not pixels.size:
         raise InputError(f"Pixels {pixels.shape} of type {pixels.dtype} have no code: give grey ones of 8 or 16 bits.")
     if not 1 <= levels <= len(STEPS):
@@ -193,3 +193,16 @@ def keep(public: CodeMaps, true: NDArray[np.bool_]) -> CodeMaps:
     """The maps with those entries alone that are taken for true, in the order of `CodeMaps.values`."""
     flat = [a * w.astype(np.int16) for (_, _, a), w in zip(public.arrays(), _spread(public, true), strict=True)]
     return replace(public, levels=tuple(zip(flat[0::2], flat[1::2], strict=True)))
+
+
+def true_entries(maps: CodeMaps, public: CodeMaps) -> NDArray[np.bool_]:
+    """Which entries of `public` are true, in the order of `CodeMaps.values`, for who has the maps themselves."""
+    pairs = zip(maps.arrays(), public.arrays(), strict=True)
+    return np.concatenate([own[both != 0] != 0 for (_, _, own), (_, _, both) in pairs])
+
+
+def in_both(one: CodeMaps, other: CodeMaps) -> CodeMaps:
+    """What two publications of one image have in common: the true entries, and few decoys that fell together."""
+    pairs = zip(one.arrays(), other.arrays(), strict=True)
+    flat = [np.where(a == b, a, 0).astype(np.int16) for (_, _, a), (_, _, b) in pairs]
+    return replace(one, levels=tuple(zip(flat[0::2], flat[1::2], strict=True)))

@@ -1,1 +1,1 @@
-"""What an attacker gets from what is public: from sealed files, and from codes with decoys (`ambiguated`) beside them."""
+"""What an attacker gets from what is public: of sealed files, and of codes with decoys (`ambiguated`) beside them."""
