@@ -124,7 +124,7 @@ def picture(maps: CodeMaps, weights: Array | None = None) -> Array:
     if it is not given.
     """
     model = known(maps.model)
-    sums = [np.zeros(a.shape) for a in maps.levels[0]]
+    sums: list[Array] = [np.zeros(a.shape) for a in maps.levels[0]]
     for (level, kind, array), weight in zip(maps.arrays(), _spread(maps, weights), strict=True):
         sums[kind] += array * weight * float(STEPS[level] * _UNIT)
     fine, small = sums

@@ -32,8 +32,13 @@ class Interval:
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
     def holds(self, value: float) -> bool:
-        """Whether `value` lies inside."""
-        return self.low <= value <= self.high
+        """Whether `value` is no further off than noise goes: twice as far as the interval, four standard errors."""
+        return 2 * self.low - self.value <= value <= 2 * self.high - self.value
+
+    @property
+    def nothing(self) -> bool:
+        """Whether it is not above 0 by more than noise."""
+        return 2 * self.low - self.value <= 0
 
 
 def over_patients(patients: Sequence[str], measure: Callable[[Array], float], seed: int = 0) -> Interval:

@@ -41,11 +41,12 @@ _COARSE = 20  # pixels of the images that are compared to link them
 
 @dataclass(frozen=True)
 class Effort:
-    """How much an attacker spends. train: images that attacks on decoys learn from; steps: of the network; changes:
-    tampered files; judged: images on which they are judged."""
+    """How much an attacker spends. train: images that attacks on decoys learn from; judged: those on which they are
+    judged; trees: of the classifier; steps: of the network; changes: tampered files."""
 
     train: int = 60
     judged: int = 80
+    trees: int = 150
     steps: int = 500
     changes: int = 20_000
     seed: int = 0
@@ -90,7 +91,9 @@ class Ground:
     @cached_property
     def classifier(self) -> DecoyClassifier:
         """Of decoys, trained."""
-        return DecoyClassifier(self.effort.seed).fit([p.public for p in self.few], [p.true for p in self.few])
+        return DecoyClassifier(self.effort.seed, self.effort.trees).fit(
+            [p.public for p in self.few], [p.true for p in self.few]
+        )
 
     @cached_property
     def probabilities(self) -> list[Array]:
@@ -220,7 +223,7 @@ def _supervised_decoder(g: Ground) -> Iterator[Finding]:
     text = f"{g.quality(images)} dB"
     data = {"psnr": g.quality(images).value, "sealed_psnr": g.quality(guesses).value, "sealed_gain": gain.value}
     data["gain"] = g.gain(images).value
-    yield Finding("supervised decoder on the public part", text, ours, gain.low <= 0, data)
+    yield Finding("supervised decoder on the public part", text, ours, gain.nothing, data)
     if g.test_study.labels:
         yield _classified(g, images, guesses)
 
@@ -277,7 +280,7 @@ def _lengths(g: Ground) -> Iterator[Finding]:
     yield Finding(
         "lengths of the codes alone: the image", f"not filled up: {_of_mean(gains['loose'])}",
         f"{_of_mean(gains['filled'])}; {kinds} combinations of lengths among {len(every)} files, {cost:.2f} times as"
-        " long", gains["filled"].low <= 0, data,
+        " long", gains["filled"].nothing, data,
     )  # fmt: skip
     linked = {n: linking.link(patients, linking.by_distance(t)) for n, t in tables.items()}
     if linked["loose"] is not None and linked["filled"] is not None:
@@ -350,7 +353,7 @@ def _wrong_key(g: Ground) -> Iterator[Finding]:
     ours = f"{opened} of {len(some)} open; the check left out: {read} of {len(some)} decode to anything, "
     text = f"the image at {g.quality(theirs)} dB"
     yield Finding(
-        "a wrong key, forced", text, ours + _of_mean(gain), gain.low <= 0 and not opened,
+        "a wrong key, forced", text, ours + _of_mean(gain), gain.nothing and not opened,
         {"psnr": g.quality(theirs).value, "sealed_gain": gain.value, "opened": opened, "decoded": read},
     )  # fmt: skip
 

@@ -74,8 +74,8 @@ class DecoyClassifier:
     Errors: MissingDependencyError without scikit-learn.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        self._seed = seed
+    def __init__(self, seed: int = 0, trees: int = 150) -> None:
+        self._seed, self._trees = seed, trees
         self._model: Any = None
 
     def fit(self, public: Sequence[CodeMaps], true: Sequence[NDArray[np.bool_]]) -> DecoyClassifier:
@@ -83,7 +83,7 @@ class DecoyClassifier:
         given, wanted = np.concatenate([features(p) for p in public]), np.concatenate(true)
         chosen = np.random.default_rng(self._seed).permutation(len(given))[:_MOST_ENTRIES]
         boosting = need("sklearn.ensemble").HistGradientBoostingClassifier
-        self._model = boosting(max_iter=150, learning_rate=0.15, random_state=self._seed, early_stopping=False)
+        self._model = boosting(max_iter=self._trees, learning_rate=0.15, random_state=self._seed, early_stopping=False)
         self._model.fit(given[chosen], wanted[chosen])
         return self
 
