@@ -165,7 +165,8 @@ def _seal(a: Arguments) -> None:
 
     with Interruptible() as run:
         sealed = seal(
-            a.image, a.output, home=home_of(a), levels=a.levels, pad=not a.no_pad, quality=a.quality, keep_tags=a.keep_tag, rounded=a.round,
+            a.image, a.output, home=home_of(a), levels=a.levels, pad=not a.no_pad, quality=a.quality,
+            keep_tags=a.keep_tag, rounded=a.round,
             overwrite=a.force, note=lambda text: _tell(a, text), cancel=run.token,
         )  # fmt: skip
     header = sealed.header

@@ -27,7 +27,7 @@ SHORTEST = 12  # characters of a passphrase
 _PASSPHRASE, _CARD = 1, 2
 _HEAD = struct.Struct(">4sBB16s")  # magic, version, kind, salt or the recipient's key id
 _WRAP = b"PPIR primis escrow"
-_COST = {"n": 2**16, "r": 8, "p": 1}  # of scrypt: 64 MiB
+COST = {"n": 2**17, "r": 8, "p": 1}  # of scrypt: 128 MiB
 
 
 def write_escrow(home: Path, *, passphrase: str | None = None, card: Card | None = None) -> bytes:
@@ -102,4 +102,4 @@ def _kind(data: bytes) -> int:
 
 def _stretched(passphrase: str, head: bytes) -> bytes:
     """A key used once: the salt is new in every file, so the nonce may be zero."""
-    return Scrypt(salt=head[-16:], length=32, **_COST).derive(passphrase.encode())
+    return Scrypt(salt=head[-16:], length=32, **COST).derive(passphrase.encode())
