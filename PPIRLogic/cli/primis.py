@@ -101,9 +101,7 @@ def add_seal(commands: Any) -> None:
 
 def add_unseal(commands: Any) -> None:
     text = "Open a sealed image as far as a key goes: with a grant, or at the site that sealed it."
-    p = add_command(
-        commands, "unseal", _unseal, text, "ppir primis unseal chest.ppis --grant b.ppig --output chest.nrrd"
-    )
+    p = _add(commands, "unseal", _unseal, text, "ppir primis unseal chest.ppis --grant b.ppig --output chest.nrrd")
     p.add_argument("file", type=file_path, help="the sealed file")
     _add_output(p, "the image; beside it FILE.json says its level and whether it is exact")
     p.add_argument("--grant", type=file_path, help="a grant for this site")

@@ -63,6 +63,11 @@ class Unsealed:
 
     pixels: of the sealed type, (y, x) or (z, y, x). level: the name of the last level opened. exact: whether the pixels
     are bit for bit those that were sealed, which had been no fractions. geometry, tags: as they were sealed.
+
+    >>> import numpy as np
+    >>> found = Unsealed(np.zeros((4, 4), np.uint8), plain_grid((4, 4)), "overview", False, "00" * 16, "00" * 32)
+    >>> found.note
+    'not for diagnosis: this is a lossy picture of the image, not the image'
     """
 
     pixels: NDArray[Any] = field(repr=False)
@@ -143,6 +148,15 @@ def seal(
     what the owner should know. progress: is told the part that is done, 0 to 1.
     Errors: InputError (an image that cannot be sealed; a file that exists), OutputError (nothing is written then),
     MissingDependencyError, IdentityError, Cancelled.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> image = (np.indices((64, 48)).sum(0) * 2).astype(np.uint8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sealed = seal(image, f"{folder}/image.ppis", home=folder)
+    ...     found = unseal(f"{folder}/image.ppis", home=folder)
+    >>> sealed.header.shape, found.level, bool((found.pixels == image).all())
+    ((64, 48), 'exact', True)
     """
     switches = {"pad": pad, "rounded": rounded, "overwrite": overwrite}
     check_kinds("seal", switches, dict.fromkeys(switches, (bool,)))
@@ -182,6 +196,12 @@ def unseal(
     (a path, or bytes), or `key` (the 32 bytes of a level or of the whole image). level: open no more than this.
     Errors: InputError (damaged or changed file or grant, no key of it, a level that the key does not open), TrustError
     (the grant's issuer is not trusted), MissingDependencyError, Cancelled.
+
+    >>> unseal("chest.ppis", grant="b.ppig").level  # doctest: +SKIP
+    'segmentation'
+    >>> unseal("chest.ppis")
+    Traceback (most recent call last):
+    PPIRLogic.errors.InputError: The sealed file 'chest.ppis' does not exist. Check the path.
     """
     what, sealed = _sealed_of(file)
     found = _key_for(sealed.header, _home(home), grant, key, what)
@@ -224,6 +244,19 @@ def grant(
     record. days: that it holds. chain: the site's records, where a service has them open. Errors: InputError (file,
     card, level, purpose or days unusable; the image is not this site's), TrustError (the card's site is not trusted),
     OutputError (the record cannot be written: then there is no grant).
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from PPIRLogic.network.trust import TrustStore
+    >>> image = (np.indices((64, 48)).sum(0) * 2).astype(np.uint8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mine, theirs = Path(folder) / "mine", Path(folder) / "theirs"
+    ...     sealed = seal(image, f"{folder}/image.ppis", home=mine)
+    ...     card = cards.own_card(theirs)
+    ...     _ = TrustStore(mine).add(cards.read_card(card).fingerprint, "Hospital B")
+    ...     given = grant(sealed, card, "overview", home=mine, purpose="lung study")
+    >>> len(given), grants.read_grant(given).purpose
+    (255, 'lung study')
     """
     folder, number = _home(home), level_number(level)
     words = grants.check_purpose(purpose)
@@ -244,19 +277,32 @@ def inspect(file: Sealed) -> Header:
     """What anybody can read of a sealed image, without keys: shape, type, model, id, and the length of each code.
 
     Nothing of it is authenticated without a key. InputError: a file that is damaged, or none.
+
+    >>> inspect(b"something else")
+    Traceback (most recent call last):
+    PPIRLogic.errors.InputError: The sealed file is no .ppis file: it begins as another. Fetch it again, ...
     """
     return _header_of(file)[1]
 
 
 def has_key(file: Sealed, home: Path_ | None = None) -> bool:
-    """Whether this site can open the whole image: it sealed it, or has its keys from an escrow."""
+    """Whether this site can open the whole image: it sealed it, or has its keys from an escrow.
+
+    InputError: a file that is damaged, or none.
+
+    >>> has_key("chest.ppis", "/home/me/ppir")  # doctest: +SKIP
+    True
+    """
     return _found_key(_header_of(file)[1], _home(home)) is not None
 
 
 def image_key(file: Sealed, level: str | int = EXACT, *, home: Path_ | None = None) -> bytes:
     """The compact key: 32 bytes that open this site's image up to a level, for whoever has them. Prefer a grant.
 
-    InputError: the image is not this site's, or has no such level.
+    InputError: the image is not this site's.
+
+    >>> len(image_key("chest.ppis", "overview"))  # doctest: +SKIP
+    32
     """
     what, header = _header_of(file)
     number = min(level_number(level), len(header.codes))
@@ -271,6 +317,8 @@ def reseal(
 
     Who has opened the former file, or kept it, keeps what he has. level: the highest to seal. The pixels are not
     decoded: the new file opens to the same. Errors as `seal`, and InputError: the image is not this site's.
+
+    >>> reseal("chest.ppis", "chest.ppis", overwrite=True)  # doctest: +SKIP
     """
     target, folder = _sealed_path(output), _home(home)
     refuse_existing(target, overwrite)
