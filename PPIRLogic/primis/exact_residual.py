@@ -1,0 +1,115 @@
+"""The last level: what the lossy levels left over, so that the pixels come back bit by bit.
+
+Four passes (pixels of even row and column first); each pixel's rest is foretold, in value and in size, from the rests
+around it that are known and from how rough the decoded picture is there; whole numbers throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from PPIRLogic.compiled import compiled
+from PPIRLogic.primis.entropy_coding import Reader, Tables, Writer, damaged
+
+PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
+AROUND = ((-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))
+FINEST = 32  # size classes below this have a table each, four to a doubling; above, low bits are written as they are
+PARTS = 1 << 8  # weights are in such parts
+SCALES = 1 << 6  # as is the image's own scale
+LARGEST = 1 << 18
+
+
+@dataclass(frozen=True)
+class ResidualModel:
+    """Whole numbers: value, size: (4 phases, 8 neighbours), in 256ths; rough: (4,), weight of the picture's roughness;
+    bias: (4,); tables: FINEST rows, by size class."""
+
+    value: NDArray[np.int64]
+    size: NDArray[np.int64]
+    rough: NDArray[np.int64]
+    bias: NDArray[np.int64]
+    tables: Tables
+
+
+@compiled
+def _foretell(rest, base, row, column, value, size, rough, bias, scale, expected, classes, known):  # type: ignore[no-untyped-def]
+    """Expected rest and size class of every pixel of a phase."""
+    slices, rows, columns = rest.shape
+    count = 0
+    for s in range(slices):
+        for y in range(row, rows, 2):
+            for x in range(column, columns, 2):
+                mean, spread = 0, bias
+                low = high = base[s, y, x]
+                for d in range(8):
+                    v, u = y + AROUND[d][0], x + AROUND[d][1]
+                    if v < 0 or u < 0 or v >= rows or u >= columns:
+                        v, u = min(max(2 * y - v, 0), rows - 1), min(max(2 * x - u, 0), columns - 1)
+                    low, high = min(low, base[s, v, u]), max(high, base[s, v, u])
+                    if known[v % 2, u % 2]:
+                        mean += value[d] * rest[s, v, u]
+                        spread += size[d] * abs(rest[s, v, u])
+                spread += rough * (high - low)
+                spread = max(spread * scale // SCALES, 1)
+                octave = 0
+                while (spread >> octave) > 7:
+                    octave += 1
+                expected[count] = (mean + PARTS // 2) // PARTS
+                classes[count] = 4 * octave + max((spread >> octave) - 4, 0)
+                count += 1
+    return count
+
+
+def code_rest(
+    rest: NDArray[np.int64], base: NDArray[np.int64], model: ResidualModel, scale: int, coder: Writer | Reader,
+    check: Callable[[], None], observe: Callable[..., None] | None = None,
+) -> None:  # fmt: skip
+    """Write the rests (slices, y, x), or fill them in. base: the decoded picture."""
+    known = np.zeros((2, 2), np.bool_)
+    expected, classes = np.empty(rest.size, np.int64), np.empty(rest.size, np.int64)
+    for phase, (row, column) in enumerate(PHASES):
+        check()
+        part = rest[:, row::2, column::2]
+        count = _foretell(
+            rest, base, row, column, model.value[phase], model.size[phase], model.rough[phase], model.bias[phase],
+            scale, expected, classes, known,
+        )  # fmt: skip
+        if count:
+            if isinstance(coder, Writer):
+                _write(part.ravel() - expected[:count], classes[:count], model.tables, coder)
+                if observe is not None:
+                    observe(phase, part.ravel() - expected[:count], classes[:count])
+            else:
+                found = _read(classes[:count], model.tables, coder) + expected[:count]
+                if np.abs(found).max() > LARGEST:
+                    raise damaged("a rest is too large")
+                part[...] = found.reshape(part.shape)
+        known[row, column] = True
+
+
+def _rows(classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Low bits that are written as they are, and the table's row, of each size class."""
+    low = np.maximum((classes - (FINEST - 4)) // 4, 0)
+    return low, classes - 4 * low
+
+
+def _write(errors: NDArray[np.int64], classes: NDArray[np.int64], tables: Tables, coder: Writer) -> None:
+    low, rows = _rows(classes)
+    coder.symbols(errors >> low, rows, tables)
+    for width in range(1, int(low.max()) + 1):
+        coder.bits((errors & ((1 << width) - 1))[low == width], width)
+
+
+def _read(classes: NDArray[np.int64], tables: Tables, coder: Reader) -> NDArray[np.int64]:
+    low, rows = _rows(classes)
+    if low.max() > 16:
+        raise damaged("a rest is too large")
+    errors = coder.symbols(rows, tables) << low
+    for width in range(1, int(low.max()) + 1):
+        here = low == width
+        errors[here] += coder.bits(int(here.sum()), width)
+    return errors
