@@ -36,7 +36,7 @@ PATIENCE = 600.0  # seconds for a parent to answer a question
 
 
 def add_serve(commands: Any) -> None:
-    text = "Share sealed images with trusted peers. Anybody of them may have the files; who gets a grant, the rules say."
+    text = "Share sealed images with trusted peers. Any of them may have the files; who gets a grant, the rules say."
     example = "ppir primis serve x-ray.ppis --name x-ray --level segmentation --allow 'Hospital A=exact' --grants 5"
     p = add_command(commands, "serve", _run_serve, text, example)
     p.add_argument("files", nargs="+", type=file_path, metavar="FILE", help="sealed images (.ppis) of this site")
@@ -229,9 +229,7 @@ def _run_ask(a: Arguments) -> None:
     if a.with_parent:
         watch_parent(a.scratch)
     with Interruptible() as run:
-        got = ask(
-            a.name, a.peer, a.level, a.purpose, a.output, home=home_of(a), check=run.token.check, tell=_teller(a)
-        )
+        got = ask(a.name, a.peer, a.level, a.purpose, a.output, home=home_of(a), check=run.token.check, tell=_teller(a))
     text = f"sealed image  {got.file}\ngrant         {got.grant}  (up to '{got.level}')"
     say(a, "granted", text, file=str(got.file), grant=str(got.grant), level=got.level)
 

@@ -45,9 +45,9 @@ class Fetched:
 class SharingClient:
     """A connection to a site that shares sealed images. Close it in any case (context manager).
 
-    check: called while it waits; raises to end the wait. tell: hears of what goes on: a stage ('waiting', 'reconnecting',
-    'fetching', 'asking'), how many bytes of how many. Errors: those of a call (InputError, PeerError, TrustError,
-    IdentityError), BusyError, VersionError.
+    check: called while it waits; raises to end the wait. tell: hears of what goes on: a stage ('waiting',
+    'reconnecting', 'fetching', 'asking'), how many bytes of how many. Errors: those of a call (InputError, PeerError,
+    TrustError, IdentityError), BusyError, VersionError.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class SharingClient:
         self.home, self._address, self._check, self._tell = home, address, check, tell
         self._identity: Identity = load_or_create_identity(home)
         self._channel: Channel | None = None
+        self._card = b""  # the same over a lost line, so that the same question is known as such
         self._open()
 
     def __enter__(self) -> SharingClient:
@@ -86,7 +87,7 @@ class SharingClient:
             raise
 
     def _receive(self, kind: str, patience: float) -> Message:
-        """The answer, of this kind; news of waiting are told. What the peer said last explains more than a lost line."""
+        """The answer, of this kind; that it waits is told. What the peer said last explains more than a lost line."""
         channel, until = self._connected, time.monotonic() + patience
         while True:
             try:
@@ -108,7 +109,9 @@ class SharingClient:
         assert self._channel is not None
         return self._channel
 
-    def _question(self, kind: str, answer: str, data: dict[str, Any], payload: bytes = b"", *, patience: float) -> Message:
+    def _question(
+        self, kind: str, answer: str, data: dict[str, Any], payload: bytes = b"", *, patience: float = ANSWER
+    ) -> Message:
         """Ask, and again over a new line where the old one was lost. What the peer refuses is not asked again."""
         for pause in (*AGAIN, None):
             try:
@@ -143,7 +146,7 @@ class SharingClient:
     def _pages(self) -> Iterator[m.Offer]:
         first, total = 0, 1
         while first < total:
-            answer = self._question("catalogue", "catalogue", {"first": first}, patience=ANSWER)
+            answer = self._question("catalogue", "catalogue", {"first": first})
             f = Fields(answer.data, "catalogue")
             total = f.integer("total", 0, m.MAX_IMAGES)
             yield from map(m.Offer.from_dict, f.items("images", m.PAGE))
@@ -163,7 +166,8 @@ class SharingClient:
 
         Errors: those of a question, OutputError, ProtocolError (it is not what the catalogue says, and was removed).
         """
-        target, part = folder / f"{file_stem(offer.name)}{sealed_file.SUFFIX}", folder / f".{offer.digest.hex()[:32]}.part"
+        target = folder / f"{file_stem(offer.name)}{sealed_file.SUFFIX}"
+        part = folder / f".{offer.digest.hex()[:32]}.part"
         if _is_there(target, offer.digest):
             return target
         try:
@@ -193,7 +197,7 @@ class SharingClient:
         while (done := file.tell()) < offer.size:
             self._tell("fetching", done, offer.size)
             wanted = m.Fetch(offer.name, offer.digest, done).to_dict()
-            chunk = self._question("fetch", "chunk", wanted, patience=ANSWER)
+            chunk = self._question("fetch", "chunk", wanted)
             f, due = Fields(chunk.data, "chunk"), min(m.CHUNK, offer.size - done)
             f.integer("offset", done, done)
             f.integer("size", offer.size, offer.size)
@@ -211,7 +215,8 @@ class SharingClient:
         self._tell("asking", 0, 0)
         question = m.Ask(offer.name, offer.digest, level, purpose)
         m.Ask.from_dict(question.to_dict())  # what the peer would refuse is refused here
-        answer = self._question("ask", "grant", question.to_dict(), cards.own_card(self.home), patience=DECISION)
+        self._card = self._card or cards.own_card(self.home)
+        answer = self._question("ask", "grant", question.to_dict(), self._card, patience=DECISION)
         m.level_field(Fields(answer.data, "grant"), "level")
         made = bytes(answer.payload)
         if not 0 < len(made) <= grants.MAX_GRANT:

@@ -165,7 +165,7 @@ class SharingSession:
         except InputError as error:
             raise ProtocolError(f"The card that came with 'ask' cannot be used: {error}") from None
         if signer != self.peer:
-            raise PolicyError("The card is another site's. A grant is given to the site that asks for it, and no other.")
+            raise PolicyError("The card is another site's. A grant is given to the site that asks for it alone.")
 
     def _decide(self, one: Kept, question: m.Ask, card: bytes) -> bytes:
         """A grant, by the rules and, where there is one, by the person who is asked."""

@@ -73,7 +73,7 @@ class Kept:
                 with open(self.shared.path, "rb") as file:
                     self.digest = hashlib.file_digest(file, "sha256").digest()
             except OSError as error:
-                raise InputError(f"The sealed file '{shown_path(self.shared.path)}' cannot be read: {error.strerror}.") from None
+                raise self._unreadable(error) from None
             self.header, self.size, self._stamp = header, stamp[1], stamp
 
     def read(self, offset: int, length: int) -> bytes:
@@ -83,7 +83,10 @@ class Kept:
                 file.seek(offset)
                 return file.read(length)
         except OSError as error:
-            raise InputError(f"The sealed file '{shown_path(self.shared.path)}' cannot be read: {error.strerror}.") from None
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: OSError) -> InputError:
+        return InputError(f"The sealed file '{shown_path(self.shared.path)}' cannot be read: {error.strerror}.")
 
 
 class SharingSite:
@@ -129,7 +132,7 @@ class SharingSite:
         self._log_repeats()
 
     def log(self, event: str, **details: Any) -> None:
-        """Append to the audit log, then tell the owner; what a peer does again and again is counted in a later entry."""
+        """Append to the audit log, then tell the owner. What a peer repeats is counted in a later entry."""
         counted = "peer" in details and event != ALWAYS
         passes = self._repeats.passes(f"{event}\n{details['peer']}") if counted else 0
         if passes is None:

@@ -185,6 +185,7 @@ def test_a_lost_line_is_taken_up_where_it_was_lost(
     monkeypatch.setattr(party1, "AGAIN", (0.1, 0.1))
     stages: list[tuple[str, int]] = []
     with SharingClient(served.address, home=sites["A"].home) as client:
+
         def cut(stage: str, done: int, total: int) -> None:
             stages.append((stage, done))
             if stages.count((stage, done)) == 1 and stage == "fetching" and done == m.CHUNK:
@@ -245,7 +246,7 @@ def test_so_many_grants_also_after_a_restart(sites: dict[str, Site], tmp_path: P
                 made = client.ask(offer, "overview", purpose)
                 assert client.ask(offer, "overview", purpose) == made, "the same question, the same grant"
             else:
-                with pytest.raises(PolicyError, match="no grant|as many as"):
+                with pytest.raises(PolicyError, match="as many as its owner gives"):
                     client.ask(offer, "overview", purpose)
     assert given == [2, 1, 0]
 
@@ -322,7 +323,7 @@ def test_what_one_does_not_see_is_not_there(kind: str, name: str, served: Owner,
     with client(served, sites["A"]) as channel:
         card = own_card(sites["A"].home) if kind == "ask" else b""
         channel.send(kind, {**question(served), "name": name, "offset": 0}, card)
-        assert str(said(channel, PolicyError)).endswith(f"No sealed image '{name}' is offered to this site; see the catalogue.")
+        said(channel, PolicyError, f"No sealed image '{name}' is offered to this site; see the catalogue.")
 
 
 @pytest.mark.parametrize(
@@ -332,9 +333,7 @@ def test_what_one_does_not_see_is_not_there(kind: str, name: str, served: Owner,
         ({"digest": bytes(32)}, "sealed again"),
     ],
 )  # fmt: skip
-def test_more_than_the_owner_permits(
-    fields: dict[str, Any], words: str, served: Owner, sites: dict[str, Site]
-) -> None:
+def test_more_than_the_owner_permits(fields: dict[str, Any], words: str, served: Owner, sites: dict[str, Site]) -> None:
     before = served.grants()
     with client(served, sites["A"]) as channel:
         channel.send("ask", question(served, **fields), own_card(sites["A"].home))
@@ -356,7 +355,7 @@ def test_anothers_card_gets_nothing(served: Owner, sites: dict[str, Site]) -> No
             said(channel, ProtocolError, "card")
     with client(served, sites["C"]) as channel:
         try_to_send(channel, "ask", question(served), bytes(MAX_CARD + 1))
-        said(channel, ProtocolError)
+        assert wait_until(lambda: channel.interrupted), "more than a card is not even read"
     assert served.grants() == before
 
 
@@ -429,7 +428,7 @@ VALUES = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     kind=st.sampled_from(["catalogue", "fetch", "ask"]), name=st.sampled_from(FIELDS), value=VALUES,
     payload=st.binary(max_size=300),
@@ -516,7 +515,8 @@ def test_a_grant_of_another_level_or_for_another_is_refused(
         other = one.ask(one.find("noise"), "segmentation", "another image")
     with SharingClient(served.address, home=sites["C"].home) as two:
         theirs = two.ask(two.find("x-ray"), "segmentation", "theirs")
-    for wrong, words in ((less, "up to the level 'segmentation'"), (other, "another image"), (theirs, "another recipient")):
+    wrong_ones = ((less, "up to the level 'seg"), (other, "another image"), (theirs, "another recipient"))
+    for wrong, words in wrong_ones:
         monkeypatch.setattr(Channel, "send", Liar("grant", lambda d, p, w=wrong: (d, w))(_SEND))
         with pytest.raises(ProtocolError, match=words):
             ask("x-ray", served.address, "segmentation", "teaching", tmp_path, home=sites["A"].home)

@@ -20,7 +20,7 @@ PARTS: tuple[tuple[Any, dict[str, Any]], ...] = (
     (m.Offer, OFFER.to_dict()), (m.Fetch, FETCH.to_dict()), (m.Ask, ASK.to_dict()), (m.Page, {"first": 32}),
 )  # fmt: skip
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats() | st.text(max_size=80) | st.binary(max_size=80),
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=80), st.binary(max_size=80)),
     lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
@@ -33,8 +33,8 @@ def test_what_is_sent_is_what_is_read() -> None:
 
 def test_a_full_page_fits_a_message() -> None:
     widest = m.Offer(
-        "\U0001f600" * m.MAX_NAME, 2**31 - 1, bytes(32), (65535,) * 3, "uint16", (2**31 - 1,) * 5, "classification", True,
-        2**31,
+        "\U0001f600" * m.MAX_NAME, 2**31 - 1, bytes(32), (65535,) * 3, "uint16", (2**31 - 1,) * 5, "classification",
+        True, 2**31,
     )  # fmt: skip
     page = {"total": m.MAX_IMAGES, "images": [widest.to_dict()] * m.PAGE}
     assert len(msgpack.packb(page)) < MAX_HEADER - 200
@@ -67,7 +67,7 @@ def test_a_field_of_anything_is_read_or_refused(data: st.DataObject) -> None:
     ],
 )  # fmt: skip
 def test_what_is_refused(part: Any, name: str, value: Any) -> None:
-    fields = {p: f for p, f in PARTS}[part]
+    fields = dict(PARTS)[part]
     assert part.from_dict(fields)
     with pytest.raises(ProtocolError, match=name):
         part.from_dict({**fields, name: value})
@@ -75,7 +75,7 @@ def test_what_is_refused(part: Any, name: str, value: Any) -> None:
 
 def test_another_version_names_who_is_to_update() -> None:
     m.check_opening(m.opening(), m.SHARES, m.ASKS)
-    with pytest.raises(VersionError, match=r"version 2 of the messages about sealed images.*Update PPIRExtension at the site that shares"):
+    with pytest.raises(VersionError, match=r"2 of the messages about sealed images.*at the site that shares"):
         m.check_opening({"version": m.PRIMIS_VERSION + 1}, m.SHARES, m.ASKS)
     with pytest.raises(ProtocolError):
         m.check_opening({"version": "1"}, m.SHARES, m.ASKS)
