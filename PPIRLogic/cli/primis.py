@@ -72,8 +72,9 @@ def add_seal(commands: Any) -> None:
     p.add_argument("image", type=file_path, help="image file, or folder with one DICOM series (grey, at most 16 bits)")
     _add_output(p, "the sealed file, NAME.ppis")
     p.add_argument("--levels", choices=LEVELS, default=LEVELS[-1], help="the highest level to seal")
+    _add_lengths(p)
     p.add_argument(
-        "--pad", action="store_true", help="hide a little of what the codes' lengths tell; up to 12 %% larger"
+        "--quality", type=float, default=1.0, help="how much finer the lossy levels are than usual, 1/16 to 15"
     )
     p.add_argument(
         "--keep-tag", action="append", default=[], metavar="TAG",
@@ -131,7 +132,7 @@ def add_reseal(commands: Any) -> None:
     p.add_argument("file", type=file_path, help="the sealed file")
     _add_output(p, "the new file, NAME.ppis")
     p.add_argument("--levels", choices=LEVELS, default=LEVELS[-1], help="the highest level to seal again")
-    p.add_argument("--pad", action="store_true", help="as of `ppir primis seal`")
+    _add_lengths(p)
 
 
 def add_escrow(commands: Any) -> None:
@@ -144,6 +145,11 @@ def add_escrow(commands: Any) -> None:
     p.add_argument("--passphrase-file", type=file_path, help="its first line is the passphrase (asked for otherwise)")
     p.add_argument("--restore", type=file_path, metavar="ESCROW", help="take the keys of this file into the home")
     _add_output(p, "the escrow file, NAME.ppie", required=False)
+
+
+def _add_lengths(p: Any) -> None:
+    text = "leave every code its own length: smaller files, whose lengths tell of the content and link images"
+    p.add_argument("--no-pad", action="store_true", help=text)
 
 
 def _add_output(p: Any, text: str, required: bool = True) -> None:
@@ -159,7 +165,7 @@ def _seal(a: Arguments) -> None:
 
     with Interruptible() as run:
         sealed = seal(
-            a.image, a.output, home=home_of(a), levels=a.levels, pad=a.pad, keep_tags=a.keep_tag, rounded=a.round,
+            a.image, a.output, home=home_of(a), levels=a.levels, pad=not a.no_pad, quality=a.quality, keep_tags=a.keep_tag, rounded=a.round,
             overwrite=a.force, note=lambda text: _tell(a, text), cancel=run.token,
         )  # fmt: skip
     header = sealed.header
@@ -259,7 +265,7 @@ def _grant(a: Arguments) -> None:
 def _reseal(a: Arguments) -> None:
     from PPIRLogic.primis import reseal
 
-    header = reseal(a.file, a.output, home=home_of(a), level=a.levels, pad=a.pad, overwrite=a.force).header
+    header = reseal(a.file, a.output, home=home_of(a), level=a.levels, pad=not a.no_pad, overwrite=a.force).header
     text = f"{_table(header)}\nre-sealed  {a.output}: no former grant opens it"
     say(a, "resealed", text, **header.to_dict(), output=str(a.output))
 

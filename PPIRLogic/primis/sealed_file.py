@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from PPIRLogic.errors import InputError
 from PPIRLogic.files import name_problem, shown_path
+from PPIRLogic.primis.filling import class_length
 from PPIRLogic.primis.keys import CHECK_BYTES, ID_BYTES, LevelKey
 from PPIRLogic.primis.levels import LEVELS
 
@@ -187,13 +188,18 @@ def _damaged(what: str, why: str) -> InputError:
 
 
 def seal_codes(
-    payloads: Sequence[bytes], key: LevelKey, model: str, shape: tuple[int, ...], dtype: str, *, pad: bool = False
+    payloads: Sequence[bytes], key: LevelKey, model: str, shape: tuple[int, ...], dtype: str, *, pad: bool = True
 ) -> SealedFile:
     """Seal one payload a level. key: of the highest level, so of the image whose id it carries.
 
-    pad: fill each code up to one of few lengths (at most 12 % more), which then tell less of its content.
+    pad: fill each code up to one of few lengths (`filling`), which then tell next to nothing of its content.
     """
-    plain = [_filled(payload, pad) for payload in payloads]
+    pixels = math.prod(shape)
+    plain = []
+    for number, payload in enumerate(payloads, 1):
+        length = len(payload) + 1
+        filled = class_length(length, number, pixels) if pad else length
+        plain.append(payload + bytes([_END]) + bytes(filled - length))
     keys = [key.down_to(number) for number in range(1, len(plain) + 1)]
     entries = tuple(
         CodeEntry(len(text) + TAG_BYTES, secrets.token_bytes(NONCE_BYTES), k.check)
@@ -265,16 +271,6 @@ def _why_refused(sealed: SealedFile, key: LevelKey, number: int) -> str:
 
 def _named(number: int) -> str:
     return f"{number} ({LEVELS[number - 1]})"
-
-
-def _filled(payload: bytes, pad: bool) -> bytes:
-    length = len(payload) + 1
-    if pad:
-        # Padmé (Nikitin et al. 2019): as many trailing zero bits as keep the surplus below 12 %
-        exponent = length.bit_length() - 1
-        zeros = max(0, exponent - exponent.bit_length())
-        length = -(-length >> zeros) << zeros if zeros else length
-    return payload + bytes([_END]) + bytes(length - len(payload) - 1)
 
 
 def _emptied(text: bytes, what: str, number: int) -> bytes:

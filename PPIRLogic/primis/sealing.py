@@ -125,24 +125,28 @@ def seal(
     *,
     home: Path_ | None = None,
     levels: str | int = EXACT,
-    pad: bool = False,
+    pad: bool = True,
+    quality: float = 1.0,
     keep_tags: Sequence[str] = (),
     rounded: bool = False,
     overwrite: bool = False,
     note: Callable[[str], None] = lambda text: None,
-    progress: Callable[[Any], None] = lambda step: None,
+    progress: Callable[[float], None] = lambda part: None,
     cancel: CancelToken | None = None,
 ) -> SealedFile:
     """Seal an image into `output` (.ppis): one code a level, each under a key of its own, made from this site's master.
 
     image: a file or DICOM series, a Volume, or an array (uint8, uint16, int16). home: the site's folder (made on first
-    use). levels: the highest level to seal. pad: hide the codes' lengths a little (up to 12 % larger). keep_tags: DICOM
-    tags to seal inside the overview; none by default. rounded: take fractions to whole numbers (no exact level then).
-    note: is told what the owner should know. Errors: InputError (an image that cannot be sealed; a file that exists),
-    OutputError (nothing is written then), MissingDependencyError, IdentityError, Cancelled.
+    use). levels: the highest level to seal. pad: fill codes up to class lengths; their own lengths tell of the content.
+    quality: how much finer the lossy levels are than usual, 1/16 to 15. keep_tags: DICOM tags to seal inside the
+    overview; none by default. rounded: take fractions to whole numbers (there is no exact level then). note: is told
+    what the owner should know. progress: is told the part that is done, 0 to 1.
+    Errors: InputError (an image that cannot be sealed; a file that exists), OutputError (nothing is written then),
+    MissingDependencyError, IdentityError, Cancelled.
     """
-    check_kinds("seal", {"pad": pad, "rounded": rounded, "overwrite": overwrite},
-                {"pad": (bool,), "rounded": (bool,), "overwrite": (bool,)})  # fmt: skip
+    switches = {"pad": pad, "rounded": rounded, "overwrite": overwrite}
+    check_kinds("seal", switches, dict.fromkeys(switches, (bool,)))
+    check_kinds("seal", {"quality": quality}, {"quality": (int, float)})
     check_callable("seal", note=note, progress=progress)
     target, folder, count = _sealed_path(output), _home(home), level_number(levels)
     refuse_existing(target, overwrite)
@@ -154,7 +158,7 @@ def seal(
     from PPIRLogic.primis.codec import encode
 
     ring = load_or_make_keys(folder)
-    coded = encode(found.values, count, progress=progress, cancel=cancel)
+    coded = encode(found.values, count, quality=quality, progress=progress, cancel=cancel)
     image_id = new_image_id()
     payloads = [found.extras.pack() + coded.codes[0], *coded.codes[1:]]
     key = top_key(ring.image_keys(image_id)[0], image_id)
@@ -260,7 +264,7 @@ def image_key(file: Sealed, level: str | int = EXACT, *, home: Path_ | None = No
 
 
 def reseal(
-    file: Sealed, output: Path_, *, home: Path_ | None = None, level: str | int = EXACT, pad: bool = False,
+    file: Sealed, output: Path_, *, home: Path_ | None = None, level: str | int = EXACT, pad: bool = True,
     overwrite: bool = False,
 ) -> SealedFile:  # fmt: skip
     """Seal this site's image anew, under a new id and so under new keys: no former grant opens the new file.
