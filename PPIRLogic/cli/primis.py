@@ -302,7 +302,7 @@ def _escrow(a: Arguments) -> None:
     refuse_output(a.output, escrow.SUFFIX, a.force)
     card = None if a.to is None else cards.trusted_card(read_small(a.to, cards.MAX_CARD, "The card"), home)
     data = escrow.write_escrow(home, card=card, passphrase=None if card is not None else _passphrase(a, again=True))
-    write_output(a.output, data)
+    write_output(a.output, data, private=True)
     whom = f"{card.name} ({card.fingerprint})" if card is not None else "whoever knows the passphrase"
     say(a, "escrow", f"escrow  {a.output}\nopens all sealed images of this site for {whom}", output=str(a.output))
 
@@ -333,7 +333,8 @@ def refuse_output(path: Path, suffix: str, overwrite: bool) -> None:
         raise InputError(f"The folder of '{shown_path(path)}' does not exist. Create it first.")
 
 
-def write_output(path: Path, data: bytes) -> None:
+def write_output(path: Path, data: bytes, *, private: bool = False) -> None:
+    """An output, whole or not at all."""
     from PPIRLogic.primis.sealing import write_whole
 
-    write_whole(path, data)
+    write_whole(path, data, private=private)

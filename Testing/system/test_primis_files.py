@@ -138,6 +138,7 @@ def test_an_escrow_brings_the_keys_back_after_a_loss(hospitals: Hospitals, tmp_p
     words = tmp_path / "words"
     words.write_text("six random words in a row\n")
     h.run(h.a, "escrow", "--output", h.at("keys.ppie"), "--passphrase-file", words)
+    assert os.name != "posix" or stat.S_IMODE(h.at("keys.ppie").stat().st_mode) == 0o600
     h.run(rescued, "unseal", h.at("chest.ppis"), "--output", h.at("no.nrrd"), code=2)
     h.run(rescued, "escrow", "--restore", h.at("keys.ppie"), "--passphrase-file", words)
     (done,) = h.run(rescued, "unseal", h.at("chest.ppis"), "--output", h.at("rescued.nrrd"))

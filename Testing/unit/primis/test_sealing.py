@@ -153,6 +153,19 @@ def test_a_grant_that_is_refused_is_not_on_record(tmp_path: Path) -> None:
     assert not (sites.owner / FILE).exists() and not (sites.recipient / FILE).exists()
 
 
+def test_a_changed_table_of_codes_does_not_go_on_record(tmp_path: Path) -> None:
+    """Whoever can write the share could else make a grant look smaller in its owner's ledger than it is."""
+    sites = Sites(tmp_path)
+    data = bytearray(sites.file.read_bytes())
+    for at, change in ((69 + 32, 20), (69 + 64, -20)):  # bytes of code 2 are said to be of code 3
+        data[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") - change).to_bytes(4, "big")
+    sites.file.write_bytes(data)
+    assert inspect(sites.file).bits(2) == sites.sealed.header.bits(2) - 160
+    with pytest.raises(InputError, match="was changed"):
+        sites.granted("segmentation")
+    assert not (sites.owner / FILE).exists()
+
+
 def test_a_peer_that_is_removed_gets_no_grant(tmp_path: Path) -> None:
     sites = Sites(tmp_path)
     TrustStore(sites.owner).remove("Hospital B")
@@ -260,6 +273,31 @@ def test_an_opened_image_says_its_level_beside_it_and_inside(sites: Sites, tmp_p
         assert (image.GetMetaData("primis_level"), image.GetMetaData("primis_note")) == (level, note or "exact")
     assert np.array_equal(sitk.GetArrayFromImage(image), sites.pixels)
     assert "not for diagnosis" in unseal(sites.file, home=sites.owner, level=1).volume.name
+
+
+def test_what_was_there_stays_where_writing_fails(
+    sites: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.nrrd"
+    beside = unseal(sites.file, home=sites.owner, level=1).write(path)
+    former = path.read_bytes(), beside.read_bytes()
+
+    def full(*a: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(sealing, "write_volume", full)
+    with pytest.raises(OutputError):
+        unseal(sites.file, home=sites.owner).write(path, overwrite=True)
+    assert (path.read_bytes(), beside.read_bytes()) == former
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (2, 5), (2, 3, 4), (301, 2), (2, 8, 9)])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
+def test_tiny_images_come_back_exactly(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
+    limits = np.iinfo(dtype)
+    values = np.random.default_rng(1).integers(limits.min, limits.max, shape, endpoint=True).astype(dtype)
+    sealed = seal(values, tmp_path / "a.ppis", home=tmp_path / "home")
+    assert np.array_equal(unseal(sealed, home=tmp_path / "home").pixels, values)
 
 
 @pytest.mark.parametrize("ending", [".png", ".nii.gz", ".mha", ".tif"])
