@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +21,9 @@ from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis import sealing
 from PPIRLogic.primis.cards import own_card, read_card
 from PPIRLogic.primis.grant_records import FILE, GrantRecords
-from PPIRLogic.primis.keys import load_keys, renew_keys
+from PPIRLogic.primis.keys import load_keys, renew_keys, top_key
 from PPIRLogic.primis.levels import LEVELS
-from PPIRLogic.primis.sealed_file import SealedFile, read_file
+from PPIRLogic.primis.sealed_file import SealedFile, open_codes, read_file, seal_codes
 from PPIRLogic.primis.sealing import NOT_FOR_DIAGNOSIS, grant, has_key, image_key, inspect, reseal, seal, unseal
 from PPIRLogic.progress import CancelToken
 
@@ -335,9 +337,6 @@ def test_rounded_images_have_no_exact_level(tmp_path: Path) -> None:
 
 
 def test_an_unknown_model_is_said(sites: Sites) -> None:
-    from PPIRLogic.primis.keys import top_key
-    from PPIRLogic.primis.sealed_file import open_codes, seal_codes
-
     header = sites.sealed.header
     key = top_key(load_keys(sites.owner).image_keys(header.image_id)[0], header.image_id)
     other = seal_codes(open_codes(sites.sealed, key), key, "00" * 32, header.shape, header.dtype)
@@ -345,17 +344,29 @@ def test_an_unknown_model_is_said(sites: Sites) -> None:
         unseal(other, home=sites.owner)
 
 
-def test_a_code_that_its_owner_made_wrongly_is_refused(sites: Sites) -> None:
-    from PPIRLogic.primis.keys import top_key
-    from PPIRLogic.primis.sealed_file import open_codes, seal_codes
-
-    header = sites.sealed.header
-    key = top_key(load_keys(sites.owner).image_keys(header.image_id)[0], header.image_id)
-    payloads = open_codes(sites.sealed, key)
-    for changed in ([b"\0", *payloads[1:]], [payloads[0], b"", *payloads[2:]], [b"", *payloads[1:]]):
-        forged = seal_codes(changed, key, header.model, header.shape, header.dtype)
-        with pytest.raises(InputError):
-            unseal(forged, home=sites.owner)
+@pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.long)])
+def test_whatever_an_owner_seals_opens_or_is_refused(tmp_path: Path, count: int) -> None:
+    """Codes that are authentic and wrong: changed, cut, of another size or type, or noise."""
+    home, draw = tmp_path / "home", random.Random(7)
+    header = seal(picture("uint8", (24, 20)), tmp_path / "a.ppis", home=home).header
+    key = top_key(load_keys(home).image_keys(header.image_id)[0], header.image_id)
+    payloads = open_codes(read_file(tmp_path / "a.ppis"), key)
+    ends = Counter[str]()
+    for _ in range(count):
+        changed, at = list(payloads), draw.randrange(5)
+        code = bytearray(changed[at])
+        for _ in range(draw.randrange(1, 4)):
+            code[draw.randrange(len(code))] ^= draw.randrange(1, 256)
+        changed[at] = draw.choice(
+            [bytes(code), bytes(code[: draw.randrange(len(code))]), draw.randbytes(len(code)), b""]
+        )
+        shape = draw.choice([header.shape, header.shape, (9, 11), (3, 24, 20)])
+        forged = seal_codes(changed, key, header.model, shape, draw.choice(["uint8", "uint8", "int16"]))
+        try:
+            ends[unseal(forged, home=home).level] += 1
+        except InputError as error:
+            ends[type(error).__name__] += 1
+    assert set(ends) <= {"exact", "InputError"} and ends["InputError"] > count // 4
 
 
 def test_no_message_and_no_record_holds_a_key(sites: Sites) -> None:
