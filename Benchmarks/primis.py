@@ -138,7 +138,7 @@ def use(o: Options) -> Section:
     value = float(lost["classification", 80].value)
     section.rows = [
         at_most("use", "AUC pneumonia / no finding lost at the classification level", value, 0.02, ""),
-        _least("Dice of lungs, decoded against original, segmentation level", float(found["segmentation"].mean()), 0.95),
+        _least("Dice of lungs against original, segmentation level", float(found["segmentation"].mean()), 0.95),
         _least("smallest correlation of a texture feature, texture level", float(alike["texture"].min()), 0.98),
     ]  # fmt: skip
     return section
@@ -162,9 +162,9 @@ def _what_it_means(classes: dict[int, Interval]) -> list[str]:
     return [
         f"Lost: AUC on originals ({classes[80]}; {classes[160]} where gradients are taken at 160 pixels) less AUC on"
         " decoded images, of one classifier (gradient histograms, a coarse copy, logistic regression) trained on"
-        " originals of the other patients. Lungs: one small U-Net, trained on originals with masks that a network made (a"
-        " silver standard). Texture: Pearson's correlation of each feature of the grey-level co-occurrence matrix (32"
-        " greys, distance 1, four directions) between decoded and original, over all judged images.",
+        " originals of the other patients. Lungs: one small U-Net, trained on originals with masks that a network made"
+        " (a silver standard). Texture: Pearson's correlation of each feature of the grey-level co-occurrence matrix"
+        " (32 greys, distance 1, four directions) between decoded and original, over all judged images.",
     ]
 
 

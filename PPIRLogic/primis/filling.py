@@ -2,9 +2,9 @@
 
 How well an image compresses depends on what it shows: the lengths of the five codes alone tell classes of images apart,
 and two images of one patient from those of two. So each code is filled with zeros up to a class length. Class lengths
-follow from the image's size and the level alone: an anchor, in bytes a pixel, doubled until the code fits, or divided by the
-level's step as long as it fits. The
-anchors are where 98 of 100 codes of chest X-rays of 160 × 160 pixels fit in, so that these have one length each.
+follow from the image's size and the level alone: an anchor, in bytes a pixel, doubled until the code fits, or divided
+by the level's step as long as it fits. The anchors are where 98 of 100 codes of chest X-rays of 160 × 160 pixels fit
+in, so that these have one length each.
 """
 
 from __future__ import annotations
