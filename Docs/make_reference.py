@@ -107,7 +107,7 @@ def commands() -> str:
     parser = build_parser()
     subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     parts = [f"# Commands\n\n{MADE}\n\n`ppir COMMAND --help` shows the same on the terminal."]
-    for name, command in subparsers.choices.items():
+    for name, command in flat(subparsers):
         example = (command.epilog or "").partition("\n")[2].strip()
         actions = [a for a in command._actions if a.help != argparse.SUPPRESS and a.dest != "help"]
         of_run = [a for a in actions if of_runs & set(a.option_strings)]
@@ -119,6 +119,13 @@ def commands() -> str:
         if run:
             parts.append("And the [options of a registration](options.md).")
     return "\n\n".join(parts) + "\n"
+
+
+def flat(subparsers: argparse._SubParsersAction[Any], before: str = "") -> Iterable[tuple[str, Any]]:
+    """Every command by its words; of a group, such as `primis`, those within it."""
+    for name, command in subparsers.choices.items():
+        inner = [a for a in command._actions if isinstance(a, argparse._SubParsersAction)]
+        yield from flat(inner[0], f"{before}{name} ") if inner else [(before + name, command)]
 
 
 def row(action: argparse.Action) -> tuple[str, str, str]:

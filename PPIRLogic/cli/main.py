@@ -27,15 +27,16 @@ COMMANDS = {  # in the order of the help; the file of a command is loaded when i
     "simulate-points": "points:add_simulate_points",
     "demo": "demo:add_demo",
     "ledger": "ledger:add_ledger",
+    "primis": "primis:add_primis",
     "doctor": "doctor:add_doctor",
 }
-
+GROUPS = ("primis",)  # commands that are several
 
 # ------------------------------------------------------------------------------------------- the parser
 
 
-def build_parser(only: str = "") -> argparse.ArgumentParser:
-    """The whole parser, or that of one command: the others cost time to load."""
+def build_parser(only: str = "", inner: str = "") -> argparse.ArgumentParser:
+    """The whole parser, or that of one command (and of one command within it): the others cost time to load."""
     parser = argparse.ArgumentParser(
         prog="ppir",
         description="Privacy-preserving image registration: two sites align their images without showing them.",
@@ -46,7 +47,8 @@ def build_parser(only: str = "") -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in [only] if only in COMMANDS else COMMANDS:
         file, _, add = COMMANDS[name].partition(":")
-        getattr(importlib.import_module(f"PPIRLogic.cli.{file}"), add)(commands)
+        function = getattr(importlib.import_module(f"PPIRLogic.cli.{file}"), add)
+        function(commands, inner) if name in GROUPS else function(commands)
     return parser
 
 
@@ -77,7 +79,7 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
     """What was typed, with the file of its command loaded."""
     show_what_can_be_shown()
     given = sys.argv[1:] if arguments is None else arguments
-    return build_parser(command_of(given)).parse_args(given)
+    return build_parser(command_of(given), "".join(given[1:2])).parse_args(given)
 
 
 def run(a: Arguments) -> None:
