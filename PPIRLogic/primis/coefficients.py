@@ -51,7 +51,7 @@ class PlaneModel:
         reach = self.tables.reach
         frequencies = self.tables.frequencies + self.tables.frequencies[:, ::-1]
         bits = -np.log2(frequencies[:, reach : reach + 5] / (2 * TOTAL))
-        return np.arange(4) + np.clip(0.5 + 0.5 * WORTH * np.diff(bits, axis=1), 0.5, 1.0)
+        return np.asarray(np.arange(4) + np.clip(0.5 + 0.5 * WORTH * np.diff(bits, axis=1), 0.5, 1.0), np.float64)
 
 
 class Source(Protocol):
@@ -182,8 +182,8 @@ def refine_planes(
 ) -> None:  # fmt: skip
     """Refine `values` (slices, rows, columns, planes) in place, but for plane 0, to steps of `step`.
 
-    maps: of the same shape, takes the refinements in steps; means: the decoded values of plane 0; writer: if given, gets
-    the symbols; observe(plane, parity, activity, places, symbols, contexts): for training.
+    maps: of the same shape, takes the refinements in steps; means: the decoded values of plane 0; writer: if given,
+    gets the symbols; observe(plane, activity, places, symbols, contexts): for training.
     """
     planes = values.shape[3]
     flat, flat_maps = values.reshape(-1, planes), maps.reshape(-1, planes)
@@ -208,7 +208,7 @@ def refine_planes(
             if writer is not None:
                 writer.symbols(symbols, here, model.tables)
             if observe is not None:
-                observe(plane, parity, activity, at, symbols, here)
+                observe(plane, activity, at, symbols, here)
             _refine(flat, flat_activity, flat_totals, plane, at, symbols, step, model.shrink[plane], weights[plane])
             flat_maps[at, plane] = symbols * np.where(known < 0, -1, 1)
 
@@ -243,11 +243,11 @@ def refine_means(
         maps[...] = np.rint((wanted - values) / step)
     if isinstance(coder, Writer):
         steps = maps.astype(np.int64)
-        coder.symbols((_differences(steps) if level == 0 else steps).ravel(), contexts, tables)
+        coder.symbols((differences(steps) if level == 0 else steps).ravel(), contexts, tables)
     values += maps * step
 
 
-def _differences(steps: NDArray[np.int64]) -> NDArray[np.int64]:
+def differences(steps: NDArray[np.int64]) -> NDArray[np.int64]:
     """Each against its left neighbour; the first of a row against the one above it."""
     out = np.diff(steps, axis=2, prepend=0)
     out[..., 0] = np.diff(steps[..., 0], axis=1, prepend=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -19,7 +19,7 @@ from PPIRLogic.primis.entropy_coding import TOTAL, Tables
 from PPIRLogic.primis.exact_residual import FINEST, PARTS, ResidualModel
 from PPIRLogic.primis.transform import FRACTION, Stage, cosine_basis, lapped_border
 
-STEPS = (108, 36, 12, 6)  # of the four lossy levels, in 255ths of the image's range
+STEPS = (120, 36, 14, 7)  # of the four lossy levels, in 255ths of the image's range
 LOSSY = len(STEPS)
 TABLES, FILTER, MANIFEST = "tables.npz", "filter.onnx", "manifest.json"
 
@@ -47,7 +47,7 @@ class Model:
     def tables(self) -> bytes:
         """All but the filter, as a .npz file; the same model gives the same bytes."""
         out = io.BytesIO()
-        np.savez(out, **_arrays(self))
+        np.savez(out, allow_pickle=False, **_arrays(self))
         return out.getvalue()
 
     @classmethod
@@ -62,16 +62,15 @@ class Model:
         levels = [
             tuple(
                 PlaneModel(
-                    *(found[f"{name}_{part}"][level] for part in ("bias", "near", "around")),
+                    found[f"{name}_bias"][level], found[f"{name}_near"][level], found[f"{name}_around"][level],
                     Tables(found[f"{name}_frequencies"][level]), found[f"{name}_shrink"][level],
                 )
                 for level in range(LOSSY)
             )
             for name in ("fine", "means")
         ]  # fmt: skip
-        rest = ResidualModel(
-            *(found[f"rest_{part}"] for part in ("value", "size", "rough", "bias")), Tables(found["rest_frequencies"])
-        )
+        value, size, rough, bias = (found[f"rest_{part}"] for part in ("value", "size", "rough", "bias"))
+        rest = ResidualModel(value, size, rough, bias, Tables(found["rest_frequencies"]))
         return cls(stages[0], stages[1], levels[0], levels[1], Tables(found["tops"]), rest, filter_)
 
 
@@ -98,9 +97,9 @@ def _arrays(model: Model) -> dict[str, NDArray[Any]]:
     return out
 
 
-def table(frequencies: NDArray[Any], weight: float = 1.0) -> NDArray[np.int64]:
+def table(frequencies: NDArray[Any]) -> NDArray[np.int64]:
     """Rows of whole numbers that add up to about TOTAL, none nought, from counts of any size."""
-    counts = np.asarray(frequencies, np.float64) * weight
+    counts = np.asarray(frequencies, np.float64)
     symbols = counts.shape[-1]
     shares = counts / counts.sum(axis=-1, keepdims=True)
     return np.rint(shares * (TOTAL - 2 * symbols - 1)).astype(np.int64) + 1
@@ -121,7 +120,9 @@ def _start_planes(planes: int) -> PlaneModel:
     around = np.full((planes, 8), SUM // FINE // 10, np.int32)
     middles = 2.0 ** (np.arange(BINS) / 2 - 10)  # mean size, in steps
     rows = np.vstack([of_shape(middles, 12), of_shape(np.clip(middles, 0.4, 2), 12)])
-    return PlaneModel(np.full(planes, SUM >> 9, np.int32), near, around, Tables(rows), np.zeros((planes, 2, 3), np.int32))
+    return PlaneModel(
+        np.full(planes, SUM >> 9, np.int32), near, around, Tables(rows), np.zeros((planes, 2, 3), np.int32)
+    )
 
 
 def start() -> Model:
@@ -142,10 +143,6 @@ def start() -> Model:
     )
 
 
-def with_filter(model: Model, filter_: bytes) -> Model:
-    return replace(model, filter=filter_)
-
-
 @cache
 def shipped() -> Model:
     """The model that comes with the program. Raises InputError if its files were changed."""
@@ -154,7 +151,7 @@ def shipped() -> Model:
     content = {name: (folder / name).read_bytes() for name in (TABLES, FILTER)}
     for name, found in content.items():
         if digest_of(found).hex() != manifest["sha256"][name]:
-            raise InputError(f"The file {name} of the PRIMIS weights is not the one that was shipped. Install PPIR again.")
+            raise InputError(f"The file {name} of PRIMIS's weights was changed. Install PPIRExtension again.")
     return Model.of(content[TABLES], content[FILTER])
 
 
