@@ -267,7 +267,9 @@ def _store(home: Path, key: PrivateKey, name: str | None, *, new_key: bool) -> N
 def _check_bytes(name: str) -> str:
     """The name itself; InputError if a certificate cannot hold it."""
     if len(name.encode()) > MAX_NAME:
-        raise InputError(f"a site's name may have {MAX_NAME} bytes, and some letters have two; choose a shorter one")
+        raise InputError(
+            f"a site's name must fit in {MAX_NAME} bytes of printable characters (é has two); choose another one"
+        )
     return name
 
 
