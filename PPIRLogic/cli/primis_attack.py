@@ -111,11 +111,15 @@ def _write(a: Arguments, findings: list[Finding], pictures: dict[str, Any]) -> N
         RESULTS: json.dumps([asdict(f) for f in findings], indent=1, ensure_ascii=False) + "\n",
     }
     for name, text in texts.items():
-        write_text(folder / name, text)
+        _write_whole(folder / name, text)
     write_strip(pictures, folder / STRIP)
     say(a, "written", f"written  {shown_path(folder)}: {TABLE}, {RESULTS}, {STRIP}", output=shown_path(folder))
 
 
-def write_text(path: Path, text: str) -> None:
+def _write_whole(path: Path, text: str) -> None:
     """A text file, whole or not at all; OutputError if it cannot be written."""
-    write_atomically(path, path.suffix, lambda part: Path(part).write_text(text, encoding="utf-8") and None, _ROOM)
+
+    def write(part: str) -> None:
+        Path(part).write_bytes(text.encode())
+
+    write_atomically(path, path.suffix, write, _ROOM)
