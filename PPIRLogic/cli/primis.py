@@ -6,18 +6,25 @@ import getpass
 import importlib
 import importlib.util
 import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from PPIRLogic.cli.common import (
     Arguments,
     HelpFormat,
     Interruptible,
     add_command,
+    add_parent_options,
     file_path,
     home_of,
     note,
     say,
+    watch_parent,
 )
 from PPIRLogic.errors import InputError
 from PPIRLogic.files import shown_path
@@ -64,11 +71,24 @@ def add_primis(commands: Any, only: str = "") -> None:
 # ------------------------------------------------------------------------------------------------------------- parsers
 
 
+def _add(commands: Any, name: str, run: Callable[[Arguments], None], text: str, example: str) -> Any:
+    """A command that ends with the process that started it, such as Slicer, and removes its scratch folders then."""
+
+    def watched(a: Arguments) -> None:
+        if a.with_parent:
+            watch_parent(a.scratch)
+        run(a)
+
+    p = add_command(commands, name, watched, text, example)
+    add_parent_options(p)
+    return p
+
+
 def add_seal(commands: Any) -> None:
     text = (
         "Seal an image: one encrypted code a level, in a file that may lie anywhere. This site's master key opens it."
     )
-    p = add_command(commands, "seal", _seal, text, "ppir primis seal chest.dcm --output chest.ppis")
+    p = _add(commands, "seal", _seal, text, "ppir primis seal chest.dcm --output chest.ppis")
     p.add_argument("image", type=file_path, help="image file, or folder with one DICOM series (grey, at most 16 bits)")
     _add_output(p, "the sealed file, NAME.ppis")
     p.add_argument("--levels", choices=LEVELS, default=LEVELS[-1], help="the highest level to seal")
@@ -85,9 +105,7 @@ def add_seal(commands: Any) -> None:
 
 def add_unseal(commands: Any) -> None:
     text = "Open a sealed image as far as a key goes: with a grant, or at the site that sealed it."
-    p = add_command(
-        commands, "unseal", _unseal, text, "ppir primis unseal chest.ppis --grant b.ppig --output chest.nrrd"
-    )
+    p = _add(commands, "unseal", _unseal, text, "ppir primis unseal chest.ppis --grant b.ppig --output chest.nrrd")
     p.add_argument("file", type=file_path, help="the sealed file")
     _add_output(p, "the image; beside it FILE.json says its level and whether it is exact")
     p.add_argument("--grant", type=file_path, help="a grant for this site")
@@ -96,13 +114,13 @@ def add_unseal(commands: Any) -> None:
 
 def add_inspect(commands: Any) -> None:
     text = "What anybody can read of a sealed image, a grant or a card, without keys."
-    p = add_command(commands, "inspect", _inspect, text, "ppir primis inspect chest.ppis")
+    p = _add(commands, "inspect", _inspect, text, "ppir primis inspect chest.ppis")
     p.add_argument("file", type=file_path, help="a sealed file, a grant or a card")
 
 
 def add_card(commands: Any) -> None:
     text = "Write this site's card: the key to which grants for it are encrypted, signed. Public; send it by mail."
-    p = add_command(commands, "card", _card, text, "ppir primis card --output hospital-b.ppic")
+    p = _add(commands, "card", _card, text, "ppir primis card --output hospital-b.ppic")
     _add_output(p, "the card, NAME.ppic")
     p.add_argument("--days", type=int, default=365, help="that it holds")
     p.add_argument(
@@ -114,7 +132,7 @@ def add_card(commands: Any) -> None:
 def add_grant(commands: Any) -> None:
     text = "Grant a peer an image of this site up to a level: a file of at most 400 bytes, put on record in the ledger."
     example = "ppir primis grant chest.ppis --to b.ppic --level segmentation --purpose 'lung study' --output b.ppig"
-    p = add_command(commands, "grant", _grant, text, example)
+    p = _add(commands, "grant", _grant, text, example)
     p.add_argument("file", type=file_path, help="the sealed file")
     p.add_argument("--to", type=file_path, required=True, metavar="CARD", help="the card of a trusted peer")
     p.add_argument("--level", choices=LEVELS, required=True, help="the highest level that it opens")
@@ -128,7 +146,7 @@ def add_reseal(commands: Any) -> None:
         "Seal an image of this site anew, under new keys: no former grant opens the new file. Put it in the old one's"
     )
     text += " place. Whoever opened or kept the old file keeps what he has."
-    p = add_command(commands, "reseal", _reseal, text, "ppir primis reseal chest.ppis --output chest.ppis --force")
+    p = _add(commands, "reseal", _reseal, text, "ppir primis reseal chest.ppis --output chest.ppis --force")
     p.add_argument("file", type=file_path, help="the sealed file")
     _add_output(p, "the new file, NAME.ppis")
     p.add_argument("--levels", choices=LEVELS, default=LEVELS[-1], help="the highest level to seal again")
@@ -140,7 +158,7 @@ def add_escrow(commands: Any) -> None:
         "Write all keys that open this site's sealed images into one file, under a passphrase or for a peer's card; or"
     )
     text += " restore them from it. Keep it where a fire here does not reach."
-    p = add_command(commands, "escrow", _escrow, text, "ppir primis escrow --to archive.ppic --output keys.ppie")
+    p = _add(commands, "escrow", _escrow, text, "ppir primis escrow --to archive.ppic --output keys.ppie")
     p.add_argument("--to", type=file_path, metavar="CARD", help="the card of a trusted peer that may open everything")
     p.add_argument("--passphrase-file", type=file_path, help="its first line is the passphrase (asked for otherwise)")
     p.add_argument("--restore", type=file_path, metavar="ESCROW", help="take the keys of this file into the home")
@@ -163,13 +181,27 @@ def _add_output(p: Any, text: str, required: bool = True) -> None:
 def _seal(a: Arguments) -> None:
     from PPIRLogic.primis import seal
 
-    with Interruptible() as run:
+    with Interruptible() as run, _progress(a, "sealing") as progress:
         sealed = seal(
-            a.image, a.output, home=home_of(a), levels=a.levels, pad=not a.no_pad, quality=a.quality, keep_tags=a.keep_tag, rounded=a.round,
-            overwrite=a.force, note=lambda text: _tell(a, text), cancel=run.token,
+            a.image, a.output, home=home_of(a), levels=a.levels, pad=not a.no_pad, quality=a.quality,
+            keep_tags=a.keep_tag, rounded=a.round, overwrite=a.force, note=lambda text: _tell(a, text),
+            progress=progress, cancel=run.token,
         )  # fmt: skip
     header = sealed.header
     say(a, "sealed", f"{_table(header)}\nsealed   {a.output}", **header.to_dict(), output=str(a.output))
+
+
+@contextmanager
+def _progress(a: Arguments, what: str) -> Iterator[Callable[[float], None]]:
+    """A bar on a terminal, an event for a program: the part that is done."""
+    if a.json:
+        yield lambda part: say(a, "progress", "", part=round(part, 3))
+        return
+    columns = TextColumn(what), BarColumn(bar_width=24), TimeElapsedColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("", total=1.0)
+        yield lambda part: bars.update(task, completed=part)
 
 
 def _tell(a: Arguments, text: str) -> None:
@@ -181,8 +213,8 @@ def _unseal(a: Arguments) -> None:
     from PPIRLogic.primis.sealing import refuse_unwritable
 
     refuse_unwritable(a.output, a.force)
-    with Interruptible() as run:
-        found = unseal(a.file, home=home_of(a), grant=a.grant, level=a.level, cancel=run.token)
+    with Interruptible() as run, _progress(a, "opening") as progress:
+        found = unseal(a.file, home=home_of(a), grant=a.grant, level=a.level, progress=progress, cancel=run.token)
         beside = found.write(a.output, overwrite=a.force)
     how = "exact: bit for bit what was sealed" if found.exact else found.note
     tags = "".join(f"\ntag      {name}: {value}" for name, value in found.tags.items())
@@ -287,7 +319,7 @@ def _escrow(a: Arguments) -> None:
     refuse_output(a.output, escrow.SUFFIX, a.force)
     card = None if a.to is None else cards.trusted_card(read_small(a.to, cards.MAX_CARD, "The card"), home)
     data = escrow.write_escrow(home, card=card, passphrase=None if card is not None else _passphrase(a, again=True))
-    write_output(a.output, data)
+    write_output(a.output, data, private=True)
     whom = f"{card.name} ({card.fingerprint})" if card is not None else "whoever knows the passphrase"
     say(a, "escrow", f"escrow  {a.output}\nopens all sealed images of this site for {whom}", output=str(a.output))
 
@@ -318,7 +350,8 @@ def refuse_output(path: Path, suffix: str, overwrite: bool) -> None:
         raise InputError(f"The folder of '{shown_path(path)}' does not exist. Create it first.")
 
 
-def write_output(path: Path, data: bytes) -> None:
+def write_output(path: Path, data: bytes, *, private: bool = False) -> None:
+    """An output, whole or not at all."""
     from PPIRLogic.primis.sealing import write_whole
 
-    write_whole(path, data)
+    write_whole(path, data, private=private)

@@ -6,6 +6,7 @@
     inspect(file)                      what anybody can read of it
     reseal(file, output)               the same under new keys: former grants open nothing of it
     own_card(home), read_card(data)    a site's card: the key to which grants for it are encrypted
+    share(files, address), ask(name, peer, …)  the same over the network
 
 A name is loaded when it is first used; the codec needs `pip install ppir[primis]`.
 """
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from PPIRLogic.primis.grant_records import GrantRecords
     from PPIRLogic.primis.grants import Grant, read_grant
     from PPIRLogic.primis.levels import LEVELS
+    from PPIRLogic.primis.party1 import ask
+    from PPIRLogic.primis.party2 import share
+    from PPIRLogic.primis.policy import SharingPolicy
     from PPIRLogic.primis.sealed_file import Header, SealedFile
     from PPIRLogic.primis.sealing import Unsealed, grant, has_key, image_key, inspect, reseal, seal, unseal
+    from PPIRLogic.primis.shared_files import SharedFile
 
 _HOMES = {
     "Card": "cards",
@@ -29,7 +34,10 @@ _HOMES = {
     "Header": "sealed_file",
     "LEVELS": "levels",
     "SealedFile": "sealed_file",
+    "SharedFile": "shared_files",
+    "SharingPolicy": "policy",
     "Unsealed": "sealing",
+    "ask": "party1",
     "grant": "sealing",
     "has_key": "sealing",
     "image_key": "sealing",
@@ -40,6 +48,7 @@ _HOMES = {
     "reseal": "sealing",
     "restore_escrow": "escrow",
     "seal": "sealing",
+    "share": "party2",
     "unseal": "sealing",
     "write_escrow": "escrow",
 }
@@ -50,7 +59,10 @@ __all__ = [
     "GrantRecords",
     "Header",
     "SealedFile",
+    "SharedFile",
+    "SharingPolicy",
     "Unsealed",
+    "ask",
     "grant",
     "has_key",
     "image_key",
@@ -61,6 +73,7 @@ __all__ = [
     "reseal",
     "restore_escrow",
     "seal",
+    "share",
     "unseal",
     "write_escrow",
 ]

@@ -42,6 +42,12 @@ class Card:
     """Whose card it is (name, fingerprint of its identity key), its encryption key, and from when to when it holds.
 
     issued, expires: seconds since 1970. point: the encryption key, 33 bytes.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     card = read_card(own_card(Path(home), days=30))
+    >>> (card.expires - card.issued) // DAY, len(card.point)
+    (30, 33)
     """
 
     name: str
@@ -60,6 +66,11 @@ def own_card(home: Path, *, days: int = DAYS) -> bytes:
     """This site's card, signed now; makes the site's keys on first use. At most MAX_CARD bytes.
 
     InputError: `days` out of 1 to 3650. IdentityError: the site's identity, or the file of its keys, is unusable.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     len(own_card(Path(home))) <= MAX_CARD
+    True
     """
     check_days(days)
     identity, signing = load_or_create_identity(home), identity_key(home)
@@ -82,6 +93,10 @@ def read_card(data: bytes, what: str = "The card") -> Card:
     """A card whose signature is right and which holds now. InputError, beginning with `what`, for anything else.
 
     It says nothing of trust: compare `fingerprint`, or see `trusted_card`.
+
+    >>> read_card(b"something else")
+    Traceback (most recent call last):
+    PPIRLogic.errors.InputError: The card is no card. The other site makes one with `ppir primis card`.
     """
     if len(data) < _FIXED.size or data[:4] != MAGIC:
         raise InputError(f"{what} is no card. The other site makes one with `ppir primis card`.")

@@ -6,6 +6,7 @@ elsewhere. Whoever opens it can open every image that this site sealed, and ever
 
 from __future__ import annotations
 
+import secrets
 import struct
 from pathlib import Path
 
@@ -27,28 +28,28 @@ SHORTEST = 12  # characters of a passphrase
 _PASSPHRASE, _CARD = 1, 2
 _HEAD = struct.Struct(">4sBB16s")  # magic, version, kind, salt or the recipient's key id
 _WRAP = b"PPIR primis escrow"
-_COST = {"n": 2**16, "r": 8, "p": 1}  # of scrypt: 64 MiB
+COST = {"n": 2**17, "r": 8, "p": 1}  # of scrypt: 128 MiB
 
 
 def write_escrow(home: Path, *, passphrase: str | None = None, card: Card | None = None) -> bytes:
     """All keys of this site, for whoever knows the passphrase or holds the card's key. On record before it returns.
 
     InputError: not exactly one of the two, or a passphrase below 12 characters.
-    """
-    import secrets
 
+    >>> write_escrow(Path("/home/me/ppir"), passphrase="too short")
+    Traceback (most recent call last):
+    PPIRLogic.errors.InputError: The passphrase has 9 characters. Use at least 12: six random words.
+    """
     if (passphrase is None) == (card is None):
         raise InputError("An escrow file is for a passphrase or for a card: give one of the two.")
+    if passphrase is not None and len(passphrase) < SHORTEST:
+        raise InputError(f"The passphrase has {len(passphrase)} characters. Use at least {SHORTEST}: six random words.")
     ring = load_or_make_keys(home).to_bytes()
     if card is not None:
         head = _HEAD.pack(MAGIC, VERSION, _CARD, card.key_id)
         data = head + wrap(ring, card.point, _WRAP, head)
     else:
         assert passphrase is not None
-        if len(passphrase) < SHORTEST:
-            raise InputError(
-                f"The passphrase has {len(passphrase)} characters. Use at least {SHORTEST}: six random words."
-            )
         head = _HEAD.pack(MAGIC, VERSION, _PASSPHRASE, secrets.token_bytes(16))
         data = head + AESGCM(_stretched(passphrase, head)).encrypt(bytes(12), ring, head)
     GrantRecords(home).escrowed(card.fingerprint if card is not None else "")
@@ -64,6 +65,10 @@ def restore_escrow(data: bytes, home: Path, *, passphrase: str | None = None) ->
     """Take the keys of an escrow file into this home, beside those that are there; returns all.
 
     For a card, this home must hold the card's key. InputError: damaged, another passphrase, or another card's.
+
+    >>> restore_escrow(b"something else", Path("/home/me/ppir"))
+    Traceback (most recent call last):
+    PPIRLogic.errors.InputError: This is no escrow file. One is made by `ppir primis escrow`.
     """
     ring = _opened(data, home, passphrase)
     return change_keys(home, lambda now: now.joined(ring))
@@ -102,4 +107,4 @@ def _kind(data: bytes) -> int:
 
 def _stretched(passphrase: str, head: bytes) -> bytes:
     """A key used once: the salt is new in every file, so the nonce may be zero."""
-    return Scrypt(salt=head[-16:], length=32, **_COST).derive(passphrase.encode())
+    return Scrypt(salt=head[-16:], length=32, **COST).derive(passphrase.encode())

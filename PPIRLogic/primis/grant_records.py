@@ -60,7 +60,10 @@ class GrantRecords:
         return [r for r in found if image in ("", r["image"]) and peer in ("", r["peer"])]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Per peer and image: the highest level granted, its bits with those before it, and the number of grants."""
+        """Per peer and image: the highest level granted, its bits with those before it, and the number of grants.
+
+        OutputError: a record that cannot be understood.
+        """
         rows: dict[tuple[str, str], dict[str, Any]] = {}
         for record in self.all():
             try:

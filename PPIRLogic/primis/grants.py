@@ -49,6 +49,9 @@ class Grant:
     """What a grant says, readable by anybody, and the wrapped key, which its recipient alone opens.
 
     image_id: 16 bytes. level: 1 to 5. issuer, recipient: fingerprints. issued, expires: seconds since 1970.
+
+    >>> read_grant(Path("b.ppig").read_bytes()).level_name  # doctest: +SKIP
+    'segmentation'
     """
 
     image_id: bytes
@@ -104,6 +107,10 @@ def read_grant(data: bytes, what: str = "The grant") -> Grant:
     """What a grant says; its signature is checked, its end is not. InputError, beginning with `what`, if it is none.
 
     It says nothing of trust: compare `issuer`, or see `open_grant`.
+
+    >>> read_grant(b"something else")
+    Traceback (most recent call last):
+    PPIRLogic.errors.InputError: The grant is no grant. The owner of the image makes one with `ppir primis grant`.
     """
     if len(data) < _FIXED.size or data[:4] != MAGIC or len(data) > MAX_GRANT:
         raise InputError(f"{what} is no grant. The owner of the image makes one with `ppir primis grant`.")

@@ -54,6 +54,10 @@ class Header:
 
     image_id: 16 random bytes. model: SHA-256 of the codec's weights, hex. shape: (y, x) or (z, y, x). codes: one entry
     a level, in the order of LEVELS. raw: the bytes themselves, which every code is bound to.
+
+    >>> entry = CodeEntry(500, bytes(12), bytes(16))
+    >>> Header(bytes(16), "00" * 32, (160, 160), "uint8", (entry, entry)).levels
+    ('overview', 'segmentation')
     """
 
     image_id: bytes
@@ -97,7 +101,12 @@ class Header:
 
 @dataclass(frozen=True)
 class SealedFile:
-    """A whole .ppis file. codes: what lies in it for each level, ciphertext and tag (the nonce is in the header)."""
+    """A whole .ppis file. codes: what lies in it for each level, ciphertext and tag (the nonce is in the header).
+
+    >>> sealed = read_file(Path("chest.ppis"))  # doctest: +SKIP
+    >>> [len(code) for code in sealed.codes]  # doctest: +SKIP
+    [888, 1041, 1655, 2833, 10769]
+    """
 
     header: Header
     codes: tuple[bytes, ...] = field(repr=False)
@@ -194,11 +203,10 @@ def seal_codes(
 
     pad: fill each code up to one of few lengths (`filling`), which then tell next to nothing of its content.
     """
-    pixels = math.prod(shape)
     plain = []
     for number, payload in enumerate(payloads, 1):
         length = len(payload) + 1
-        filled = class_length(length, number, pixels) if pad else length
+        filled = class_length(length, number, shape) if pad else length
         plain.append(payload + bytes([_END]) + bytes(filled - length))
     keys = [key.down_to(number) for number in range(1, len(plain) + 1)]
     entries = tuple(

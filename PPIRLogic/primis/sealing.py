@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 
     from PPIRLogic.disclosure.chain import Chain
 
-Path_ = str | os.PathLike[str]
-Sealed = Path_ | bytes | SealedFile
+AnyPath = str | os.PathLike[str]
+Sealed = AnyPath | bytes | SealedFile
 EXACT = len(LEVELS)
 NOT_FOR_DIAGNOSIS = "not for diagnosis: this is a lossy picture of the image, not the image"
 
@@ -63,6 +63,11 @@ class Unsealed:
 
     pixels: of the sealed type, (y, x) or (z, y, x). level: the name of the last level opened. exact: whether the pixels
     are bit for bit those that were sealed, which had been no fractions. geometry, tags: as they were sealed.
+
+    >>> import numpy as np
+    >>> found = Unsealed(np.zeros((4, 4), np.uint8), plain_grid((4, 4)), "overview", False, "00" * 16, "00" * 32)
+    >>> found.note
+    'not for diagnosis: this is a lossy picture of the image, not the image'
     """
 
     pixels: NDArray[Any] = field(repr=False)
@@ -101,29 +106,31 @@ class Unsealed:
             "geometry": self.geometry.to_dict(),
         }  # fmt: skip
 
-    def write(self, path: Path_, *, overwrite: bool = False) -> Path:
+    def write(self, path: AnyPath, *, overwrite: bool = False) -> Path:
         """Write the image, and beside it `NAME.json`, which says its level; returns the latter's path.
 
         InputError: one of the two exists and `overwrite` is false. OutputError: they cannot be written.
         """
         target = as_path(path, "The image's path")
         beside = refuse_unwritable(target, overwrite)
-        text = (json.dumps(self.to_dict(), indent=2) + "\n").encode()
+        former = beside.read_bytes() if beside.exists() else None
         # first, so that a lossy image never lies there without what it is
-        write_whole(beside, text)
+        write_whole(beside, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
         try:
             write_volume(self.to_sitk(), target)
         except BaseException:
             beside.unlink(missing_ok=True)
+            if former is not None:
+                write_whole(beside, former)
             raise
         return beside
 
 
 def seal(
-    image: Volume | NDArray[Any] | Path_,
-    output: Path_,
+    image: Volume | NDArray[Any] | AnyPath,
+    output: AnyPath,
     *,
-    home: Path_ | None = None,
+    home: AnyPath | None = None,
     levels: str | int = EXACT,
     pad: bool = True,
     quality: float = 1.0,
@@ -143,6 +150,15 @@ def seal(
     what the owner should know. progress: is told the part that is done, 0 to 1.
     Errors: InputError (an image that cannot be sealed; a file that exists), OutputError (nothing is written then),
     MissingDependencyError, IdentityError, Cancelled.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> image = (np.indices((64, 48)).sum(0) * 2).astype(np.uint8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sealed = seal(image, f"{folder}/image.ppis", home=folder)
+    ...     found = unseal(f"{folder}/image.ppis", home=folder)
+    >>> sealed.header.shape, found.level, bool((found.pixels == image).all())
+    ((64, 48), 'exact', True)
     """
     switches = {"pad": pad, "rounded": rounded, "overwrite": overwrite}
     check_kinds("seal", switches, dict.fromkeys(switches, (bool,)))
@@ -170,18 +186,26 @@ def seal(
 def unseal(
     file: Sealed,
     *,
-    home: Path_ | None = None,
-    grant: Path_ | bytes | None = None,
+    home: AnyPath | None = None,
+    grant: AnyPath | bytes | None = None,
     key: bytes | None = None,
     level: str | int | None = None,
+    progress: Callable[[float], None] = lambda part: None,
     cancel: CancelToken | None = None,
 ) -> Unsealed:
     """Open a sealed image as far as a key goes.
 
     file: a path, the file's bytes, or a SealedFile. The key is this site's own (it sealed the image), that of `grant`
     (a path, or bytes), or `key` (the 32 bytes of a level or of the whole image). level: open no more than this.
+    progress: is told the part that is done, 0 to 1.
     Errors: InputError (damaged or changed file or grant, no key of it, a level that the key does not open), TrustError
     (the grant's issuer is not trusted), MissingDependencyError, Cancelled.
+
+    >>> unseal("chest.ppis", grant="b.ppig").level  # doctest: +SKIP
+    'segmentation'
+    >>> unseal("chest.ppis")
+    Traceback (most recent call last):
+    PPIRLogic.errors.InputError: The sealed file 'chest.ppis' does not exist. Check the path.
     """
     what, sealed = _sealed_of(file)
     found = _key_for(sealed.header, _home(home), grant, key, what)
@@ -200,7 +224,7 @@ def unseal(
     extras, payloads[0] = split_extras(payloads[0], header.shape, what)
     from PPIRLogic.primis.codec import decode
 
-    pixels = decode(payloads, header.shape, header.dtype, header.model, cancel=cancel)
+    pixels = decode(payloads, header.shape, header.dtype, header.model, progress=progress, cancel=cancel)
     geometry = extras.geometry or plain_grid(header.shape)
     exact = wanted == EXACT and not extras.rounded
     return Unsealed(
@@ -210,10 +234,10 @@ def unseal(
 
 def grant(
     file: Sealed,
-    card: Path_ | bytes,
+    card: AnyPath | bytes,
     level: str | int,
     *,
-    home: Path_ | None = None,
+    home: AnyPath | None = None,
     purpose: str,
     days: int = grants.DAYS,
     chain: Chain | None = None,
@@ -224,13 +248,28 @@ def grant(
     record. days: that it holds. chain: the site's records, where a service has them open. Errors: InputError (file,
     card, level, purpose or days unusable; the image is not this site's), TrustError (the card's site is not trusted),
     OutputError (the record cannot be written: then there is no grant).
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from PPIRLogic.network.trust import TrustStore
+    >>> image = (np.indices((64, 48)).sum(0) * 2).astype(np.uint8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mine, theirs = Path(folder) / "mine", Path(folder) / "theirs"
+    ...     sealed = seal(image, f"{folder}/image.ppis", home=mine)
+    ...     card = cards.own_card(theirs)
+    ...     _ = TrustStore(mine).add(cards.read_card(card).fingerprint, "Hospital B")
+    ...     given = grant(sealed, card, "overview", home=mine, purpose="lung study")
+    >>> len(given), grants.read_grant(given).purpose
+    (255, 'lung study')
     """
     folder, number = _home(home), level_number(level)
     words = grants.check_purpose(purpose)
-    what, header = _header_of(file)
+    what, sealed = _sealed_of(file)
+    header = sealed.header
     if number > len(header.codes):
         raise InputError(f"{what} holds the levels {', '.join(header.levels)}; {LEVELS[number - 1]} is not there.")
     key = _own_key(header, folder, what)
+    open_codes(sealed, key.down_to(1), what)  # authenticates the header, whose lengths go on record
     holder = cards.trusted_card(read_small(card, cards.MAX_CARD, "The card"), folder)
     made = grants.make_grant(key.down_to(number), holder, folder, purpose=words, days=days)
     bits = [header.bits(n) for n in range(1, number + 1)]
@@ -244,19 +283,33 @@ def inspect(file: Sealed) -> Header:
     """What anybody can read of a sealed image, without keys: shape, type, model, id, and the length of each code.
 
     Nothing of it is authenticated without a key. InputError: a file that is damaged, or none.
+
+    >>> inspect(b"something else")
+    Traceback (most recent call last):
+    PPIRLogic.errors.InputError: The sealed file is no .ppis file: it begins as another. Fetch it again, ...
     """
     return _header_of(file)[1]
 
 
-def has_key(file: Sealed, home: Path_ | None = None) -> bool:
-    """Whether this site can open the whole image: it sealed it, or has its keys from an escrow."""
+def has_key(file: Sealed, home: AnyPath | None = None) -> bool:
+    """Whether this site can open the whole image: it sealed it, or has its keys from an escrow.
+
+    InputError: a file that is damaged, or none.
+
+    >>> has_key("chest.ppis", "/home/me/ppir")  # doctest: +SKIP
+    True
+    """
     return _found_key(_header_of(file)[1], _home(home)) is not None
 
 
-def image_key(file: Sealed, level: str | int = EXACT, *, home: Path_ | None = None) -> bytes:
-    """The compact key: 32 bytes that open this site's image up to a level, for whoever has them. Prefer a grant.
+def image_key(file: Sealed, level: str | int = EXACT, *, home: AnyPath | None = None) -> bytes:
+    """The compact key: 32 bytes that open this site's image up to a level, for whoever has them. Prefer a grant: a key
+    is bound to nobody, and taking it out is on no record.
 
-    InputError: the image is not this site's, or has no such level.
+    InputError: the image is not this site's.
+
+    >>> len(image_key("chest.ppis", "overview"))  # doctest: +SKIP
+    32
     """
     what, header = _header_of(file)
     number = min(level_number(level), len(header.codes))
@@ -264,13 +317,15 @@ def image_key(file: Sealed, level: str | int = EXACT, *, home: Path_ | None = No
 
 
 def reseal(
-    file: Sealed, output: Path_, *, home: Path_ | None = None, level: str | int = EXACT, pad: bool = True,
+    file: Sealed, output: AnyPath, *, home: AnyPath | None = None, level: str | int = EXACT, pad: bool = True,
     overwrite: bool = False,
 ) -> SealedFile:  # fmt: skip
     """Seal this site's image anew, under a new id and so under new keys: no former grant opens the new file.
 
     Who has opened the former file, or kept it, keeps what he has. level: the highest to seal. The pixels are not
     decoded: the new file opens to the same. Errors as `seal`, and InputError: the image is not this site's.
+
+    >>> reseal("chest.ppis", "chest.ppis", overwrite=True)  # doctest: +SKIP
     """
     target, folder = _sealed_path(output), _home(home)
     refuse_existing(target, overwrite)
@@ -289,7 +344,7 @@ def reseal(
 # ------------------------------------------------------------------------------------------------------------- keys
 
 
-def _key_for(header: Header, home: Path, grant: Path_ | bytes | None, key: bytes | None, what: str) -> LevelKey:
+def _key_for(header: Header, home: Path, grant: AnyPath | bytes | None, key: bytes | None, what: str) -> LevelKey:
     """The key that was given, or this site's own; InputError where there is none that fits."""
     if grant is not None and key is not None:
         raise InputError("Give a grant or a key, not both.")
@@ -329,11 +384,11 @@ def _own_key(header: Header, home: Path, what: str) -> LevelKey:
 # ------------------------------------------------------------------------------------------------------------- files
 
 
-def _home(home: Path_ | None) -> Path:
+def _home(home: AnyPath | None) -> Path:
     return default_home() if home is None else as_path(home, "The home")
 
 
-def _sealed_path(output: Path_) -> Path:
+def _sealed_path(output: AnyPath) -> Path:
     target = as_path(output, "The sealed file's path")
     split_extension(target, (SUFFIX,))
     return target
@@ -357,7 +412,7 @@ def _header_of(file: Sealed) -> tuple[str, Header]:
     return f"The sealed file '{shown_path(path)}'", read_header(path)
 
 
-def read_small(given: Path_ | bytes, most: int, what: str) -> bytes:
+def read_small(given: AnyPath | bytes, most: int, what: str) -> bytes:
     """The bytes that were given, or those of a file; InputError, beginning with `what`: missing, or longer."""
     if isinstance(given, bytes):
         if len(given) > most:
@@ -389,10 +444,12 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise InputError(f"The file '{shown_path(path)}' exists. Choose another name, or say that it may be replaced.")
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """A file that anybody may read, whole or not at all; OutputError where it cannot be written."""
+def write_whole(path: Path, data: bytes, *, private: bool = False) -> None:
+    """A file, whole or not at all; OutputError where it cannot be written. private: for its owner alone (0600)."""
 
     def write(name: str) -> None:
+        if private and os.name == "posix":
+            os.chmod(name, 0o600)
         with open(name, "wb") as file:
             file.write(data)
             file.flush()
