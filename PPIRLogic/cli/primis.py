@@ -6,9 +6,13 @@ import getpass
 import importlib
 import importlib.util
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from PPIRLogic.cli.common import (
     Arguments,
@@ -177,14 +181,27 @@ def _add_output(p: Any, text: str, required: bool = True) -> None:
 def _seal(a: Arguments) -> None:
     from PPIRLogic.primis import seal
 
-    with Interruptible() as run:
+    with Interruptible() as run, _progress(a, "sealing") as progress:
         sealed = seal(
             a.image, a.output, home=home_of(a), levels=a.levels, pad=not a.no_pad, quality=a.quality,
-            keep_tags=a.keep_tag, rounded=a.round,
-            overwrite=a.force, note=lambda text: _tell(a, text), cancel=run.token,
+            keep_tags=a.keep_tag, rounded=a.round, overwrite=a.force, note=lambda text: _tell(a, text),
+            progress=progress, cancel=run.token,
         )  # fmt: skip
     header = sealed.header
     say(a, "sealed", f"{_table(header)}\nsealed   {a.output}", **header.to_dict(), output=str(a.output))
+
+
+@contextmanager
+def _progress(a: Arguments, what: str) -> Iterator[Callable[[float], None]]:
+    """A bar on a terminal, an event for a program: the part that is done."""
+    if a.json:
+        yield lambda part: say(a, "progress", "", part=round(part, 3))
+        return
+    columns = TextColumn(what), BarColumn(bar_width=24), TimeElapsedColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("", total=1.0)
+        yield lambda part: bars.update(task, completed=part)
 
 
 def _tell(a: Arguments, text: str) -> None:
@@ -196,8 +213,8 @@ def _unseal(a: Arguments) -> None:
     from PPIRLogic.primis.sealing import refuse_unwritable
 
     refuse_unwritable(a.output, a.force)
-    with Interruptible() as run:
-        found = unseal(a.file, home=home_of(a), grant=a.grant, level=a.level, cancel=run.token)
+    with Interruptible() as run, _progress(a, "opening") as progress:
+        found = unseal(a.file, home=home_of(a), grant=a.grant, level=a.level, progress=progress, cancel=run.token)
         beside = found.write(a.output, overwrite=a.force)
     how = "exact: bit for bit what was sealed" if found.exact else found.note
     tags = "".join(f"\ntag      {name}: {value}" for name, value in found.tags.items())

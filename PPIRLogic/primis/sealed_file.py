@@ -203,11 +203,10 @@ def seal_codes(
 
     pad: fill each code up to one of few lengths (`filling`), which then tell next to nothing of its content.
     """
-    pixels = math.prod(shape)
     plain = []
     for number, payload in enumerate(payloads, 1):
         length = len(payload) + 1
-        filled = class_length(length, number, pixels) if pad else length
+        filled = class_length(length, number, shape) if pad else length
         plain.append(payload + bytes([_END]) + bytes(filled - length))
     keys = [key.down_to(number) for number in range(1, len(plain) + 1)]
     entries = tuple(

@@ -190,12 +190,14 @@ def unseal(
     grant: AnyPath | bytes | None = None,
     key: bytes | None = None,
     level: str | int | None = None,
+    progress: Callable[[float], None] = lambda part: None,
     cancel: CancelToken | None = None,
 ) -> Unsealed:
     """Open a sealed image as far as a key goes.
 
     file: a path, the file's bytes, or a SealedFile. The key is this site's own (it sealed the image), that of `grant`
     (a path, or bytes), or `key` (the 32 bytes of a level or of the whole image). level: open no more than this.
+    progress: is told the part that is done, 0 to 1.
     Errors: InputError (damaged or changed file or grant, no key of it, a level that the key does not open), TrustError
     (the grant's issuer is not trusted), MissingDependencyError, Cancelled.
 
@@ -222,7 +224,7 @@ def unseal(
     extras, payloads[0] = split_extras(payloads[0], header.shape, what)
     from PPIRLogic.primis.codec import decode
 
-    pixels = decode(payloads, header.shape, header.dtype, header.model, cancel=cancel)
+    pixels = decode(payloads, header.shape, header.dtype, header.model, progress=progress, cancel=cancel)
     geometry = extras.geometry or plain_grid(header.shape)
     exact = wanted == EXACT and not extras.rounded
     return Unsealed(

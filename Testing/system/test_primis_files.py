@@ -45,7 +45,7 @@ class Hospitals:
     def run(self, home: Path, *words: object, code: int = 0) -> list[dict[str, Any]]:
         done = here(home, "primis", *words, "--json")
         assert done.returncode == code, done.stdout + done.stderr
-        return events_of(done)
+        return [event for event in events_of(done) if event["event"] not in ("progress", "note")]
 
     def at(self, name: str) -> Path:
         return self.folder / name
@@ -183,7 +183,7 @@ def test_bad_input_is_said_and_nothing_is_written(
 ) -> None:
     monkeypatch.chdir(hospitals.folder)
     before = {p: p.stat().st_mtime_ns for p in hospitals.folder.iterdir() if p.is_file()}
-    *_, error = hospitals.run(hospitals.a, *words, code=code)
+    (error,) = hospitals.run(hospitals.a, *words, code=code)
     assert error["event"] == "error" and part in error["text"]
     assert {p: p.stat().st_mtime_ns for p in hospitals.folder.iterdir() if p.is_file()} == before
 
@@ -194,6 +194,14 @@ def test_a_grant_for_a_site_that_is_not_trusted_is_refused(hospitals: Hospitals,
     words = ["--to", tmp_path / "c.ppic", "--level", "overview", "--purpose", "p", "--output", tmp_path / "c.ppig"]
     (error,) = h.run(h.a, "grant", h.at("chest.ppis"), *words, code=7)
     assert "ppir trust add" in error["text"] and not (tmp_path / "c.ppig").exists()
+
+
+def test_a_program_is_told_how_far_it_is(hospitals: Hospitals, tmp_path: Path) -> None:
+    done = here(hospitals.a, "primis", "seal", hospitals.image, "--output", tmp_path / "x.ppis", "--json")
+    events = events_of(done)
+    assert [e["part"] for e in events if e["event"] == "progress"][-1] == 1.0
+    assert any("burned into" in e["note"] for e in events if e["event"] == "note")
+    assert events[-1]["event"] == "sealed" and events[-1]["output"] == str(tmp_path / "x.ppis")
 
 
 def test_a_person_is_told_of_text_in_the_picture(hospitals: Hospitals, tmp_path: Path) -> None:
