@@ -51,6 +51,7 @@ HEAD = """# Sealed images
 Written by `make bench-primis`. What each row means is in [the page on privacy](../privacy/primis.md) and in
 `Benchmarks/README.md`. The X-rays are 792 of 549 patients of NIH's ChestX-ray8, 160 × 160 pixels; 240 of 170 patients
 are judged, the others train. Brackets are 95 % intervals over patients. Published figures: not available to us.
+(X-rays: NIH Clinical Center, https://nihcc.app.box.com/v/ChestXray-NIHCC; X. Wang et al., ChestX-ray8, CVPR 2017.)
 """
 
 

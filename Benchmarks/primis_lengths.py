@@ -10,6 +10,7 @@ pixels the latter grows.
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from PPIRLogic.primis.study import averaged, read_study
 
 SIZES = (160, 80, 40)
 BELOW = 99.5  # per cent
+ROOM = 1.05  # above that
 
 
 def lengths(images: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -43,6 +45,7 @@ def main() -> None:
             high = np.percentile(column, BELOW)
             highest[size, level] = high
             print(f"{size}x{size:<7d} {level:15s} {np.median(column):8.0f} {high:8.0f} {high / size**2:14.4f}")
+    print("anchors", tuple(math.ceil(ROOM * highest[SIZES[0], level]) for level in LEVELS))
     for level in LEVELS:
         ratio = highest[SIZES[0], level] / highest[SIZES[-1], level]
         print(f"{level:15s} power {np.log(ratio) / np.log((SIZES[0] / SIZES[-1]) ** 2):.3f}")

@@ -27,7 +27,6 @@ from PPIRLogic.cli.common import (
     watch_parent,
 )
 from PPIRLogic.errors import InputError
-from PPIRLogic.files import shown_path
 from PPIRLogic.primis.levels import LEVELS
 
 COMMANDS = {  # in the order of the help; the file of a command is loaded when it is needed
@@ -346,8 +345,6 @@ def refuse_output(path: Path, suffix: str, overwrite: bool) -> None:
 
     split_extension(path, (suffix,))
     refuse_existing(path, overwrite)
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"The folder of '{shown_path(path)}' does not exist. Create it first.")
 
 
 def write_output(path: Path, data: bytes, *, private: bool = False) -> None:

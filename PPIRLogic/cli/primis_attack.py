@@ -113,7 +113,10 @@ def _write(a: Arguments, findings: list[Finding], pictures: dict[str, Any]) -> N
     for name, text in texts.items():
         _write_whole(folder / name, text)
     write_strip(pictures, folder / STRIP)
-    say(a, "written", f"written  {shown_path(folder)}: {TABLE}, {RESULTS}, {STRIP}", output=shown_path(folder))
+    text = (
+        f"written  {shown_path(folder)}: {TABLE}, {RESULTS}, {STRIP} (which shows an image: keep it as you keep those)"
+    )
+    say(a, "written", text, output=shown_path(folder))
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from PPIRLogic.arguments import as_path, check_callable, check_kinds
-from PPIRLogic.errors import InputError
+from PPIRLogic.errors import InputError, OutputError
 from PPIRLogic.files import shown_path, split_extension, write_atomically
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 AnyPath = str | os.PathLike[str]
 Sealed = AnyPath | bytes | SealedFile
 EXACT = len(LEVELS)
+_MOST_BESIDE = 2**20  # bytes
 NOT_FOR_DIAGNOSIS = "not for diagnosis: this is a lossy picture of the image, not the image"
 
 
@@ -113,7 +114,7 @@ class Unsealed:
         """
         target = as_path(path, "The image's path")
         beside = refuse_unwritable(target, overwrite)
-        former = beside.read_bytes() if beside.exists() else None
+        former = read_small(beside, _MOST_BESIDE, "The file beside the image") if beside.exists() else None
         # first, so that a lossy image never lies there without what it is
         write_whole(beside, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
         try:
@@ -439,7 +440,9 @@ def refuse_unwritable(target: Path, overwrite: bool = False) -> Path:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """InputError for a file that exists, unless it may be replaced."""
+    """InputError for a file that exists, unless it may be replaced; OutputError for one whose folder does not."""
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"Cannot write '{shown_path(path)}': its folder does not exist. Create it first.")
     if path.exists() and not overwrite:
         raise InputError(f"The file '{shown_path(path)}' exists. Choose another name, or say that it may be replaced.")
 

@@ -170,7 +170,7 @@ def test_keys_are_for_their_owner_alone(hospitals: Hospitals) -> None:
         (["inspect", "none.ppis"], 2, "does not exist"),
         ([*GRANT, "--to", "chest.ppis", "--purpose", "p", "--output", "x.ppig"], 2, "bytes"),
         ([*GRANT, "--to", "b.ppic", "--purpose", "", "--output", "x.ppig"], 2, "purpose"),
-        ([*GRANT, "--to", "b.ppic", "--purpose", "p", "--output", "no/x.ppig"], 2, "does not"),
+        ([*GRANT, "--to", "b.ppic", "--purpose", "p", "--output", "no/x.ppig"], 3, "does not exist"),
         (["card", "--output", "x.ppic", "--days", "0"], 2, "from 1 to 3650"),
         (["reseal", "chest.ppis", "--output", "chest.ppis"], 2, "exists"),
         (["escrow"], 2, "Give --output"),
