@@ -110,11 +110,11 @@ class SharingSession:
         page = m.Page.from_dict(message.data)
         if wait := self._method.pages.take(self.peer):
             raise BusyError(f"This site has asked for the catalogue too often; ask again {in_seconds(wait)}.")
-        names = self._site.seen_by(self.peer)
+        names, given = self._site.seen_by(self.peer), self._site.all_given(self.peer)
         rows = []
         for name in names[page.first : page.first + m.PAGE]:
             try:
-                rows.append(self._site.offer(name, self.peer).to_dict())
+                rows.append(self._site.offer(name, self.peer, given).to_dict())
             except RefusedError:  # a file that is gone hides no other
                 continue
         self._site.log("catalogue", peer=self.peer, peer_name=self._channel.known_as)

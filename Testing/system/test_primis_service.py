@@ -19,6 +19,7 @@ from system_support import SOON, answer, call, last_words, rows_of, try_to_send,
 from PPIRLogic.errors import (
     BusyError,
     InputError,
+    OutputError,
     PeerError,
     PolicyError,
     PPIRError,
@@ -214,6 +215,14 @@ def test_a_fetch_goes_on_in_another_process(served: Owner, sites: dict[str, Site
         assert list(damaged.iterdir()) == [], "nothing is left of what was wrong"
 
 
+def test_what_is_in_the_folder_already_stays(served: Owner, sites: dict[str, Site], tmp_path: Path) -> None:
+    (tmp_path / "x-ray.ppis").write_bytes(b"another hospital's x-ray")
+    got = ask("x-ray", served.address, "overview", "beside it", tmp_path, home=sites["A"].home)
+    assert (tmp_path / "x-ray.ppis").read_bytes() == b"another hospital's x-ray"
+    assert got.file.name.startswith("x-ray-") and got.grant.name.startswith(f"{got.file.stem}.overview")
+    assert ask("x-ray", served.address, "overview", "again", tmp_path, home=sites["A"].home).file == got.file
+
+
 def test_a_file_that_was_sealed_again_is_not_mixed(sites: dict[str, Site], tmp_path: Path) -> None:
     path = tmp_path / "one.ppis"
     seal(SMALL, path, home=sites["D"].home)
@@ -249,6 +258,29 @@ def test_so_many_grants_also_after_a_restart(sites: dict[str, Site], tmp_path: P
                 with pytest.raises(PolicyError, match="as many as its owner gives"):
                     client.ask(offer, "overview", purpose)
     assert given == [2, 1, 0]
+
+
+def test_a_catalogue_of_several_pages(sites: dict[str, Site], tmp_path: Path) -> None:
+    seal(SMALL, tmp_path / "one.ppis", home=sites["D"].home)
+    names = [f"slice {number}" for number in range(m.PAGE + 5)]
+    shared = [SharedFile(name, tmp_path / "one.ppis") for name in names]
+    with owner(sites["D"], *shared) as one, SharingClient(one.address, home=sites["A"].home) as client:
+        assert [o.name for o in client.catalogue()] == names
+
+
+def test_nothing_is_granted_that_is_not_on_record(
+    served: Owner, sites: dict[str, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: no grant leaves, the owner is told why, the peer is told that alone."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OutputError(f"The ledger {sites['B'].home} could not be written (the disk is full).")
+
+    monkeypatch.setattr(GrantRecords, "granted", full)
+    with pytest.raises(RefusedError, match="nothing is disclosed that is not on record") as refused:
+        ask("x-ray", served.address, "overview", "a full disk", tmp_path, home=sites["A"].home)
+    assert str(sites["B"].home) not in str(refused.value) and not list(tmp_path.glob("*.ppig"))
+    assert "the disk is full" in served.told("grant refused")[-1]["reason"]
 
 
 def test_what_cannot_be_shared(served: Owner, sites: dict[str, Site], files: dict[str, Path], tmp_path: Path) -> None:
