@@ -30,7 +30,7 @@ def add_attack(commands: Any) -> None:
     p = add_command(commands, "attack", _attack, text, "ppir primis attack --data chests --output attacked")
     p.add_argument(
         "--data", type=file_path, required=True, metavar="FOLDER",
-        help="PNG or TIFF pictures of many patients; labels.csv in it may say image, patient, label",
+        help="images of many patients; labels.csv in it may name image, patient, label (DICOM names the patient)",
     )  # fmt: skip
     p.add_argument(
         "--output", type=file_path, metavar="FOLDER",
