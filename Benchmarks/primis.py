@@ -30,7 +30,7 @@ from PPIRLogic.cli.primis_attack import table as attack_table
 from PPIRLogic.local_processes import make_sites
 from PPIRLogic.primis.ambiguated import code_maps, hide
 from PPIRLogic.primis.attacks import tampering
-from PPIRLogic.primis.attacks.battery import Effort, attack, psnr
+from PPIRLogic.primis.attacks.battery import QUICK, Effort, attack, psnr
 from PPIRLogic.primis.attacks.public_views import publish
 from PPIRLogic.primis.attacks.strip import write_strip
 from PPIRLogic.primis.codec import decode, encode
@@ -226,7 +226,7 @@ def attacks(o: Options) -> Section:
         np.concatenate([train.images, test.images]), train.names + test.names, train.patients + test.patients,
         train.labels + test.labels, masks,
     )  # fmt: skip
-    effort = Effort(train=20, judged=12, trees=40, steps=20) if o.quick else Effort(judged=len(test))
+    effort = QUICK if o.quick else Effort(judged=len(test))
     findings, pictures = attack(whole, effort=effort, found=lambda f: print(f.attack, "|", f.sealed, flush=True))
     write_strip(pictures, o.pictures / "primis_attacks.png")
     one, other = (publish(image) for image in test.images[:2])

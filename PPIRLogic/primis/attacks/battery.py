@@ -52,6 +52,9 @@ class Effort:
     seed: int = 0
 
 
+QUICK = Effort(train=10, judged=12, trees=40, steps=15)
+
+
 @dataclass(frozen=True)
 class Finding:
     """What one attack got. holds: whether sealed files gave nothing beyond chance; None where that is not judged."""
