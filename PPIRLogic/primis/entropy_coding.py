@@ -54,7 +54,7 @@ def _groups(contexts: NDArray[Any]) -> tuple[NDArray[Any], list[tuple[int, int, 
     counts = np.bincount(contexts) if contexts.size else np.zeros(0, np.int64)
     ends = np.cumsum(counts)
     return np.argsort(contexts, kind="stable"), [
-        (c, int(ends[c] - counts[c]), int(ends[c])) for c in np.flatnonzero(counts)
+        (int(c), int(ends[c] - counts[c]), int(ends[c])) for c in np.flatnonzero(counts)
     ]
 
 

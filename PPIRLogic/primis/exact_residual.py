@@ -19,7 +19,7 @@ PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
 AROUND = ((-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))
 FINEST = 32  # size classes below this have a table each, four to a doubling; above, low bits are written as they are
 PARTS = 1 << 8  # weights are in such parts
-SCALES = 1 << 6  # as is the image's own scale
+EVEN = 32  # the number of the scale 1
 LARGEST = 1 << 18
 
 
@@ -35,9 +35,14 @@ class ResidualModel:
     tables: Tables
 
 
+def _scale(number: int) -> int:
+    """An image's own scale, in 64ths: four to a doubling."""
+    return (64, 76, 91, 108)[number % 4] << (number // 4) >> (EVEN // 4)
+
+
 @compiled
-def _foretell(rest, base, row, column, value, size, rough, bias, scale, expected, classes, known):  # type: ignore[no-untyped-def]
-    """Expected rest and size class of every pixel of a phase."""
+def _foretell(rest, base, row, column, value, size, rough, bias, expected, spreads, known):  # type: ignore[no-untyped-def]
+    """Expected rest of every pixel of a phase, and how far from it the rest may be, in 256ths; how many."""
     slices, rows, columns = rest.shape
     count = 0
     for s in range(slices):
@@ -53,42 +58,66 @@ def _foretell(rest, base, row, column, value, size, rough, bias, scale, expected
                     if known[v % 2, u % 2]:
                         mean += value[d] * rest[s, v, u]
                         spread += size[d] * abs(rest[s, v, u])
-                spread += rough * (high - low)
-                spread = max(spread * scale // SCALES, 1)
-                octave = 0
-                while (spread >> octave) > 7:
-                    octave += 1
                 expected[count] = (mean + PARTS // 2) // PARTS
-                classes[count] = 4 * octave + max((spread >> octave) - 4, 0)
+                spreads[count] = spread + rough * (high - low)
                 count += 1
     return count
 
 
+@compiled
+def _classes(spreads, scale, classes):  # type: ignore[no-untyped-def]
+    """Size classes: four to a doubling."""
+    for i in range(spreads.size):
+        spread = max(spreads[i] * scale // 64, 1)
+        octave = 0
+        while (spread >> octave) > 7:
+            octave += 1
+        classes[i] = 4 * octave + max((spread >> octave) - 4, 0)
+
+
 def code_rest(
-    rest: NDArray[np.int64], base: NDArray[np.int64], model: ResidualModel, scale: int, coder: Writer | Reader,
+    rest: NDArray[np.int64], base: NDArray[np.int64], model: ResidualModel, coder: Writer | Reader | None,
     check: Callable[[], None], observe: Callable[..., None] | None = None,
 ) -> None:  # fmt: skip
-    """Write the rests (slices, y, x), or fill them in. base: the decoded picture."""
+    """Write the rests (slices, y, x), or fill them in.
+
+    base: the decoded picture; observe(symbols, rows): for training.
+    """
     known = np.zeros((2, 2), np.bool_)
-    expected, classes = np.empty(rest.size, np.int64), np.empty(rest.size, np.int64)
+    expected, spreads, classes = (np.empty(rest.size, np.int64) for _ in range(3))
     for phase, (row, column) in enumerate(PHASES):
         check()
         part = rest[:, row::2, column::2]
         count = _foretell(
             rest, base, row, column, model.value[phase], model.size[phase], model.rough[phase], model.bias[phase],
-            scale, expected, classes, known,
+            expected, spreads, known,
         )  # fmt: skip
-        if count:
-            if isinstance(coder, Writer):
-                _write(part.ravel() - expected[:count], classes[:count], model.tables, coder)
-                if observe is not None:
-                    observe(phase, part.ravel() - expected[:count], classes[:count])
-            else:
-                found = _read(classes[:count], model.tables, coder) + expected[:count]
-                if np.abs(found).max() > LARGEST:
-                    raise damaged("a rest is too large")
-                part[...] = found.reshape(part.shape)
         known[row, column] = True
+        if count == 0:
+            continue
+        here = classes[:count]
+        if isinstance(coder, Reader):
+            _classes(spreads[:count], _scale(int(coder.bits(1, 6)[0])), here)
+            found = _read(here, model.tables, coder) + expected[:count]
+            if np.abs(found).max() > LARGEST:
+                raise damaged("a rest is too large")
+            part[...] = found.reshape(part.shape)
+            continue
+        errors = part.ravel() - expected[:count]
+        number = EVEN if coder is None else _own_scale(errors, spreads[:count])
+        _classes(spreads[:count], _scale(number), here)
+        low, rows = _rows(here)
+        if observe is not None:
+            observe(errors >> low, rows)
+        if coder is not None:
+            coder.bits(np.array([number]), 6)
+            _write(errors, low, rows, model.tables, coder)
+
+
+def _own_scale(errors: NDArray[np.int64], spreads: NDArray[np.int64]) -> int:
+    """How much larger than foretold an image's rests are on the whole, as a number of `_scale`."""
+    ratio = (float(np.abs(errors).mean()) * PARTS + 1) / (float(spreads.mean()) + 1)
+    return int(np.clip(round(4 * np.log2(ratio)) + EVEN, 0, 63))
 
 
 def _rows(classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -97,8 +126,9 @@ def _rows(classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int
     return low, classes - 4 * low
 
 
-def _write(errors: NDArray[np.int64], classes: NDArray[np.int64], tables: Tables, coder: Writer) -> None:
-    low, rows = _rows(classes)
+def _write(
+    errors: NDArray[np.int64], low: NDArray[np.int64], rows: NDArray[np.int64], tables: Tables, coder: Writer
+) -> None:
     coder.symbols(errors >> low, rows, tables)
     for width in range(1, int(low.max()) + 1):
         coder.bits((errors & ((1 << width) - 1))[low == width], width)

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import InputError
-from PPIRLogic.primis.coefficients import FINE, PlaneModel
+from PPIRLogic.primis.coefficients import BINS, FINE, SUM, PlaneModel
 from PPIRLogic.primis.entropy_coding import TOTAL, Tables
 from PPIRLogic.primis.exact_residual import FINEST, PARTS, ResidualModel
-from PPIRLogic.primis.transform import Stage, cosine_basis, lapped_border
+from PPIRLogic.primis.transform import FRACTION, Stage, cosine_basis, lapped_border
 
-STEPS = (108, 36, 12, 4)  # of the four lossy levels, in 255ths of the image's range
-BINS = 24
+STEPS = (120, 36, 14, 7)  # of the four lossy levels, in 255ths of the image's range
+LOSSY = len(STEPS)
+TABLES, FILTER, MANIFEST = "tables.npz", "filter.onnx", "manifest.json"
 
 
 @dataclass(frozen=True)
 class Model:
     """fine: blocks of 8 x 8; means: blocks of 4 x 4 of their means, each with a PlaneModel a level; tops: tables of the
-    coarsest means, a row a level; residual: of the exact level; digest: SHA-256, hex."""
+    coarsest means, a row a level; residual: of the exact level; filter: what smooths a decoded picture, in ONNX, empty
+    before it is trained; digest: SHA-256, hex."""
 
     fine: Stage
     means: Stage
@@ -31,30 +36,92 @@ class Model:
     means_levels: tuple[PlaneModel, ...]
     tops: Tables
     residual: ResidualModel
-    digest: str
+    filter: bytes = b""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the tables and the filter, hex."""
+        return hashlib.sha256(digest_of(self.tables) + digest_of(self.filter)).hexdigest()
+
+    @property
+    def tables(self) -> bytes:
+        """All but the filter, as a .npz file; the same model gives the same bytes."""
+        out = io.BytesIO()
+        np.savez(out, allow_pickle=False, **_arrays(self))
+        return out.getvalue()
+
+    @classmethod
+    def of(cls, tables: bytes, filter_: bytes) -> Model:
+        """The inverse of `tables` and `filter`."""
+        with np.load(io.BytesIO(tables), allow_pickle=False) as kept:
+            found = {name: kept[name] for name in kept.files}
+        stages = [
+            Stage(size, *(found[f"{name}_{part}"] for part in ("analysis", "synthesis", "before", "after")))
+            for name, size in (("fine", 8), ("means", 4))
+        ]
+        levels = [
+            tuple(
+                PlaneModel(
+                    found[f"{name}_bias"][level], found[f"{name}_near"][level], found[f"{name}_around"][level],
+                    Tables(found[f"{name}_frequencies"][level]), found[f"{name}_shrink"][level],
+                )
+                for level in range(LOSSY)
+            )
+            for name in ("fine", "means")
+        ]  # fmt: skip
+        value, size, rough, bias = (found[f"rest_{part}"] for part in ("value", "size", "rough", "bias"))
+        rest = ResidualModel(value, size, rough, bias, Tables(found["rest_frequencies"]))
+        return cls(stages[0], stages[1], levels[0], levels[1], Tables(found["tops"]), rest, filter_)
 
 
-def of_shape(sizes: NDArray[Any], reach: int, shift: float = 0.0) -> NDArray[np.int64]:
+def digest_of(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def _arrays(model: Model) -> dict[str, NDArray[Any]]:
+    out: dict[str, NDArray[Any]] = {"tops": model.tops.frequencies.astype(np.uint16)}
+    for name, stage, levels in (
+        ("fine", model.fine, model.fine_levels),
+        ("means", model.means, model.means_levels),
+    ):
+        for part in ("analysis", "before"):
+            out[f"{name}_{part}"] = getattr(stage, part).astype(np.float32)
+        for part in ("synthesis", "after"):
+            out[f"{name}_{part}"] = getattr(stage, part).astype(np.int16 if FRACTION < 15 else np.int32)
+        for part in ("bias", "near", "around", "shrink"):
+            out[f"{name}_{part}"] = np.array([getattr(level, part) for level in levels], np.int32)
+        out[f"{name}_frequencies"] = np.array([level.tables.frequencies for level in levels], np.uint16)
+    for part in ("value", "size", "rough", "bias"):
+        out[f"rest_{part}"] = getattr(model.residual, part).astype(np.int32)
+    out["rest_frequencies"] = model.residual.tables.frequencies.astype(np.uint16)
+    return out
+
+
+def table(frequencies: NDArray[Any]) -> NDArray[np.int64]:
+    """Rows of whole numbers that add up to about TOTAL, none nought, from counts of any size."""
+    counts = np.asarray(frequencies, np.float64)
+    symbols = counts.shape[-1]
+    shares = counts / counts.sum(axis=-1, keepdims=True)
+    return np.rint(shares * (TOTAL - 2 * symbols - 1)).astype(np.int64) + 1
+
+
+def of_shape(sizes: NDArray[Any], reach: int) -> NDArray[np.int64]:
     """Tables of two-sided geometric numbers, a row for each mean size."""
-    at = np.arange(-reach, reach + 1)
-    rows = []
-    for size in sizes:
-        decay = size / (1 + size)
-        row = decay ** np.abs(at - shift)
-        row[[0, -1]] += row[[0, -1]] / max(1 - decay, 1e-6)
-        rows.append(row / row.sum())
-    return np.maximum(np.rint(np.array(rows) * (TOTAL - 8 * at.size)), 0).astype(np.int64) + 4
+    at = np.abs(np.arange(-reach, reach + 1))
+    size = np.asarray(sizes, np.float64)[:, None]
+    decay = size / (1 + size)
+    rows = decay**at * np.where(at == 0, 1, 0.5)
+    rows[:, [0, -1]] *= 1 + size
+    return table(rows)
 
 
 def _start_planes(planes: int) -> PlaneModel:
-    near = np.full((planes, planes), 64 // planes + 1, np.int32)
-    around = np.full((planes, 8), 12, np.int32)
-    middles = 2.0 ** (np.arange(BINS) / 2 - 6)  # mean size, in steps
-    thresholds = (2.0 ** (np.arange(BINS - 1) / 2 - 5.75) * FINE * 128).astype(np.int32)
-    nought, not_nought = of_shape(np.minimum(middles, 2), 8), of_shape(np.maximum(np.minimum(middles, 2), 0.4), 8)
-    shrink = np.zeros((2 * BINS, 9), np.int32)
+    near = np.full((planes, planes), SUM // FINE // planes, np.int32)
+    around = np.full((planes, 8), SUM // FINE // 10, np.int32)
+    middles = 2.0 ** (np.arange(BINS) / 2 - 10)  # mean size, in steps
+    rows = np.vstack([of_shape(middles, 12), of_shape(np.clip(middles, 0.4, 2), 12)])
     return PlaneModel(
-        np.zeros(planes, np.int32), near, around, thresholds, Tables(np.vstack([nought, not_nought])), shrink
+        np.full(planes, SUM >> 9, np.int32), near, around, Tables(rows), np.zeros((planes, 2, 3), np.int32)
     )
 
 
@@ -66,31 +133,39 @@ def start() -> Model:
     residual = ResidualModel(
         np.zeros((4, 8), np.int64), size, np.array([40, 8, 4, 4]), np.full(4, 64), Tables(of_shape(sizes, 32))
     )
-    levels = len(STEPS)
     return Model(
         Stage.of(cosine_basis(8), lapped_border(8)),
         Stage.of(cosine_basis(4), lapped_border(4)),
-        (_start_planes(64),) * levels,
-        (_start_planes(16),) * levels,
-        Tables(of_shape(np.array([8.0] + [0.6] * (levels - 1)), 24)),
+        (_start_planes(64),) * LOSSY,
+        (_start_planes(16),) * LOSSY,
+        Tables(of_shape(np.array([8.0] + [0.6] * (LOSSY - 1)), 24)),
         residual,
-        hashlib.sha256(b"start").hexdigest(),
     )
 
 
 @cache
 def shipped() -> Model:
-    """The model that comes with the program."""
-    return start()
+    """The model that comes with the program. Raises InputError if its files were changed."""
+    folder = resources.files("PPIRLogic.primis") / "weights"
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    content = {name: (folder / name).read_bytes() for name in (TABLES, FILTER)}
+    for name, found in content.items():
+        if digest_of(found).hex() != manifest["sha256"][name]:
+            raise InputError(f"The file {name} of PRIMIS's weights was changed. Install PPIRExtension again.")
+    return Model.of(content[TABLES], content[FILTER])
+
+
+@cache
+def shipped_digest() -> str:
+    return shipped().digest
 
 
 def known(digest: str) -> Model:
     """The model of a digest, or an error that says what to do."""
-    model = shipped()
-    if digest != model.digest:
+    if digest != shipped_digest():
         raise InputError(
             f"This image was sealed with the model {str(digest)[:12]}…, which this program does not have (it has"
-            f" {model.digest[:12]}…). Install the release of PPIRExtension that sealed it, or ask its owner to seal it"
-            " again with this one."
+            f" {shipped_digest()[:12]}…). Install the release of PPIRExtension that sealed it, or ask its owner to seal"
+            " it again with this one."
         )
-    return model
+    return shipped()
