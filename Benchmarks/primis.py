@@ -30,7 +30,7 @@ from PPIRLogic.cli.primis_attack import table as attack_table
 from PPIRLogic.local_processes import make_sites
 from PPIRLogic.primis.ambiguated import code_maps, hide
 from PPIRLogic.primis.attacks import tampering
-from PPIRLogic.primis.attacks.battery import Effort, attack, psnr
+from PPIRLogic.primis.attacks.battery import QUICK, Effort, attack, psnr
 from PPIRLogic.primis.attacks.public_views import publish
 from PPIRLogic.primis.attacks.strip import write_strip
 from PPIRLogic.primis.codec import decode, encode
@@ -131,7 +131,7 @@ def use(o: Options) -> Section:
     for n, name in enumerate(LEVELS):
         worst = float(np.percentile(found[name], 5))
         cells = [
-            name, f"{total[n]:.0f}", f"{quality[name][0]:.1f}", f"{quality[name][1]:.3f}", _signed(lost[name, 80]),
+            name, f"{total[n]:.0f}", _decibels(quality[name][0]), f"{quality[name][1]:.3f}", _signed(lost[name, 80]),
             _signed(lost[name, 160]), f"{found[name].mean():.3f}, {worst:.3f}", *(f"{v:.3f}" for v in alike[name]),
         ]  # fmt: skip
         section.lines.append("| " + " | ".join(cells) + " |")
@@ -153,6 +153,10 @@ def _quality(images: Array, truth: Array) -> tuple[float, float]:
 
 def _least(what: str, value: float, limit: float) -> Row:
     return Row("use", what, f"{value:.3f}", f"≥ {limit:g}", bool(value >= limit), {"value": float(value)})
+
+
+def _decibels(value: float) -> str:
+    return "exact" if value > 98 else f"{value:.1f}"
 
 
 def _signed(value: Interval) -> str:
@@ -222,7 +226,7 @@ def attacks(o: Options) -> Section:
         np.concatenate([train.images, test.images]), train.names + test.names, train.patients + test.patients,
         train.labels + test.labels, masks,
     )  # fmt: skip
-    effort = Effort(train=20, judged=12, trees=40, steps=20) if o.quick else Effort(judged=len(test))
+    effort = QUICK if o.quick else Effort(judged=len(test))
     findings, pictures = attack(whole, effort=effort, found=lambda f: print(f.attack, "|", f.sealed, flush=True))
     write_strip(pictures, o.pictures / "primis_attacks.png")
     one, other = (publish(image) for image in test.images[:2])
@@ -422,6 +426,7 @@ def main() -> None:
         parser.error(f"--only {', '.join(sorted(unknown))}: choose from {', '.join(SECTIONS)}")
     _one_thread()
     a.output.mkdir(parents=True, exist_ok=True)
+    PICTURES.mkdir(exist_ok=True)
     where, rows = surroundings(a.quick), []
     with tempfile.TemporaryDirectory(prefix="ppir-primis-") as folder:
         options = Options(a.data, a.quick, PICTURES if a.write_docs else a.output, Path(folder))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ def add_attack(commands: Any) -> None:
     p = add_command(commands, "attack", _attack, text, "ppir primis attack --data chests --output attacked")
     p.add_argument(
         "--data", type=file_path, required=True, metavar="FOLDER",
-        help="PNG or TIFF pictures of many patients; labels.csv in it may say image, patient, label",
+        help="images of many patients; labels.csv in it may name image, patient, label (DICOM names the patient)",
     )  # fmt: skip
     p.add_argument(
         "--output", type=file_path, metavar="FOLDER",
@@ -38,20 +38,20 @@ def add_attack(commands: Any) -> None:
     )  # fmt: skip
     p.add_argument("--size", type=int, default=160, help="pixels to which each image is cut and averaged")
     p.add_argument("--images", type=int, default=300, help="take so many at most; 0: all")
-    p.add_argument("--steps", type=int, default=500, help="for which the attacker's network is trained")
+    p.add_argument("--quick", action="store_true", help="attackers learn from few images, to see that everything works")
     p.add_argument("--changes", type=int, default=20_000, help="changed files that are tried")
     p.add_argument("--seed", type=int, default=0, help="of the attackers")
 
 
 def _attack(a: Arguments) -> None:
     _check(a)
-    from PPIRLogic.primis.attacks.battery import Effort, attack
+    from PPIRLogic.primis.attacks.battery import QUICK, Effort, attack
     from PPIRLogic.primis.study import read_study
 
     study = read_study(a.data, size=a.size, most=a.images)
     patients = len(set(study.patients))
     say(a, "data", f"{len(study)} images of {patients} patients", images=len(study), patients=patients)
-    effort = Effort(steps=a.steps, changes=a.changes, seed=a.seed)
+    effort = replace(QUICK if a.quick else Effort(), changes=a.changes, seed=a.seed)
     with Interruptible() as run:
         findings, pictures = attack(
             study, effort=effort, progress=lambda *step: _show_step(a, *step),
@@ -68,7 +68,7 @@ def _check(a: Arguments) -> None:
     """Before anything long begins."""
     for name, value, low, high in (
         ("--size", a.size, 32, 1024), ("--images", a.images, 0, 100_000), ("--changes", a.changes, 1, 10_000_000),
-        ("--steps", a.steps, 1, 1_000_000), ("--seed", a.seed, 0, 2**32 - 1),
+        ("--seed", a.seed, 0, 2**32 - 1),
     ):  # fmt: skip
         if not low <= value <= high:
             raise InputError(f"{name} {value} cannot be used: give a number from {low} to {high}.")
