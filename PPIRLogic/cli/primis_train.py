@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from PPIRLogic.cli.common import Arguments, Interruptible, add_command, say
+from PPIRLogic.cli.common import Arguments, Interruptible, add_command, add_parent_options, say, watch_parent
 
 
 def add_train(commands: Any) -> None:
@@ -22,13 +22,15 @@ def add_train(commands: Any) -> None:
     )  # fmt: skip
     p.add_argument("--output", default="primis_weights", metavar="FOLDER", help="where the weights and the report go")
     p.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes on a machine")
-    p.add_argument("--rounds", type=int, default=1500, help="of the filter's training")
-    p.add_argument("--json", action="store_true", help="print the result as JSON")
+    p.add_argument("--rounds", type=int, default=1200, help="of the filter's training")
+    add_parent_options(p)
 
 
 def _run_train(a: Arguments) -> None:
     from PPIRLogic.primis.training import train
 
+    if a.with_parent:
+        watch_parent(a.scratch)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Interruptible() as run, Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("reading", total=1.0)
