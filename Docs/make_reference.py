@@ -198,7 +198,8 @@ def _limits() -> list[tuple[str, ...]]:
     from PPIRLogic.disclosure.failed_checks import MAX_FAILURES
     from PPIRLogic.disclosure.ledger import VOXEL_BITS
     from PPIRLogic.network.identity import FINGERPRINT_CHARACTERS, VALID_DAYS
-    from PPIRLogic.primis import cards, grants, sealed_file
+    from PPIRLogic.primis import cards, grants, party2, sealed_file
+    from PPIRLogic.primis.policy import SharingPolicy
     from PPIRLogic.registration.disclosure_estimate import MIN_EVALUATIONS
     from PPIRLogic.registration.party1.reconnecting import MAX_REPEATS
     from PPIRLogic.registration.party1.register import RECONNECT
@@ -267,6 +268,12 @@ def _limits() -> list[tuple[str, ...]]:
          "Testing/unit/primis/test_cards.py::test_a_card_holds_from_its_day_to_its_end"),
         ("bytes of a code of a sealed image beside its payload, before it is filled", f"{sealed_file.OVERHEAD}", "",
          "Testing/unit/primis/test_sealed_file.py::test_the_overhead_is_at_most_64_bytes_a_code"),
+        ("grants of one sealed image for a peer, over all sessions", f"{SharingPolicy().grants}",
+         "`ppir primis serve --grants`",
+         "Testing/system/test_primis_service.py::test_so_many_grants_also_after_a_restart"),
+        ("questions of a peer for grants, at once and then one every so many seconds",
+         f"{party2.QUESTIONS}, {party2.QUESTION_SECONDS:g} s", "",
+         "Testing/system/test_primis_service.py::test_too_many_questions"),
         ("bits of a fingerprint", f"{5 * FINGERPRINT_CHARACTERS}", "",
          "Testing/unit/network/test_identity.py::test_fingerprint_depends_on_the_key_only"),
     ]  # fmt: skip

@@ -50,6 +50,7 @@ class SealPanel:
             table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
             table.verticalHeader().hide()
         ui.codesTable.setIconSize(qt.QSize(_SIDE, _SIDE))
+        ui.codesTable.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.ResizeToContents)  # no name is cut
         for edit, kind in (
             (ui.grantFilePath, "ppis"), (ui.openFilePath, "ppis"), (ui.servePath, "ppis"), (ui.cardPath, "ppic"),
             (ui.openGrantPath, "ppig"),

@@ -42,7 +42,9 @@ def check_sealed_volume(logic: Any) -> list[str]:
     from PPIRLogic.primis import own_card
 
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "PPIR sealed")
-    conversion.volume_to_node(Volume.from_sitk(sitk.GetImageFromArray(np.rint(_phantom()).astype(np.int16))), node)
+    conversion.volume_to_node(
+        Volume.from_sitk(sitk.GetImageFromArray(np.rint(_phantom()[12:15]).astype(np.int16))), node
+    )
     with tempfile.TemporaryDirectory(prefix="ppir-") as name:
         folder = Path(name)
         home, file = folder / "home", folder / "sample.ppis"

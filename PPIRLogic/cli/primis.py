@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import importlib
-import importlib.util
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,8 +61,6 @@ def add_primis(commands: Any, only: str = "") -> None:
     inner = p.add_subparsers(dest="primis_command", required=True, metavar="COMMAND")
     for name in [only] if only in COMMANDS else COMMANDS:
         file, _, add = COMMANDS[name].partition(":")
-        if importlib.util.find_spec(f"PPIRLogic.cli.{file}") is None:  # until all four branches are one
-            continue
         getattr(importlib.import_module(f"PPIRLogic.cli.{file}"), add)(inner)
 
 

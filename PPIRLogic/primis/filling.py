@@ -15,8 +15,8 @@ import math
 from collections.abc import Sequence
 
 PIXELS = 160 * 160
-ANCHORS = (788, 1712, 4137, 7350, 8558)  # bytes at so many pixels of 8 bits, overview to exact
-POWERS = (0.58, 0.66, 0.75, 0.91, 0.93)  # of the number of pixels of a slice, by which they grow
+ANCHORS = (381, 804, 1627, 2530, 9599)  # bytes at so many pixels of 8 bits, overview to exact
+POWERS = (0.52, 0.63, 0.68, 0.79, 0.97)  # of the number of pixels of a slice, by which they grow
 _DOWN = 4  # a finer step would cut the images of one kind in two
 _LEAST = 64  # bytes
 
@@ -24,10 +24,10 @@ _LEAST = 64  # bytes
 def class_lengths(lengths: Sequence[int], shape: tuple[int, ...], dtype: str) -> list[int]:
     """The class lengths for codes of these lengths, overview first, of an image of this shape and type.
 
-    >>> class_lengths([300, 900], (160, 160), "uint8"), class_lengths([700, 1600], (160, 160), "uint8")
-    ([788, 1712], [788, 1712])
-    >>> class_lengths([300, 1713], (160, 160), "uint8"), class_lengths([190, 100], (160, 160), "uint8")
-    ([1576, 3424], [197, 428])
+    >>> class_lengths([200, 500], (160, 160), "uint8") == class_lengths([381, 201], (160, 160), "uint8") == [381, 804]
+    True
+    >>> class_lengths([382, 500], (160, 160), "uint8"), class_lengths([95, 201], (160, 160), "uint8")
+    ([762, 1608], [95, 201])
     """
     slices, pixels = math.prod(shape[:-2]), shape[-1] * shape[-2]
     sizes = [slices * math.ceil(a * (pixels / PIXELS) ** p) for a, p in zip(ANCHORS, POWERS, strict=True)]

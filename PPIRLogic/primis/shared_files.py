@@ -37,6 +37,9 @@ class SharedFile:
     """A sealed file that a site shares, under a neutral name, and its owner's rules.
 
     Errors: InputError (an odd name).
+
+    >>> SharedFile("x-ray", Path("x-ray.ppis")).policy.level
+    'overview'
     """
 
     name: str

@@ -78,7 +78,7 @@ def test_two_hospitals_share_an_image_as_real_processes(tmp_path: Path) -> None:
     assert h.prints[1] in site(h.b, "card", "--output", card, run=here)
     assert "overview" in site(h.a, "seal", h.image, "--output", sealed)
     words = "--level", "segmentation", "--purpose", "lung study"
-    said = site(h.a, "grant", sealed, "--to", card, *words, "--output", given)
+    said = site(h.a, "grant", sealed, "--to", card, *words, "--output", given, run=here)
     assert h.prints[1] in said and "on record" in said and given.stat().st_size <= 400
     said = site(h.b, "unseal", sealed, "--grant", given, "--output", opened)
     assert "segmentation" in said and "not for diagnosis" in said

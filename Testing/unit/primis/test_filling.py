@@ -24,7 +24,7 @@ def test_class_lengths_hold_the_codes_and_are_classes_of_their_own(
     assert class_lengths(filled, shape, dtype) == filled
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(SHAPE, DTYPE, st.data())
 def test_there_are_few_class_lengths(shape: tuple[int, ...], dtype: str, data: st.DataObject) -> None:
     """Whatever five codes have, each up to 64 times shorter or 8 times longer than usual."""
