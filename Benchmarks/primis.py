@@ -28,7 +28,7 @@ from Benchmarks.sections import RESULTS, begun, write_section
 from PPIRLogic import primis
 from PPIRLogic.cli.primis_attack import table as attack_table
 from PPIRLogic.local_processes import make_sites
-from PPIRLogic.primis.ambiguated import code_maps, hide
+from PPIRLogic.primis.ambiguated import coded_bytes
 from PPIRLogic.primis.attacks import tampering
 from PPIRLogic.primis.attacks.battery import QUICK, Effort, attack, psnr
 from PPIRLogic.primis.attacks.public_views import publish
@@ -226,7 +226,7 @@ def attacks(o: Options) -> Section:
         np.concatenate([train.images, test.images]), train.names + test.names, train.patients + test.patients,
         train.labels + test.labels, masks,
     )  # fmt: skip
-    effort = QUICK if o.quick else Effort(judged=len(test))
+    effort = QUICK if o.quick else Effort()
     findings, pictures = attack(whole, effort=effort, found=lambda f: print(f.attack, "|", f.sealed, flush=True))
     write_strip(pictures, o.pictures / "primis_attacks.png")
     one, other = (publish(image) for image in test.images[:2])
@@ -256,8 +256,6 @@ def sizes(o: Options) -> Section:
     _, lengths = decoded(o.data, o.quick)
     some = [publish(image) for image in test.images[:40]]
     filled = np.array([[c.length for c in p.sealed.header.codes] for p in some])
-    maps = [code_maps(p.image) for p in some]
-    public, keys = zip(*(hide(m) for m in maps), strict=True)
     section.rows = [
         at_most("sizes", "a grant with the longest purpose", _longest_grant(o.folder, test.images[0]), 400, "B"),
         at_most("sizes", "a key", len(some[0].key.secret), 32, "B"),
@@ -272,9 +270,9 @@ def sizes(o: Options) -> Section:
           for n, name in enumerate(LEVELS, 1)),
         f"| all codes, content; filled up | {whole:.0f}; {filled.sum(1).mean():.0f} |",
         f"| PNG of the same images | {png:.0f} |",
-        f"| `ambiguated`, four levels: its entries alone | {np.mean([m.coded_bytes() for m in maps]):.0f} |",
-        f"| the same with decoys; its key | {np.mean([p.coded_bytes() for p in public]):.0f};"
-        f" {np.mean([len(k) for k in keys]):.0f} |",
+        f"| `ambiguated`, four levels: its entries alone | {np.mean([coded_bytes(p.maps) for p in some]):.0f} |",
+        f"| the same with decoys; its key | {np.mean([coded_bytes(p.public) for p in some]):.0f};"
+        f" {np.mean([len(p.decoy_key) for p in some]):.0f} |",
     ]  # fmt: skip
     return section
 
