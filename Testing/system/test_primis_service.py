@@ -25,11 +25,13 @@ from PPIRLogic.errors import (
     PPIRError,
     ProtocolError,
     RefusedError,
+    TrustError,
     VersionError,
 )
 from PPIRLogic.local_processes import Site, make_sites
 from PPIRLogic.network.channel import Channel
 from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis import messages as m
 from PPIRLogic.primis import party1, party2
 from PPIRLogic.primis.cards import MAX_CARD, own_card
@@ -438,6 +440,47 @@ def test_one_question_at_a_time_is_put_to_a_person(sites: dict[str, Site], tmp_p
         answers.set()
         assert wait_until(lambda: one.told("session ended")), "nothing is given to one that left"
         assert one.grants() == before
+
+
+def test_a_race_for_the_last_grant(sites: dict[str, Site], tmp_path: Path) -> None:
+    path, got = tmp_path / "one.ppis", list[str]()
+    seal(SMALL, path, home=sites["D"].home)
+    with owner(sites["D"], SharedFile("x-ray", path, SharingPolicy("exact", grants=1))) as one:
+
+        def race(number: int) -> None:
+            with SharingClient(one.address, home=sites["A"].home) as each:
+                try:
+                    each.ask(each.find("x-ray"), "overview", f"number {number}")
+                    got.append("granted")
+                except PolicyError:
+                    got.append("refused")
+
+        threads = [threading.Thread(target=race, args=(number,)) for number in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SOON)
+    assert sorted(got) == ["granted", *["refused"] * 4]
+
+
+def test_who_is_trusted_no_more_gets_nothing(sites: dict[str, Site], tmp_path: Path) -> None:
+    """Also within a session, and between a person's yes and the grant."""
+    path, store = tmp_path / "one.ppis", TrustStore(sites["D"].home)
+    seal(SMALL, path, home=sites["D"].home)
+
+    def person(who: str, what: m.Ask) -> bool:
+        store.remove(sites["C"].fingerprint)
+        return True
+
+    rules = SharingPolicy("exact", ask=person)
+    try:
+        with owner(sites["D"], SharedFile("x-ray", path, rules)) as one, client(one, sites["C"]) as channel:
+            before = one.grants()
+            channel.send("ask", question(one), own_card(sites["C"].home))
+            said(channel, TrustError, "no longer trusts")
+            assert one.grants() == before
+    finally:
+        store.add(sites["C"].fingerprint, "C")
 
 
 @pytest.mark.parametrize("offset", [-1, 2**31, 10**6 * 5])
