@@ -53,7 +53,7 @@ class Effort:
     seed: int = 0
 
 
-QUICK = Effort(train=10, judged=12, trees=40, steps=15)
+QUICK = Effort(train=10, judged=20, trees=40, steps=15)
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,9 @@ _BYTES_OF_A_CODE = 256
 
 def bytes_seen(sealed: SealedFile) -> Array:
     """All of a file that is not its shape or a length: id, nonces, checks, and the first 256 bytes of each code, from
-    -0.5 to 0.5. A shorter code goes on as noughts. What lengths tell is measured by itself."""
+    -0.5 to 0.5. A shorter code is repeated: what lengths tell is measured by itself."""
     parts = [sealed.header.image_id, *(entry.nonce + entry.check for entry in sealed.header.codes)]
-    parts += [code[:_BYTES_OF_A_CODE].ljust(_BYTES_OF_A_CODE, b"\x80") for code in sealed.codes]
+    parts += [(code * (_BYTES_OF_A_CODE // len(code) + 1))[:_BYTES_OF_A_CODE] for code in sealed.codes]
     return np.frombuffer(b"".join(parts), np.uint8) / 255 - 0.5
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,25 @@ import pytest
 from PIL import Image
 
 from PPIRLogic.errors import Cancelled, InputError
-from PPIRLogic.primis import filter_training, training
+from PPIRLogic.primis import filter_training, fitting, training
 from PPIRLogic.primis.model import FILTER, MANIFEST, TABLES, Model
 from PPIRLogic.primis.study import kept_apart
 from PPIRLogic.primis.training import Trained, train
 from PPIRLogic.progress import CancelToken
 
 ROUNDS = 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little() -> Iterator[None]:
+    """Less of everything, so that a training takes a second or two."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_ENLARGED", 1)
+        patch.setattr(training, "_SWEEPS", 1)
+        patch.setattr(fitting, "_SAMPLES", 300)
+        patch.setattr(fitting, "_ROUNDS", 3)
+        patch.setattr(filter_training, "_BATCH", 4)
+        yield
 
 
 @pytest.fixture(scope="module")
