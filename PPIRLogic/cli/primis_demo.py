@@ -1,4 +1,4 @@
-"""The command `ppir primis demo`: a site that seals a real image and shares it, another that asks for every level.
+"""The work of `ppir primis demo`: a site that seals a real image and shares it, another that asks for every level.
 
 Each has a home of its own; they talk over TLS on loopback. The owner is a process, who asks is this one.
 """
@@ -6,10 +6,9 @@ Each has a home of its own; they talk over TLS on loopback. The owner is a proce
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from PPIRLogic.cli.common import Arguments, add_command, file_path, print_line
 from PPIRLogic.cli.demo import DATA
+from PPIRLogic.cli.output import Arguments, print_line
 from PPIRLogic.errors import InputError, OutputError, PPIRError
 from PPIRLogic.files import shown_path
 from PPIRLogic.primis.levels import LEVELS
@@ -17,22 +16,11 @@ from PPIRLogic.primis.levels import LEVELS
 IMAGE = "BrainProtonDensitySliceBSplined10.png"  # in sample_data
 
 
-def add_demo(commands: Any) -> None:
-    text = (
-        "See it work: one site seals an image and shares it, another asks for every level and opens what it is given."
-    )
-    p = add_command(commands, "demo", _run_demo, text, "ppir primis demo --output primis-demo")
-    p.add_argument("image", nargs="?", type=file_path, help="image to seal (a brain MR slice)")
-    p.add_argument(
-        "--output", type=file_path, metavar="FOLDER", default=Path("primis-demo"), help="for the results (primis-demo)"
-    )
+def run_demo(a: Arguments) -> None:
+    show_sharing(a.image or DATA / IMAGE, a.output)
 
 
-def _run_demo(a: Arguments) -> None:
-    run_demo(a.image or DATA / IMAGE, a.output)
-
-
-def run_demo(image: Path, output: Path) -> None:
+def show_sharing(image: Path, output: Path) -> None:
     """Seal, share, ask, open; pictures and a page into `output`. Errors: as `seal`, `ask` and `unseal`, OutputError."""
     from PPIRLogic.cli.primis_show import show
     from PPIRLogic.primis.party1 import ask

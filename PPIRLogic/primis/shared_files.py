@@ -21,7 +21,7 @@ from PPIRLogic.network.service import Event
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis import messages as m
 from PPIRLogic.primis.grant_records import GrantRecords
-from PPIRLogic.primis.levels import LEVELS
+from PPIRLogic.primis.levels import LEVELS, NOBODY
 from PPIRLogic.primis.policy import SharingPolicy
 from PPIRLogic.primis.sealed_file import read_header
 from PPIRLogic.primis.sealing import grant, has_key
@@ -181,8 +181,8 @@ class SharingSite:
         one = self.find(name, peer)
         policy, header = one.shared.policy, one.header
         left, level = max(0, policy.grants - given[header.image_id.hex()]), policy.level_for(peer)
-        if level != m.NOBODY:
-            level = min(level, header.levels[-1], key=LEVELS.index) if left else m.NOBODY
+        if level != NOBODY:
+            level = min(level, header.levels[-1], key=LEVELS.index) if left else NOBODY
         codes = tuple(code.length for code in header.codes)
         asks = policy.ask is not None
         return m.Offer(name, one.size, one.digest, header.shape, header.dtype, codes, level, asks, left)
