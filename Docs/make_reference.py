@@ -201,8 +201,8 @@ def _limits() -> list[tuple[str, ...]]:
     from PPIRLogic.primis import cards, grants, party2, sealed_file
     from PPIRLogic.primis.policy import SharingPolicy
     from PPIRLogic.registration.disclosure_estimate import MIN_EVALUATIONS
+    from PPIRLogic.registration.names import RECONNECT
     from PPIRLogic.registration.party1.reconnecting import MAX_REPEATS
-    from PPIRLogic.registration.party1.register import RECONNECT
     from PPIRLogic.registration.party2.unfinished_sessions import GRANT_SECONDS, MOST_OF_A_PEER
     from PPIRLogic.registration.request import LOST_ANSWERS
     from PPIRLogic.registration.sampling import MIN_POOL, pool_size

@@ -19,7 +19,7 @@ from slicer.i18n import tr as _
 
 from PPIRLib import conversion, engine
 from PPIRLib.job import Event, Job, QProcessRunner
-from PPIRLib.run import write_fixed
+from PPIRLib.run import RegisterRun, write_fixed
 
 LEVEL, NOTE = "PPIR.PrimisLevel", "PPIR.PrimisNote"  # attributes of a volume node that came from a sealed image
 Finish = Callable[["SealedOutcome"], None]
@@ -39,7 +39,7 @@ class SealedOutcome:
         return self.events[name][-1]
 
 
-class SealedRun:
+class SealedRun(RegisterRun):
     """Commands of `ppir primis`, one after the other; the first that fails is the last.
 
     take: called on the main thread when all have ended well, before on_finished. folder: of this run, removed at its
@@ -60,24 +60,13 @@ class SealedRun:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="ppir-"))  # 0700
         self._commands, self._take, self._home, self._runner = [list(c) for c in commands], take, home, runner
         self._on_progress, self._on_finished = on_progress, on_finished
-        self.outcome, self.ended, self._forgotten = SealedOutcome(), False, False
+        self.outcome: Any = SealedOutcome()
+        self.ended = self._forgotten = False
         self.job = self._next()
 
     def _next(self) -> Job:
         arguments = ["primis", *self._commands.pop(0), "--scratch", str(self.folder)]
         return Job(arguments, self._event, self._finished, home=self._home, runner=self._runner)
-
-    def start(self) -> None:
-        self.job.start()
-
-    def cancel(self) -> None:
-        self.job.cancel()
-
-    def stop(self) -> None:
-        """End the process now and forget the run: the scene is closing or the module goes away."""
-        self._forgotten = True
-        self.job.stop()
-        self._clean_up()
 
     def say(self, line: str) -> None:
         """A line for the process."""
@@ -102,17 +91,14 @@ class SealedRun:
             self.job.start()
             return
         try:
-            if not self.outcome.error:
+            if not (self.outcome.error or self.outcome.cancelled):
                 self._take(self.outcome)
         except Exception as error:
             self.outcome.error = str(error)
         finally:
             self.ended = True
-            self._clean_up()
+            self.clean_up()
             self._on_finished(self.outcome)
-
-    def _clean_up(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def seal_run(volume: Any, output: str, **options: Any) -> SealedRun:

@@ -1,4 +1,4 @@
-"""The command `ppir primis attack`: what an attacker gets from the public side of one's own images."""
+"""The work of `ppir primis attack`: what an attacker gets from the public side of one's own images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PPIRLogic.cli.common import Arguments, Interruptible, add_command, file_path, say
-from PPIRLogic.errors import InputError, OutputError
+from PPIRLogic.cli.common import Interruptible
+from PPIRLogic.cli.output import Arguments, say
+from PPIRLogic.errors import OutputError
 from PPIRLogic.files import shown_path, write_atomically
 
 if TYPE_CHECKING:
@@ -22,29 +23,8 @@ HEAD = """| attack | codes with decoys (`ambiguated`) | sealed | at chance |
 """
 
 
-def add_attack(commands: Any) -> None:
-    text = (
-        "Attack the public side of your own images, sealed and as codes with decoys, and say what comes out. All"
-        " of it happens here; nothing is sent."
-    )
-    p = add_command(commands, "attack", _attack, text, "ppir primis attack --data chests --output attacked")
-    p.add_argument(
-        "--data", type=file_path, required=True, metavar="FOLDER",
-        help="images of many patients; labels.csv in it may name image, patient, label (DICOM names the patient)",
-    )  # fmt: skip
-    p.add_argument(
-        "--output", type=file_path, metavar="FOLDER",
-        help="writes the table, all figures as JSON, and one image as everybody sees it",
-    )  # fmt: skip
-    p.add_argument("--size", type=int, default=160, help="pixels to which each image is cut and averaged")
-    p.add_argument("--images", type=int, default=300, help="take so many at most; 0: all")
-    p.add_argument("--quick", action="store_true", help="attackers learn from few images, to see that everything works")
-    p.add_argument("--changes", type=int, default=20_000, help="changed files that are tried")
-    p.add_argument("--seed", type=int, default=0, help="of the attackers")
-
-
-def _attack(a: Arguments) -> None:
-    _check(a)
+def run_attack(a: Arguments) -> None:
+    _make_folder(a)
     from PPIRLogic.primis.attacks.battery import QUICK, Effort, attack
     from PPIRLogic.primis.study import read_study
 
@@ -64,14 +44,8 @@ def _attack(a: Arguments) -> None:
     say(a, "done", text, beyond_chance=beyond)
 
 
-def _check(a: Arguments) -> None:
+def _make_folder(a: Arguments) -> None:
     """Before anything long begins."""
-    for name, value, low, high in (
-        ("--size", a.size, 32, 1024), ("--images", a.images, 0, 100_000), ("--changes", a.changes, 1, 10_000_000),
-        ("--seed", a.seed, 0, 2**32 - 1),
-    ):  # fmt: skip
-        if not low <= value <= high:
-            raise InputError(f"{name} {value} cannot be used: give a number from {low} to {high}.")
     if a.output is not None:
         try:
             a.output.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ class PlaneModel:
 class Source(Protocol):
     """Whence the symbols of a pass come: an image, a code, or maps of them."""
 
-    def take(self, plane: int, at: NDArray[np.int64], known: NDArray[np.int32], contexts: NDArray[np.int64],
+    def take(self, plane: int, at: NDArray[np.int64], values: NDArray[np.int32], contexts: NDArray[np.int64],
              model: PlaneModel, step: int) -> NDArray[np.int64]: ...  # fmt: skip
 
 
@@ -67,10 +67,10 @@ class FromImage:
 
     wanted: NDArray[np.float64]
 
-    def take(self, plane: int, at: NDArray[np.int64], known: NDArray[np.int32], contexts: NDArray[np.int64],
+    def take(self, plane: int, at: NDArray[np.int64], values: NDArray[np.int32], contexts: NDArray[np.int64],
              model: PlaneModel, step: int) -> NDArray[np.int64]:  # fmt: skip
         symbols = np.empty(at.size, np.int64)
-        _quantise(self.wanted, plane, at, known, contexts, model.cuts, step, symbols)
+        _quantise(self.wanted, plane, at, values, contexts, model.cuts, step, symbols)
         return symbols
 
 
@@ -80,16 +80,16 @@ class FromMaps:
 
     maps: NDArray[np.int32]
 
-    def take(self, plane: int, at: NDArray[np.int64], known: NDArray[np.int32], contexts: NDArray[np.int64],
+    def take(self, plane: int, at: NDArray[np.int64], values: NDArray[np.int32], contexts: NDArray[np.int64],
              model: PlaneModel, step: int) -> NDArray[np.int64]:  # fmt: skip
-        return self.maps[at, plane].astype(np.int64) * np.where(known < 0, -1, 1)
+        return self.maps[at, plane].astype(np.int64) * np.where(values[at, plane] < 0, -1, 1)
 
 
 @dataclass(frozen=True)
 class FromCode:
     reader: Reader
 
-    def take(self, plane: int, at: NDArray[np.int64], known: NDArray[np.int32], contexts: NDArray[np.int64],
+    def take(self, plane: int, at: NDArray[np.int64], values: NDArray[np.int32], contexts: NDArray[np.int64],
              model: PlaneModel, step: int) -> NDArray[np.int64]:  # fmt: skip
         symbols = self.reader.symbols(contexts, model.tables)
         if symbols.size and np.abs(symbols).max() > LARGEST // step:
@@ -98,11 +98,12 @@ class FromCode:
 
 
 @compiled
-def _quantise(wanted, plane, at, known, contexts, cuts, step, symbols):  # type: ignore[no-untyped-def]
+def _quantise(wanted, plane, at, values, contexts, cuts, step, symbols):  # type: ignore[no-untyped-def]
     """Refinements in steps, towards the coefficient's own sign."""
     for i in range(at.size):
-        exact = (wanted[at[i], plane] - known[i]) / step
-        if known[i] < 0:
+        known = values[at[i], plane]
+        exact = (wanted[at[i], plane] - known) / step
+        if known < 0:
             exact = -exact
         size = abs(exact)
         whole = int(size)
@@ -143,15 +144,16 @@ def _contexts(activity, totals, values, plane, parity, around, thresholds, conte
 
 
 @compiled
-def _refine(values, activity, totals, plane, places, symbols, step, shrink, weights):  # type: ignore[no-untyped-def]
+def _refine(values, maps, activity, totals, plane, places, symbols, step, shrink, weights):  # type: ignore[no-untyped-def]
     """Add the symbols (in steps, towards the coefficient's own sign) to the values, and to what they foretell."""
     planes = values.shape[1]
     for i in range(places.size):
         symbol = symbols[i]
-        if symbol == 0:
-            continue
         at, size = places[i], abs(symbol)
         known = values[at, plane]
+        maps[at, plane] = symbol if known >= 0 else -symbol
+        if symbol == 0:
+            continue
         change = size * step - shrink[1 if known != 0 else 0, min(size, 3) - 1] * step // 64
         values[at, plane] = known + (change if (symbol > 0) == (known >= 0) else -change)
         now = min(abs(values[at, plane]) * FINE // step, MOST)
@@ -203,14 +205,15 @@ def refine_planes(
             if count == 0:
                 continue
             here, at = contexts[:count], places[:count]
-            known = flat[at, plane]
-            symbols = source.take(plane, at, known, here, model, step)
+            symbols = source.take(plane, at, flat, here, model, step)
             if writer is not None:
                 writer.symbols(symbols, here, model.tables)
             if observe is not None:
                 observe(plane, activity, at, symbols, here)
-            _refine(flat, flat_activity, flat_totals, plane, at, symbols, step, model.shrink[plane], weights[plane])
-            flat_maps[at, plane] = symbols * np.where(known < 0, -1, 1)
+            _refine(
+                flat, flat_maps, flat_activity, flat_totals, plane, at, symbols, step, model.shrink[plane],
+                weights[plane],
+            )  # fmt: skip
 
 
 def add_maps(values: NDArray[np.int32], maps: NDArray[Any], model: PlaneModel, step: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.compiled import compiled
 from PPIRLogic.errors import InputError, MissingDependencyError
 
 TOTAL = 1 << 16  # what the numbers of a table add up to
@@ -49,13 +50,20 @@ class Tables:
         return self._models[context]
 
 
+@compiled
+def _sort(contexts, ends, order):  # type: ignore[no-untyped-def]
+    """The order of contexts, of equal ones as they come; `ends`: where each context's part begins, moved to its end."""
+    for i in range(contexts.size):
+        order[ends[contexts[i]]] = i
+        ends[contexts[i]] += 1
+
+
 def _groups(contexts: NDArray[Any]) -> tuple[NDArray[Any], list[tuple[int, int, int]]]:
     """The order in which symbols are written (by context, else as they come), and each context's part of it."""
     counts = np.bincount(contexts) if contexts.size else np.zeros(0, np.int64)
-    ends = np.cumsum(counts)
-    return np.argsort(contexts, kind="stable"), [
-        (int(c), int(ends[c] - counts[c]), int(ends[c])) for c in np.flatnonzero(counts)
-    ]
+    ends, order = np.cumsum(counts) - counts, np.empty(contexts.size, np.int64)
+    _sort(contexts, ends, order)
+    return order, [(int(c), int(ends[c] - counts[c]), int(ends[c])) for c in np.flatnonzero(counts)]
 
 
 class Writer:

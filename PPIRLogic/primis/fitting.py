@@ -13,7 +13,7 @@ from PPIRLogic.primis.codec import UNIT, Part
 from PPIRLogic.primis.coefficients import BINS, FINE, SUM, PlaneModel, differences
 from PPIRLogic.primis.entropy_coding import TOTAL, Tables
 from PPIRLogic.primis.exact_residual import AROUND, FINEST, PARTS, PHASES, ResidualModel, code_rest
-from PPIRLogic.primis.model import LOSSY, STEPS, Model, of_shape, table
+from PPIRLogic.primis.model import LOSSY, STEPS, Model, of_noise, of_shape, table
 from PPIRLogic.primis.transform import Stage, forward, padded
 
 Pictures = Sequence[NDArray[np.float64]]  # each (slices, y, x), as the codec has them inside
@@ -204,11 +204,12 @@ def learned_residual(
     for phase in range(4):
         check()
         rows = [_rests_around(p - b, b, phase) for p, b in zip(pixels, bases, strict=True)]
-        around, slope, rest = (np.concatenate([r[i] for r in rows]) for i in range(3))
+        around, slope, rest, calm = (np.concatenate([r[i] for r in rows]) for i in range(4))
         seen = np.flatnonzero(np.abs(around).max(0))
         if seen.size:
             chosen = around[:, seen].astype(np.float64)
-            best = np.linalg.solve(chosen.T @ chosen + 10 * np.eye(seen.size), chosen.T @ rest)
+            both = (chosen * calm[:, None]).T
+            best = np.linalg.solve(both @ chosen + 10 * np.eye(seen.size), both @ rest)
             value[phase, seen] = np.rint(best * PARTS)
         errors = np.abs(rest - (around @ value[phase] + PARTS // 2) // PARTS)
         features = np.column_stack([np.ones(rest.size), np.abs(around[:, seen]), slope])
@@ -229,14 +230,13 @@ def learned_residual(
     for picture, base in zip(pixels, bases, strict=True):
         code_rest(picture - base, base, residual, None, check, observe)
     counts = (counts + counts[:, ::-1]) / 2
-    counts += _PRIOR * of_shape(2.0 ** ((np.arange(FINEST) - 24) / 4), reach) / TOTAL
+    counts += _PRIOR * of_noise(2.0 ** ((np.arange(FINEST) - 23.5) / 4), reach) / TOTAL
     return replace(residual, tables=Tables(table(counts)))
 
 
-def _rests_around(
-    rest: NDArray[np.int64], base: NDArray[np.int64], phase: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Of each pixel of a phase: the known rests around it (0: not known), the span of the picture there, its rest."""
+def _rests_around(rest: NDArray[np.int64], base: NDArray[np.int64], phase: int) -> tuple[NDArray[Any], ...]:
+    """Of each pixel of a phase: the known rests around it (0: not known), the span of the picture there, its rest, and
+    its weight: a picture of large rests counts no more than another."""
     row, column = PHASES[phase]
     known = {PHASES[i] for i in range(phase)}
     own = rest[:, row::2, column::2]
@@ -250,4 +250,6 @@ def _rests_around(
         for dy, dx in AROUND
     ]
     greys = [shifted(base, dy, dx) for dy, dx in (*AROUND, (0, 0))]
-    return np.stack(around, 1), np.max(greys, axis=0) - np.min(greys, axis=0), own.ravel()
+    weight = 1 / (np.abs(own).mean(axis=(1, 2)) + 0.5) ** 2
+    calm = np.repeat(weight, own.shape[1] * own.shape[2])
+    return np.stack(around, 1), np.max(greys, axis=0) - np.min(greys, axis=0), own.ravel(), calm

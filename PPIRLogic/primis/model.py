@@ -19,7 +19,7 @@ from PPIRLogic.primis.entropy_coding import TOTAL, Tables
 from PPIRLogic.primis.exact_residual import FINEST, PARTS, ResidualModel
 from PPIRLogic.primis.transform import FRACTION, Stage, cosine_basis, lapped_border
 
-STEPS = (120, 36, 14, 7)  # of the four lossy levels, in 255ths of the image's range
+STEPS = (120, 38, 15, 9)  # of the four lossy levels, in 255ths of the image's range
 LOSSY = len(STEPS)
 TABLES, FILTER, MANIFEST = "tables.npz", "filter.onnx", "manifest.json"
 
@@ -115,6 +115,14 @@ def of_shape(sizes: NDArray[Any], reach: int) -> NDArray[np.int64]:
     return table(rows)
 
 
+def of_noise(sizes: NDArray[Any], reach: int) -> NDArray[np.int64]:
+    """Tables of rounded noise (logistic), a row for each mean size."""
+    edges = np.arange(-reach, reach) + 0.5
+    scaled = edges * (2 * np.log(2)) / np.asarray(sizes, np.float64)[:, None]
+    below = 1 / (1 + np.exp(-np.clip(scaled, -50, 50)))
+    return table(np.diff(below, axis=1, prepend=0, append=1))
+
+
 def _start_planes(planes: int) -> PlaneModel:
     near = np.full((planes, planes), SUM // FINE // planes, np.int32)
     around = np.full((planes, 8), SUM // FINE // 10, np.int32)
@@ -131,7 +139,7 @@ def start() -> Model:
     size[0] = 0
     sizes = 2.0 ** ((np.arange(FINEST) - 24) / 4)
     residual = ResidualModel(
-        np.zeros((4, 8), np.int64), size, np.array([40, 8, 4, 4]), np.full(4, 64), Tables(of_shape(sizes, 32))
+        np.zeros((4, 8), np.int64), size, np.array([40, 8, 4, 4]), np.full(4, 64), Tables(of_noise(sizes, 32))
     )
     return Model(
         Stage.of(cosine_basis(8), lapped_border(8)),

@@ -25,7 +25,7 @@ from PPIRLogic.primis.model import FILTER, LOSSY, MANIFEST, STEPS, TABLES, Model
 from PPIRLogic.primis.study import Study, read_study
 from PPIRLogic.progress import CancelToken
 
-ROUNDS = 1500  # of the filter
+ROUNDS = 1200  # of the filter
 _SWEEPS = 4  # of the tables
 _VOLUMES = (".mha", ".mhd", ".nrrd", ".nii", ".gz")
 _SLICES = 24  # of a volume

@@ -225,11 +225,9 @@ def test_an_interrupted_seal_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_help_teaches_every_command() -> None:
-    from PPIRLogic.cli.primis import COMMANDS
-
     for name in ("seal", "unseal", "inspect", "card", "grant", "reseal", "escrow"):
         done = here(Path("unused"), "primis", name, "--help")
-        assert done.returncode == 0 and f"example:\n  ppir primis {name}" in done.stdout and name in COMMANDS
+        assert done.returncode == 0 and f"example:\n  ppir primis {name}" in done.stdout
     done = here(Path("unused"), "primis", "--help")
     assert all(name in done.stdout for name in ("seal", "grant", "escrow")) and "example:" in done.stdout
     assert here(Path("unused"), "primis").returncode == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
+from sample_data_support import ROOT
 
 from PPIRLogic.errors import Cancelled, InputError
 from PPIRLogic.primis.codec import DTYPES, Coded, decode, encode
@@ -130,3 +133,29 @@ def test_progress_is_told() -> None:
     heard: list[float] = []
     encode(np.zeros((3, 1024, 1024), np.uint8), 1, progress=heard.append)
     assert heard == sorted(heard) and heard[-1] == 1 and len(heard) == 3
+
+
+def test_less_than_jpeg_and_png_of_the_shipped_x_rays() -> None:
+    """At the classification level better than a JPEG of as many bytes, sealed alike; in all about PNG's bytes."""
+    for path in sorted((ROOT / "PPIRLogic" / "sample_data").glob("chest_xray_*.png")):
+        image = np.array(Image.open(path))
+        coded = encode(image)
+        size = sum(len(c) + SEALED for c in coded.codes[:3])
+        jpeg = [jpeg_of(image, quality) for quality in range(5, 96, 3)]
+        fitting = [psnr for length, psnr in jpeg if length + SEALED <= size]
+        assert size < 2600 and psnr_of(image, opened(coded, 3)) > max(fitting) + 1
+        assert sum(len(c) for c in coded.codes) < path.stat().st_size * 1.06
+        assert np.array_equal(opened(coded), image)
+
+
+SEALED = 64  # bytes that sealing adds to a code at most
+
+
+def psnr_of(image: NDArray[Any], back: NDArray[Any]) -> float:
+    return float(10 * np.log10(255**2 / np.mean((image.astype(float) - back) ** 2)))
+
+
+def jpeg_of(image: NDArray[Any], quality: int) -> tuple[int, float]:
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "JPEG", quality=quality, optimize=True)
+    return len(out.getvalue()), psnr_of(image, np.array(Image.open(out)))
