@@ -264,6 +264,7 @@ def sizes(o: Options) -> Section:
     png = np.mean([_png_bytes(o.folder, i) for i in test.images])
     whole = lengths.sum(1).mean()
     section.rows.append(at_most("sizes", "all five codes, of PNG's bytes", float(whole / png), 1.0, ""))
+    section.rows.append(Row("sizes", "the same, filled up", f"{filled.sum(1).mean() / png:.3g}"))
     section.lines = [
         "| | bytes, mean |", "|---|---|",
         *(f"| code {n} ({name}), content; filled up | {lengths[:, n - 1].mean():.0f}; {filled[:, n - 1].mean():.0f} |"
