@@ -14,7 +14,7 @@ HASHED := $(PIP) --require-hashes  # only the wheels whose hashes are written in
 PYTEST_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes; each would compile the package again
 
-.PHONY: demo screenshots test test-312 test-all check docs bench bench-pairs bench-paper bench-primis attacks disclosure fuzz network faults load wheel sbom audit lock clean
+.PHONY: demo screenshots test test-312 test-all check docs bench bench-pairs bench-paper bench-former bench-primis attacks disclosure fuzz network faults load wheel sbom audit lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
@@ -74,6 +74,10 @@ bench: $(VENV)/ready .venv-bench/ready
 
 bench-pairs: $(VENV)/ready
 	$(BIN)/python -m Benchmarks.any_pair
+
+# What the checks of fhe cost: beside its former forms, whose sources are in the history.
+bench-former: $(VENV)/ready
+	$(BIN)/python -m Benchmarks.former --write-docs
 
 bench-paper: $(VENV)/ready
 	$(BIN)/python -m Benchmarks.paper --write-docs

@@ -28,9 +28,9 @@ from Benchmarks.sections import RESULTS, begun, write_section
 from PPIRLogic import primis
 from PPIRLogic.cli.primis_attack import table as attack_table
 from PPIRLogic.local_processes import make_sites
-from PPIRLogic.primis.ambiguated import code_maps, hide
+from PPIRLogic.primis.ambiguated import coded_bytes
 from PPIRLogic.primis.attacks import tampering
-from PPIRLogic.primis.attacks.battery import Effort, attack, psnr
+from PPIRLogic.primis.attacks.battery import QUICK, Effort, attack, psnr
 from PPIRLogic.primis.attacks.public_views import publish
 from PPIRLogic.primis.attacks.strip import write_strip
 from PPIRLogic.primis.codec import decode, encode
@@ -51,6 +51,7 @@ HEAD = """# Sealed images
 Written by `make bench-primis`. What each row means is in [the page on privacy](../privacy/primis.md) and in
 `Benchmarks/README.md`. The X-rays are 792 of 549 patients of NIH's ChestX-ray8, 160 × 160 pixels; 240 of 170 patients
 are judged, the others train. Brackets are 95 % intervals over patients. Published figures: not available to us.
+(X-rays: NIH Clinical Center, https://nihcc.app.box.com/v/ChestXray-NIHCC; X. Wang et al., ChestX-ray8, CVPR 2017.)
 """
 
 
@@ -130,7 +131,7 @@ def use(o: Options) -> Section:
     for n, name in enumerate(LEVELS):
         worst = float(np.percentile(found[name], 5))
         cells = [
-            name, f"{total[n]:.0f}", f"{quality[name][0]:.1f}", f"{quality[name][1]:.3f}", _signed(lost[name, 80]),
+            name, f"{total[n]:.0f}", _decibels(quality[name][0]), f"{quality[name][1]:.3f}", _signed(lost[name, 80]),
             _signed(lost[name, 160]), f"{found[name].mean():.3f}, {worst:.3f}", *(f"{v:.3f}" for v in alike[name]),
         ]  # fmt: skip
         section.lines.append("| " + " | ".join(cells) + " |")
@@ -152,6 +153,10 @@ def _quality(images: Array, truth: Array) -> tuple[float, float]:
 
 def _least(what: str, value: float, limit: float) -> Row:
     return Row("use", what, f"{value:.3f}", f"≥ {limit:g}", bool(value >= limit), {"value": float(value)})
+
+
+def _decibels(value: float) -> str:
+    return "exact" if value > 98 else f"{value:.1f}"
 
 
 def _signed(value: Interval) -> str:
@@ -221,7 +226,7 @@ def attacks(o: Options) -> Section:
         np.concatenate([train.images, test.images]), train.names + test.names, train.patients + test.patients,
         train.labels + test.labels, masks,
     )  # fmt: skip
-    effort = Effort(train=20, judged=12, trees=40, steps=20) if o.quick else Effort(judged=len(test))
+    effort = QUICK if o.quick else Effort()
     findings, pictures = attack(whole, effort=effort, found=lambda f: print(f.attack, "|", f.sealed, flush=True))
     write_strip(pictures, o.pictures / "primis_attacks.png")
     one, other = (publish(image) for image in test.images[:2])
@@ -251,8 +256,6 @@ def sizes(o: Options) -> Section:
     _, lengths = decoded(o.data, o.quick)
     some = [publish(image) for image in test.images[:40]]
     filled = np.array([[c.length for c in p.sealed.header.codes] for p in some])
-    maps = [code_maps(p.image) for p in some]
-    public, keys = zip(*(hide(m) for m in maps), strict=True)
     section.rows = [
         at_most("sizes", "a grant with the longest purpose", _longest_grant(o.folder, test.images[0]), 400, "B"),
         at_most("sizes", "a key", len(some[0].key.secret), 32, "B"),
@@ -261,15 +264,16 @@ def sizes(o: Options) -> Section:
     png = np.mean([_png_bytes(o.folder, i) for i in test.images])
     whole = lengths.sum(1).mean()
     section.rows.append(at_most("sizes", "all five codes, of PNG's bytes", float(whole / png), 1.0, ""))
+    section.rows.append(Row("sizes", "the same, filled up", f"{filled.sum(1).mean() / png:.3g}"))
     section.lines = [
         "| | bytes, mean |", "|---|---|",
         *(f"| code {n} ({name}), content; filled up | {lengths[:, n - 1].mean():.0f}; {filled[:, n - 1].mean():.0f} |"
           for n, name in enumerate(LEVELS, 1)),
         f"| all codes, content; filled up | {whole:.0f}; {filled.sum(1).mean():.0f} |",
         f"| PNG of the same images | {png:.0f} |",
-        f"| `ambiguated`, four levels: its entries alone | {np.mean([m.coded_bytes() for m in maps]):.0f} |",
-        f"| the same with decoys; its key | {np.mean([p.coded_bytes() for p in public]):.0f};"
-        f" {np.mean([len(k) for k in keys]):.0f} |",
+        f"| `ambiguated`, four levels: its entries alone | {np.mean([coded_bytes(p.maps) for p in some]):.0f} |",
+        f"| the same with decoys; its key | {np.mean([coded_bytes(p.public) for p in some]):.0f};"
+        f" {np.mean([len(p.decoy_key) for p in some]):.0f} |",
     ]  # fmt: skip
     return section
 
@@ -421,6 +425,7 @@ def main() -> None:
         parser.error(f"--only {', '.join(sorted(unknown))}: choose from {', '.join(SECTIONS)}")
     _one_thread()
     a.output.mkdir(parents=True, exist_ok=True)
+    PICTURES.mkdir(exist_ok=True)
     where, rows = surroundings(a.quick), []
     with tempfile.TemporaryDirectory(prefix="ppir-primis-") as folder:
         options = Options(a.data, a.quick, PICTURES if a.write_docs else a.output, Path(folder))

@@ -198,9 +198,11 @@ def _limits() -> list[tuple[str, ...]]:
     from PPIRLogic.disclosure.failed_checks import MAX_FAILURES
     from PPIRLogic.disclosure.ledger import VOXEL_BITS
     from PPIRLogic.network.identity import FINGERPRINT_CHARACTERS, VALID_DAYS
+    from PPIRLogic.primis import cards, grants, party2, sealed_file
+    from PPIRLogic.primis.policy import SharingPolicy
     from PPIRLogic.registration.disclosure_estimate import MIN_EVALUATIONS
+    from PPIRLogic.registration.names import RECONNECT
     from PPIRLogic.registration.party1.reconnecting import MAX_REPEATS
-    from PPIRLogic.registration.party1.register import RECONNECT
     from PPIRLogic.registration.party2.unfinished_sessions import GRANT_SECONDS, MOST_OF_A_PEER
     from PPIRLogic.registration.request import LOST_ANSWERS
     from PPIRLogic.registration.sampling import MIN_POOL, pool_size
@@ -258,6 +260,20 @@ def _limits() -> list[tuple[str, ...]]:
          "Testing/unit/secure/fhe/test_slots.py::test_sums_stay_within_the_exact_range_whatever_the_images"),
         ("validity of a certificate that the program makes", f"{VALID_DAYS} days", "`ppir identity --renew`",
          "Testing/system/test_tls.py::test_a_renewed_certificate_is_the_same_peer"),
+        ("bytes of a grant of a sealed image", f"{grants.MAX_GRANT}", "",
+         "Testing/unit/primis/test_grants.py::test_a_grant_has_at_most_400_bytes"),
+        ("how long such a grant holds, and a card", f"{grants.DAYS} days, {cards.DAYS} days",
+         "`ppir primis grant --days`, `ppir primis card --days`",
+         "Testing/unit/primis/test_grants.py::test_an_expired_grant_is_refused",
+         "Testing/unit/primis/test_cards.py::test_a_card_holds_from_its_day_to_its_end"),
+        ("bytes of a code of a sealed image beside its payload, before it is filled", f"{sealed_file.OVERHEAD}", "",
+         "Testing/unit/primis/test_sealed_file.py::test_the_overhead_is_at_most_64_bytes_a_code"),
+        ("grants of one sealed image for a peer, over all sessions", f"{SharingPolicy().grants}",
+         "`ppir primis serve --grants`",
+         "Testing/system/test_primis_service.py::test_so_many_grants_also_after_a_restart"),
+        ("questions of a peer for grants, at once and then one every so many seconds",
+         f"{party2.QUESTIONS}, {party2.QUESTION_SECONDS:g} s", "",
+         "Testing/system/test_primis_service.py::test_too_many_questions"),
         ("bits of a fingerprint", f"{5 * FINGERPRINT_CHARACTERS}", "",
          "Testing/unit/network/test_identity.py::test_fingerprint_depends_on_the_key_only"),
     ]  # fmt: skip

@@ -1,9 +1,13 @@
 """How functions are compiled: by numba, once, kept on disk, without the interpreter's lock."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from numba import njit
+from numba.core.caching import FunctionCache
+from numba.core.runtime import rtsys
 
 
 def _can_keep() -> bool:
@@ -22,5 +26,33 @@ def _can_keep() -> bool:
 
 
 _KEEP = _can_keep()
-compiled = njit(nogil=True, cache=_KEEP, boundscheck=False)
-compiled_ieee = njit(nogil=True, cache=_KEEP, boundscheck=False, error_model="numpy")  # x/0 is inf, as in NumPy
+
+
+class _Kept(FunctionCache):
+    """What numba keeps on disk, read without the tables of built-in functions that a compilation needs.
+
+    To fill them costs 0.3 CPU seconds in every process (decision 12). Machine code that is whole needs of numba only
+    what allocates arrays; so a function here works on numbers and arrays alone. A compilation fills them itself.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+
+
+def _compiler(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """numba's decorator with our options and these."""
+    numba_s: Any = njit(nogil=True, boundscheck=False, **options)
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher = numba_s(function)
+        if _KEEP:
+            dispatcher._cache = _Kept(function)
+        return dispatcher
+
+    return decorate
+
+
+compiled: Any = _compiler()
+compiled_ieee: Any = _compiler(error_model="numpy")  # x/0 is inf, as in NumPy

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from PPIRLogic.errors import OutputError
 
+FIELD_FILES = (".h5", ".hdf5")  # of displacement fields: as text, one would take gigabytes
+TRANSFORM_FILES = (*FIELD_FILES, ".tfm", ".txt")
 _HEADER_ROOM = 2**16  # bytes
 
 

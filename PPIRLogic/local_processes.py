@@ -17,7 +17,8 @@ from typing import Any
 
 from PPIRLogic.errors import PeerError
 from PPIRLogic.network.identity import load_or_create_identity
-from PPIRLogic.network.trust import DEALER, PEER, TrustStore
+from PPIRLogic.network.names import DEALER, PEER
+from PPIRLogic.network.trust import TrustStore
 
 START_TIMEOUT = 60.0
 # without -P (new in 3.11) a module of the current folder, such as random.py, would be run instead of Python's own

@@ -11,14 +11,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if patient is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        from PPIRLogic.cli.main import parse, run
+        from PPIRLogic.cli.main import parse, run, work_of
 
         given = parse(arguments)
+        work = work_of(given)
     except Exception as error:  # a package that does not load, such as numba with a setting it does not know
         sys.exit(_not_loaded(error))
     if patient is signal.default_int_handler:
         signal.signal(signal.SIGINT, patient)
-    run(given)
+    run(given, work)
 
 
 def _not_loaded(error: Exception) -> int:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from PPIRLogic.cli.common import Arguments, add_command, file_path
+from PPIRLogic.cli.output import Arguments
 from PPIRLogic.errors import InputError, OutputError, PeerError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.local_processes import start
@@ -64,8 +64,9 @@ PAIRS = (
 )
 
 
-def run_demo(output: Path, *, quick: bool = False) -> None:
-    """Run all pairs under all protocols and write transforms, reports and pictures to `output`."""
+def run_demo(a: Arguments) -> None:
+    """Run all pairs under all protocols and write transforms, reports and pictures to `a.output`."""
+    output, pairs = a.output, PAIRS[: 1 if a.quick else None]
     if not DATA.is_dir():
         raise InputError(f"The sample images are not at {DATA}, where they were installed. Install ppir again.")
     try:
@@ -83,7 +84,7 @@ def run_demo(output: Path, *, quick: bool = False) -> None:
                 f" To see it, too: {escape(PROTOCOLS[protocol][1])}",
                 soft_wrap=True,  # a command to copy stays on one line
             )
-    for pair in PAIRS[: 1 if quick else None]:
+    for pair in pairs:
         console.print(f"\n[bold]{pair.title}[/bold]")
         reports = {}
         for protocol in protocols:
@@ -93,7 +94,7 @@ def run_demo(output: Path, *, quick: bool = False) -> None:
             reports[protocol] = _run(pair, protocol, output)
         console.print(_table(pair, reports, output))
     console.print(f"\nPictures, transforms and reports are in [bold]{output.resolve()}[/bold]")
-    for pair in PAIRS[: 1 if quick else None]:
+    for pair in pairs:
         shown = "fhe" if "fhe" in protocols else protocols[-1]
         console.print(f"  {(output / f'{pair.name}_{shown}.html').resolve()}")
 
@@ -181,16 +182,3 @@ def landmark_error(transform: sitk.Transform, files: tuple[str, str]) -> float:
     fixed, moving = (np.loadtxt(DATA / name, skiprows=2) for name in files)
     mapped = np.array([transform.TransformPoint(p) for p in fixed.tolist()])
     return float(np.linalg.norm(mapped - moving, axis=1).mean())
-
-
-def add_demo(commands: Any) -> None:
-    text = "See it work: two published image pairs, clear, fhe and mpc side by side, as real processes."
-    p = add_command(commands, "demo", _run_demo, text, "ppir demo --output demo-output")
-    p.add_argument(
-        "--output", type=file_path, metavar="FOLDER", default=Path("demo-output"), help="for the results (demo-output)"
-    )
-    p.add_argument("--quick", action="store_true", help="the 2D pair only")
-
-
-def _run_demo(a: Arguments) -> None:
-    run_demo(a.output, quick=a.quick)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import math
 import os
-import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-from PPIRLogic.cli.common import home_of, note, print_line
+from PPIRLogic.cli.common import home_of
+from PPIRLogic.cli.output import Arguments, note, print_line
 from PPIRLogic.errors import DoubtfulError, OutputError
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.images.writing import write_volume
@@ -25,47 +21,40 @@ from PPIRLogic.report import build_report, human_bytes, pictures_of, save_pictur
 from PPIRLogic.transforms import write_transform
 
 
-class RunDisplay:
-    """A progress callback: bars with level, evaluation, value, seconds and bytes, or JSON lines."""
+class Display(Protocol):
+    """Shows the progress of a run while it is entered."""
 
-    def __init__(self, as_json: bool) -> None:
-        self._json = as_json
-        self._console = Console(file=sys.stderr)
-        self._bars = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
-            TextColumn("{task.fields[state]}", markup=False), TimeElapsedColumn(), console=self._console,
-            disable=as_json,
-        )  # fmt: skip
-        self._task = self._bars.add_task("connecting", total=None, state="")
+    def __enter__(self) -> Self: ...
 
-    def __enter__(self) -> RunDisplay:
-        self._bars.start()
+    def __exit__(self, *exc: object) -> None: ...
+
+    def __call__(self, step: Step) -> None: ...
+
+
+class JsonLines:
+    """A progress callback: one JSON object per step."""
+
+    def __enter__(self) -> JsonLines:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._bars.stop()
+        pass
 
     def __call__(self, step: Step) -> None:
-        if self._json:
-            values = {k: (None if isinstance(v, float) and math.isnan(v) else v) for k, v in step.__dict__.items()}
-            print_line(json.dumps({"event": "progress", **values}))
-            return
-        if step.stage in ("opened", "waiting", "reconnecting", "note", "started"):
-            self._console.print(step.detail, highlight=False, markup=False)  # a peer's words may be in it
-        if step.stage == "level":
-            self._bars.update(
-                self._task, description=f"level {step.level}/{step.levels} (1/{step.factor})", total=step.levels,
-                completed=step.level - 1,
-            )  # fmt: skip
-        elif step.stage == "finished":
-            self._bars.update(self._task, description="finished", completed=self._bars.tasks[0].total)
-        state = f"{human_bytes(step.bytes_sent)} up  {human_bytes(step.bytes_received)} down  {step.numbers} numbers"
-        if step.stage == "evaluation":
-            state = f"evaluation {step.evaluation}  loss {step.value:.6f}  {state}"
-        self._bars.update(self._task, state=state)
+        values = {k: (None if isinstance(v, float) and math.isnan(v) else v) for k, v in step.__dict__.items()}
+        print_line(json.dumps({"event": "progress", **values}))
 
 
-def write_results(a: argparse.Namespace, result: RegistrationResult, moving: Volume, fixed: Volume | None) -> None:
+def display_of(a: Arguments) -> Display:
+    """What shows a run: bars for a person, lines for a program, which needs nothing that draws."""
+    if a.json:
+        return JsonLines()
+    from PPIRLogic.cli.bars import Bars
+
+    return Bars()
+
+
+def write_results(a: Arguments, result: RegistrationResult, moving: Volume, fixed: Volume | None) -> None:
     """Write transform, warped image and report; then the summary, and the error of a run that ended early.
 
     Until the transform is where it is wanted, a copy lies in this site's folder: its numbers are spent.
@@ -101,7 +90,7 @@ def _write_safely(result: RegistrationResult, output: Path, home: Path) -> None:
         spare.unlink(missing_ok=True)
 
 
-def _write_report(a: argparse.Namespace, result: RegistrationResult, moving: Volume, fixed: Volume | None) -> None:
+def _write_report(a: Arguments, result: RegistrationResult, moving: Volume, fixed: Volume | None) -> None:
     report = build_report(
         result, transform_file=str(a.output), warped_file=str(a.warped) if a.warped else None,
         inverse_file=str(a.inverse) if a.inverse else None, moving=moving,
@@ -114,7 +103,7 @@ def _write_report(a: argparse.Namespace, result: RegistrationResult, moving: Vol
         save_pictures(pictures, a.pictures, report=report)
 
 
-def _summary(a: argparse.Namespace, result: RegistrationResult) -> None:
+def _summary(a: Arguments, result: RegistrationResult) -> None:
     values: dict[str, Any] = {
         "complete": result.complete,
         "seconds": round(result.seconds, 3),

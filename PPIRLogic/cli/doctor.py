@@ -20,13 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from PPIRLogic.cli.common import Arguments, add_command, home_of, say
+from PPIRLogic.cli.common import home_of
 from PPIRLogic.cli.demo import PROTOCOLS, lacking
+from PPIRLogic.cli.output import Arguments, say
 from PPIRLogic.errors import InputError, PPIRError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
-from PPIRLogic.network.channel import DEFAULT_PORT
 from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.network.names import DEFAULT_PORT
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registration.catalogue import LOSSES, TRANSFORMS
 from PPIRLogic.registration.catalogue import PROTOCOLS as PLUGGED_PROTOCOLS
@@ -58,14 +59,7 @@ class Finding:
         return not self.advice
 
 
-def add_doctor(commands: Any) -> None:
-    text = "Look at this machine: versions, processor, packages, this site's folder, clock, port, and a registration"
-    text += " of two made images on loopback. For a bug report: prints no name, key, peer or image of this site."
-    p = add_command(commands, "doctor", _run_doctor, text, "ppir doctor")
-    p.add_argument("--no-round-trip", action="store_true", help="leave out the registrations on loopback (seconds)")
-
-
-def _run_doctor(a: Arguments) -> None:
+def run_doctor(a: Arguments) -> None:
     problems = 0
     for finding in findings(home_of(a), round_trip=not a.no_round_trip):
         problems += not finding.ok

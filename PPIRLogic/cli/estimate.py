@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from PPIRLogic.cli.common import Arguments, add_command, called, home_of, say, watch_parent
-from PPIRLogic.cli.register import say_offers
-from PPIRLogic.cli.run_options import add_run_options, parameters_of
+from PPIRLogic.cli.check import say_offers
+from PPIRLogic.cli.common import called, home_of, watch_parent
+from PPIRLogic.cli.output import Arguments, say
+from PPIRLogic.cli.run_options import parameters_of
 from PPIRLogic.errors import PPIRError
 from PPIRLogic.points.pointset import PointLayout
 from PPIRLogic.registration.disclosure_estimate import MIN_EVALUATIONS, check_offered, most_numbers
@@ -48,16 +48,6 @@ class LevelEstimate:
         return f"{text}; the owner's budget has {self.allowed} left" + ("" if enough else ", too few to begin")
 
 
-def add_estimate(commands: Any) -> None:
-    text = "How many numbers of a peer's image a registration would disclose to me at most. Discloses none itself."
-    example = "ppir estimate hospital-b.example:7443 --transform affine --loss ncc --evaluations 40"
-    p = add_command(commands, "estimate", _run_estimate, text, example)
-    p.add_argument("peer", metavar="HOST:PORT", help="where the peer listens")
-    p.add_argument("--image", default="", metavar="NAME", help="name of the fixed image, where the peer offers several")
-    p.add_argument("--points", action="store_true", help="of a registration of points (ppir register-points)")
-    add_run_options(p)
-
-
 def estimates(parameters: Parameters, offer: Offer) -> tuple[list[LevelEstimate], int]:
     """Level by level, and all in all: no session discloses more than the owner allows a session."""
     levels, most = [], 0
@@ -82,7 +72,7 @@ def point_estimates(transform: str, offer: Offer) -> tuple[list[LevelEstimate], 
     return [LevelEstimate(transform, LevelGrant(1, coordinates, each, 1, 0), allowed, True)], each
 
 
-def _run_estimate(a: Arguments) -> None:
+def run_estimate(a: Arguments) -> None:
     parameters = parameters_of(a, False)
     if a.with_parent:
         watch_parent(a.scratch)

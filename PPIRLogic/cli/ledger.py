@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.cli.common import Arguments, add_command, file_path, home_of, print_line, say
+from PPIRLogic.cli.common import home_of
+from PPIRLogic.cli.output import Arguments, print_line, say
 from PPIRLogic.disclosure.accounts import Accounts
 from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.disclosure.chain_check import Report, names_of
@@ -22,27 +23,7 @@ MOST_SHOWN = 20  # faults
 _MAX_BYTES = 64 * 2**20  # of a file of heads
 
 
-def add_ledger(commands: Any) -> None:
-    text = "What peers have learned of the images shared here: numbers and bits per peer, image and level."
-    text += " With an option: whether what is on record is whole, and what its owner may do with it."
-    p = add_command(commands, "ledger", _run_ledger, text, "ppir ledger --verify")
-    what = p.add_mutually_exclusive_group()
-    what.add_argument(
-        "--verify", action="store_true", help="name the first record that was changed, cut or rolled back"
-    )
-    what.add_argument("--heads", action="store_true", help="print this site's signed head, and those it holds of peers")
-    what.add_argument("--rotate-key", action="store_true", help="authenticate all records under a new key")
-    what.add_argument(
-        "--reset", metavar="PEER/IMAGE", help="begin a peer's budget for an image anew (names, or as shown)"
-    )
-    what.add_argument("--accept", action="store_true", help="take the records as they are, whatever --verify found")
-    p.add_argument(
-        "--against", type=file_path, metavar="FILE", help="verify, and compare with heads that a syslog or a peer holds"
-    )
-    p.add_argument("--yes", action="store_true", help="for --reset and --accept: yes, although it cannot be taken back")
-
-
-def _run_ledger(a: Arguments) -> None:
+def run_ledger(a: Arguments) -> None:
     chain = Chain(home_of(a))
     runs: dict[str, Callable[[Arguments, Chain], None]] = {
         "verify": _verify, "heads": _heads, "rotate_key": _rotate, "reset": _reset, "accept": _accept,

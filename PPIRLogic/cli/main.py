@@ -1,4 +1,8 @@
-"""The command `ppir`: argument parsing, and how events and errors are shown. The work is done elsewhere."""
+"""The command `ppir`: from what was typed to the work of a command, and how errors are shown.
+
+Nothing that is slow to load is loaded before the options are known to be right: the files of `parsers` say what can be
+typed, and name the function that does the work.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,19 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PPIRLogic.cli.common import Arguments, print_line, show_what_can_be_shown
+from PPIRLogic.cli.output import Arguments, print_line, show_what_can_be_shown
 from PPIRLogic.errors import Cancelled, InputError, PPIRError
 from PPIRLogic.version import SOFTWARE
 
-COMMANDS = {  # in the order of the help; the file of a command is loaded when it is needed
+COMMANDS = {  # in the order of the help; in which file of `parsers` each is
     "identity": "site:add_identity",
     "trust": "site:add_trust",
     "serve": "serve:add_serve",
     "dealer": "serve:add_dealer",
-    "check": "register:add_check",
+    "check": "check:add_check",
     "estimate": "estimate:add_estimate",
     "register": "register:add_register",
     "simulate": "register:add_simulate",
@@ -30,13 +34,13 @@ COMMANDS = {  # in the order of the help; the file of a command is loaded when i
     "primis": "primis:add_primis",
     "doctor": "doctor:add_doctor",
 }
-GROUPS = ("primis",)  # commands that are several
+
 
 # ------------------------------------------------------------------------------------------- the parser
 
 
-def build_parser(only: str = "", inner: str = "") -> argparse.ArgumentParser:
-    """The whole parser, or that of one command (and of one command within it): the others cost time to load."""
+def build_parser(only: str = "") -> argparse.ArgumentParser:
+    """The whole parser, or that of one command."""
     parser = argparse.ArgumentParser(
         prog="ppir",
         description="Privacy-preserving image registration: two sites align their images without showing them.",
@@ -47,8 +51,7 @@ def build_parser(only: str = "", inner: str = "") -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in [only] if only in COMMANDS else COMMANDS:
         file, _, add = COMMANDS[name].partition(":")
-        function = getattr(importlib.import_module(f"PPIRLogic.cli.{file}"), add)
-        function(commands, inner) if name in GROUPS else function(commands)
+        getattr(importlib.import_module(f"PPIRLogic.cli.parsers.{file}"), add)(commands)
     return parser
 
 
@@ -71,23 +74,36 @@ def no_core_files() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The whole command: `parse`, then `run`."""
-    run(parse(arguments))
+    """The whole command."""
+    given = parse(arguments)
+    run(given, work_of(given))
 
 
 def parse(arguments: Sequence[str] | None = None) -> Arguments:
-    """What was typed, with the file of its command loaded."""
+    """What was typed. SystemExit where something is wrong with it."""
     show_what_can_be_shown()
     given = sys.argv[1:] if arguments is None else arguments
-    return build_parser(command_of(given), "".join(given[1:2])).parse_args(given)
+    a = build_parser(command_of(given)).parse_args(given)
+    try:
+        a.check(a)
+    except PPIRError as error:
+        sys.exit(fail(a, error))
+    return a
 
 
-def run(a: Arguments) -> None:
+def work_of(a: Arguments) -> Callable[[Arguments], None]:
+    """The function that does what was asked for, loaded with all that it needs."""
+    file, _, name = a.run.partition(":")
+    work: Callable[[Arguments], None] = getattr(importlib.import_module(f"PPIRLogic.cli.{file}"), name)
+    return work
+
+
+def run(a: Arguments, work: Callable[[Arguments], None]) -> None:
     """Exit codes: 0 done, 2 bad input or usage, 130 cancelled, else the error's own (errors.py)."""
     no_core_files()
     try:
         _check_folder()
-        a.run(a)
+        work(a)
     except PPIRError as error:
         sys.exit(fail(a, error))
     except KeyboardInterrupt:

@@ -1,15 +1,16 @@
-"""The command `ppir primis attack`: what an attacker gets from the public side of one's own images."""
+"""The work of `ppir primis attack`: what an attacker gets from the public side of one's own images."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PPIRLogic.cli.common import Arguments, Interruptible, add_command, file_path, say
-from PPIRLogic.errors import InputError, OutputError
+from PPIRLogic.cli.common import Interruptible
+from PPIRLogic.cli.output import Arguments, say
+from PPIRLogic.errors import OutputError
 from PPIRLogic.files import shown_path, write_atomically
 
 if TYPE_CHECKING:
@@ -22,36 +23,15 @@ HEAD = """| attack | codes with decoys (`ambiguated`) | sealed | at chance |
 """
 
 
-def add_attack(commands: Any) -> None:
-    text = (
-        "Attack the public side of your own images, sealed and as codes with decoys, and say what comes out. All"
-        " of it happens here; nothing is sent."
-    )
-    p = add_command(commands, "attack", _attack, text, "ppir primis attack --data chests --output attacked")
-    p.add_argument(
-        "--data", type=file_path, required=True, metavar="FOLDER",
-        help="PNG or TIFF pictures of many patients; labels.csv in it may say image, patient, label",
-    )  # fmt: skip
-    p.add_argument(
-        "--output", type=file_path, metavar="FOLDER",
-        help="writes the table, all figures as JSON, and one image as everybody sees it",
-    )  # fmt: skip
-    p.add_argument("--size", type=int, default=160, help="pixels to which each image is cut and averaged")
-    p.add_argument("--images", type=int, default=300, help="take so many at most; 0: all")
-    p.add_argument("--steps", type=int, default=500, help="for which the attacker's network is trained")
-    p.add_argument("--changes", type=int, default=20_000, help="changed files that are tried")
-    p.add_argument("--seed", type=int, default=0, help="of the attackers")
-
-
-def _attack(a: Arguments) -> None:
-    _check(a)
-    from PPIRLogic.primis.attacks.battery import Effort, attack
+def run_attack(a: Arguments) -> None:
+    _make_folder(a)
+    from PPIRLogic.primis.attacks.battery import QUICK, Effort, attack
     from PPIRLogic.primis.study import read_study
 
     study = read_study(a.data, size=a.size, most=a.images)
     patients = len(set(study.patients))
     say(a, "data", f"{len(study)} images of {patients} patients", images=len(study), patients=patients)
-    effort = Effort(steps=a.steps, changes=a.changes, seed=a.seed)
+    effort = replace(QUICK if a.quick else Effort(), changes=a.changes, seed=a.seed)
     with Interruptible() as run:
         findings, pictures = attack(
             study, effort=effort, progress=lambda *step: _show_step(a, *step),
@@ -64,14 +44,8 @@ def _attack(a: Arguments) -> None:
     say(a, "done", text, beyond_chance=beyond)
 
 
-def _check(a: Arguments) -> None:
+def _make_folder(a: Arguments) -> None:
     """Before anything long begins."""
-    for name, value, low, high in (
-        ("--size", a.size, 32, 1024), ("--images", a.images, 0, 100_000), ("--changes", a.changes, 1, 10_000_000),
-        ("--steps", a.steps, 1, 1_000_000), ("--seed", a.seed, 0, 2**32 - 1),
-    ):  # fmt: skip
-        if not low <= value <= high:
-            raise InputError(f"{name} {value} cannot be used: give a number from {low} to {high}.")
     if a.output is not None:
         try:
             a.output.mkdir(parents=True, exist_ok=True)
@@ -113,7 +87,10 @@ def _write(a: Arguments, findings: list[Finding], pictures: dict[str, Any]) -> N
     for name, text in texts.items():
         _write_whole(folder / name, text)
     write_strip(pictures, folder / STRIP)
-    say(a, "written", f"written  {shown_path(folder)}: {TABLE}, {RESULTS}, {STRIP}", output=shown_path(folder))
+    text = (
+        f"written  {shown_path(folder)}: {TABLE}, {RESULTS}, {STRIP} (which shows an image: keep it as you keep those)"
+    )
+    say(a, "written", text, output=shown_path(folder))
 
 
 def _write_whole(path: Path, text: str) -> None:

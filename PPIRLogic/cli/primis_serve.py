@@ -1,4 +1,4 @@
-"""The commands that share sealed images: `ppir primis serve`, `catalogue`, `ask`."""
+"""The work of the commands that share sealed images: `ppir primis serve`, `catalogue`, `ask`."""
 
 from __future__ import annotations
 
@@ -7,86 +7,25 @@ import json
 import queue
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from PPIRLogic.cli.common import (
-    Arguments,
-    add_command,
-    add_parent_options,
-    add_service_options,
-    file_path,
-    home_of,
-    note,
-    print_line,
-    say,
-    service_cancel,
-    show_event,
-    watch_parent,
-)
+from PPIRLogic.cli.common import home_of, service_cancel, watch_parent
+from PPIRLogic.cli.output import Arguments, note, print_line, say, show_event
 from PPIRLogic.errors import InputError, TrustError
 from PPIRLogic.files import shown_path
 from PPIRLogic.network.identity import normalise_fingerprint
 from PPIRLogic.network.trust import TrustStore
-from PPIRLogic.primis.levels import LEVELS
-from PPIRLogic.primis.messages import NOBODY, Ask, Offer
+from PPIRLogic.primis.levels import LEVELS, NOBODY
+from PPIRLogic.primis.messages import Ask, Offer
 
 PATIENCE = 600.0  # seconds for a parent to answer a question
-
-
-def add_serve(commands: Any) -> None:
-    text = "Share sealed images with trusted peers. Any of them may have the files; who gets a grant, the rules say."
-    example = "ppir primis serve x-ray.ppis --name x-ray --level segmentation --allow 'Hospital A=exact' --grants 5"
-    p = add_command(commands, "serve", _run_serve, text, example)
-    p.add_argument("files", nargs="+", type=file_path, metavar="FILE", help="sealed images (.ppis) of this site")
-    p.add_argument(
-        "--name", action="append", default=[], help="name to offer it under (image-1, …; never the file's); once a file"
-    )
-    p.add_argument(
-        "--level", action="append", default=[], choices=[*LEVELS, NOBODY],
-        help="highest level that is granted (overview); once, or once a file",
-    )  # fmt: skip
-    p.add_argument(
-        "--allow", action="append", default=[], metavar="PEER[=LEVEL]",
-        help="trusted peer (name or fingerprint) that sees the images, and its own highest level; may be given several"
-        " times (every trusted peer)",
-    )  # fmt: skip
-    p.add_argument("--grants", type=int, default=10, help="grants of an image for one peer, over all sessions (10)")
-    p.add_argument("--days", type=int, default=30, help="days until a grant expires (30)")
-    p.add_argument("--ask", action="store_true", help="ask a person before each grant that the rules permit")
-    p.add_argument("--max-sessions", type=int, default=8, help="sessions at once (8)")
-    add_service_options(p)
-
-
-def add_catalogue(commands: Any) -> None:
-    text = "List the sealed images that a peer shows to this site: public headers, and what may be asked for."
-    p = add_command(commands, "catalogue", _run_catalogue, text, "ppir primis catalogue --peer hospital-b.example:7443")
-    _add_peer(p)
-
-
-def add_ask(commands: Any) -> None:
-    text = "Fetch a sealed image of a peer and ask for a grant that opens it, for this site alone."
-    example = "ppir primis ask x-ray --peer hospital-b.example:7443 --level overview --purpose teaching -o received"
-    p = add_command(commands, "ask", _run_ask, text, example)
-    p.add_argument("name", help="name of the image in the peer's catalogue")
-    _add_peer(p)
-    p.add_argument("--level", choices=LEVELS, default=LEVELS[0], help="level up to which to open it (overview)")
-    p.add_argument("--purpose", required=True, help="what it is for; the owner reads it, and it is in the grant")
-    p.add_argument(
-        "-o", "--output", type=file_path, metavar="FOLDER", default=Path("."), help="for file and grant (this folder)"
-    )
-
-
-def _add_peer(p: Any) -> None:
-    p.add_argument("--peer", required=True, metavar="HOST:PORT", help="where the peer shares its sealed images")
-    add_parent_options(p)
 
 
 # ---------------------------------------------------------------------------------------------------- serve
 
 
-def _run_serve(a: Arguments) -> None:
+def run_serve(a: Arguments) -> None:
     from PPIRLogic.primis.party2 import share
 
     if a.max_sessions < 1:
@@ -200,7 +139,7 @@ class Person:
 # -------------------------------------------------------------------------------------------- catalogue, ask
 
 
-def _run_catalogue(a: Arguments) -> None:
+def run_catalogue(a: Arguments) -> None:
     from PPIRLogic.primis.party1 import SharingClient
 
     if a.with_parent:
@@ -222,7 +161,7 @@ def _rows(offer: Offer) -> list[str]:
     return [f"{offer.name}", f"  {shape} pixels, {offer.dtype}, {offer.size} bytes; {may}{asked}", f"  codes: {codes}"]
 
 
-def _run_ask(a: Arguments) -> None:
+def run_ask(a: Arguments) -> None:
     from PPIRLogic.cli.common import Interruptible
     from PPIRLogic.primis.party1 import ask
 
@@ -247,6 +186,3 @@ def _teller(a: Arguments) -> Callable[[str, int, int], None]:
             note(a, words[stage])
 
     return tell
-
-
-__all__: Sequence[str] = ("add_ask", "add_catalogue", "add_serve")

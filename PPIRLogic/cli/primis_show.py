@@ -1,34 +1,17 @@
-"""The command `ppir primis show`: a picture of each level of a sealed image that this site can open."""
+"""The work of `ppir primis show`: a picture of each level of a sealed image that this site can open."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.cli.common import (
-    Arguments,
-    Interruptible,
-    add_command,
-    add_parent_options,
-    file_path,
-    home_of,
-    say,
-    watch_parent,
-)
+from PPIRLogic.cli.common import Interruptible, home_of, watch_parent
+from PPIRLogic.cli.output import Arguments, say
 from PPIRLogic.errors import OutputError
 from PPIRLogic.files import shown_path
 
 
-def add_show(commands: Any) -> None:
-    text = "Write a picture of each level of a sealed image that this site can open, and a page with their sizes."
-    p = add_command(commands, "show", _run_show, text, "ppir primis show x-ray.ppis --output levels")
-    p.add_argument("file", type=file_path, help="sealed image (.ppis)")
-    p.add_argument("--grant", type=file_path, help="grant of its owner; without one this site's own keys")
-    p.add_argument("--output", type=file_path, metavar="FOLDER", required=True, help="for pictures and page")
-    add_parent_options(p)
-
-
-def _run_show(a: Arguments) -> None:
+def run_show(a: Arguments) -> None:
     from PPIRLogic.report.sealed import decibels
     from PPIRLogic.report.wording import human_bytes
 

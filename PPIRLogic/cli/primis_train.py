@@ -1,32 +1,17 @@
-"""The command `ppir primis train`: the codec's weights from folders of images."""
+"""The work of `ppir primis train`: the codec's weights from folders of images."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from PPIRLogic.cli.common import Arguments, Interruptible, add_command, add_parent_options, say, watch_parent
+from PPIRLogic.cli.common import Interruptible, watch_parent
+from PPIRLogic.cli.output import Arguments, say
 
 
-def add_train(commands: Any) -> None:
-    text = "Learn the codec's weights (transform, tables, filter) from folders of images. Needs the extra 'train'."
-    p = add_command(
-        commands, "train", _run_train, text, "ppir primis train --data nih_cxr --data volumes --seed 0 --output weights"
-    )
-    p.add_argument(
-        "--data", required=True, action="append", metavar="FOLDER",
-        help="a folder of X-rays (images/, labels.csv), or one of volumes; give it again for more",
-    )  # fmt: skip
-    p.add_argument("--output", default="primis_weights", metavar="FOLDER", help="where the weights and the report go")
-    p.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes on a machine")
-    p.add_argument("--rounds", type=int, default=1200, help="of the filter's training")
-    add_parent_options(p)
-
-
-def _run_train(a: Arguments) -> None:
+def run_train(a: Arguments) -> None:
     from PPIRLogic.primis.training import train
 
     if a.with_parent:

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from PPIRLogic.cli.common import Arguments, add_command, home_of, say
+from PPIRLogic.cli.common import home_of
+from PPIRLogic.cli.output import Arguments, say
 from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.disclosure.failed_checks import FailedChecks
 from PPIRLogic.errors import InputError
 from PPIRLogic.network.identity import load_or_create_identity, normalise_fingerprint, renew_identity
-from PPIRLogic.network.trust import DEALER, PEER, ROLES, TrustStore
-
-ACTIONS = ("list", "add", "remove", "add-authority", "add-crl", "lift")
-
-
-def add_identity(commands: Any) -> None:
-    text = "Show this site's fingerprint, to be read out to the other site; makes a key on first use."
-    p = add_command(commands, "identity", _run_identity, text, "ppir identity --name 'Hospital A'")
-    p.add_argument("--name", help="name of this site (on first use, or with --renew)")
-    p.add_argument("--renew", action="store_true", help="new certificate for the same key; the fingerprint stays")
-    p.add_argument("--new-key", action="store_true", help="new key; every peer must trust the new fingerprint")
+from PPIRLogic.network.names import DEALER
+from PPIRLogic.network.trust import TrustStore
 
 
-def add_trust(commands: Any) -> None:
-    text = "List, add or remove the peers this site trusts. Compare fingerprints by telephone, not by mail."
-    text += " lift: go on with a peer that is blocked, after three tests under fhe that it failed or left unfinished."
-    p = add_command(commands, "trust", _run_trust, text, "ppir trust add 7QHX-2B3M-… --name 'Hospital B'")
-    p.add_argument("action", nargs="?", choices=ACTIONS, default="list")
-    p.add_argument("what", nargs="?", default="", help="fingerprint, name, or file of an institution's CA or CRL")
-    p.add_argument("--name", default="", help="what to call this peer")
-    p.add_argument("--role", choices=ROLES, default=PEER, help="a peer registers and serves; a dealer only deals (mpc)")
-
-
-def _run_identity(a: Arguments) -> None:
+def run_identity(a: Arguments) -> None:
     home = home_of(a)
     if a.renew or a.new_key:
         identity = renew_identity(home, name=a.name, new_key=a.new_key)
@@ -47,7 +28,7 @@ def _run_identity(a: Arguments) -> None:
     say(a, "identity", text, name=identity.name, fingerprint=identity.fingerprint)
 
 
-def _run_trust(a: Arguments) -> None:
+def run_trust(a: Arguments) -> None:
     store, records = TrustStore(home_of(a)), Chain(home_of(a))
     failures = FailedChecks(home_of(a), records)
     if a.action != "list" and not a.what:

@@ -16,19 +16,20 @@ from PPIRLogic.images.volume import Volume
 
 
 @compiled_ieee
-def trilinear(data: Any, x: float, y: float, z: float) -> Any:
-    """Value at a fractional index inside the image, and its exact derivatives per index step."""
-    nz, ny, nx = data.shape
-    x0, y0 = min(int(x), nx - 2), min(int(y), ny - 2)
-    z0 = min(int(z), max(nz - 2, 0))
-    z1 = min(z0 + 1, nz - 1)
-    fx, fy, fz = x - x0, y - y0, z - z0
-    if nz == 1:
-        fz = 0.0
-    a00, a01 = data[z0, y0, x0], data[z0, y0, x0 + 1]
-    a10, a11 = data[z0, y0 + 1, x0], data[z0, y0 + 1, x0 + 1]
-    b00, b01 = data[z1, y0, x0], data[z1, y0, x0 + 1]
-    b10, b11 = data[z1, y0 + 1, x0], data[z1, y0 + 1, x0 + 1]
+def _trilinear(flat: Any, nz: int, ny: int, nx: int, x: float, y: float, z: float) -> Any:
+    """Value at a fractional index inside an image (nz, ny, nx), laid out in a row, and its exact derivatives per index
+    step. Places are unsigned and of 32 bits (an image has 2^28 voxels at most), so that they go through vectors.
+    """
+    one, line, plane = np.uint32(1), np.uint32(nx), np.uint32(nx * ny if nz > 1 else 0)
+    x0, y0 = min(np.int32(x), np.int32(nx - 2)), min(np.int32(y), np.int32(ny - 2))
+    z0 = min(np.int32(z), np.int32(max(nz - 2, 0)))
+    fx, fy, fz = x - x0, y - y0, z - z0 if nz > 1 else 0.0
+    at = np.uint32((z0 * np.int32(ny) + y0) * np.int32(nx) + x0)
+    a00, a01 = flat[at], flat[at + one]
+    a10, a11 = flat[at + line], flat[at + line + one]
+    at += plane
+    b00, b01 = flat[at], flat[at + one]
+    b10, b11 = flat[at + line], flat[at + line + one]
     a0, a1 = a00 + fx * (a01 - a00), a10 + fx * (a11 - a10)
     b0, b1 = b00 + fx * (b01 - b00), b10 + fx * (b11 - b10)
     a, b = a0 + fy * (a1 - a0), b0 + fy * (b1 - b0)
@@ -54,10 +55,9 @@ def _cubic_weights(x: float, size: int, at: Any, w: Any, dw: Any) -> None:
 
 
 @compiled_ieee
-def _tricubic(data: Any, x: float, y: float, z: float) -> Any:
-    """As `trilinear`, of the cubic B-spline with these coefficients."""
+def _tricubic(data: Any, x: float, y: float, z: float, at: Any, w: Any, dw: Any) -> Any:
+    """As `_trilinear`, of the cubic B-spline with these coefficients; at, w, dw: room for (3, 4) each."""
     nz, ny, nx = data.shape
-    at, w, dw = np.empty((3, 4), np.int64), np.empty((3, 4)), np.empty((3, 4))
     _cubic_weights(x, nx, at[0], w[0], dw[0])
     _cubic_weights(y, ny, at[1], w[1], dw[1])
     _cubic_weights(z, nz, at[2], w[2], dw[2])
@@ -77,11 +77,35 @@ def _tricubic(data: Any, x: float, y: float, z: float) -> Any:
 
 
 @compiled_ieee
-def interpolate(data: Any, cubic: bool, x: float, y: float, z: float) -> Any:
-    """Value at a fractional index, and its derivatives per index step; data: values, or coefficients if cubic."""
+def within(index: float, size: int) -> float:
+    """The nearest fractional index inside an axis of this size."""
+    return min(max(index, 0.0), size - 1.0)
+
+
+@compiled_ieee
+def interpolate(data: Any, cubic: bool, at: Any, needed: Any, out: Any) -> None:
+    """out (4, …) = value and derivatives per index step at the fractional indices at (3, …), x y z, all inside, one for
+    each of `needed`; where that is False a cubic value may be 0. data (nz, ny, nx): values, or coefficients if cubic.
+    """
+    nz, ny, nx = data.shape
+    flat = data.reshape(-1)
+    x, y, z, value, gx, gy, gz = at[0], at[1], at[2], out[0], out[1], out[2], out[3]
     if cubic:
-        return _tricubic(data, x, y, z)
-    return trilinear(data, x, y, z)
+        near, w, dw = np.empty((3, 4), np.int64), np.empty((3, 4)), np.empty((3, 4))
+        for s in range(needed.size):
+            value[s], gx[s], gy[s], gz[s] = 0.0, 0.0, 0.0, 0.0
+            if needed[s]:
+                value[s], gx[s], gy[s], gz[s] = _tricubic(data, x[s], y[s], z[s], near, w, dw)
+    else:
+        for s in range(needed.size):
+            value[s], gx[s], gy[s], gz[s] = _trilinear(flat, nz, ny, nx, x[s], y[s], z[s])
+
+
+@compiled_ieee
+def leave_masked_out(rows: Any, at: Any, keep: Any) -> None:
+    """keep &= the mask at the voxel nearest to each of the fractional indices at (3, …)."""
+    for s in range(keep.size):
+        keep[s] &= rows[int(at[2, s] + 0.5), int(at[1, s] + 0.5), int(at[0, s] + 0.5)]
 
 
 class MovingImage:

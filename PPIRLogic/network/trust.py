@@ -23,13 +23,12 @@ from cryptography.hazmat.primitives import serialization
 from PPIRLogic.errors import InputError, TrustError
 from PPIRLogic.files import make_private_directory, read_bounded, write_private_file
 from PPIRLogic.network.identity import MAX_PEM_BYTES, check_name, fingerprint_of_certificate, normalise_fingerprint
+from PPIRLogic.network.names import PEER, ROLES
 
 MAX_TRUST_BYTES = 4 * 1024 * 1024
 MAX_CRL_BYTES = 16 * 1024 * 1024
 MAX_ENTRIES = 10_000
 FORMAT = 1
-PEER, DEALER = "peer", "dealer"
-ROLES = (PEER, DEALER)
 
 
 @dataclass(frozen=True)

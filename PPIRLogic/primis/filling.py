@@ -1,31 +1,40 @@
-"""How long a sealed code is made, so that its length tells next to nothing of its content.
+"""How long sealed codes are made, so that their lengths tell next to nothing of their content.
 
 How well an image compresses depends on what it shows: the lengths of the five codes alone tell classes of images apart,
-and two images of one patient from those of two. So each code is filled with zeros up to a class length. Class lengths
-follow from the image's size and the level alone: an anchor, in bytes a pixel, doubled until the code fits, or divided
-by the level's step as long as it fits. The anchors are where 98 of 100 codes of chest X-rays of 160 × 160 pixels fit
-in, so that these have one length each.
+and two images of one patient from those of two. So codes are filled with zeros up to class lengths. These follow from
+the image's shape and type, the level, and one factor for the whole file: anchors, all doubled until every code fits, or
+all divided by four as long as every code fits. The anchors are a little above what 995 of 1000 codes of chest X-rays
+stay below, at 160 × 160 pixels and at smaller sizes (`Benchmarks/primis_lengths.py`), so that nearly all of these have
+the same lengths. Of larger images, of other kinds of images and of 16 bits they are a guess, and a class may be cut in
+two.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-ANCHORS = (0.034, 0.040, 0.064, 0.110, 0.420)  # bytes a pixel, overview to exact
-STEPS = (4, 4, 4, 4, 2)  # downwards; the exact code is by far the longest, and its length varies least
+PIXELS = 160 * 160
+ANCHORS = (381, 804, 1627, 2530, 9599)  # bytes at so many pixels of 8 bits, overview to exact
+POWERS = (0.52, 0.63, 0.68, 0.79, 0.97)  # of the number of pixels of a slice, by which they grow
+_DOWN = 4  # a finer step would cut the images of one kind in two
 _LEAST = 64  # bytes
 
 
-def class_length(length: int, level: int, pixels: int) -> int:
-    """The smallest class length of a level (1 to 5) of an image of so many pixels that is not below `length`.
+def class_lengths(lengths: Sequence[int], shape: tuple[int, ...], dtype: str) -> list[int]:
+    """The class lengths for codes of these lengths, overview first, of an image of this shape and type.
 
-    >>> {class_length(n, 1, 160 * 160) for n in range(300, 800)}
-    {871}
+    >>> class_lengths([200, 500], (160, 160), "uint8") == class_lengths([381, 201], (160, 160), "uint8") == [381, 804]
+    True
+    >>> class_lengths([382, 500], (160, 160), "uint8"), class_lengths([95, 201], (160, 160), "uint8")
+    ([762, 1608], [95, 201])
     """
-    anchor, step = max(_LEAST, math.ceil(ANCHORS[level - 1] * pixels)), STEPS[level - 1]
-    wanted = anchor
-    while wanted < length:
-        wanted *= 2
-    while wanted // step >= max(length, _LEAST):
-        wanted //= step
-    return wanted
+    slices, pixels = math.prod(shape[:-2]), shape[-1] * shape[-2]
+    sizes = [slices * math.ceil(a * (pixels / PIXELS) ** p) for a, p in zip(ANCHORS, POWERS, strict=True)]
+    sizes[-1] *= 1 if dtype == "uint8" else 2
+    sizes = [max(_LEAST, size) for size in sizes[: len(lengths)]]
+    while any(size < length for size, length in zip(sizes, lengths, strict=True)):
+        sizes = [2 * size for size in sizes]
+    while all(size // _DOWN >= max(length, _LEAST) for size, length in zip(sizes, lengths, strict=True)):
+        sizes = [size // _DOWN for size in sizes]
+    return sizes

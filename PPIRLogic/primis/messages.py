@@ -20,7 +20,7 @@ from typing import Any
 from PPIRLogic.errors import InputError, ProtocolError
 from PPIRLogic.network.messages import Fields, check_version
 from PPIRLogic.primis.grants import MAX_PURPOSE, check_purpose
-from PPIRLogic.primis.levels import LEVELS
+from PPIRLogic.primis.levels import LEVELS, NOBODY
 from PPIRLogic.primis.sealed_file import DTYPES, MAX_FILE, MAX_SIDE
 
 PRIMIS_VERSION = 1  # raised with every change of a message below
@@ -31,7 +31,6 @@ MAX_IMAGES = 100_000  # of a site
 CHUNK = 2**20  # bytes of a sealed file in one message
 MAX_NAME = 64  # characters of what an image is offered as
 DIGEST_BYTES = 32
-NOBODY = "none"  # as a level: nothing is granted
 
 
 def opening(images: int = -1) -> dict[str, Any]:

@@ -167,6 +167,8 @@ class SharingClient:
         Errors: those of a question, OutputError, ProtocolError (it is not what the catalogue says, and was removed).
         """
         target = folder / f"{file_stem(offer.name)}{sealed_file.SUFFIX}"
+        if target.exists() and not _is_there(target, offer.digest):  # another's, or an older one: it stays
+            target = target.with_stem(f"{target.stem}-{offer.digest.hex()[:8]}")
         part = folder / f".{offer.digest.hex()[:32]}.part"
         if _is_there(target, offer.digest):
             return target
@@ -249,7 +251,7 @@ def ask(
         file = client.fetch(offer, folder)
         made = client.ask(offer, level, purpose)
     _check(made, level, file, name, home)
-    target = folder / f"{file_stem(name)}.{level}{grants.SUFFIX}"
+    target = file.with_name(f"{file.stem}.{level}{grants.SUFFIX}")
     try:
         write_private_file(target, made)
     except OSError as error:

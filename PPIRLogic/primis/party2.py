@@ -12,7 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.errors import BusyError, InputError, OutputError, PeerError, PolicyError, ProtocolError, RefusedError
+from PPIRLogic.errors import (
+    BusyError,
+    InputError,
+    OutputError,
+    PeerError,
+    PolicyError,
+    ProtocolError,
+    RefusedError,
+    TrustError,
+)
 from PPIRLogic.network.channel import Channel, Message, Quotas
 from PPIRLogic.network.identity import Identity, default_home, load_or_create_identity
 from PPIRLogic.network.messages import error_from
@@ -77,10 +86,12 @@ class SharingSession:
         self._channel.send("waiting", {"before": before})
 
     def check(self) -> None:
-        """Raises if the peer left, the service stops, or the session took too long."""
+        """Raises if the peer left or is trusted no more, the service stops, or the session took too long."""
         if self._channel.closing_message is not None:
             raise error_from(self._channel.closing_message)
         self._channel.check()
+        if not self._channel.still_trusted():
+            raise TrustError("The owner no longer trusts this site.")
         if self._method.stopping.is_set():
             raise PeerError(Sharing.stopped)
         if time.monotonic() > self._until:
@@ -110,11 +121,11 @@ class SharingSession:
         page = m.Page.from_dict(message.data)
         if wait := self._method.pages.take(self.peer):
             raise BusyError(f"This site has asked for the catalogue too often; ask again {in_seconds(wait)}.")
-        names = self._site.seen_by(self.peer)
+        names, given = self._site.seen_by(self.peer), self._site.all_given(self.peer)
         rows = []
         for name in names[page.first : page.first + m.PAGE]:
             try:
-                rows.append(self._site.offer(name, self.peer).to_dict())
+                rows.append(self._site.offer(name, self.peer, given).to_dict())
             except RefusedError:  # a file that is gone hides no other
                 continue
         self._site.log("catalogue", peer=self.peer, peer_name=self._channel.known_as)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from PPIRLogic.errors import InputError, PolicyError
 from PPIRLogic.network.identity import normalise_fingerprint
 from PPIRLogic.primis.grants import MAX_DAYS
-from PPIRLogic.primis.levels import LEVELS
-from PPIRLogic.primis.messages import NOBODY, Ask
+from PPIRLogic.primis.levels import LEVELS, NOBODY
+from PPIRLogic.primis.messages import Ask
 
 
 @dataclass(frozen=True)

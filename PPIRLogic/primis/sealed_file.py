@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from PPIRLogic.errors import InputError
 from PPIRLogic.files import name_problem, shown_path
-from PPIRLogic.primis.filling import class_length
+from PPIRLogic.primis.filling import class_lengths
 from PPIRLogic.primis.keys import CHECK_BYTES, ID_BYTES, LevelKey
 from PPIRLogic.primis.levels import LEVELS
 
@@ -203,12 +203,10 @@ def seal_codes(
 
     pad: fill each code up to one of few lengths (`filling`), which then tell next to nothing of its content.
     """
-    pixels = math.prod(shape)
-    plain = []
-    for number, payload in enumerate(payloads, 1):
-        length = len(payload) + 1
-        filled = class_length(length, number, pixels) if pad else length
-        plain.append(payload + bytes([_END]) + bytes(filled - length))
+    plain = [payload + bytes([_END]) for payload in payloads]
+    if pad:
+        lengths = class_lengths([len(text) for text in plain], shape, dtype)
+        plain = [text.ljust(length, b"\0") for text, length in zip(plain, lengths, strict=True)]
     keys = [key.down_to(number) for number in range(1, len(plain) + 1)]
     entries = tuple(
         CodeEntry(len(text) + TAG_BYTES, secrets.token_bytes(NONCE_BYTES), k.check)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from PPIRLogic.arguments import as_path, check_callable, check_kinds
-from PPIRLogic.errors import InputError
+from PPIRLogic.errors import InputError, OutputError
 from PPIRLogic.files import shown_path, split_extension, write_atomically
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 AnyPath = str | os.PathLike[str]
 Sealed = AnyPath | bytes | SealedFile
 EXACT = len(LEVELS)
+_MOST_BESIDE = 2**20  # bytes
 NOT_FOR_DIAGNOSIS = "not for diagnosis: this is a lossy picture of the image, not the image"
 
 
@@ -113,7 +114,7 @@ class Unsealed:
         """
         target = as_path(path, "The image's path")
         beside = refuse_unwritable(target, overwrite)
-        former = beside.read_bytes() if beside.exists() else None
+        former = read_small(beside, _MOST_BESIDE, "The file beside the image") if beside.exists() else None
         # first, so that a lossy image never lies there without what it is
         write_whole(beside, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
         try:
@@ -190,12 +191,14 @@ def unseal(
     grant: AnyPath | bytes | None = None,
     key: bytes | None = None,
     level: str | int | None = None,
+    progress: Callable[[float], None] = lambda part: None,
     cancel: CancelToken | None = None,
 ) -> Unsealed:
     """Open a sealed image as far as a key goes.
 
     file: a path, the file's bytes, or a SealedFile. The key is this site's own (it sealed the image), that of `grant`
     (a path, or bytes), or `key` (the 32 bytes of a level or of the whole image). level: open no more than this.
+    progress: is told the part that is done, 0 to 1.
     Errors: InputError (damaged or changed file or grant, no key of it, a level that the key does not open), TrustError
     (the grant's issuer is not trusted), MissingDependencyError, Cancelled.
 
@@ -222,7 +225,7 @@ def unseal(
     extras, payloads[0] = split_extras(payloads[0], header.shape, what)
     from PPIRLogic.primis.codec import decode
 
-    pixels = decode(payloads, header.shape, header.dtype, header.model, cancel=cancel)
+    pixels = decode(payloads, header.shape, header.dtype, header.model, progress=progress, cancel=cancel)
     geometry = extras.geometry or plain_grid(header.shape)
     exact = wanted == EXACT and not extras.rounded
     return Unsealed(
@@ -437,7 +440,9 @@ def refuse_unwritable(target: Path, overwrite: bool = False) -> Path:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """InputError for a file that exists, unless it may be replaced."""
+    """InputError for a file that exists, unless it may be replaced; OutputError for one whose folder does not."""
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"Cannot write '{shown_path(path)}': its folder does not exist. Create it first.")
     if path.exists() and not overwrite:
         raise InputError(f"The file '{shown_path(path)}' exists. Choose another name, or say that it may be replaced.")
 

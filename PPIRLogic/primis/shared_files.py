@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from PPIRLogic.network.service import Event
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis import messages as m
 from PPIRLogic.primis.grant_records import GrantRecords
-from PPIRLogic.primis.levels import LEVELS
+from PPIRLogic.primis.levels import LEVELS, NOBODY
 from PPIRLogic.primis.policy import SharingPolicy
 from PPIRLogic.primis.sealed_file import read_header
 from PPIRLogic.primis.sealing import grant, has_key
@@ -37,6 +37,9 @@ class SharedFile:
     """A sealed file that a site shares, under a neutral name, and its owner's rules.
 
     Errors: InputError (an odd name).
+
+    >>> SharedFile("x-ray", Path("x-ray.ppis")).policy.level
+    'overview'
     """
 
     name: str
@@ -173,20 +176,24 @@ class SharingSite:
         self.tell("fault", image=one.shared.name, reason=str(error))
         return RefusedError(f"'{one.shared.name}' cannot be had at present; its owner's log has the reason.")
 
-    def offer(self, name: str, peer: str) -> m.Offer:
-        """What a peer is told of an image."""
+    def offer(self, name: str, peer: str, given: Counter[str]) -> m.Offer:
+        """What a peer is told of an image. given: as of `all_given`."""
         one = self.find(name, peer)
         policy, header = one.shared.policy, one.header
-        left, level = max(0, policy.grants - self.given(one, peer)), policy.level_for(peer)
-        if level != m.NOBODY:
-            level = min(level, header.levels[-1], key=LEVELS.index) if left else m.NOBODY
+        left, level = max(0, policy.grants - given[header.image_id.hex()]), policy.level_for(peer)
+        if level != NOBODY:
+            level = min(level, header.levels[-1], key=LEVELS.index) if left else NOBODY
         codes = tuple(code.length for code in header.codes)
         asks = policy.ask is not None
         return m.Offer(name, one.size, one.digest, header.shape, header.dtype, codes, level, asks, left)
 
+    def all_given(self, peer: str) -> Counter[str]:
+        """Grants on record for a peer, by image (hex)."""
+        return Counter(str(record["image"]) for record in self._grants.all(peer=peer))
+
     def given(self, one: Kept, peer: str) -> int:
         """Grants of an image on record for a peer."""
-        return len(self._grants.all(one.header.image_id.hex(), peer))
+        return self.all_given(peer)[one.header.image_id.hex()]
 
     def give(self, one: Kept, question: m.Ask, card: bytes, peer: str) -> bytes:
         """A grant, on record before it is returned. PolicyError: what the rules do not permit, now that it is made.

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from PPIRLogic.images.reading import read_volume
 
 TABLE = "labels.csv"  # columns image, patient, label; the last two may be missing
 IMAGES, MASKS = "images", "lungs_silver"
-PICTURES = (".png", ".tif", ".tiff")
+SUFFIXES = (".png", ".tif", ".tiff", ".dcm", ".nrrd", ".mha", ".nii", ".nii.gz")
 MOST_ROWS = 100_000
 _APART = 77  # of 256: three patients in ten
 
@@ -27,8 +28,9 @@ _APART = 77  # of 256: three patients in ten
 class Study:
     """Images of one size, each with its patient.
 
-    images: uint8 (n, size, size). names: of the files. patients: of each image; a file of which nobody says whose it
-    is counts as a patient of its own. labels: of each image, or empty. masks: bool (n, size, size), or None.
+    images: uint8 (n, size, size). names: of the files. patients: of each image, as the table or DICOM says (a digest);
+    a file of which nobody says whose it is counts as a patient of its own. labels: of each image, or empty. masks: bool
+    (n, size, size), or None.
     """
 
     images: NDArray[np.uint8]
@@ -64,10 +66,10 @@ def kept_apart(patient: str) -> bool:
 
 
 def read_study(folder: str | os.PathLike[str], *, size: int = 160, most: int = 0) -> Study:
-    """The pictures of `folder` (or of its folder 'images'), each cut to a square and averaged to `size` pixels.
+    """The images of `folder` (or of its folder 'images'), each cut to a square and averaged to `size` pixels.
 
-    `labels.csv` in it may name patient and label of each image, and a folder `lungs_silver` may hold masks of the same
-    names. most: so many images at most, the first by name (0: all).
+    Of a volume, the middle slice. `labels.csv` in it may name patient and label of each image, and a folder
+    `lungs_silver` may hold masks of the same names. most: so many images at most, the first by name (0: all).
     Errors: InputError for a folder, table or image that cannot be used.
 
     >>> read_study("nowhere")
@@ -79,26 +81,29 @@ def read_study(folder: str | os.PathLike[str], *, size: int = 160, most: int = 0
         raise InputError(f"The folder '{shown_path(top)}' of images does not exist. Check the path.")
     inside = top / IMAGES if (top / IMAGES).is_dir() else top
     said = _read_table(top / TABLE) if (top / TABLE).is_file() else {}
-    files = [p for p in sorted(inside.iterdir()) if p.suffix.lower() in PICTURES]
+    files = [p for p in sorted(inside.iterdir()) if p.name.lower().endswith(SUFFIXES)]
     files = [p for p in files if p.name in said] if said else files
     files = files[:most] if most else files
     if not files:
-        raise InputError(f"The folder '{shown_path(inside)}' holds no image ({', '.join(PICTURES)}) that can be used.")
-    rows = [said.get(p.name, (p.name, "")) for p in files]
-    labelled = all(label for _, label in rows)
-    return Study(
-        np.stack([_square(p, size) for p in files]),
-        tuple(p.name for p in files),
-        tuple(patient for patient, _ in rows),
-        tuple(label for _, label in rows) if labelled else (),
-        _masks(top / MASKS, files, size),
-    )
+        raise InputError(f"The folder '{shown_path(inside)}' holds no image ({', '.join(SUFFIXES)}) that can be used.")
+    images, patients, labels = [], [], []
+    for path in files:
+        volume = read_volume(path)
+        patient, label = said.get(path.name, ("", ""))
+        images.append(_eight_bits(averaged(_middle(volume.array, size, path), size)))
+        patients.append(patient or volume.subject or path.name)
+        labels.append(label)
+    names = tuple(p.name for p in files)
+    masks = _masks(top / MASKS, names, size)
+    return Study(np.stack(images), names, tuple(patients), tuple(labels) if all(labels) else (), masks)
 
 
-def _masks(folder: Path, files: Sequence[Path], size: int) -> NDArray[np.bool_] | None:
-    if not all((folder / p.name).is_file() for p in files):
+def _masks(folder: Path, names: Sequence[str], size: int) -> NDArray[np.bool_] | None:
+    paths = [folder / name for name in names]
+    if not all(path.is_file() for path in paths):
         return None
-    return np.stack([averaged((_middle(folder / p.name, size) > 0).astype(float), size) >= 0.5 for p in files])
+    inside = [(read_volume(path).array > 0).astype(np.float64) for path in paths]
+    return np.stack([averaged(_middle(m, size, p), size) >= 0.5 for m, p in zip(inside, paths, strict=True)])
 
 
 def _read_table(path: Path) -> dict[str, tuple[str, str]]:
@@ -110,25 +115,26 @@ def _read_table(path: Path) -> dict[str, tuple[str, str]]:
         raise InputError(f"The table '{shown_path(path)}' cannot be read: {error}. Mend or remove it.") from None
     if not rows or "image" not in rows[0]:
         raise InputError(f"The table '{shown_path(path)}' has no column 'image'. Its columns: image, patient, label.")
-    return {r["image"] or "": (r.get("patient") or r["image"] or "", r.get("label") or "") for r in rows}
+    return {r["image"] or "": (r.get("patient") or "", r.get("label") or "") for r in rows}
 
 
-def _square(path: Path, size: int) -> NDArray[np.uint8]:
-    """The middle square of an image, averaged to size × size, as 8 bits over its own range if it has more."""
-    grey = averaged(_middle(path, size), size)
+def _eight_bits(grey: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Rounded; over all but the outermost greys of the image where they do not fit."""
     if grey.max() > 255 or grey.min() < 0:
-        grey = 255 * (grey - grey.min()) / max(float(np.ptp(grey)), 1e-9)
+        low, high = np.percentile(grey, [0.1, 99.9])
+        grey = np.clip(255 * (grey - low) / max(float(high - low), 1e-9), 0, 255)
     return np.round(grey).astype(np.uint8)
 
 
-def _middle(path: Path, size: int) -> NDArray[np.float64]:
-    array = read_volume(path).array
-    if array.ndim != 2 or min(array.shape) < size:
-        shape = " x ".join(map(str, array.shape))
+def _middle(array: NDArray[Any], size: int, path: Path) -> NDArray[np.float64]:
+    """The middle square of an image, of a volume's middle slice."""
+    plane = array[len(array) // 2] if array.ndim == 3 else array
+    side = min(plane.shape)
+    if side < size:
+        shape = " x ".join(map(str, plane.shape))
         raise InputError(f"The image '{shown_path(path)}' has {shape} pixels: {size} x {size} at least are needed.")
-    side = min(array.shape)
-    top, left = ((n - side) // 2 for n in array.shape)
-    return array[top : top + side, left : left + side].astype(np.float64)
+    top, left = ((n - side) // 2 for n in plane.shape)
+    return np.asarray(plane[top : top + side, left : left + side], np.float64)
 
 
 def averaged(square: NDArray[np.float64], size: int) -> NDArray[np.float64]:

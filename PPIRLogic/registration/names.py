@@ -6,10 +6,12 @@ FACTORS = (16, 8, 4, 2, 1)  # shrink factors: other grids would each be new meas
 SAMPLINGS = ("full", "urs", "gms")
 MASK_USES = ("fill", "rows")  # of the moving mask
 FIXED_MASK_USES = ("none", "fill", "private", "disclosed")
+POINT_TRANSFORMS = ("rigid", "similarity")  # of point sets
 INITIALS = ("compare", "identity", "centres")
 BINS = (8, 16, 32, 64)  # of the joint histogram
 STARTS, CHECK, DETAIL = "starts", "check", "detail"  # what the levels beside those of the search are for
 PURPOSES = {STARTS: "to compare starts", CHECK: "to check the end", DETAIL: "to check the end in its detail"}
+RECONNECT = 120.0  # seconds that party 1 tries to reach a lost peer again
 
 
 def factors_problem(factors: tuple[int, ...]) -> str:

@@ -153,7 +153,7 @@ _TABLE = (
            " this times its voxel size", low=0, above=True, high=1000.0, optional=True,
            usual="0.0005 in 2D, 0.002 in 3D, 0.005 for mi"),
     Option("loss_tolerance", "number", 1e-6, "… or lowers the loss by a smaller part of it", low=0, high=1.0,
-           usual="0.000001, which for mi means 0.00003"),
+           usual="0.000001, which means 0.001 at coarse levels, and for mi 0.00003 at the finest"),
     Option("initial", "transform", "compare", "where the search starts: the best of several (compare), identity,"
            " centres (geometric), or a transform file (fixed to moving)", choices=INITIALS, label="initial transform"),
     Option("starts", "whole", None, "values of the loss at most where starts are compared", low=1, high=1000,

@@ -21,6 +21,7 @@ from PPIRLogic.registration.transform_kinds import TRANSFORMS, TransformKind
 
 _BINS = {2: 16, 3: 32}  # a slice has few voxels
 _POOLED_STEP_TOLERANCE = 0.005
+_COARSE_LOSS_TOLERANCE = 1e-3
 _POOLED_LOSS_TOLERANCE = 3e-5  # below, a step of mi gains less than another pool of samples would change
 _STARTS, _POOLED_STARTS = 120, 36
 _STEP_TOLERANCE = {2: 0.0005, 3: 0.002}
@@ -125,10 +126,14 @@ class Parameters:
         usual = TRANSFORMS[self.transform].bending_factor * LOSSES[self.loss].bending
         return usual if self.bending is None else self.bending
 
-    def least_decrease(self) -> float:
-        """The relative decrease of the loss below which a level ends."""
-        usual = self.loss_tolerance == default("loss_tolerance")
-        return _POOLED_LOSS_TOLERANCE if usual and LOSSES[self.loss].pooled else self.loss_tolerance
+    def least_decrease(self, finest: bool = True) -> float:
+        """The relative decrease of the loss below which a level ends; where none was chosen, coarse levels end sooner:
+        what they leave, the next level finds.
+        """
+        if self.loss_tolerance != default("loss_tolerance"):
+            return self.loss_tolerance
+        usual = _POOLED_LOSS_TOLERANCE if LOSSES[self.loss].pooled else self.loss_tolerance
+        return usual if finest else _COARSE_LOSS_TOLERANCE
 
     def step_mm(self, fixed: Geometry, factor: int) -> float:
         """The step in mm below which a level with this shrink factor ends."""

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.images.writing import write_volume
 from PPIRLogic.primis.sealed_file import Header
-from PPIRLogic.primis.sealing import Unsealed
+from PPIRLogic.primis.sealing import Unsealed, write_whole
 from PPIRLogic.report.figures import Picture
 from PPIRLogic.report.markup import PAGE, STYLE, escape, image, table
 from PPIRLogic.report.slices import scaled, window_of
@@ -51,7 +51,7 @@ def write_levels(opened: Sequence[Unsealed], header: Header, folder: Path) -> li
         write_volume(_picture(one.volume, window), path)
         psnr = _psnr(one, opened[-1]) if opened[-1].exact else math.nan
         shown.append(Shown(one.level, code.length, so_far, psnr, path, one.note))
-    (folder / "levels.html").write_text(_page(shown, header), encoding="utf-8")
+    write_whole(folder / "levels.html", _page(shown, header).encode())
     return shown
 
 

@@ -94,6 +94,7 @@ REASONS = {
     "step": "steps became shorter than the tolerance",
     "loss": "the loss stopped falling",
     "evaluations": "the permitted evaluations were used up",
+    "refused": "a short step did not lower the loss any more",
     "damping": "no further step lowered the loss",
     "folding": "every further step would have folded the image",
     "iterations": "the permitted iterations were used up",

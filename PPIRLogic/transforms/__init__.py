@@ -2,7 +2,7 @@
 
 from PPIRLogic.transforms.bspline import BSPLINE, BSplineTransform
 from PPIRLogic.transforms.diffeomorphic import DIFFEO, DiffeoTransform
-from PPIRLogic.transforms.files import FIELD_FILES, TRANSFORM_FILES, read_transform, write_transform
+from PPIRLogic.transforms.files import read_transform, write_transform
 from PPIRLogic.transforms.linear import KINDS, LinearTransform, parameter_count
 
 DEFORMABLE = (BSPLINE, DIFFEO)
@@ -12,10 +12,8 @@ __all__ = [
     "BSPLINE",
     "DEFORMABLE",
     "DIFFEO",
-    "FIELD_FILES",
     "KINDS",
     "TRANSFORMS",
-    "TRANSFORM_FILES",
     "BSplineTransform",
     "DiffeoTransform",
     "LinearTransform",

@@ -66,7 +66,7 @@ def sample(field: Field, grid: Geometry, at: Field, onto: Geometry | None = None
     source, where, to_index = field.reshape(len(field), *_planes(grid)), at.reshape(dim, *_planes(target)), there @ here
     bounds = np.linspace(0, out.shape[1], min(_THREADS, out.shape[1]) + 1).astype(int).tolist()
     with ThreadPoolExecutor(len(bounds) - 1) as pool:
-        parts = [pool.submit(_sample, source, where, to_index, by_mm, *b, out) for b in pairwise(bounds)]
+        parts = [pool.submit(_sample, source, where, to_index, by_mm, a, b, out) for a, b in pairwise(bounds)]
         for part in parts:
             part.result()
     return out.reshape(len(field), *target.array_shape)

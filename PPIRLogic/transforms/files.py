@@ -8,13 +8,10 @@ import SimpleITK as sitk
 
 from PPIRLogic.arguments import as_path
 from PPIRLogic.errors import InputError
-from PPIRLogic.files import name_problem, shown_path, split_extension, write_atomically
+from PPIRLogic.files import TRANSFORM_FILES, name_problem, shown_path, split_extension, write_atomically
 from PPIRLogic.images.quiet_itk import quiet
 from PPIRLogic.transforms.file_checks import hdf5_problem, problem_of
 from PPIRLogic.transforms.linear import LinearTransform
-
-FIELD_FILES = (".h5", ".hdf5")  # as text, a displacement field would take gigabytes
-TRANSFORM_FILES = (*FIELD_FILES, ".tfm", ".txt")
 
 
 def read_transform(path: str | os.PathLike[str]) -> sitk.Transform:

@@ -20,7 +20,8 @@ from PPIRLogic.errors import DealerError, PolicyError, PPIRError, TrustError
 from PPIRLogic.local_processes import Site, make_sites
 from PPIRLogic.network.channel import Channel, Message
 from PPIRLogic.network.identity import load_or_create_identity
-from PPIRLogic.network.trust import DEALER, TrustStore
+from PPIRLogic.network.names import DEALER
+from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registration.dealer import joining
 from PPIRLogic.registration.dealer.dealer import Dealer
 from PPIRLogic.registration.parameters import Parameters

@@ -257,7 +257,7 @@ def test_which_samples_are_chosen_does_not_show_in_a_division() -> None:
     )  # fmt: skip
     source.prepare(1)
     source.block(0, 0, np.zeros((source.columns, 8 * CHUNK), np.int32))
-    found = [code for code in codes(linear._fill) if code.name == "_fill"]
+    found = [code for code in codes(linear.fill) if code.name == "fill"]
     assert found and not any(code.divides() for code in found)
 
 

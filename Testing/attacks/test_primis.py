@@ -1,13 +1,15 @@
 """PRIMIS: what the public part of an image gives away, as codes with decoys and sealed.
 
-The battery that `ppir primis attack` ships, on phantoms of 30 patients with two images each. `make bench-primis` runs
+The battery that `ppir primis attack` ships, on phantoms of 20 patients with two images each. `make bench-primis` runs
 it on chest X-rays. Only where the extra `train` is installed.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,16 @@ from recording import Record
 from PPIRLogic.cli import main
 from PPIRLogic.errors import Cancelled, InputError
 from PPIRLogic.primis.attacks import tampering
-from PPIRLogic.primis.attacks.battery import Effort, Finding, attack, grants_stretched
+from PPIRLogic.primis.attacks.battery import Finding, attack, grants_stretched
 from PPIRLogic.primis.attacks.public_views import new_key, publish, seal_again
 from PPIRLogic.primis.codec import encode
 from PPIRLogic.primis.study import Study, kept_apart
 from PPIRLogic.progress import CancelToken
 
-SMALL = Effort(train=10, judged=8, trees=40, steps=15, changes=700)
+CHANGES = 700
 
 
-def study_of(train: int = 12, test: int = 12) -> Study:
+def study_of(train: int = 10, test: int = 10) -> Study:
     """Two images of each patient: one anatomy, two breaths."""
     names = [f"patient {k}" for k in range(400)]
     chosen = [n for n in names if not kept_apart(n)][:train] + [n for n in names if kept_apart(n)][:test]
@@ -42,10 +44,42 @@ def study_of(train: int = 12, test: int = 12) -> Study:
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Finding]:
-    findings, pictures = attack(study_of(), effort=SMALL)
-    assert {"original", "with key", "sealed, public", "ambiguated, supervised"} <= set(pictures)
-    return {f.attack: f for f in findings}
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], Path]:
+    """What the command says and writes."""
+    place = tmp_path_factory.mktemp("primis")
+    folder, out = folder_of(place, study_of()), place / "out"
+    options = ["--size", "80", "--quick", "--changes", str(CHANGES), "--output", str(out), "--json"]
+    with redirect_stdout(io.StringIO()) as said:
+        main(["primis", "attack", "--data", str(folder), *options])
+    return [json.loads(line) for line in said.getvalue().splitlines()], out
+
+
+@pytest.fixture(scope="module")
+def found(told: tuple[list[dict[str, Any]], Path]) -> dict[str, Finding]:
+    findings = json.loads((told[1] / "attacks.json").read_text())
+    return {f["attack"]: Finding(**f) for f in findings}
+
+
+def folder_of(place: Path, study: Study) -> Path:
+    folder = place / "data"
+    folder.mkdir()
+    rows = zip(study.names, study.patients, study.labels, strict=True)
+    (folder / "labels.csv").write_text("image,patient,label\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
+    for name, image in zip(study.names, study.images, strict=True):
+        sitk.WriteImage(sitk.GetImageFromArray(image), str(folder / name))
+    return folder
+
+
+def test_the_command_says_and_writes_what_it_found(
+    told: tuple[list[dict[str, Any]], Path], found: dict[str, Finding]
+) -> None:
+    said, out = told
+    assert said[0] == {"event": "data", "images": 40, "patients": 20}
+    findings = [s["attack"] for s in said if s["event"] == "attack"]
+    assert {"progress", "written", "done"} <= {s["event"] for s in said} and len(findings) >= 12
+    assert findings == list(found) and said[-1]["event"] == "done"
+    assert (out / "attacks.md").read_text().count("\n|") == len(findings) + 2
+    assert (out / "attacks.png").read_bytes().startswith(b"\x89PNG")
 
 
 def of(found: dict[str, Finding], part: str) -> Finding:
@@ -78,7 +112,7 @@ def test_a_supervised_decoder_reads_decoys_and_nothing_that_is_sealed(
     assert finding.holds and abs(data["sealed_gain"]) < 0.1
     label = of(found, "classified on")
     data = noted(record, label)
-    assert data["auc"] > 0.7 and label.holds
+    assert data["auc"] > 0.65 and label.holds
 
 
 def test_a_wrong_key_opens_nothing_and_forced_gives_nothing(found: dict[str, Finding], record: Record) -> None:
@@ -112,7 +146,7 @@ def test_changes_keys_nonces_and_grants(found: dict[str, Finding], record: Recor
         finding = of(found, part)
         noted(record, finding)
         assert finding.holds, finding
-    assert of(found, "changed files").data["tried"] == SMALL.changes
+    assert of(found, "changed files").data["tried"] == CHANGES
     assert of(found, "one nonce").data["read"] == 1.0
     assert of(found, "stretched").data["gained"] > 0.5
 
@@ -141,29 +175,6 @@ def test_a_cipher_with_one_key_for_all_would_be_noticed() -> None:
     assert one.codes != two.codes and not {c.nonce for c in one.header.codes} & {c.nonce for c in two.header.codes}
 
 
-def folder_of(tmp_path: Path, study: Study) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    rows = zip(study.names, study.patients, study.labels, strict=True)
-    (folder / "labels.csv").write_text("image,patient,label\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
-    for name, image in zip(study.names, study.images, strict=True):
-        sitk.WriteImage(sitk.GetImageFromArray(image), str(folder / name))
-    return folder
-
-
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, out = folder_of(tmp_path, study_of(7, 7)), tmp_path / "out"
-    arguments = ["--size", "40", "--steps", "2", "--changes", "70", "--output", str(out), "--json"]
-    main(["primis", "attack", "--data", str(folder), *arguments])
-    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert said[0] == {"event": "data", "images": 28, "patients": 14}
-    findings = [s for s in said if s["event"] == "attack"]
-    assert {"progress", "written", "done"} <= {s["event"] for s in said} and len(findings) >= 12
-    assert json.loads((out / "attacks.json").read_text())[0]["attack"] == findings[0]["attack"]
-    assert (out / "attacks.md").read_text().count("\n|") >= len(findings)
-    assert (out / "attacks.png").read_bytes().startswith(b"\x89PNG")
-
-
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -184,10 +195,10 @@ def test_the_command_says_what_is_wrong(
 
 def test_too_few_patients_and_a_person_who_stops_it() -> None:
     with pytest.raises(InputError, match=r"4 images to train an attacker and 4 to judge him"):
-        attack(study_of(2, 2), effort=SMALL)
+        attack(study_of(2, 2))
     token = CancelToken()
     with pytest.raises(Cancelled):
-        attack(study_of(7, 7), effort=SMALL, progress=lambda *step: token.cancel(), cancel=token)
+        attack(study_of(7, 7), progress=lambda *step: token.cancel(), cancel=token)
 
 
 def test_a_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -195,4 +206,4 @@ def test_a_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     from PPIRLogic.errors import MissingDependencyError
 
     with pytest.raises(MissingDependencyError, match="scikit-learn"):
-        attack(study_of(6, 6), effort=SMALL)
+        attack(study_of(6, 6))

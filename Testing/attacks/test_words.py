@@ -11,7 +11,7 @@ from rich.console import Console
 from system_support import Phantom, grid, owner, shared, two_sites
 from thief import Thief
 
-from PPIRLogic.cli import display
+from PPIRLogic.cli import bars
 from PPIRLogic.errors import Cancelled, PPIRError, RefusedError
 from PPIRLogic.network.channel import Message
 from PPIRLogic.network.messages import error_from
@@ -43,7 +43,7 @@ def test_a_peer_cannot_pass_for_this_program(tmp_path: Path, monkeypatch: pytest
 def shown(detail: str, markup: bool) -> str:
     """What a terminal gets of a progress that has a peer's words in it."""
     screen = io.StringIO()
-    one = display.RunDisplay(False)
+    one = bars.Bars()
     one._console = Console(file=screen, force_terminal=True, width=200)
     if markup:
         one._console.print(detail, highlight=False)

@@ -17,7 +17,7 @@ def chests(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         lungs = [((x - c - dx) / width) ** 2 + ((y - 0.5 - dy) / 0.32) ** 2 < 1 for c in (0.3, 0.7)]
         grey = 170.0 - 110 * (lungs[0] | lungs[1]) + draw.normal(0, 2, x.shape)
         if ill:
-            grey += 90 * np.exp(-((x - 0.3 - dx) ** 2 + (y - 0.65 - dy) ** 2) / 0.015)
+            grey += 130 * np.exp(-((x - 0.3 - dx) ** 2 + (y - 0.65 - dy) ** 2) / 0.015)
         images.append(np.clip(grey, 0, 255).astype(np.uint8))
         masks.append(lungs[0] | lungs[1])
     return np.array(images), np.array(masks), labels

@@ -22,7 +22,7 @@ from fuzz_mutation import bomb, changed_bytes, changed_conversation, changed_map
 from fuzz_subjects import ENDLESS, SUBJECTS, Conversations, Subject, more_of, offered
 from system_support import call, owner, rows_of
 
-from PPIRLogic.cli.main import build_parser
+from PPIRLogic.cli.main import build_parser, work_of
 from PPIRLogic.disclosure.chain_check import GRANTS
 from PPIRLogic.disclosure.counted_channel import NUMBER_BYTES
 from PPIRLogic.errors import InputError, PeerError
@@ -337,7 +337,7 @@ class Offers(Target):
             mock.patch("PPIRLogic.registration.party1.session.connect", lambda *_, **__: Scripted(said, "B")),
             contextlib.redirect_stdout(shown),
         ):
-            a.run(a)
+            work_of(a)(a)
         assert all(line.isprintable() for line in shown.getvalue().splitlines()), "control characters of a peer's"
         return "accepted"
 

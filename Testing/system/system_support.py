@@ -29,7 +29,8 @@ from PPIRLogic.local_processes import Site, make_sites
 from PPIRLogic.network.channel import Channel, Message, connect
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.messages import error_from
-from PPIRLogic.network.trust import PEER, TrustStore
+from PPIRLogic.network.names import PEER
+from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registration.party2.fixed_image import FixedImage
 from PPIRLogic.registration.party2.policy import Policy
 from PPIRLogic.registration.party2.server import Server

@@ -55,7 +55,8 @@ from PPIRLogic.local_processes import Site, make_sites
 from PPIRLogic.network.channel import Listener
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.messages import PROTOCOL_VERSION
-from PPIRLogic.network.trust import DEALER, TrustStore
+from PPIRLogic.network.names import DEALER
+from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registration.losses import LOSSES
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1 import session as session_module

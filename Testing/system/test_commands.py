@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from system_support import (
     Phantom,
     Program,
     account_numbers,
+    command,
     distance,
+    environment,
     events_of,
     grid,
     grid_points,
@@ -29,6 +32,7 @@ from system_support import (
 )
 
 import PPIRLogic
+from PPIRLogic.cli.demo import DATA
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.version import SOFTWARE
 
@@ -295,6 +299,23 @@ def test_every_command_explains_itself(tmp_path: Path) -> None:
         assert done.returncode == 0 and f"ppir {name}" in done.stdout and "example:" in done.stdout
     assert here(tmp_path).returncode == 2
     assert here(tmp_path, "--version").stdout.strip() == SOFTWARE
+
+
+@pytest.mark.long
+def test_after_the_doctor_a_registration_compiles_nothing(tmp_path: Path) -> None:
+    """The first registration after an installation, with the usual options, on the published 2D pair."""
+    there = {**environment(tmp_path / "home"), "NUMBA_CACHE_DIR": str(tmp_path / "compiled")}
+    fixed, moving = (DATA / f"BrainProtonDensitySlice{name}.png" for name in ("BSplined10", "R10X13Y17S12"))
+    kept = []
+    for words in (
+        ("doctor",),
+        ("simulate", "--fixed", fixed, "--moving", moving, "--output", tmp_path / "T.h5", "--accept-doubtful"),
+    ):
+        done = subprocess.run(command(*words), env=there, capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 2) and "PROBLEM  run" not in done.stdout, done.stdout + done.stderr
+        kept.append({path.name for path in tmp_path.rglob("*.nbc")})
+    assert (tmp_path / "T.h5").is_file() and len(kept[0]) > 20
+    assert kept[1] == kept[0]
 
 
 def test_home_by_option_and_by_environment(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ from system_support import (
 from PPIRLogic.errors import BusyError, DealerError, PeerError, RefusedError
 from PPIRLogic.local_processes import Site, make_sites
 from PPIRLogic.network.messages import PROTOCOL_VERSION
-from PPIRLogic.network.trust import DEALER
+from PPIRLogic.network.names import DEALER
 from PPIRLogic.progress import CancelToken
 from PPIRLogic.registration.dealer.dealer import MAX_SESSIONS
 from PPIRLogic.registration.parameters import Parameters

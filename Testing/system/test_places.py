@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 from system_support import Phantom, here, motion_of, plain_grid, save
 
-from PPIRLogic.cli import common
+from PPIRLogic.cli import output
 from PPIRLogic.cli.display import write_results
 from PPIRLogic.cli.main import main
 from PPIRLogic.errors import OutputError, PeerError
@@ -83,8 +83,8 @@ def test_a_full_standard_output_is_said_once_and_left(
 ) -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stdout", full)
-        common.print_line("one")
-        common.print_line("two")
+        output.print_line("one")
+        output.print_line("two")
         assert sys.stdout is not full
         full.close = lambda: None  # type: ignore[method-assign]
     assert capsys.readouterr().err.count("cannot be written") == 1

@@ -19,16 +19,19 @@ from system_support import SOON, answer, call, last_words, rows_of, try_to_send,
 from PPIRLogic.errors import (
     BusyError,
     InputError,
+    OutputError,
     PeerError,
     PolicyError,
     PPIRError,
     ProtocolError,
     RefusedError,
+    TrustError,
     VersionError,
 )
 from PPIRLogic.local_processes import Site, make_sites
 from PPIRLogic.network.channel import Channel
 from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis import messages as m
 from PPIRLogic.primis import party1, party2
 from PPIRLogic.primis.cards import MAX_CARD, own_card
@@ -214,6 +217,14 @@ def test_a_fetch_goes_on_in_another_process(served: Owner, sites: dict[str, Site
         assert list(damaged.iterdir()) == [], "nothing is left of what was wrong"
 
 
+def test_what_is_in_the_folder_already_stays(served: Owner, sites: dict[str, Site], tmp_path: Path) -> None:
+    (tmp_path / "x-ray.ppis").write_bytes(b"another hospital's x-ray")
+    got = ask("x-ray", served.address, "overview", "beside it", tmp_path, home=sites["A"].home)
+    assert (tmp_path / "x-ray.ppis").read_bytes() == b"another hospital's x-ray"
+    assert got.file.name.startswith("x-ray-") and got.grant.name.startswith(f"{got.file.stem}.overview")
+    assert ask("x-ray", served.address, "overview", "again", tmp_path, home=sites["A"].home).file == got.file
+
+
 def test_a_file_that_was_sealed_again_is_not_mixed(sites: dict[str, Site], tmp_path: Path) -> None:
     path = tmp_path / "one.ppis"
     seal(SMALL, path, home=sites["D"].home)
@@ -249,6 +260,29 @@ def test_so_many_grants_also_after_a_restart(sites: dict[str, Site], tmp_path: P
                 with pytest.raises(PolicyError, match="as many as its owner gives"):
                     client.ask(offer, "overview", purpose)
     assert given == [2, 1, 0]
+
+
+def test_a_catalogue_of_several_pages(sites: dict[str, Site], tmp_path: Path) -> None:
+    seal(SMALL, tmp_path / "one.ppis", home=sites["D"].home)
+    names = [f"slice {number}" for number in range(m.PAGE + 5)]
+    shared = [SharedFile(name, tmp_path / "one.ppis") for name in names]
+    with owner(sites["D"], *shared) as one, SharingClient(one.address, home=sites["A"].home) as client:
+        assert [o.name for o in client.catalogue()] == names
+
+
+def test_nothing_is_granted_that_is_not_on_record(
+    served: Owner, sites: dict[str, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: no grant leaves, the owner is told why, the peer is told that alone."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OutputError(f"The ledger {sites['B'].home} could not be written (the disk is full).")
+
+    monkeypatch.setattr(GrantRecords, "granted", full)
+    with pytest.raises(RefusedError, match="nothing is disclosed that is not on record") as refused:
+        ask("x-ray", served.address, "overview", "a full disk", tmp_path, home=sites["A"].home)
+    assert str(sites["B"].home) not in str(refused.value) and not list(tmp_path.glob("*.ppig"))
+    assert "the disk is full" in served.told("grant refused")[-1]["reason"]
 
 
 def test_what_cannot_be_shared(served: Owner, sites: dict[str, Site], files: dict[str, Path], tmp_path: Path) -> None:
@@ -406,6 +440,47 @@ def test_one_question_at_a_time_is_put_to_a_person(sites: dict[str, Site], tmp_p
         answers.set()
         assert wait_until(lambda: one.told("session ended")), "nothing is given to one that left"
         assert one.grants() == before
+
+
+def test_a_race_for_the_last_grant(sites: dict[str, Site], tmp_path: Path) -> None:
+    path, got = tmp_path / "one.ppis", list[str]()
+    seal(SMALL, path, home=sites["D"].home)
+    with owner(sites["D"], SharedFile("x-ray", path, SharingPolicy("exact", grants=1))) as one:
+
+        def race(number: int) -> None:
+            with SharingClient(one.address, home=sites["A"].home) as each:
+                try:
+                    each.ask(each.find("x-ray"), "overview", f"number {number}")
+                    got.append("granted")
+                except PolicyError:
+                    got.append("refused")
+
+        threads = [threading.Thread(target=race, args=(number,)) for number in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SOON)
+    assert sorted(got) == ["granted", *["refused"] * 4]
+
+
+def test_who_is_trusted_no_more_gets_nothing(sites: dict[str, Site], tmp_path: Path) -> None:
+    """Also within a session, and between a person's yes and the grant."""
+    path, store = tmp_path / "one.ppis", TrustStore(sites["D"].home)
+    seal(SMALL, path, home=sites["D"].home)
+
+    def person(who: str, what: m.Ask) -> bool:
+        store.remove(sites["C"].fingerprint)
+        return True
+
+    rules = SharingPolicy("exact", ask=person)
+    try:
+        with owner(sites["D"], SharedFile("x-ray", path, rules)) as one, client(one, sites["C"]) as channel:
+            before = one.grants()
+            channel.send("ask", question(one), own_card(sites["C"].home))
+            said(channel, TrustError, "no longer trusts")
+            assert one.grants() == before
+    finally:
+        store.add(sites["C"].fingerprint, "C")
 
 
 @pytest.mark.parametrize("offset", [-1, 2**31, 10**6 * 5])

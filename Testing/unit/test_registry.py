@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from PPIRLogic.cli.run_options import protocol_argument
+from PPIRLogic.cli.parsers.run_options import protocol_argument
 from PPIRLogic.errors import InputError
 from PPIRLogic.registration.catalogue import LOSSES, PROTOCOLS, protocol_names, shown_name, wire_name
 from PPIRLogic.registration.parameters import Parameters

@@ -16,7 +16,7 @@ The files, each of which uses only those before it: addresses, frames, timed_soc
 peer_certificate (who is allowed in), channel, handshake (what both ends do to get one), connecting, listener.
 """
 
-from PPIRLogic.network.channel.addresses import DEFAULT_PORT, parse_address
+from PPIRLogic.network.channel.addresses import parse_address
 from PPIRLogic.network.channel.channel import CLOSING_KINDS, MAX_QUEUE, Channel, memory_pair
 from PPIRLogic.network.channel.connecting import connect
 from PPIRLogic.network.channel.frames import (
@@ -34,7 +34,6 @@ from PPIRLogic.network.channel.listener import Listener, Quotas
 
 __all__ = [
     "CLOSING_KINDS",
-    "DEFAULT_PORT",
     "FRAME_VERSION",
     "MAX_DEPTH",
     "MAX_HEADER",

@@ -6,8 +6,7 @@ import re
 
 from PPIRLogic.errors import InputError
 from PPIRLogic.network.identity import clean_text
-
-DEFAULT_PORT = 7443
+from PPIRLogic.network.names import DEFAULT_PORT
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -13,7 +13,8 @@ from PPIRLogic.network.channel.peer_certificate import Doorkeeper
 from PPIRLogic.network.channel.timed_socket import Gone, Wire
 from PPIRLogic.network.channel.tls import Tls
 from PPIRLogic.network.identity import Identity, clean_text
-from PPIRLogic.network.trust import PEER, TrustStore
+from PPIRLogic.network.names import PEER
+from PPIRLogic.network.trust import TrustStore
 
 
 def connect(

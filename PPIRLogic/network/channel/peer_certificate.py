@@ -9,7 +9,8 @@ from cryptography import x509
 
 from PPIRLogic.errors import PPIRError
 from PPIRLogic.network.identity import common_name, fingerprint_of_certificate, normalise_fingerprint
-from PPIRLogic.network.trust import DEALER, PEER, TrustedAuthority, TrustStore
+from PPIRLogic.network.names import DEALER, PEER
+from PPIRLogic.network.trust import TrustedAuthority, TrustStore
 
 _ADD = {PEER: "ppir trust add", DEALER: "ppir trust add --role dealer"}
 _HOW = {

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.primis.ambiguated import CodeMaps, code_maps, picture
+from PPIRLogic.primis import ambiguated
+from PPIRLogic.primis.ambiguated import arrays, first, keep
+from PPIRLogic.primis.code_maps import Quantised, quantise, reconstruct
 from PPIRLogic.primis.evidence import need
 from PPIRLogic.progress import CancelToken
 
 Array = NDArray[Any]
 _ROUNDS = 4
+_TRIES = 8  # decoded images that are averaged
 _MOST_ENTRIES = 400_000  # that a classifier learns from
 _CROP = 64
 
 
-def features(public: CodeMaps) -> Array:
-    """What can be said of each entry that is not nought, (entries, 14), in the order of `CodeMaps.values`.
+def features(public: Quantised) -> Array:
+    """What can be said of each entry that is not nought, (entries, 14), in the order of `ambiguated.values`.
 
     Level, kind, coefficient, value and its size; how much lies in the same block, in the coefficients beside it, in the
     blocks around (as it is, and with the sign), in the other levels at this place.
     """
     parts = []
-    sizes = [np.abs(a).astype(np.float64) for _, _, a in public.arrays()]
-    for number, (level, kind, array) in enumerate(public.arrays()):
+    sizes = [np.abs(a).astype(np.float64) for _, _, a in arrays(public)]
+    for number, (level, kind, array) in enumerate(arrays(public)):
         where = np.nonzero(array)
         size, value = sizes[number], array.astype(np.float64)
         block = size.sum(-1, keepdims=True) - size
@@ -78,7 +80,7 @@ class DecoyClassifier:
         self._seed, self._trees = seed, trees
         self._model: Any = None
 
-    def fit(self, public: Sequence[CodeMaps], true: Sequence[NDArray[np.bool_]]) -> DecoyClassifier:
+    def fit(self, public: Sequence[Quantised], true: Sequence[NDArray[np.bool_]]) -> DecoyClassifier:
         """Learn from codes and which of their entries are true."""
         given, wanted = np.concatenate([features(p) for p in public]), np.concatenate(true)
         chosen = np.random.default_rng(self._seed).permutation(len(given))[:_MOST_ENTRIES]
@@ -87,22 +89,22 @@ class DecoyClassifier:
         self._model.fit(given[chosen], wanted[chosen])
         return self
 
-    def probabilities(self, public: CodeMaps) -> Array:
+    def probabilities(self, public: Quantised) -> Array:
         """How likely each entry is true."""
         return np.asarray(self._model.predict_proba(features(public))[:, 1])
 
 
-def project(public: CodeMaps, progress: Callable[[int], None] = lambda round_: None) -> Array:
+def project(public: Quantised, progress: Callable[[int], None] = lambda round_: None) -> Array:
     """How likely each entry is true, by what pictures are like alone: no other image, no training.
 
     The image of all entries is smoothed (total variation) and coded again: an entry that comes back at its place is
     likely true. The likelier half is believed more in the next round. MissingDependencyError without scikit-image.
     """
     smooth = need("skimage.restoration").denoise_tv_chambolle
-    values = public.values().astype(np.float64)
+    values = ambiguated.values(public).astype(np.float64)
     weights = np.full(len(values), 0.5)
     for round_ in range(_ROUNDS):
-        grey = picture(public, weights).astype(np.float64)
+        grey = expected(public, weights, seed=round_)
         clean = smooth(grey / 255, weight=0.1 / (1 + round_)) * 255
         again = _coded_at(public, clean)
         back = np.sign(values) * again / np.abs(values)
@@ -112,13 +114,18 @@ def project(public: CodeMaps, progress: Callable[[int], None] = lambda round_: N
     return weights
 
 
-def _coded_at(public: CodeMaps, image: Array) -> Array:
-    """The coefficients of another image at the entries of a code, in steps of their levels."""
-    fresh = code_maps(np.clip(np.rint(image), 0, 255).astype(public.dtype), len(public.levels))
-    fresh = replace(fresh, low=public.low, width=public.width)
-    return np.concatenate(
-        [new[old != 0] for (_, _, old), (_, _, new) in zip(public.arrays(), fresh.arrays(), strict=True)]
-    ).astype(np.float64)
+def _coded_at(public: Quantised, image: Array) -> Array:
+    """The entries of another image's maps at the places of these, in steps of their levels."""
+    fresh = quantise(np.clip(np.rint(image), 0, 255).astype(public.dtype), len(public.maps))
+    pairs = zip(arrays(public), arrays(fresh), strict=True)
+    return np.concatenate([new[old != 0] for (_, _, old), (_, _, new) in pairs]).astype(np.float64)
+
+
+def expected(public: Quantised, likely: Array, seed: int = 0) -> Array:
+    """The mean of the images that the entries make, each kept as often as it is likely to be true."""
+    draw = np.random.default_rng(seed)
+    kept = (keep(public, draw.random(len(likely)) < likely) for _ in range(_TRIES))
+    return np.asarray(np.mean([reconstruct(k) for k in kept], axis=0))
 
 
 class SupervisedDecoder:
@@ -132,15 +139,15 @@ class SupervisedDecoder:
         self._classifier = classifier
         self._net: Any = None
 
-    def views(self, public: CodeMaps) -> Array:
+    def views(self, public: Quantised) -> Array:
         """(channels, y, x), the best guess first."""
-        seen = [picture(public.first(n)) for n in range(1, len(public.levels) + 1)][::-1]
+        seen = [reconstruct(first(public, n)) for n in range(1, len(public.maps) + 1)][::-1]
         if self._classifier is not None:
-            seen.insert(0, picture(public, self._classifier.probabilities(public)))
+            seen.insert(0, expected(public, self._classifier.probabilities(public)))
         return np.stack(seen).astype(np.float32) / 255 - 0.5
 
     def fit(
-        self, public: Sequence[CodeMaps], images: Array, *, steps: int = 600, seed: int = 0,
+        self, public: Sequence[Quantised], images: Array, *, steps: int = 600, seed: int = 0,
         cancel: CancelToken | None = None,
     ) -> SupervisedDecoder:  # fmt: skip
         """Learn from codes and their images, uint8 (n, y, x)."""
@@ -164,7 +171,7 @@ class SupervisedDecoder:
         self._net.eval()
         return self
 
-    def decode(self, public: CodeMaps) -> Array:
+    def decode(self, public: Quantised) -> Array:
         """The attacker's image, uint8 (y, x)."""
         torch = need("torch")
         with torch.no_grad():

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.primis.ambiguated import CodeMaps, code_maps, hide, true_entries
+from PPIRLogic.primis.ambiguated import hide, true_entries
+from PPIRLogic.primis.code_maps import Quantised, quantise
 from PPIRLogic.primis.codec import Coded, encode
 from PPIRLogic.primis.extras import Extras
 from PPIRLogic.primis.keys import KEY_BYTES, LevelKey, new_image_id, top_key
@@ -33,8 +34,8 @@ class Published:
     sealed: SealedFile
     key: LevelKey
     loose: tuple[int, ...]
-    maps: CodeMaps
-    public: CodeMaps
+    maps: Quantised
+    public: Quantised
     decoy_key: bytes
     true: NDArray[np.bool_]
 
@@ -45,7 +46,7 @@ def publish(image: NDArray[np.uint8]) -> Published:
     key = new_key()
     sealed = seal_again(coded, key)
     loose = seal_again(coded, key, pad=False)
-    maps = code_maps(image)
+    maps = quantise(image)
     public, decoy_key = hide(maps)
     lengths = tuple(code.length for code in loose.header.codes)
     return Published(image, coded, sealed, key, lengths, maps, public, decoy_key, true_entries(maps, public))
@@ -84,9 +85,9 @@ _BYTES_OF_A_CODE = 256
 
 def bytes_seen(sealed: SealedFile) -> Array:
     """All of a file that is not its shape or a length: id, nonces, checks, and the first 256 bytes of each code, from
-    -0.5 to 0.5. A shorter code goes on as noughts. What lengths tell is measured by itself."""
+    -0.5 to 0.5. A shorter code is repeated: what lengths tell is measured by itself."""
     parts = [sealed.header.image_id, *(entry.nonce + entry.check for entry in sealed.header.codes)]
-    parts += [code[:_BYTES_OF_A_CODE].ljust(_BYTES_OF_A_CODE, b"\x80") for code in sealed.codes]
+    parts += [(code * (_BYTES_OF_A_CODE // len(code) + 1))[:_BYTES_OF_A_CODE] for code in sealed.codes]
     return np.frombuffer(b"".join(parts), np.uint8) / 255 - 0.5
 
 

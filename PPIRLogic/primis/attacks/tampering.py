@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from PPIRLogic.errors import PPIRError
-from PPIRLogic.primis.ambiguated import CodeMaps
+from PPIRLogic.primis.code_maps import Quantised
 from PPIRLogic.primis.codec import Coded, decode
 from PPIRLogic.primis.extras import split_extras
 from PPIRLogic.primis.keys import KEY_BYTES, LevelKey
@@ -74,15 +74,13 @@ def opened_anyway(
     return tried, opened
 
 
-def changed_maps(public: CodeMaps, draw: np.random.Generator) -> CodeMaps:
-    """One entry of a code with decoys changed by one step, as a flipped bit on the way would."""
-    level = int(draw.integers(len(public.levels)))
-    fine = public.levels[level][0].copy()
-    at = int(draw.choice(np.flatnonzero(fine)))
-    fine.flat[at] = fine.flat[at] + (1 if fine.flat[at] > 0 else -1) * int(draw.integers(1, 40))
-    levels = list(public.levels)
-    levels[level] = (fine, levels[level][1])
-    return replace(public, levels=tuple(levels))
+def changed_maps(public: Quantised, draw: np.random.Generator) -> Quantised:
+    """One entry of a code with decoys changed, as somebody on the way could."""
+    level = int(draw.integers(len(public.maps)))
+    entries = public.maps[level].copy()
+    at = int(draw.choice(np.flatnonzero(entries)))
+    entries.flat[at] += (1 if entries.flat[at] > 0 else -1) * int(draw.integers(1, 40))
+    return replace(public, maps=(*public.maps[:level], entries, *public.maps[level + 1 :]))
 
 
 def forced(sealed: SealedFile, coded: Coded, levels: int) -> Array | None:

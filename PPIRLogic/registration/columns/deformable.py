@@ -17,7 +17,7 @@ from PPIRLogic.compiled import compiled_ieee
 from PPIRLogic.errors import FixedPointError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.intensities import INTENSITY_CENTRE
-from PPIRLogic.images.interpolation import MovingImage, compose, embed, interpolate
+from PPIRLogic.images.interpolation import MovingImage, compose, embed, interpolate, leave_masked_out, within
 from PPIRLogic.registration.columns.scales import LIMIT, power_of_two_below
 from PPIRLogic.secure.layout import GROUP
 from PPIRLogic.secure.product import Columns
@@ -28,10 +28,10 @@ WIDE_LIMIT = 2**24
 
 
 @compiled_ieee
-def _bend(g: Any, u: Any, steps: Any, i: int, j: int, k: int) -> None:
-    """g += (∇u)ᵀg at a voxel."""
+def _bend(before: Any, u: Any, steps: Any, i: int, j: int, k: int, g: Any) -> None:
+    """g = (I + ∇u)ᵀ·before at a voxel."""
     dim, nz, ny, nx = u.shape
-    before = g.copy()
+    g[:] = before
     for b in range(dim):
         along = 0.0
         for c in range(dim):
@@ -50,6 +50,28 @@ def _bend(g: Any, u: Any, steps: Any, i: int, j: int, k: int) -> None:
 
 
 @compiled_ieee
+def _place_line(
+    use: Any, displacement: Any, to_index: Any, by_mm: Any, shape: Any, low: Any, high: Any, k: int, j: int, at: Any,
+    keep: Any,
+) -> None:  # fmt: skip
+    """Where the voxels of a line lie: at (3, nx), moving index, or the nearest one inside; keep: used and inside."""
+    deep = displacement.shape[0] == 3
+    along_x, along_y, along_z = displacement[0, k, j], displacement[1, k, j], displacement[-1, k, j]
+    for i in range(use.shape[2]):
+        u, v = along_x[i], along_y[i]
+        w = along_z[i] if deep else 0.0
+        x = to_index[0, 0] * i + to_index[0, 1] * j + to_index[0, 2] * k + to_index[0, 3]
+        y = to_index[1, 0] * i + to_index[1, 1] * j + to_index[1, 2] * k + to_index[1, 3]
+        z = to_index[2, 0] * i + to_index[2, 1] * j + to_index[2, 2] * k + to_index[2, 3]
+        x += by_mm[0, 0] * u + by_mm[0, 1] * v + by_mm[0, 2] * w
+        y += by_mm[1, 0] * u + by_mm[1, 1] * v + by_mm[1, 2] * w
+        z += by_mm[2, 0] * u + by_mm[2, 1] * v + by_mm[2, 2] * w
+        inside = (low[0] <= x) & (x <= high[0]) & (low[1] <= y) & (y <= high[1]) & (low[2] <= z) & (z <= high[2])
+        keep[i] = use[k, j, i] & inside
+        at[0, i], at[1, i], at[2, i] = within(x, shape[2]), within(y, shape[1]), within(z, shape[0])
+
+
+@compiled_ieee
 def _warp(
     use: Any, displacement: Any, to_index: Any, by_mm: Any, data: Any, cubic: bool, rows: Any, low: Any, high: Any,
     gradient: Any, steps: Any, limit: float, scale: float, intensity_scale: float, first: int, last: int, out: Any,
@@ -60,40 +82,28 @@ def _warp(
     gradient (3, 3) = by_mmᵀ. steps (3, 3): grid index steps per mm along each axis, or of no rows; where given, g is
     the gradient of the warped image, (I + ∇u)ᵀAᵀ∇I, by central differences of u.
     """
-    dim = displacement.shape[0]
-    g = np.zeros(3)
+    _, ny, nx = use.shape
+    at, seen, keep = np.empty((3, nx)), np.empty((4, nx)), np.empty(nx, np.bool_)
+    g, before = np.zeros(3), np.zeros(3)
     peak = 0.0
     for k in range(first, last):
-        for j in range(use.shape[1]):
-            for i in range(use.shape[2]):
-                for c in range(out.shape[0]):
-                    out[c, k, j, i] = 0
-                if not use[k, j, i]:
-                    continue
-                u, v, w = 0.0, 0.0, 0.0
-                u, v = displacement[0, k, j, i], displacement[1, k, j, i]
-                if displacement.shape[0] == 3:
-                    w = displacement[2, k, j, i]
-                x = to_index[0, 0] * i + to_index[0, 1] * j + to_index[0, 2] * k + to_index[0, 3]
-                y = to_index[1, 0] * i + to_index[1, 1] * j + to_index[1, 2] * k + to_index[1, 3]
-                z = to_index[2, 0] * i + to_index[2, 1] * j + to_index[2, 2] * k + to_index[2, 3]
-                x += by_mm[0, 0] * u + by_mm[0, 1] * v + by_mm[0, 2] * w
-                y += by_mm[1, 0] * u + by_mm[1, 1] * v + by_mm[1, 2] * w
-                z += by_mm[2, 0] * u + by_mm[2, 1] * v + by_mm[2, 2] * w
-                if not (low[0] <= x <= high[0] and low[1] <= y <= high[1] and low[2] <= z <= high[2]):
-                    continue
-                if rows.size > 1 and not rows[int(z + 0.5), int(y + 0.5), int(x + 0.5)]:
-                    continue
-                value, gx, gy, gz = interpolate(data, cubic, x, y, z)
-                out[0, k, j, i] = np.int64(np.rint((value - INTENSITY_CENTRE) * intensity_scale))
-                out[1, k, j, i] = 1
-                for a in range(dim):
-                    g[a] = gradient[a, 0] * gx + gradient[a, 1] * gy + gradient[a, 2] * gz
-                if len(steps):
-                    _bend(g, displacement, steps, i, j, k)
-                for a in range(dim):
-                    peak = max(peak, abs(g[a]))
-                    out[2 + a, k, j, i] = np.int64(max(-limit, min(limit, np.rint(g[a] * scale))))
+        for j in range(ny):
+            _place_line(use, displacement, to_index, by_mm, data.shape, low, high, k, j, at, keep)
+            if rows.size > 1:
+                leave_masked_out(rows, at, keep)
+            interpolate(data, cubic, at, keep, seen)
+            for i in range(nx):
+                kept = np.int64(keep[i])
+                out[0, k, j, i] = kept * np.int64(np.rint((seen[0, i] - INTENSITY_CENTRE) * intensity_scale))
+                out[1, k, j, i] = kept
+                for a in range(displacement.shape[0]):
+                    g[a] = gradient[a, 0] * seen[1, i] + gradient[a, 1] * seen[2, i] + gradient[a, 2] * seen[3, i]
+                if len(steps) and keep[i]:
+                    before[:] = g
+                    _bend(before, displacement, steps, i, j, k, g)
+                for a in range(displacement.shape[0]):
+                    peak = max(peak, kept * abs(g[a]))
+                    out[2 + a, k, j, i] = kept * np.int64(max(-limit, min(limit, np.rint(g[a] * scale))))
     return peak
 
 

@@ -1,9 +1,8 @@
 """Party 1's columns: the moving image and its steepest-descent images at the samples, quantised.
 
-One fused loop per group of samples: fixed-grid index → physical point → moving-grid index, trilinear value and
-its exact derivative, S_k = ∇I(T(x))·∂T(x)/∂θ_k for linear transforms, rounded to integers with one power-of-two
-scale per column. Rows whose point falls outside the moving field of view (less a margin) are zero: the overlap.
-The same integers go into the private product and into SᵀS, SᵀI, so that quantisation multiplies only the residual.
+S_k = ∇I(T(x))·∂T(x)/∂θ_k for linear transforms, rounded to integers with one power-of-two scale per column. Rows whose
+point falls outside the moving field of view (less a margin) are zero: the overlap. The same integers go into the
+private product and into SᵀS, SᵀI, so that quantisation multiplies only the residual. The loops: linear_kernels.py.
 
 Columns: S_1 … S_d, I (centred), Ω (1 inside the overlap). A single 2D image is a volume of one slice.
 """
@@ -16,91 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.compiled import compiled_ieee
 from PPIRLogic.errors import FixedPointError
 from PPIRLogic.images.geometry import Geometry
-from PPIRLogic.images.intensities import INTENSITY_CENTRE
-from PPIRLogic.images.interpolation import MovingImage, compose, embed, interpolate
-from PPIRLogic.registration.columns.scales import LIMIT, Scales, clip_to_limit, power_of_two_below
+from PPIRLogic.images.interpolation import MovingImage, compose, embed
+from PPIRLogic.registration.columns.linear_kernels import add_gram, fill
+from PPIRLogic.registration.columns.scales import LIMIT, Scales, power_of_two_below
 from PPIRLogic.registration.sampling import Indices
 from PPIRLogic.secure.layout import CHUNK, LANES
 from PPIRLogic.secure.product import Columns, Link, over_groups
 from PPIRLogic.transforms import LinearTransform
-
-
-@compiled_ieee
-def _within(index: float, size: int) -> float:
-    return min(max(index, 0.0), size - 1.0)
-
-
-@compiled_ieee
-def _fill(
-    samples: Any, use: Any, grid: Any, to_index: Any, to_mm: Any, data: Any, cubic: bool, rows: Any,
-    low: Any, high: Any, gradient: Any, terms: Any, term_row: Any, term_base: Any, scale: Any, intensity_scale: float,
-    start: int, at: int, out: Any,
-) -> None:  # fmt: skip
-    """Fill out[:, at : at+len(use)] for samples[start:]; an S beyond the 16-bit range saturates.
-
-    rows: moving mask, of one voxel where there is none. grid: fixed array shape (z, y, x). to_index, to_mm (3, 4):
-    fixed index (x, y, z, 1) → moving index, → x − c in mm. gradient (3, 3): index gradient → mm gradient.
-    S_row += terms·g[base // 4]·p[base % 4] with p = (x − c, 1).
-    """
-    d = out.shape[0] - 2
-    plane = grid[1] * grid[2]
-    each_plane, each_line = 1.0 / plane, 1.0 / grid[2]
-    p = np.ones(4)
-    g = np.empty(3)
-    row = np.empty(d)
-    for s in range(use.size):
-        o = at + s
-        for k in range(d + 2):
-            out[k, o] = 0
-        if not use[s]:
-            continue
-        raster = samples[start + s]
-        iz = np.int64((raster + 0.5) * each_plane)  # exact; which samples are chosen is secret, a division would tell
-        iy = np.int64((raster - iz * plane + 0.5) * each_line)
-        ix = raster - iz * plane - iy * grid[2]
-        x = to_index[0, 0] * ix + to_index[0, 1] * iy + to_index[0, 2] * iz + to_index[0, 3]
-        y = to_index[1, 0] * ix + to_index[1, 1] * iy + to_index[1, 2] * iz + to_index[1, 3]
-        z = to_index[2, 0] * ix + to_index[2, 1] * iy + to_index[2, 2] * iz + to_index[2, 3]
-        inside = (low[0] <= x) & (x <= high[0]) & (low[1] <= y) & (y <= high[1]) & (low[2] <= z) & (z <= high[2])
-        # outside, too, all is computed, at the nearest voxel: how long it takes says nothing of the overlap
-        x, y, z = _within(x, data.shape[2]), _within(y, data.shape[1]), _within(z, data.shape[0])
-        if rows.size > 1:
-            inside &= rows[int(z + 0.5), int(y + 0.5), int(x + 0.5)]
-        keep = np.int32(inside)
-        value, gx, gy, gz = interpolate(data, cubic, x, y, z)
-        for i in range(3):
-            g[i] = gradient[i, 0] * gx + gradient[i, 1] * gy + gradient[i, 2] * gz
-            p[i] = to_mm[i, 0] * ix + to_mm[i, 1] * iy + to_mm[i, 2] * iz + to_mm[i, 3]
-        for k in range(d):
-            row[k] = 0.0
-        for j in range(terms.size):
-            row[term_row[j]] += terms[j] * g[term_base[j] >> 2] * p[term_base[j] & 3]
-        for k in range(d):
-            out[k, o] = keep * np.int32(clip_to_limit(np.rint(row[k] * scale[k])))
-        out[d, o] = keep * np.int32(np.rint((value - INTENSITY_CENTRE) * intensity_scale))
-        out[d + 1, o] = keep
-
-
-@compiled_ieee
-def _gram(block: Any, gram: Any, sums: Any) -> None:
-    """gram (m, m) += block·blockᵀ and sums (m,) += Σ|block|, exact in 64 bits."""
-    m = block.shape[0]
-    for start in range(0, block.shape[1], 2048):
-        for i in range(m):
-            a = block[i, start : start + 2048]
-            total = np.int64(0)
-            for s in range(a.size):
-                total += abs(np.int64(a[s]))
-            sums[i] += total
-            for j in range(i, m):
-                b = block[j, start : start + 2048]
-                total = np.int64(0)
-                for s in range(a.size):
-                    total += np.int64(a[s]) * np.int64(b[s])
-                gram[i, j] += total
 
 
 class LinearColumns:
@@ -147,13 +70,13 @@ class LinearColumns:
             at, slot = lane * CHUNK, group * LANES + lane
             start = int(self._active[slot]) * CHUNK if slot < len(self._active) else len(self._samples)
             count = max(0, min(CHUNK, len(self._samples) - start))
-            _fill(
+            fill(
                 self._samples, self._use[start : start + count], self._grid, self._to_index, self._to_mm,
                 m.data, m.cubic, m.rows, m.low, m.high, self._gradient, *self._terms,
                 self.scales.steepest, self.scales.intensity, start, at, out,
             )  # fmt: skip
             out[:, at + count : at + CHUNK] = 0
-        _gram(out, self._grams[worker], self._partial[worker])
+        add_gram(out, self._grams[worker], self._partial[worker])
         if self._watch_peaks:
             np.maximum(self._peaks[worker], np.abs(out).max(axis=1), out=self._peaks[worker])
 

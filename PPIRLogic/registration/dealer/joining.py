@@ -17,7 +17,7 @@ from PPIRLogic.network.messages import (
     error_from,
     wait_for_message,
 )
-from PPIRLogic.network.trust import DEALER as DEALER_ROLE
+from PPIRLogic.network.names import DEALER as DEALER_ROLE
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.secure.prg import KEY_BYTES
 

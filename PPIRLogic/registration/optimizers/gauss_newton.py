@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from PPIRLogic.registration.losses.base import Evaluation
+from PPIRLogic.registration.optimizers.mixing import FormerStep
 from PPIRLogic.transforms import LinearTransform
 
 Evaluate = Callable[[LinearTransform], Evaluation | None]
@@ -17,6 +18,7 @@ _FIRST_DAMPING = 1e-3
 _DAMPING_STEP = 10.0
 _MAX_DAMPING = 1e7
 _LAST_STEP = 50.0  # times the step tolerance
+_REFUSED_STEP = 40.0  # times the step tolerance: a plain step that is so short and refused ends a level
 _TRUSTED_DAMPING = 1e-3  # up to this damping a last, short step is taken on the model's word
 
 
@@ -35,7 +37,7 @@ class Minimum:
     evaluation: Evaluation
     evaluations: int
     iterations: int
-    reason: str  # step | loss | evaluations | damping
+    reason: str  # step | loss | evaluations | refused | damping
 
 
 def minimise(
@@ -60,11 +62,15 @@ def minimise(
         raise AssertionError("the caller checks the overlap of the start")
     accepted(current, best, 1, float("nan"))
     evaluations, iterations, damping = 1, 0, _FIRST_DAMPING
+    former: FormerStep | None = None
     while True:
         best = best if best.gradient.size else linearise(current, best)
-        trial = current.updated(_step(best, damping), scale_mm)
-        step = trial.max_displacement(current, corners)
-        if step < stopping.step_mm:
+        step = plain = _step(best, damping)
+        if former is not None and damping <= _TRUSTED_DAMPING:
+            step = former.mixed(plain, best.hessian)
+        trial = current.updated(step, scale_mm)
+        length = trial.max_displacement(current, corners)
+        if length < stopping.step_mm:
             final = trial if damping <= _TRUSTED_DAMPING else current
             return Minimum(final, best, evaluations, iterations, "step")
         if evaluations >= stopping.evaluations:
@@ -75,21 +81,22 @@ def minimise(
             decrease = (best.value - found.value) / max(abs(best.value), 1e-300)
             current, best, iterations = trial, found, iterations + 1
             damping = max(damping / _DAMPING_STEP, 1e-9)
-            accepted(current, best, evaluations, step)
+            former = FormerStep(plain, step)
+            accepted(current, best, evaluations, length)
             if decrease < stopping.loss:
-                return Minimum(
-                    _last_step(current, best, damping, stopping, scale_mm, corners),
-                    best,
-                    evaluations,
-                    iterations,
-                    "loss",
-                )
-        else:
-            if found is not None and found.value - best.value < stopping.loss * abs(best.value):
-                return Minimum(current, best, evaluations, iterations, "loss")  # flat: the minimum is reached
-            damping *= _DAMPING_STEP
-            if damping > _MAX_DAMPING:
-                return Minimum(current, best, evaluations, iterations, "damping")
+                last = _last_step(current, best, damping, stopping, scale_mm, corners)
+                return Minimum(last, best, evaluations, iterations, "loss")
+            continue
+        if found is not None and found.value - best.value < stopping.loss * abs(best.value):
+            return Minimum(current, best, evaluations, iterations, "loss")  # flat: the minimum is reached
+        former = None
+        if step is not plain:
+            continue  # with the plain one
+        if found is not None and length < _REFUSED_STEP * stopping.step_mm:
+            return Minimum(current, best, evaluations, iterations, "refused")
+        damping *= _DAMPING_STEP
+        if damping > _MAX_DAMPING:
+            return Minimum(current, best, evaluations, iterations, "damping")
 
 
 def _last_step(

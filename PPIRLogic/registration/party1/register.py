@@ -27,7 +27,7 @@ from PPIRLogic.registration.dealer.joining import pinned_dealer
 from PPIRLogic.registration.disclosure_estimate import check_offered
 from PPIRLogic.registration.doubts import share_covered, share_inside
 from PPIRLogic.registration.losses import LOSSES
-from PPIRLogic.registration.names import PURPOSES
+from PPIRLogic.registration.names import PURPOSES, RECONNECT
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.level_loop import run_levels
 from PPIRLogic.registration.party1.reconnecting import ReconnectingSession, call_peer
@@ -42,8 +42,6 @@ from PPIRLogic.transforms import BSplineTransform, DiffeoTransform, LinearTransf
 from PPIRLogic.version import SOFTWARE
 
 __all__ = ["CancelToken", "LevelRecord", "Parameters", "Peer", "Progress", "RegistrationResult", "register"]
-
-RECONNECT = 120.0  # seconds
 
 
 def register(

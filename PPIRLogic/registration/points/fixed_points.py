@@ -14,11 +14,11 @@ from PPIRLogic.errors import PolicyError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.points.pointset import PointLayout, PointSet, as_points
 from PPIRLogic.registration.levels import Level
+from PPIRLogic.registration.names import POINT_TRANSFORMS
 from PPIRLogic.registration.request import Request
 from PPIRLogic.secure.product import Columns
 
 LEVELS = (1,)
-TRANSFORMS = ("rigid", "similarity")
 
 
 def loss_name(dimension: int) -> str:
@@ -67,8 +67,10 @@ class FixedPoints:
                 f"'{request.image}' is a set of {self.geometry.describe()}: register {self.points.dimension}D points to"
                 " it (ppir register-points)."
             )
-        if request.transform not in TRANSFORMS:
-            raise PolicyError(f"Points are registered with {' or '.join(TRANSFORMS)}, not with {request.transform}.")
+        if request.transform not in POINT_TRANSFORMS:
+            raise PolicyError(
+                f"Points are registered with {' or '.join(POINT_TRANSFORMS)}, not with {request.transform}."
+            )
         return point_levels(self.geometry)
 
     def identifier(self, key: bytes) -> str:

@@ -20,11 +20,12 @@ from PPIRLogic.arguments import check_kinds
 from PPIRLogic.errors import InputError, PolicyError, PPIRError, ProtocolError
 from PPIRLogic.points.pointset import PointLayout, PointSet, as_points
 from PPIRLogic.progress import CancelToken, Progress
+from PPIRLogic.registration.names import POINT_TRANSFORMS, RECONNECT
 from PPIRLogic.registration.party1.reconnecting import ReconnectingSession, call_peer
-from PPIRLogic.registration.party1.register import RECONNECT, check_call, dealer_of
+from PPIRLogic.registration.party1.register import check_call, dealer_of
 from PPIRLogic.registration.points.columns import PointColumns, fit_sums
 from PPIRLogic.registration.points.fit import PointFit, fit
-from PPIRLogic.registration.points.fixed_points import LEVELS, TRANSFORMS, loss_name, point_levels
+from PPIRLogic.registration.points.fixed_points import LEVELS, loss_name, point_levels
 from PPIRLogic.registration.protocols import PROTOCOLS
 from PPIRLogic.registration.request import Offer, Peer, Request
 from PPIRLogic.registration.terms import VALUE, loss_of, terms_by_stage
@@ -121,9 +122,9 @@ def register_points(
     >>> result.fit.residual_mm  # root mean square distance that remains  # doctest: +SKIP
     """
     points, token = as_points(moving, "moving"), cancel or CancelToken()
-    if transform not in TRANSFORMS or protocol not in PROTOCOLS.builtin:
+    if transform not in POINT_TRANSFORMS or protocol not in PROTOCOLS.builtin:
         raise InputError(
-            f"Points are registered with transform {' or '.join(TRANSFORMS)} and protocol"
+            f"Points are registered with transform {' or '.join(POINT_TRANSFORMS)} and protocol"
             f" {', '.join(PROTOCOLS.builtin)}; not"
             f" with {transform}, {protocol}."
         )

@@ -9,10 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from PPIRLogic.files import TRANSFORM_FILES
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.registration.control_points import ControlPointMap
 from PPIRLogic.registration.request import Request
-from PPIRLogic.transforms import TRANSFORM_FILES, LinearTransform
+from PPIRLogic.transforms import LinearTransform
 
 if TYPE_CHECKING:
     from PPIRLogic.registration.losses import Loss

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from PPIRLogic.files import FIELD_FILES
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.pyramid import level_geometry
 from PPIRLogic.registration.control_points import ControlPointMap, control_point_map_by_stride
@@ -11,7 +12,7 @@ from PPIRLogic.registration.losses import LOSSES, Loss
 from PPIRLogic.registration.losses.cross_correlation import FORCE_BITS, SUM_BITS
 from PPIRLogic.registration.request import Request
 from PPIRLogic.registration.transform_kinds.base import LevelRun, TransformKind
-from PPIRLogic.transforms import DIFFEO, FIELD_FILES, DiffeoTransform, LinearTransform
+from PPIRLogic.transforms import DIFFEO, DiffeoTransform, LinearTransform
 
 MAX_STRIDE = 64
 

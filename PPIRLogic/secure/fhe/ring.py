@@ -33,7 +33,7 @@ class Tables:
 
     def __init__(self, prime: int, degree: int = DEGREE) -> None:
         root = _smallest_root(prime, degree)
-        order = [int(format(i, f"0{degree.bit_length() - 1}b")[::-1], 2) for i in range(degree)]
+        order = _bit_reversed(degree)
         self.prime = prime
         self.forward, self.forward_quotient = _powers(root, prime, order)
         self.inverse, self.inverse_quotient = _powers(pow(root, -1, prime), prime, order)
@@ -49,19 +49,31 @@ def tables(prime: int, degree: int = DEGREE) -> Tables:
 def _smallest_root(prime: int, degree: int) -> int:
     exponent = (prime - 1) // (2 * degree)
     root = next(r for g in range(2, 10_000) if pow(r := pow(g, exponent, prime), degree, prime) == prime - 1)
-    square, power, best = root * root % prime, root, root
-    for _ in range(degree):  # the primitive roots are the odd powers
-        power = power * square % prime
-        best = min(best, power)
-    return best
+    odd = _first_powers(root * root % prime, prime, degree) * np.uint64(root) % np.uint64(prime)
+    return int(odd.min())  # the primitive roots are the odd powers
 
 
-def _powers(root: int, prime: int, order: list[int]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    powers = [1] * len(order)
-    for i in range(1, len(order)):
-        powers[i] = powers[i - 1] * root % prime
-    values = [powers[i] for i in order]
-    return np.array(values, np.uint32), np.array([(v << 32) // prime for v in values], np.uint32)
+def _first_powers(base: int, prime: int, count: int) -> NDArray[np.uint64]:
+    """base^0, base^1, … modulo a prime below 2^32; count: a power of two."""
+    powers = np.ones(count, np.uint64)
+    known = 1
+    while known < count:
+        powers[known : 2 * known] = powers[:known] * np.uint64(pow(base, known, prime)) % np.uint64(prime)
+        known *= 2
+    return powers
+
+
+def _bit_reversed(count: int) -> NDArray[np.int64]:
+    """0 … count − 1 with their bits in reversed order; count: a power of two."""
+    order = np.zeros(1, np.int64)
+    while order.size < count:
+        order = np.concatenate([2 * order, 2 * order + 1])
+    return order
+
+
+def _powers(root: int, prime: int, order: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    values = _first_powers(root, prime, len(order))[order]
+    return values.astype(np.uint32), ((values << np.uint64(32)) // np.uint64(prime)).astype(np.uint32)
 
 
 # --------------------------------------------------------------------------------------- transforms

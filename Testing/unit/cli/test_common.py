@@ -14,8 +14,9 @@ import pytest
 import SimpleITK as sitk
 
 from PPIRLogic.cli import display
-from PPIRLogic.cli.common import Interruptible, note_mask, print_line
+from PPIRLogic.cli.common import Interruptible, note_mask
 from PPIRLogic.cli.main import main, parse
+from PPIRLogic.cli.output import print_line
 from PPIRLogic.progress import Progress
 
 

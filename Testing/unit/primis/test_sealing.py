@@ -376,3 +376,19 @@ def test_no_message_and_no_record_holds_a_key(sites: Sites) -> None:
     texts += [repr(sites.sealed).encode(), repr(unseal(sites.file, home=sites.owner)).encode()]
     for secret in (*ring.masters, *ring.encryption, key):
         assert not any(secret in text or secret.hex().encode() in text for text in texts)
+
+
+def test_no_home_and_no_public_file_holds_pixels_or_the_place(tmp_path: Path) -> None:
+    """Searched for 8 pixels of any row, as 8 and 16 bits of either order, and for the origin."""
+    sites = Sites(tmp_path)
+    given = sites.granted("exact")
+    unseal(sites.file, home=sites.recipient, grant=given)
+    (tmp_path / "b.ppig").write_bytes(given)
+    rows = [sites.pixels[y, x : x + 8] for y in range(0, 40, 3) for x in range(0, 48, 8)]
+    wanted = [np.asarray(row, kind).tobytes() for row in rows for kind in ("<u2", ">u2")]
+    wanted += [np.asarray(GRID.origin, kind).tobytes() for kind in ("<f8", ">f8")]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 8
+    for path in files:
+        data = path.read_bytes()
+        assert not [one for one in wanted if one in data], path

@@ -41,6 +41,16 @@ def test_without_a_table_every_file_is_a_patient(tmp_path: Path) -> None:
     assert study.patients == study.names == ("0.png", "1.png", "2.png") and study.labels == ()
 
 
+def test_of_a_volume_the_middle_slice_over_its_own_greys(tmp_path: Path) -> None:
+    volume = np.zeros((5, 30, 30), np.int16) - 1000
+    volume[2] += np.arange(900, dtype=np.int16).reshape(30, 30)
+    write(tmp_path / "images" / "a.nrrd", volume)
+    write(tmp_path / "images" / "notes.txt.png.bak.tif", np.eye(30, dtype=np.uint8))
+    study = read_study(tmp_path, size=30)
+    assert study.names == ("a.nrrd", "notes.txt.png.bak.tif") and study.patients == study.names
+    assert study.images[0].min() == 0 and study.images[0].max() == 255 and np.all(np.diff(study.images[0][:, 4]) > 5)
+
+
 def test_no_patient_trains_and_judges() -> None:
     names = [f"{k:08d}" for k in range(2000)]
     apart = [kept_apart(n) for n in names]

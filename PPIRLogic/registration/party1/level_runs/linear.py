@@ -64,7 +64,8 @@ class LinearRun:
         )
         run.records.append(self.record)
         tolerance = run.parameters.step_mm(session.geometry, level.factor)
-        stopping = Stopping(tolerance, run.parameters.least_decrease(), evaluations)
+        finest = level.index == len(session.request.levels) - 1
+        stopping = Stopping(tolerance, run.parameters.least_decrease(finest), evaluations)
         outcome = self._minimise(self.start, stopping)
         run.best = outcome.transform
         self.record.evaluations, self.record.iterations = outcome.evaluations, outcome.iterations

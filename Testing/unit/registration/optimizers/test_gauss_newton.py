@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,27 @@ def test_a_quadratic_is_solved_in_a_few_evaluations() -> None:
     assert outcome.reason == "step" and outcome.evaluations <= 6
 
 
+def test_mixing_finds_what_creeps() -> None:
+    """The Hessian is four times too large, so that a plain step goes a quarter of the way; mixed ones do not creep."""
+
+    def creeping(transform: LinearTransform) -> Evaluation:
+        return replace(quadratic(transform), hessian=4 * HESSIAN)
+
+    outcome = Watched(creeping).run(step_mm=1e-4)
+    assert np.abs(outcome.transform.translation - TARGET).max() < 1e-3
+    assert outcome.evaluations <= 6, "0.75 to the power of 35 would be needed"
+
+
+def test_a_mixed_step_that_is_refused_is_followed_by_the_plain_one() -> None:
+    """Behind a wall the model knows nothing of, mixing overshoots once; the search goes on to the minimum."""
+
+    def walled(transform: LinearTransform) -> Evaluation | None:
+        return None if transform.translation[0] > 3.001 else replace(quadratic(transform), hessian=6 * HESSIAN)
+
+    outcome = Watched(walled).run(step_mm=1e-4)
+    assert np.abs(outcome.transform.translation - TARGET).max() < 5e-3
+
+
 def test_a_curved_valley_is_followed_to_its_end() -> None:
     outcome = Watched(stretched).run()
     assert np.abs(outcome.transform.translation - 1).max() < 1e-5
@@ -116,8 +138,11 @@ def test_a_short_step_is_not_taken_when_the_model_is_not_trusted() -> None:
     uphill = np.array([4.0, 4.0])
     wrong = Watched(lambda t: Evaluation(1 + float(t.translation @ t.translation), uphill, np.eye(2), 1.0))
     outcome = wrong.run(step_mm=0.01)
-    assert outcome.reason == "step" and outcome.evaluations > 1
+    assert outcome.reason == "refused" and outcome.evaluations > 1
     assert not outcome.transform.translation.any()
+    nowhere = Watched(lambda t: None if t.translation.any() else quadratic(t))
+    outcome = nowhere.run(step_mm=0.01)
+    assert outcome.reason == "step" and not outcome.transform.translation.any()
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
