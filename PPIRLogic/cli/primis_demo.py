@@ -13,7 +13,7 @@ from PPIRLogic.errors import InputError, OutputError, PPIRError
 from PPIRLogic.files import shown_path
 from PPIRLogic.primis.levels import LEVELS
 
-IMAGE = "BrainProtonDensitySliceBSplined10.png"  # in sample_data
+IMAGE = "chest_xray_00001308_002.png"  # in sample_data
 
 
 def run_demo(a: Arguments) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from PPIRLogic.errors import InputError, TrustError
 from PPIRLogic.network.identity import check_name, clean_text, load_or_create_identity
-from PPIRLogic.network.trust import PEER, TrustStore
+from PPIRLogic.network.names import PEER
+from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis.keys import key_id, load_or_make_keys
 from PPIRLogic.primis.signing import (
     POINT_BYTES,

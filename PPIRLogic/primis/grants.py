@@ -14,7 +14,8 @@ from pathlib import Path
 
 from PPIRLogic.errors import InputError, TrustError
 from PPIRLogic.network.identity import load_or_create_identity
-from PPIRLogic.network.trust import PEER, TrustStore
+from PPIRLogic.network.names import PEER
+from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis.cards import DAY, Card, check_days, day_of
 from PPIRLogic.primis.keys import ID_BYTES, KEY_BYTES, LevelKey, key_id, load_keys
 from PPIRLogic.primis.levels import LEVELS

@@ -118,11 +118,12 @@ def register(folder: Path, output: Path) -> None:
 
 
 def seal(folder: Path, output: Path) -> None:
-    """Hospital A seals a volume and grants it to hospital B."""
+    """Hospital A seals an X-ray and grants it to hospital B."""
     with at(folder, "A") as sites, contextlib.chdir(folder):
         Path("hospital_b.ppic").write_bytes(own_card(sites.b.home))
         panel = SealPanel(host)
-        panel.seal(slicer.util.loadVolume(str(SAMPLES / "PPIRBrainFixed.nrrd")), Path("brain.ppis"))
+        image = support.sitk.ReadImage(str(DATA / "chest_xray_00001308_002.png"))
+        panel.seal(support.add_volume(image, "chest X-ray"), Path("chest.ppis"))
         panel.ui.cardPath.currentPath, panel.node.sealPurpose = "hospital_b.ppic", "a second opinion"
         panel.ui.grantLevelComboBox.currentText = "texture"
         host.dialogs.answer("file", "hospital_b.ppig")

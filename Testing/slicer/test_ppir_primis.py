@@ -104,15 +104,23 @@ def test_what_goes_wrong_is_said(panel: Panel, sites: support.Sites, tmp_path: P
     assert not list(Path(tmp_path).glob("*.part*"))
 
 
-def test_a_cancelled_sealing_leaves_nothing(panel: Panel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["cancel", "scene closed"])
+def test_a_sealing_that_is_ended_leaves_nothing(how: str, panel: Panel, tmp_path: Path) -> None:
+    import slicer
+
     panel.node.sealVolume = volume()
     panel.host.dialogs.answer("file", str(tmp_path / "chest.ppis"))
     panel.ui.sealButton.click()
     folder = panel.panel._run.folder
     assert folder.is_dir() and not panel.ui.sealCancelButton.isHidden()
-    panel.ui.sealCancelButton.click()
-    assert panel.host.process_events(until=lambda: not panel.panel.busy, timeout=30)
-    assert panel.status == "Cancelled." and not folder.exists() and not (tmp_path / "chest.ppis").exists()
+    if how == "cancel":
+        panel.ui.sealCancelButton.click()
+        assert panel.host.process_events(until=lambda: not panel.panel.busy, timeout=30)
+        assert panel.status == "Cancelled."
+    else:
+        slicer.mrmlScene.Clear(0)
+        assert not panel.panel.busy
+    assert not folder.exists() and not (tmp_path / "chest.ppis").exists() and not support.children("primis", "seal")
 
 
 def test_ask_another_hospital(panel: Panel, sites: support.Sites, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def add_demo(commands: Any) -> None:
         "See it work: one site seals an image and shares it, another asks for every level and opens what it is given."
     )
     p = add_command(commands, "demo", "primis_demo:run_demo", text, "ppir primis demo --output primis-demo")
-    p.add_argument("image", nargs="?", type=file_path, help="image to seal (a brain MR slice)")
+    p.add_argument("image", nargs="?", type=file_path, help="image to seal (a chest X-ray)")
     p.add_argument(
         "--output", type=file_path, metavar="FOLDER", default=Path("primis-demo"), help="for the results (primis-demo)"
     )

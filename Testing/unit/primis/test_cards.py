@@ -10,7 +10,8 @@ from primis_support import two_homes
 
 from PPIRLogic.errors import InputError, TrustError
 from PPIRLogic.network.identity import load_or_create_identity
-from PPIRLogic.network.trust import DEALER, TrustStore
+from PPIRLogic.network.names import DEALER
+from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis import cards
 from PPIRLogic.primis.cards import MAX_CARD, own_card, read_card, trusted_card
 from PPIRLogic.primis.keys import load_keys, renew_keys

@@ -10,7 +10,8 @@ from primis_support import two_homes
 
 from PPIRLogic.errors import InputError, TrustError
 from PPIRLogic.network.identity import load_or_create_identity
-from PPIRLogic.network.trust import DEALER, TrustStore
+from PPIRLogic.network.names import DEALER
+from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis import grants
 from PPIRLogic.primis.cards import own_card, read_card
 from PPIRLogic.primis.grants import MAX_GRANT, MAX_PURPOSE, check_purpose, make_grant, open_grant, read_grant
