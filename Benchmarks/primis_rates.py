@@ -24,7 +24,7 @@ from PPIRLogic.primis.study import read_study
 
 OVERHEAD = 64  # bytes a code: what sealing may add at most
 SIZES = (700, 1100, 1500, 1900, 2700, 3600)  # sealed bytes at which the codecs are compared
-QUALITIES = (0.5, 0.7, 1.0, 1.3)
+QUALITIES = (0.25, 0.4, 0.65, 1.0, 1.6, 2.5)
 GRIDS = {
     "JPEG": (5, 10, 20, 35, 50, 65, 75, 82, 88, 92, 95, 98),
     "JPEG 2000": (27, 30, 33, 36, 39, 42, 45, 48),

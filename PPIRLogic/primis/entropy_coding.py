@@ -120,6 +120,8 @@ class Reader:
         padded = payload + b"\0" * (-len(payload) % 4)
         words = np.frombuffer(padded, ">u4").astype(np.uint32)
         self._coder = _constriction().queue.RangeDecoder(np.concatenate([words, np.zeros(4, np.uint32)]))
+        # A number takes six bits at least. Past the end the coder reads zeros for ever: no more than were written.
+        self._numbers = (8 * len(payload) + 64) // 6
 
     def symbols(self, contexts: NDArray[Any], tables: Tables) -> NDArray[np.int64]:
         order, groups = _groups(contexts)
@@ -134,6 +136,9 @@ class Reader:
         return values
 
     def number(self) -> int:
+        self._numbers -= 1
+        if self._numbers < 0:
+            raise damaged("it ends too early")
         width = int(self.bits(1, 6)[0])
         if width >= _LONGEST:
             raise damaged("a number is too long")

@@ -48,7 +48,7 @@ def _foretell(rest, base, row, column, value, size, rough, bias, expected, sprea
     for s in range(slices):
         for y in range(row, rows, 2):
             for x in range(column, columns, 2):
-                mean, spread = 0, bias
+                mean, spread, calm = 0, bias, True
                 low = high = base[s, y, x]
                 for d in range(8):
                     v, u = y + AROUND[d][0], x + AROUND[d][1]
@@ -58,8 +58,10 @@ def _foretell(rest, base, row, column, value, size, rough, bias, expected, sprea
                     if known[v % 2, u % 2]:
                         mean += value[d] * rest[s, v, u]
                         spread += size[d] * abs(rest[s, v, u])
+                        calm = calm and rest[s, v, u] == 0
                 expected[count] = (mean + PARTS // 2) // PARTS
-                spreads[count] = spread + rough * (high - low)
+                # Where nothing changes, as beside the body, next to nothing is left over: the first class is for that.
+                spreads[count] = 0 if calm and high == low else spread + rough * (high - low)
                 count += 1
     return count
 

@@ -22,6 +22,7 @@ LEAST_SCALE, MOST_SCALE = 0.5, 2.0  # singular values of the matrix of a transfo
 MOST_STRAIN = 1.5  # the largest by the smallest of them
 LEAST_OVERLAP = 0.25
 KEPT = 0.75  # of what the images told of each other at the best start: less at the end is suspicious
+MANY_STEPS, LAST_STEPS = 10, 3  # a search of so many steps has settled if so many of the last are short
 _POINTS_PER_AXIS = 24
 
 
@@ -132,17 +133,17 @@ def _overlap(covered: float | None, inside: float | None) -> str:
 
 
 def _still_moving(levels: Sequence[LevelRecord]) -> str:
-    """The last level used up its evaluations, and its last step was longer than a voxel."""
+    """The last level used up its evaluations, and its last step (of many: one of the last) was longer than a voxel."""
     last = levels[-1] if levels else None
     if last is None or last.reason != "evaluations" or not last.steps_mm:
         return ""
-    voxel = min(last.spacing)
-    if not last.steps_mm[-1] > voxel:
+    voxel, longest = min(last.spacing), max(last.steps_mm[-LAST_STEPS if len(last.steps_mm) >= MANY_STEPS else -1 :])
+    if not longest > voxel:
         return ""
     return (
-        f"The evaluations were used up while the search still moved: its last step at shrink factor {last.factor} was"
-        f" {last.steps_mm[-1]:.2g} mm, and a voxel has {voxel:.2g} mm. Allow more --evaluations (the owner's budget"
-        " may be the limit), or begin nearer with --initial."
+        f"The evaluations were used up while the search still moved: its last steps at shrink factor {last.factor}"
+        f" were up to {longest:.2g} mm long, and a voxel has {voxel:.2g} mm. Allow more --evaluations (the owner's"
+        " budget may be the limit), or begin nearer with --initial."
     )
 
 

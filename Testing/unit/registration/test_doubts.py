@@ -41,9 +41,11 @@ def result(
         (result(np.diag([0.0, 1.0])), "flattens"),
         (result(covered=0.2, inside=0.24), "20 % of the fixed grid .* 24 % of what the moving image shows"),
         (result(covered=0.1, inside=1.0), None),  # a quarter of a head, wholly inside the whole head
-        (result(reason="evaluations"), "still moved: .* 2.5 mm, and a voxel has 1 mm"),
+        (result(reason="evaluations"), "still moved: .* 2.5 mm long, and a voxel has 1 mm"),
         (result(reason="evaluations", steps_mm=[3.0, 0.9]), None),
         (result(reason="evaluations", steps_mm=[]), None),
+        (result(reason="evaluations", steps_mm=[0.5] * 9 + [7.2, 0.9]), "still moved: .* 7.2 mm long"),
+        (result(reason="evaluations", steps_mm=[7.2] * 9 + [0.9, 0.8, 0.9]), None),
         (result(smallest_jacobian=-0.01), "folds"),
         (result(smallest_jacobian=0.2), None),
     ],
