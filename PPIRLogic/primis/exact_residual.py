@@ -110,7 +110,7 @@ def code_rest(
             continue
         errors = part.ravel() - expected[:count]
         # An image may have grain also where its decoded picture does not change: then no place is calm.
-        grainy = coder is not None and calm.size > 0 and np.count_nonzero(errors[calm]) > 0.1 * calm.size
+        grainy = int(coder is not None and np.count_nonzero(errors[calm]) > 0.1 * calm.size)
         if grainy:
             spreads[calm] = model.bias[phase]
         number = EVEN if coder is None else _own_scale(errors, spreads[:count])
