@@ -97,22 +97,29 @@ def code_rest(
         known[row, column] = True
         if count == 0:
             continue
-        here = classes[:count]
+        here, calm = classes[:count], np.flatnonzero(spreads[:count] == 0)
         if isinstance(coder, Reader):
-            _classes(spreads[:count], _scale(int(coder.bits(1, 6)[0])), here)
+            grainy, number = divmod(int(coder.bits(1, 7)[0]), 64)
+            if grainy:
+                spreads[calm] = model.bias[phase]
+            _classes(spreads[:count], _scale(number), here)
             found = _read(here, model.tables, coder) + expected[:count]
             if np.abs(found).max() > LARGEST:
                 raise damaged("a rest is too large")
             part[...] = found.reshape(part.shape)
             continue
         errors = part.ravel() - expected[:count]
+        # An image may have grain also where its decoded picture does not change: then no place is calm.
+        grainy = int(coder is not None and np.count_nonzero(errors[calm]) > 0.1 * calm.size)
+        if grainy:
+            spreads[calm] = model.bias[phase]
         number = EVEN if coder is None else _own_scale(errors, spreads[:count])
         _classes(spreads[:count], _scale(number), here)
         low, rows = _rows(here)
         if observe is not None:
             observe(errors >> low, rows)
         if coder is not None:
-            coder.bits(np.array([number]), 6)
+            coder.bits(np.array([64 * grainy + number]), 7)
             _write(errors, low, rows, model.tables, coder)
 
 
