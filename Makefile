@@ -14,7 +14,7 @@ HASHED := $(PIP) --require-hashes  # only the wheels whose hashes are written in
 PYTEST_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes; each would compile the package again
 
-.PHONY: demo screenshots test test-312 test-all check docs bench bench-pairs bench-paper bench-former attacks disclosure fuzz network faults load wheel sbom audit lock clean
+.PHONY: demo screenshots test test-312 test-all check docs bench bench-pairs bench-paper bench-former bench-primis attacks disclosure fuzz network faults load wheel sbom audit lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
@@ -81,6 +81,11 @@ bench-former: $(VENV)/ready
 
 bench-paper: $(VENV)/ready
 	$(BIN)/python -m Benchmarks.paper --write-docs
+
+# Sealed images; DATA: the folder that holds nih_cxr. About half an hour on one core.
+DATA ?= data
+bench-primis: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m Benchmarks.primis --data $(DATA) --write-docs
 
 # Every attack on the unprotected variant and on ours; the table goes to Docs/results/attacks.md.
 attacks: $(VENV)/ready

@@ -107,7 +107,7 @@ def commands() -> str:
     parser = build_parser()
     subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     parts = [f"# Commands\n\n{MADE}\n\n`ppir COMMAND --help` shows the same on the terminal."]
-    for name, command in subparsers.choices.items():
+    for name, command in flat(subparsers):
         example = (command.epilog or "").partition("\n")[2].strip()
         actions = [a for a in command._actions if a.help != argparse.SUPPRESS and a.dest != "help"]
         of_run = [a for a in actions if of_runs & set(a.option_strings)]
@@ -119,6 +119,13 @@ def commands() -> str:
         if run:
             parts.append("And the [options of a registration](options.md).")
     return "\n\n".join(parts) + "\n"
+
+
+def flat(subparsers: argparse._SubParsersAction[Any], before: str = "") -> Iterable[tuple[str, Any]]:
+    """Every command by its words; of a group, such as `primis`, those within it."""
+    for name, command in subparsers.choices.items():
+        inner = [a for a in command._actions if isinstance(a, argparse._SubParsersAction)]
+        yield from flat(inner[0], f"{before}{name} ") if inner else [(before + name, command)]
 
 
 def row(action: argparse.Action) -> tuple[str, str, str]:
@@ -191,6 +198,8 @@ def _limits() -> list[tuple[str, ...]]:
     from PPIRLogic.disclosure.failed_checks import MAX_FAILURES
     from PPIRLogic.disclosure.ledger import VOXEL_BITS
     from PPIRLogic.network.identity import FINGERPRINT_CHARACTERS, VALID_DAYS
+    from PPIRLogic.primis import cards, grants, party2, sealed_file
+    from PPIRLogic.primis.policy import SharingPolicy
     from PPIRLogic.registration.disclosure_estimate import MIN_EVALUATIONS
     from PPIRLogic.registration.names import RECONNECT
     from PPIRLogic.registration.party1.reconnecting import MAX_REPEATS
@@ -251,6 +260,20 @@ def _limits() -> list[tuple[str, ...]]:
          "Testing/unit/secure/fhe/test_slots.py::test_sums_stay_within_the_exact_range_whatever_the_images"),
         ("validity of a certificate that the program makes", f"{VALID_DAYS} days", "`ppir identity --renew`",
          "Testing/system/test_tls.py::test_a_renewed_certificate_is_the_same_peer"),
+        ("bytes of a grant of a sealed image", f"{grants.MAX_GRANT}", "",
+         "Testing/unit/primis/test_grants.py::test_a_grant_has_at_most_400_bytes"),
+        ("how long such a grant holds, and a card", f"{grants.DAYS} days, {cards.DAYS} days",
+         "`ppir primis grant --days`, `ppir primis card --days`",
+         "Testing/unit/primis/test_grants.py::test_an_expired_grant_is_refused",
+         "Testing/unit/primis/test_cards.py::test_a_card_holds_from_its_day_to_its_end"),
+        ("bytes of a code of a sealed image beside its payload, before it is filled", f"{sealed_file.OVERHEAD}", "",
+         "Testing/unit/primis/test_sealed_file.py::test_the_overhead_is_at_most_64_bytes_a_code"),
+        ("grants of one sealed image for a peer, over all sessions", f"{SharingPolicy().grants}",
+         "`ppir primis serve --grants`",
+         "Testing/system/test_primis_service.py::test_so_many_grants_also_after_a_restart"),
+        ("questions of a peer for grants, at once and then one every so many seconds",
+         f"{party2.QUESTIONS}, {party2.QUESTION_SECONDS:g} s", "",
+         "Testing/system/test_primis_service.py::test_too_many_questions"),
         ("bits of a fingerprint", f"{5 * FINGERPRINT_CHARACTERS}", "",
          "Testing/unit/network/test_identity.py::test_fingerprint_depends_on_the_key_only"),
     ]  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Annotated
 import slicer
 import vtk
 from PPIRLib import choices
+from PPIRLib.sealedlogic import SealedLogic
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLLinearTransformNode,
@@ -103,10 +104,16 @@ class PPIRParameterNode:
     shareDealer: str = ""
     budgetPercent: Annotated[float, WithinRange(0.0, 100000.0)] = 5.0
     budgetSession: Annotated[int, WithinRange(0, 100000000)] = 20000
+    sealVolume: vtkMRMLScalarVolumeNode
+    sealPurpose: str = ""
+    askPeer: str = ""
+    askPurpose: str = ""
+    serveName: str = "image-1"
+    serveAddress: str = "0.0.0.0:7443"
 
 
 class PPIRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Two panels, Register and Share, over one parameter node."""
+    """Three panels, Register, Share, and Seal and share, over one parameter node."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -118,6 +125,7 @@ class PPIRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
         from PPIRLib.registerpanel import RegisterPanel
+        from PPIRLib.sealpanel import SealPanel
         from PPIRLib.sharepanel import SharePanel
 
         widget = slicer.util.loadUI(self.resourcePath("UI/PPIR.ui"))
@@ -127,6 +135,7 @@ class PPIRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = PPIRLogic()
         self.registerPanel = RegisterPanel(self.ui, self.logic, lambda: self._parameterNode)
         self.sharePanel = SharePanel(self.ui, self.logic, lambda: self._parameterNode)
+        self.sealPanel = SealPanel(self.ui, self.logic, lambda: self._parameterNode)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         # a loaded scene changes the parameter node without telling its observers
@@ -136,9 +145,7 @@ class PPIRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         """The module goes away or is reloaded: no process may outlive it."""
-        self.registerPanel.close()
-        self.sharePanel.close()
-        self.setParameterNode(None)
+        self._close()
         self.removeObservers()
 
     def enter(self):
@@ -149,8 +156,11 @@ class PPIRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
 
     def onSceneStartClose(self, caller, event):
-        self.registerPanel.close()
-        self.sharePanel.close()
+        self._close()
+
+    def _close(self):
+        for panel in (self.registerPanel, self.sharePanel, self.sealPanel):
+            panel.close()
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller, event):
@@ -159,7 +169,12 @@ class PPIRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndImport(self, caller, event):
         """A loaded scene brings parameters of its own."""
-        if self.parent.isEntered and not self.registerPanel.busy and not self.sharePanel.sharing:
+        if (
+            self.parent.isEntered
+            and not self.registerPanel.busy
+            and not self.sharePanel.sharing
+            and not self.sealPanel.busy
+        ):
             self.initializeParameterNode()
 
     def initializeParameterNode(self):
@@ -176,11 +191,11 @@ class PPIRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.onModified()
 
     def onModified(self, caller=None, event=None):
-        self.registerPanel.update()
-        self.sharePanel.update()
+        for panel in (self.registerPanel, self.sharePanel, self.sealPanel):
+            panel.update()
 
 
-class PPIRLogic(ScriptedLoadableModuleLogic):
+class PPIRLogic(ScriptedLoadableModuleLogic, SealedLogic):
     """For the console and other modules: the same names as the engine, with MRML nodes."""
 
     def __init__(self):
@@ -381,6 +396,8 @@ class PPIRTest(ScriptedLoadableModuleTest):
     def runTest(self):
         self.setUp()
         self.test_RecoversAKnownTransform()
+        self.setUp()
+        self.test_SealsAndOpens()
 
     def test_RecoversAKnownTransform(self):
         from PPIRLib.selftest import check_known_transform
@@ -389,3 +406,10 @@ class PPIRTest(ScriptedLoadableModuleTest):
         error = check_known_transform(PPIRLogic())
         self.assertLess(error, 0.05)
         self.delayDisplay(f"Test passed: {error:.4f} mm")
+
+    def test_SealsAndOpens(self):
+        from PPIRLib.selftest import check_sealed_volume
+
+        self.delayDisplay("Sealing a volume and opening it up to two levels")
+        self.assertEqual(check_sealed_volume(PPIRLogic()), ["overview", "exact"])
+        self.delayDisplay("Test passed")

@@ -18,7 +18,7 @@ class CancelToken:
     (True, True)
     >>> token.check()
     Traceback (most recent call last):
-    PPIRLogic.errors.Cancelled: The registration was cancelled.
+    PPIRLogic.errors.Cancelled: The run was cancelled.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class CancelToken:
     def check(self) -> None:
         """Raise Cancelled once `cancel` was called."""
         if self._event.is_set():
-            raise Cancelled("The registration was cancelled.")
+            raise Cancelled("The run was cancelled.")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from PPIRLogic.arguments import as_path, check_callable, check_kinds
 from PPIRLogic.errors import InputError
 from PPIRLogic.network.identity import default_home, load_or_create_identity
+from PPIRLogic.network.service import run_until
 from PPIRLogic.progress import CancelToken
 from PPIRLogic.registration.dealer.dealer import Dealer
 from PPIRLogic.registration.party2.server import Server
@@ -57,7 +57,7 @@ def serve(
         address, identity, place, list(images), max_sessions=max_sessions, queue=queue,
         sessions_of_peer=sessions_of_peer, threads=threads, on_event=on_event, fixed_pools=fixed_pools, syslog=syslog,
     )  # fmt: skip
-    _run_until(server, cancel or CancelToken())
+    run_until(server, cancel or CancelToken())
 
 
 def deal(
@@ -75,7 +75,7 @@ def deal(
     """
     place = _checked("deal", address, home, on_event, cancel)
     dealer = Dealer(address, load_or_create_identity(place), place, on_event)
-    _run_until(dealer, cancel or CancelToken())
+    run_until(dealer, cancel or CancelToken())
 
 
 def _checked(function: str, address: Any, home: Any, on_event: Any, cancel: Any) -> Path:
@@ -84,14 +84,3 @@ def _checked(function: str, address: Any, home: Any, on_event: Any, cancel: Any)
     values = {"address": address, "cancel": cancel}
     check_kinds(function, values, {"address": (str,), "cancel": (CancelToken, type(None))})
     return default_home() if home is None else as_path(home, "The home of this site")
-
-
-def _run_until(service: Server | Dealer, cancel: CancelToken) -> None:
-    thread = threading.Thread(target=service.run, daemon=True)
-    thread.start()
-    try:
-        while not cancel.wait(0.2):
-            pass
-    finally:
-        service.stop()
-        thread.join(5)

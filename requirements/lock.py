@@ -75,7 +75,7 @@ def lock(name: str, moving: set[str], everything: bool) -> None:
     apart = HERE / f"{name}-cuda.txt"
     pins = pinned(written) | pinned(apart)
     if for_slicer:
-        of_base = {n: v for part in ("base", "mpc") for n, v in pinned(HERE / f"{part}.txt").items()}
+        of_base = {n: v for part in ("base", "mpc", "primis") for n, v in pinned(HERE / f"{part}.txt").items()}
         pins |= {n: v for n, v in of_base.items() if n not in OF_SLICER}
     kept = [] if everything and not for_slicer else [f"{n}=={v}\n" for n, v in pins.items() if n not in moving]
     lists: dict[Path, list[str]] = {written: []}

@@ -8,7 +8,8 @@ from __future__ import annotations
 from PPIRLib import engine
 
 engine.add_to_path()
-from PPIRLogic.registration.options import OPTIONS  # noqa: E402 - found by the line before
+from PPIRLogic.primis.levels import LEVELS  # noqa: E402, F401 - found by the line before
+from PPIRLogic.registration.options import OPTIONS  # noqa: E402
 
 LINEAR = "vtkMRMLLinearTransformNode"
 BSPLINE = "vtkMRMLBSplineTransformNode"

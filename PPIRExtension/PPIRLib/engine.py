@@ -27,6 +27,8 @@ _FHE = {
     "tenseal==0.3.18": "tenseal",
 }
 _MPC = {"omegaconf>=2.3": "omegaconf", "pyyaml>=6": "yaml"}
+_PRIMIS = {"onnxruntime>=1.20": "onnxruntime", "constriction>=0.4": "constriction"}
+_MORE = {"mpc": _MPC, "primis": _PRIMIS}  # beside those of every run
 
 
 class Declined(Exception):
@@ -49,8 +51,8 @@ def add_to_path() -> None:
 
 
 def missing(protocol: str = "fhe") -> list[str]:
-    """The packages that a run under this protocol still needs."""
-    needed = dict(_FHE) | (_MPC if protocol == "mpc" else {})
+    """The packages that a run under this protocol, or sealed images ('primis'), still need."""
+    needed = _FHE | _MORE.get(protocol, {})
     lacking = [package for package, module in needed.items() if importlib.util.find_spec(module) is None]
     if protocol == "mpc":
         lacking += [name for name in ("torch", "crypten") if importlib.util.find_spec(name) is None]

@@ -25,6 +25,7 @@ class Runner(Protocol):
     """What runs a process: QProcess in Slicer, a stand-in in tests."""
 
     def start(self, program: str, arguments: list[str], environment: dict[str, str]) -> None: ...
+    def say(self, line: str) -> None: ...
     def ask_to_end(self) -> None: ...
     def terminate(self) -> None: ...
     def kill(self) -> None: ...
@@ -67,6 +68,9 @@ class QProcessRunner:
     def _failed(self, error: Any) -> None:
         if not self.running():
             self._finished(-1)
+
+    def say(self, line: str) -> None:
+        self._process.write(line.encode() + b"\n")
 
     def ask_to_end(self) -> None:
         self._process.write(b"cancel\n")  # without a word the process takes this one for killed
@@ -121,6 +125,10 @@ class Job:
     @property
     def running(self) -> bool:
         return self.exit_code is None and self.runner.running()
+
+    def say(self, line: str) -> None:
+        """A line for the process, on its standard input."""
+        self.runner.say(line)
 
     def cancel(self) -> None:
         """Ask the process to end; it tells the peer and keeps its best transform. Returns at once."""

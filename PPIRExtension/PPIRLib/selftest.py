@@ -1,7 +1,10 @@
-"""The module's self-test: two local processes on loopback must give back a known transform."""
+"""The module's self-tests: two local processes on loopback must give back a known transform, and a sealed volume must
+open to itself."""
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,35 @@ def check_known_transform(logic: Any) -> float:
         nodes.append(node)
     node = logic.simulate(*nodes, transform="rigid", loss="ncc", protocol="fhe", initial="identity")
     return _error(node, truth, fixed)
+
+
+def check_sealed_volume(logic: Any) -> list[str]:
+    """Seal a sample volume, open it as an overview and exactly, grant it to this very site; the levels that opened."""
+    engine.ensure("primis")
+    from PPIRLogic.images.volume import Volume
+    from PPIRLogic.network.identity import load_or_create_identity
+    from PPIRLogic.network.trust import TrustStore
+    from PPIRLogic.primis import own_card
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "PPIR sealed")
+    conversion.volume_to_node(
+        Volume.from_sitk(sitk.GetImageFromArray(np.rint(_phantom()[12:15]).astype(np.int16))), node
+    )
+    with tempfile.TemporaryDirectory(prefix="ppir-") as name:
+        folder = Path(name)
+        home, file = folder / "home", folder / "sample.ppis"
+        logic.sealVolume(node, file, home=home)
+        exact = logic.unsealVolume(file, home=home)
+        if not np.array_equal(slicer.util.arrayFromVolume(exact), slicer.util.arrayFromVolume(node)):
+            raise RuntimeError("The volume that was sealed is not the one that was opened.")
+        # a site trusts itself here, so that one home is enough for both sides
+        TrustStore(home).add(load_or_create_identity(home).fingerprint, "this site")
+        (folder / "own.ppic").write_bytes(own_card(home))
+        grant = logic.grantSealed(
+            file, folder / "own.ppic", folder / "g.ppig", level="overview", purpose="self-test", home=home
+        )
+        overview = logic.unsealVolume(file, grant=grant, home=home)
+    return [v.GetAttribute("PPIR.PrimisLevel") for v in (overview, exact)]
 
 
 def _phantom() -> Any:

@@ -46,8 +46,8 @@ def _ending_signals() -> tuple[int, ...]:
     return (signal.SIGINT, signal.SIGTERM, *(n for n in known if signal.getsignal(n) != signal.SIG_IGN))
 
 
-def service_cancel(a: Arguments) -> CancelToken:
-    """Ends the service on Ctrl-C, on SIGTERM, on a hangup, or with its parent."""
+def service_cancel(a: Arguments, hear: Callable[[bytes], bool] = lambda data: False) -> CancelToken:
+    """Ends the service on Ctrl-C, on SIGTERM, on a hangup, or with its parent. `hear`: see `watch_parent`."""
     token = CancelToken()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -56,13 +56,14 @@ def service_cancel(a: Arguments) -> CancelToken:
     for number in _ending_signals():
         signal.signal(number, stop)
     if a.with_parent:
-        watch_parent(a.scratch)
+        watch_parent(a.scratch, hear)
     return token
 
 
-def watch_parent(scratch: Sequence[Path]) -> None:
+def watch_parent(scratch: Sequence[Path], hear: Callable[[bytes], bool] = lambda data: False) -> None:
     """Cancel when standard input is closed. A parent that lives says a word before; one that was killed cannot, so the
-    folders it made for this process are removed here: they may hold a copy of an image."""
+    folders it made for this process are removed here: they may hold a copy of an image. `hear` gets what a parent says
+    and returns whether all of that was for it, and no word of an end."""
 
     def remove() -> None:
         for folder in scratch:
@@ -71,7 +72,7 @@ def watch_parent(scratch: Sequence[Path]) -> None:
     def watch() -> None:
         said = b""
         while data := os.read(sys.stdin.fileno(), 4096):
-            said = data
+            said = b"" if hear(data) else data
         if not said:
             remove()
             atexit.register(remove)  # what was open, or is written on the way out

@@ -17,6 +17,7 @@ from PPIRLogic.disclosure.record_file import FolderLock
 from PPIRLogic.errors import InputError, RecordError
 from PPIRLogic.network.identity import load_or_create_identity, normalise_fingerprint
 from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.primis.grant_records import GrantRecords
 
 MOST_SHOWN = 20  # faults
 _MAX_BYTES = 64 * 2**20  # of a file of heads
@@ -36,12 +37,16 @@ def run_ledger(a: Arguments) -> None:
 
 def _show(a: Arguments, chain: Chain) -> None:
     rows = Accounts(chain.home / "ledger" / "accounts", chain).rows()
-    if not rows and not a.json:
+    granted = GrantRecords(chain.home, chain).rows()
+    if not rows and not granted and not a.json:
         print_line("Nothing has been disclosed.")
     for r in rows:
         image = f"'{r['name']}' ({r['image'][:12]}…)" if r["name"] else r["image"]
         text = f"{r['peer']}  image {image}  shrink factor {r['level']}: {r['numbers']} numbers, {r['bits']} bits"
         say(a, "account", text, **r)
+    for g in granted:
+        text = f"{g['peer']}  sealed image {g['image']}  {g['level']}: {g['bits']} bits, in {g['grants']} grants"
+        say(a, "granted", text, **g)
 
 
 def _verify(a: Arguments, chain: Chain) -> None:

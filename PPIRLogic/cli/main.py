@@ -31,6 +31,7 @@ COMMANDS = {  # in the order of the help; in which file of `parsers` each is
     "simulate-points": "points:add_simulate_points",
     "demo": "demo:add_demo",
     "ledger": "ledger:add_ledger",
+    "primis": "primis:add_primis",
     "doctor": "doctor:add_doctor",
 }
 

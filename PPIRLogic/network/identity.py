@@ -246,7 +246,7 @@ def _load(home: Path) -> Identity:
 
 def _store(home: Path, key: PrivateKey, name: str | None, *, new_key: bool) -> None:
     key_file, certificate_file = _paths(home)
-    certificate = _self_signed(key, check_name(name) if name else _host_name())
+    certificate = _self_signed(key, _check_bytes(check_name(name)) if name else _host_name())
     try:
         make_private_directory(key_file.parent)
         if new_key:
@@ -262,6 +262,15 @@ def _store(home: Path, key: PrivateKey, name: str | None, *, new_key: bool) -> N
             f"this site's identity cannot be written to {key_file.parent}: {_why(error)}; make the folder writable "
             "or set PPIR_HOME to another one"
         ) from None
+
+
+def _check_bytes(name: str) -> str:
+    """The name itself; InputError if a certificate cannot hold it."""
+    if len(name.encode()) > MAX_NAME:
+        raise InputError(
+            f"a site's name must fit in {MAX_NAME} bytes of printable characters (é has two); choose another one"
+        )
+    return name
 
 
 def _self_signed(key: PrivateKey, name: str) -> x509.Certificate:

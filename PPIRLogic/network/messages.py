@@ -135,17 +135,20 @@ class Fields:
         return dict(self._get(name, dict))
 
 
-def check_version(data: Mapping[str, Any], where: str, here: str, there: str) -> None:
+def check_version(
+    data: Mapping[str, Any], where: str, here: str, there: str, own: int = PROTOCOL_VERSION, of: str = "the protocol"
+) -> None:
     """VersionError, saying which of the two sites is to be updated, unless a message is of this build's version.
 
-    The text is read at both sites, so it names them by what they do. The first builds said no version but in 'open'.
+    own, of: the version here, and of what: a method has messages of its own. The text is read at both sites, so it
+    names them by what they do. The first builds said no version but in 'open'.
     """
     theirs = Fields(data, where).integer("version", 0, 2**31) if "version" in data else 1
-    if theirs == PROTOCOL_VERSION:
+    if theirs == own:
         return
-    older, newer = (there, here) if theirs < PROTOCOL_VERSION else (here, there)
-    low, high = sorted((theirs, PROTOCOL_VERSION))
+    older, newer = (there, here) if theirs < own else (here, there)
+    low, high = sorted((theirs, own))
     raise errors.VersionError(
-        f"The two sites run releases of PPIRExtension that do not fit together: {newer} speaks version {high} of the"
-        f" protocol, {older} version {low}. Update PPIRExtension at {older}."
+        f"The two sites run releases of PPIRExtension that do not fit together: {newer} speaks version {high} of"
+        f" {of}, {older} version {low}. Update PPIRExtension at {older}."
     )

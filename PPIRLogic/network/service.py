@@ -26,6 +26,7 @@ from PPIRLogic.network.messages import PROTOCOL_VERSION, send_error
 from PPIRLogic.network.quota import Rate, in_seconds, network_of
 from PPIRLogic.network.session_queue import SessionQueue
 from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.progress import CancelToken
 
 TAKE_OVER = 20.0  # seconds for a former connection of the same session to end
 INFOS, INFO_SECONDS = 60, 1.0  # questions of a peer for the offers at once, and then one every so many seconds
@@ -319,3 +320,15 @@ class Service:
             if not former[1].wait(TAKE_OVER):
                 raise BusyError("The former connection of this session is still at work; try again soon.")
             session.check_again()
+
+
+def run_until(service: Service, cancel: CancelToken) -> None:
+    """Run a service until it is cancelled; blocks."""
+    thread = threading.Thread(target=service.run, daemon=True)
+    thread.start()
+    try:
+        while not cancel.wait(0.2):
+            pass
+    finally:
+        service.stop()
+        thread.join(5)

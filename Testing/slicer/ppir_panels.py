@@ -117,3 +117,28 @@ class SharePanel(Driver):
     def add_peer(self, name: str, fingerprint: str) -> None:
         self.ui.peerNameLineEdit.text, self.ui.fingerprintLineEdit.text = name, fingerprint
         self.ui.addPeerButton.click()
+
+
+class SealPanel(Driver):
+    """Sealed images, at either hospital."""
+
+    tab, label = 2, "sealStatusLabel"
+
+    def attach(self, widget: Any) -> None:
+        super().attach(widget)
+        self.panel = widget.sealPanel
+
+    def cells(self, table: Any, column: int) -> list[str]:
+        return [str(table.item(row, column).text()) for row in range(table.rowCount)]
+
+    def press(self, button: Any) -> None:
+        """Press, and wait until that has ended."""
+        assert button.enabled, button.toolTip
+        button.click()
+        assert self.host.process_events(until=lambda: not self.panel.busy, timeout=120), self.status
+
+    def seal(self, volume: Any, path: Path) -> None:
+        self.node.sealVolume = volume
+        self.host.dialogs.answer("file", str(path))
+        self.press(self.ui.sealButton)
+        assert path.is_file() and not self.failed, self.status

@@ -22,7 +22,7 @@ import host
 import ppir_support as support
 import slicer.util
 import vtkmodules.vtkRenderingContextOpenGL2  # noqa: F401 (what draws the chart)
-from ppir_panels import RegisterPanel, SharePanel
+from ppir_panels import RegisterPanel, SealPanel, SharePanel
 from PySide6 import QtWidgets
 from vtkmodules.vtkChartsCore import vtkAxis, vtkChart, vtkChartXY, vtkPlotPoints
 from vtkmodules.vtkIOImage import vtkPNGWriter
@@ -30,6 +30,7 @@ from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter
 from vtkmodules.vtkViewsContext2D import vtkContextView
 
 from PPIRLogic.cli.demo import DATA, PAIRS
+from PPIRLogic.primis import own_card
 
 SAMPLES = support.EXTENSION / "Resources" / "SampleData"
 WIDTH = 460
@@ -41,6 +42,7 @@ def main(output: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         share(Path(folder, "b"), output)
         register(Path(folder, "a"), output)
+        seal(Path(folder, "c"), output)
         demo.run(Path(folder), PAIRS)
         for pair in PAIRS:
             shutil.copyfile(Path(folder, f"{pair.name}_slicer.png"), output / f"{pair.name}.png")
@@ -113,6 +115,21 @@ def register(folder: Path, output: Path) -> None:
         chart(output / "plot.png")
         (consent,) = host.dialogs.shown
         dialog(consent, output / "consent.png")
+
+
+def seal(folder: Path, output: Path) -> None:
+    """Hospital A seals an X-ray and grants it to hospital B."""
+    with at(folder, "A") as sites, contextlib.chdir(folder):
+        Path("hospital_b.ppic").write_bytes(own_card(sites.b.home))
+        panel = SealPanel(host)
+        image = support.sitk.ReadImage(str(DATA / "chest_xray_00001308_002.png"))
+        panel.seal(support.add_volume(image, "chest X-ray"), Path("chest.ppis"))
+        panel.ui.cardPath.currentPath, panel.node.sealPurpose = "hospital_b.ppic", "a second opinion"
+        panel.ui.grantLevelComboBox.currentText = "texture"
+        host.dialogs.answer("file", "hospital_b.ppig")
+        panel.press(panel.ui.grantButton)
+        assert not panel.failed, panel.status
+        shot(panel, output / "seal.png")
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -166,7 +166,7 @@ def test_pinned_packages_agree_with_the_project() -> None:
         sys.path.remove(str(EXTENSION))
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     declared = set(re.findall(r'"([A-Za-z][\w-]*[><=]=[\w.]+)"', text))
-    assert set(engine._FHE) | set(engine._MPC) <= declared
+    assert set(engine._FHE | engine._MPC | engine._PRIMIS) <= declared
     needed = set(re.findall(r'"([A-Za-z][^"]*)"', text.split("dependencies = [")[1].split("]")[0]))
     assert needed - set(engine._FHE) <= {"numpy>=1.26", "SimpleITK>=2.3"}  # Slicer's own
 
@@ -200,12 +200,14 @@ def test_what_the_application_brings_stays_as_it_is(version: str, monkeypatch: p
 def test_the_module_gets_what_the_engine_is_tested_with(version: str) -> None:
     """The list of a Slicer has the versions of requirements/, but for cryptography, which is Slicer's, and its like."""
     listed = versions(EXTENSION / "Resources" / "Constraints" / f"slicer-{version}.txt")
-    tested = versions(ROOT / "requirements" / "base.txt") | versions(ROOT / "requirements" / "mpc.txt")
+    tested = {
+        n: v for part in ("base", "mpc", "primis") for n, v in versions(ROOT / f"requirements/{part}.txt").items()
+    }
     other = {name for name in listed if listed[name] != tested[name]}
     assert other <= {"cryptography", "cffi", "pycparser", "pyopenssl"} and "cryptography" in other
     from PPIRLib import engine
 
-    wanted = {re.split("[<>=]", package)[0].lower() for package in engine._FHE | engine._MPC}
+    wanted = {re.split("[<>=]", package)[0].lower() for package in engine._FHE | engine._MPC | engine._PRIMIS}
     assert wanted <= set(listed)
 
 

@@ -12,18 +12,22 @@ from typing import Any
 import pytest
 
 import PPIRLogic
+from PPIRLogic import primis
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 MIN_EXAMPLES = 12
+PUBLIC = [
+    (f"{package.__name__}.{name}", getattr(package, name))
+    for package in (PPIRLogic, primis)
+    for name in package.__all__
+    if not isinstance(getattr(package, name), (str, tuple))  # constants
+]
+NAMES, VALUES = zip(*PUBLIC, strict=True)
 
 
 def defining_modules() -> list[ModuleType]:
     """The modules that the public names come from."""
-    names = {
-        inspect.getmodule(value).__name__  # type: ignore[union-attr]
-        for name in PPIRLogic.__all__
-        if not isinstance(value := getattr(PPIRLogic, name), str)
-    }
+    names = {inspect.getmodule(value).__name__ for value in VALUES}  # type: ignore[union-attr]
     return [importlib.import_module(name) for name in sorted(names)]
 
 
@@ -41,15 +45,14 @@ def test_examples_are_there_and_run() -> None:
     assert count >= MIN_EXAMPLES
 
 
-@pytest.mark.parametrize("name", sorted(set(PPIRLogic.__all__) - {"__version__"}))
-def test_every_public_name_has_an_example(name: str) -> None:
-    assert ">>> " in (inspect.getdoc(getattr(PPIRLogic, name)) or "")
+@pytest.mark.parametrize("value", VALUES, ids=NAMES)
+def test_every_public_name_has_an_example(value: Any) -> None:
+    assert ">>> " in (inspect.getdoc(value) or "")
 
 
 def raising() -> Iterator[tuple[str, Any]]:
     """Public functions, and methods of public classes that raise by themselves."""
-    for name in PPIRLogic.__all__:
-        value = getattr(PPIRLogic, name)
+    for name, value in PUBLIC:
         if inspect.isfunction(value):
             yield name, value
         for part, found in vars(value).items() if inspect.isclass(value) else ():
@@ -63,8 +66,7 @@ def test_every_public_function_says_what_it_raises(name: str, function: Any) -> 
     assert any(word in (inspect.getdoc(function) or "") for word in ("Error", "Cancelled", "with its errors")), name
 
 
-@pytest.mark.parametrize("name", sorted(set(PPIRLogic.__all__) - {"__version__"}))
-def test_every_public_name_says_what_it_is(name: str) -> None:
-    value = getattr(PPIRLogic, name)
+@pytest.mark.parametrize(("name", "value"), PUBLIC, ids=NAMES)
+def test_every_public_name_says_what_it_is(name: str, value: Any) -> None:
     text = inspect.getdoc(value) or ""
-    assert text and not text.startswith(f"{name}("), name  # not what dataclasses write by themselves
+    assert text and not text.startswith(f"{name.rpartition('.')[2]}("), name  # not what dataclasses write by themselves

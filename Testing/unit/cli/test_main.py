@@ -27,6 +27,12 @@ WRONG = (  # and what asks for no work
     ["serve", "a.nrrd", "--budget-bits", "nan"],
     ["simulate-points", "--fixed", "a.csv"],
     ["trust", "no-such-action"],
+    ["primis", "--help"],
+    ["primis", "no-such-command"],
+    ["primis", "seal", "a.nrrd"],
+    ["primis", "grant", "a.ppis", "--to", "b.ppic", "--level", "no-such-level", "--purpose", "p", "--output", "b.ppig"],
+    ["primis", "serve", "a.ppis", "--level", "no-such-level"],
+    ["primis", "attack", "--data", "chests", "--size", "1"],
 )
 PROGRAM = """
 import contextlib, io, json, sys

@@ -123,7 +123,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.PEM)
 
 
-@pytest.mark.parametrize("name", ["x" * 65, "two\nlines", "\x1b[31m", "  "])
+@pytest.mark.parametrize("name", ["x" * 65, "two\nlines", "\x1b[31m", "  ", "é" * 33])
 def test_odd_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="printable"):
         load_or_create_identity(tmp_path, name)

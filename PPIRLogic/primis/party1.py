@@ -1,0 +1,290 @@
+"""Party 1 of sharing: looks at what a peer has sealed, fetches a file, asks for a grant.
+
+Nothing that a peer sends is used before it was checked: a file counts once its SHA-256 is that of the catalogue and it
+reads as a sealed image, a grant once it is one for this site and this file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PPIRLogic.errors import BusyError, InputError, OutputError, PeerError, PPIRError, ProtocolError
+from PPIRLogic.files import name_problem, write_private_file
+from PPIRLogic.network.channel import Channel, Message, connect
+from PPIRLogic.network.identity import Identity, load_or_create_identity
+from PPIRLogic.network.messages import Fields, error_from, wait_for_message
+from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.primis import cards, grants, sealed_file
+from PPIRLogic.primis import messages as m
+from PPIRLogic.primis.keys import level_number
+
+ANSWER = 60.0  # seconds for an answer
+DECISION = 900.0  # seconds for one that a person may have to make
+AGAIN = (1.0, 2.0, 4.0, 8.0)  # seconds before each new call of a peer whose line was lost
+Tell = Callable[[str, int, int], None]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What came of a question: the sealed file, the grant for it, and up to which level that opens it."""
+
+    file: Path
+    grant: Path
+    level: str
+
+
+class SharingClient:
+    """A connection to a site that shares sealed images. Close it in any case (context manager).
+
+    check: called while it waits; raises to end the wait. tell: hears of what goes on: a stage ('waiting',
+    'reconnecting', 'fetching', 'asking'), how many bytes of how many. Errors: those of a call (InputError, PeerError,
+    TrustError, IdentityError), BusyError, VersionError.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        home: Path,
+        check: Callable[[], None] = lambda: None,
+        tell: Tell = lambda stage, done, total: None,
+    ) -> None:
+        self.home, self._address, self._check, self._tell = home, address, check, tell
+        self._identity: Identity = load_or_create_identity(home)
+        self._channel: Channel | None = None
+        self._card = b""  # the same over a lost line, so that the same question is known as such
+        self._open()
+
+    def __enter__(self) -> SharingClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Say goodbye."""
+        if self._channel is not None:
+            self._channel.close()
+
+    def _open(self) -> None:
+        self.close()
+        self._channel = connect(self._address, self._identity, TrustStore(self.home))
+        try:
+            self._channel.send(m.OPENS, m.opening())
+            said = self._receive(m.OPENS, ANSWER)
+            m.check_opening(said.data, m.ASKS, m.SHARES)
+        except BaseException:
+            self._channel.close()
+            raise
+
+    def _receive(self, kind: str, patience: float) -> Message:
+        """The answer, of this kind; that it waits is told. What the peer said last explains more than a lost line."""
+        channel, until = self._connected, time.monotonic() + patience
+        while True:
+            try:
+                message = wait_for_message(channel, max(0.1, until - time.monotonic()), self._check)
+            except PeerError:
+                if channel.closing_message is not None:
+                    raise error_from(channel.closing_message) from None
+                raise
+            if message.kind == kind:
+                return message
+            if message.kind in ("bye", "error"):
+                raise error_from(message)
+            if message.kind != "waiting":
+                raise ProtocolError(f"Expected '{kind}' from the peer, got '{message.kind}'.")
+            self._tell("waiting", Fields(message.data, "waiting").integer("before", 0, 10_000), 0)
+
+    @property
+    def _connected(self) -> Channel:
+        assert self._channel is not None
+        return self._channel
+
+    def _question(
+        self, kind: str, answer: str, data: dict[str, Any], payload: bytes = b"", *, patience: float = ANSWER
+    ) -> Message:
+        """Ask, and again over a new line where the old one was lost. What the peer refuses is not asked again."""
+        for pause in (*AGAIN, None):
+            try:
+                self._connected.send(kind, data, payload)
+                return self._receive(answer, patience)
+            except PeerError as error:
+                said = self._connected.closing_message
+                if said is not None and said.kind == "error":
+                    raise error_from(said) from None
+                if pause is None:
+                    raise
+                self._call_again(pause, error)
+        raise AssertionError("the last try returns or raises")
+
+    def _call_again(self, pause: float, lost: PeerError) -> None:
+        self._tell("reconnecting", 0, 0)
+        until = time.monotonic() + pause
+        while time.monotonic() < until:
+            self._check()
+            time.sleep(0.1)
+        try:
+            self._open()
+        except (PeerError, BusyError):
+            raise lost from None
+
+    # ------------------------------------------------------------------------------------------- questions
+
+    def catalogue(self) -> list[m.Offer]:
+        """All sealed images that the peer shows to this site."""
+        return list(self._pages())
+
+    def _pages(self) -> Iterator[m.Offer]:
+        first, total = 0, 1
+        while first < total:
+            answer = self._question("catalogue", "catalogue", {"first": first})
+            f = Fields(answer.data, "catalogue")
+            total = f.integer("total", 0, m.MAX_IMAGES)
+            yield from map(m.Offer.from_dict, f.items("images", m.PAGE))
+            first += m.PAGE
+
+    def find(self, name: str) -> m.Offer:
+        """The image of this name; InputError, with what there is, if the peer shows none."""
+        offers = self.catalogue()
+        for offer in offers:
+            if offer.name == name:
+                return offer
+        shown = ", ".join(repr(o.name) for o in offers[:20]) or "none"
+        raise InputError(f"The peer shows no sealed image {name!r} to this site; there are: {shown}.")
+
+    def fetch(self, offer: m.Offer, folder: Path) -> Path:
+        """Fetch a sealed file into a folder, going on where an earlier try ended; returns where it lies.
+
+        Errors: those of a question, OutputError, ProtocolError (it is not what the catalogue says, and was removed).
+        """
+        target = folder / f"{file_stem(offer.name)}{sealed_file.SUFFIX}"
+        if target.exists() and not _is_there(target, offer.digest):  # another's, or an older one: it stays
+            target = target.with_stem(f"{target.stem}-{offer.digest.hex()[:8]}")
+        part = folder / f".{offer.digest.hex()[:32]}.part"
+        if _is_there(target, offer.digest):
+            return target
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(part, "ab", opener=_private) as file:
+                self._fill(file, offer)
+            if not _is_there(part, offer.digest):
+                raise ProtocolError(
+                    f"The file '{offer.name}' that came is not the one of the peer's catalogue (its SHA-256 differs)."
+                )
+            try:
+                sealed_file.read_file(part)
+            except InputError as error:
+                raise ProtocolError(f"What came as '{offer.name}' is no sealed image: {error}") from None
+            os.replace(part, target)
+        except ProtocolError:
+            part.unlink(missing_ok=True)
+            raise
+        except OSError as error:
+            raise OutputError(
+                f"The sealed file cannot be written to {folder}: {error.strerror or error}. Free some space, or give"
+                " another folder."
+            ) from None
+        return target
+
+    def _fill(self, file: Any, offer: m.Offer) -> None:
+        while (done := file.tell()) < offer.size:
+            self._tell("fetching", done, offer.size)
+            wanted = m.Fetch(offer.name, offer.digest, done).to_dict()
+            chunk = self._question("fetch", "chunk", wanted)
+            f, due = Fields(chunk.data, "chunk"), min(m.CHUNK, offer.size - done)
+            f.integer("offset", done, done)
+            f.integer("size", offer.size, offer.size)
+            if len(chunk.payload) != due:
+                raise ProtocolError(f"The peer sent {len(chunk.payload)} bytes of '{offer.name}' where {due} were due.")
+            file.write(chunk.payload)
+            file.flush()
+        self._tell("fetching", offer.size, offer.size)
+
+    def ask(self, offer: m.Offer, level: str, purpose: str) -> bytes:
+        """Ask for a grant up to a level; waits while a person decides. It is checked to be one for this site.
+
+        Errors: PolicyError (the owner's rules do not permit it), RefusedError (declined), BusyError, ProtocolError.
+        """
+        self._tell("asking", 0, 0)
+        question = m.Ask(offer.name, offer.digest, level, purpose)
+        m.Ask.from_dict(question.to_dict())  # what the peer would refuse is refused here
+        self._card = self._card or cards.own_card(self.home)
+        answer = self._question("ask", "grant", question.to_dict(), self._card, patience=DECISION)
+        m.level_field(Fields(answer.data, "grant"), "level")
+        made = bytes(answer.payload)
+        if not 0 < len(made) <= grants.MAX_GRANT:
+            raise ProtocolError(f"The peer sent a grant of {len(made)} bytes; one has 1 to {grants.MAX_GRANT}.")
+        return made
+
+
+def ask(
+    name: str,
+    peer: str,
+    level: str,
+    purpose: str,
+    folder: Path,
+    *,
+    home: Path,
+    check: Callable[[], None] = lambda: None,
+    tell: Tell = lambda stage, done, total: None,
+) -> Fetched:
+    """Fetch a sealed image of a peer and a grant that opens it up to a level; both are written to a folder.
+
+    Nothing is asked before the file is here. Errors: as of `SharingClient`, `SharingClient.fetch` and
+    `SharingClient.ask`; OutputError.
+
+    >>> got = ask("x-ray", "hospital-b.example:7443", "overview", "teaching", Path("in"), home=home)  # doctest: +SKIP
+    """
+    if problem := name_problem(folder):
+        raise InputError(f"The folder '{folder}' cannot be used: {problem}")
+    with SharingClient(peer, home=home, check=check, tell=tell) as client:
+        offer = client.find(name)
+        file = client.fetch(offer, folder)
+        made = client.ask(offer, level, purpose)
+    _check(made, level, file, name, home)
+    target = file.with_name(f"{file.stem}.{level}{grants.SUFFIX}")
+    try:
+        write_private_file(target, made)
+    except OSError as error:
+        raise OutputError(f"The grant cannot be written to {folder}: {error.strerror or error}.") from None
+    return Fetched(file, target, level)
+
+
+def _check(made: bytes, level: str, file: Path, name: str, home: Path) -> None:
+    """ProtocolError unless this is a grant up to this level, of this file, for this site."""
+    try:
+        header = sealed_file.read_header(file)
+        key = grants.open_grant(made, header.image_id, home)
+        fits = key.level == level_number(level) and sealed_file.key_fits(header, key)
+    except PPIRError as error:
+        raise ProtocolError(f"The grant that came does not open '{name}' here: {error}") from None
+    if not fits:
+        raise ProtocolError(f"The grant that came does not open '{name}' up to the level '{level}'.")
+
+
+def file_stem(name: str) -> str:
+    """A name of the peer's as one for a file: letters, digits, dashes, dots within.
+
+    >>> file_stem("../x ray/7"), file_stem("..."), file_stem("thorax-7")
+    ('x_ray_7', 'image', 'thorax-7')
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:60] or "image"
+
+
+def _is_there(path: Path, digest: bytes) -> bool:
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest() == digest
+    return False
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
