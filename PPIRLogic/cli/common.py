@@ -133,7 +133,14 @@ def warn_of_protocols(a: Arguments, names: Iterable[str]) -> None:
 
 class Interruptible:
     """The first Ctrl-C, SIGTERM or hangup cancels the run, in whatever stage: threads see the token, the main thread
-    the interrupt. Later ones are passed over, and so are all once there is a result: it is written whole."""
+    the interrupt. Later ones are passed over, and so are all once there is a result: it is written whole.
+
+    So does the end of the parent, where the command that is given has one. It is watched from here on, not before: an
+    interrupt that comes while files are loaded can be lost in what loads them, and then there is no token that tells.
+    """
+
+    def __init__(self, a: Arguments | None = None) -> None:
+        self._command = a
 
     def __enter__(self) -> Interruptible:
         self.token, self._over = CancelToken(), False
@@ -144,6 +151,8 @@ class Interruptible:
                 raise KeyboardInterrupt
 
         self._former = {number: signal.signal(number, stop) for number in _ending_signals()}
+        if self._command is not None and self._command.with_parent:
+            watch_parent(self._command.scratch)
         return self
 
     def follow(self, display: Callable[[Progress], None]) -> Callable[[Progress], None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from PPIRLogic.cli.common import Interruptible, home_of, warn_of_protocols, watch_parent
+from PPIRLogic.cli.common import Interruptible, home_of, warn_of_protocols
 from PPIRLogic.cli.display import Display, display_of
 from PPIRLogic.cli.output import Arguments, note, say
 from PPIRLogic.cli.run_options import check_outputs, reconnect_of
@@ -26,7 +26,7 @@ def run_register(a: Arguments) -> None:
     moving = read_points(a.moving)
     fingerprint = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
     peer = Peer(a.peer, a.image, a.dealer, fingerprint)
-    with Interruptible() as run, _display(a) as display:
+    with Interruptible(a) as run, _display(a) as display:
         result = register_points(
             moving, peer, transform=a.transform, protocol=a.protocol, home=home_of(a), threads=a.threads,
             progress=run.follow(display), cancel=run.token, reconnect=reconnect_of(a),
@@ -42,7 +42,7 @@ def run_simulate(a: Arguments) -> None:
     budget = Budget(
         a.budget_percent, 6 * a.budget_percent, OPEN_BUDGET.numbers_per_session, OPEN_BUDGET.numbers_per_image
     )
-    with Interruptible() as run, _display(a) as display:
+    with Interruptible(a) as run, _display(a) as display:
         result = simulate_points(
             fixed, moving, transform=a.transform, protocol=a.protocol, threads=a.threads, budget=budget,
             progress=run.follow(display), cancel=run.token,
@@ -53,8 +53,6 @@ def run_simulate(a: Arguments) -> None:
 def _display(a: Arguments) -> Display:
     OPTIONS["threads"].checked(a.threads)
     warn_of_protocols(a, [a.protocol])
-    if a.with_parent:
-        watch_parent(a.scratch)
     return display_of(a)
 
 

@@ -27,11 +27,10 @@ def _watched(work: Callable[[Arguments], None]) -> Callable[[Arguments], None]:
     return run
 
 
-@_watched
 def run_seal(a: Arguments) -> None:
     from PPIRLogic.primis import seal
 
-    with Interruptible() as run, _progress(a, "sealing") as progress:
+    with Interruptible(a) as run, _progress(a, "sealing") as progress:
         sealed = seal(
             a.image, a.output, home=home_of(a), levels=a.levels, pad=not a.no_pad, quality=a.quality,
             keep_tags=a.keep_tag, rounded=a.round, overwrite=a.force, note=lambda text: _tell(a, text),
@@ -63,16 +62,18 @@ def _tell(a: Arguments, text: str) -> None:
     say(a, "note", "", note=text) if a.json else note(a, text)
 
 
-@_watched
 def run_unseal(a: Arguments) -> None:
     from PPIRLogic.primis import unseal
     from PPIRLogic.primis.sealing import refuse_unwritable
 
     refuse_unwritable(a.output, a.force)
-    with Interruptible() as run, _progress(a, "opening") as progress:
+    with Interruptible(a) as run, _progress(a, "opening") as progress:
         found = unseal(a.file, home=home_of(a), grant=a.grant, level=a.level, progress=progress, cancel=run.token)
+        run.token.check()
         beside = found.write(a.output, overwrite=a.force)
-    how = "exact: bit for bit what was sealed" if found.exact else found.note
+    how = f"exact: every value as it was sealed, as {found.pixels.dtype}" if found.exact else found.note
+    if not found.exact and a.output.suffix.lower() not in (".nrrd", ".mha"):
+        how += f" (a {a.output.suffix} holds no such mark: keep the file beside it)"
     tags = "".join(f"\ntag      {name}: {value}" for name, value in found.tags.items())
     text = f"level    {found.level}; {how}{tags}\nimage    {a.output}\nbeside   {beside}"
     say(a, "unsealed", text, level=found.level, exact=found.exact, note=found.note, output=str(a.output))

@@ -70,7 +70,7 @@ def _allowed(a: Arguments, text: str) -> tuple[str, str]:
     name, found, level = text.rpartition("=")
     if not found:
         name, level = text, ""
-    if level and level not in (*LEVELS, NOBODY):
+    if found and level not in (*LEVELS, NOBODY):
         raise InputError(f"--allow {text}: {level!r} is no level; known: {', '.join((*LEVELS, NOBODY))}.")
     for peer in TrustStore(home_of(a)).peers():
         if name == peer.name:
@@ -165,9 +165,7 @@ def run_ask(a: Arguments) -> None:
     from PPIRLogic.cli.common import Interruptible
     from PPIRLogic.primis.party1 import ask
 
-    if a.with_parent:
-        watch_parent(a.scratch)
-    with Interruptible() as run:
+    with Interruptible(a) as run:
         got = ask(a.name, a.peer, a.level, a.purpose, a.output, home=home_of(a), check=run.token.check, tell=_teller(a))
     text = f"sealed image  {got.file}\ngrant         {got.grant}  (up to '{got.level}')"
     say(a, "granted", text, file=str(got.file), grant=str(got.grant), level=got.level)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.cli.common import Interruptible, home_of, watch_parent
+from PPIRLogic.cli.common import Interruptible, home_of
 from PPIRLogic.cli.output import Arguments, say
 from PPIRLogic.errors import OutputError
 from PPIRLogic.files import shown_path
@@ -15,9 +15,7 @@ def run_show(a: Arguments) -> None:
     from PPIRLogic.report.sealed import decibels
     from PPIRLogic.report.wording import human_bytes
 
-    if a.with_parent:
-        watch_parent(a.scratch)
-    with Interruptible() as run:
+    with Interruptible(a) as run:
         rows = show(a.file, a.output, home=home_of(a), grant=a.grant, cancel=run.token)
     for row in rows:
         text = f"{row.level:15s} {human_bytes(row.so_far):>9s}  {decibels(row.psnr):>8s}  {row.picture}"

@@ -7,17 +7,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from PPIRLogic.cli.common import Interruptible, watch_parent
+from PPIRLogic.cli.common import Interruptible
 from PPIRLogic.cli.output import Arguments, say
 
 
 def run_train(a: Arguments) -> None:
     from PPIRLogic.primis.training import train
 
-    if a.with_parent:
-        watch_parent(a.scratch)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Interruptible() as run, Progress(*columns, console=Console(stderr=True)) as bar:
+    with Interruptible(a) as run, Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("reading", total=1.0)
         done = train(
             a.data, Path(a.output), seed=a.seed, rounds=a.rounds, cancel=run.token,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from PPIRLogic.cli.common import Interruptible, home_of, note_image, watch_parent
+from PPIRLogic.cli.common import Interruptible, home_of, note_image
 from PPIRLogic.cli.display import display_of, write_results
 from PPIRLogic.cli.output import Arguments
 from PPIRLogic.cli.run_options import check_outputs, check_warped, parameters_of, reconnect_of
@@ -26,9 +26,7 @@ def run_register(a: Arguments) -> None:
     peer = Peer(a.peer, a.image, a.dealer, fingerprint)
     reconnect = reconnect_of(a)
     parameters = parameters_of(a, False)
-    with Interruptible() as run:
-        if a.with_parent:
-            watch_parent(a.scratch)
+    with Interruptible(a) as run:
         with display_of(a) as display:
             result = register(
                 moving,
@@ -50,9 +48,7 @@ def run_simulate(a: Arguments) -> None:
     check_warped(a.warped, moving)
     note_image(a, moving, read_mask(a.mask, moving) if a.mask else None, "moving")
     budget = replace(OPEN_BUDGET, percent_per_level=a.budget_percent, bits_percent_per_level=6 * a.budget_percent)
-    with Interruptible() as run:
-        if a.with_parent:
-            watch_parent(a.scratch)
+    with Interruptible(a) as run:
         with display_of(a) as display:
             result = simulate(
                 a.fixed, moving, fixed_mask=a.fixed_mask_file, moving_mask=a.mask, parameters=parameters,

@@ -32,7 +32,7 @@ from PPIRLogic.images.geometry import ORTHONORMAL_TOLERANCE, Geometry, short_lis
 from PPIRLogic.images.quiet_itk import quiet
 from PPIRLogic.images.volume import Volume
 
-ROLES = ("moving", "fixed")
+ROLES = ("moving", "fixed", "given")
 _MASK_TOLERANCE = 1e-2  # voxels; formats that keep float32 headers (NIfTI) differ from the others by about 1e-3
 _SLICE_TOLERANCE = 0.05  # of the slice distance; DICOM positions are decimal strings
 
@@ -40,7 +40,8 @@ _SLICE_TOLERANCE = 0.05  # of the slice distance; DICOM positions are decimal st
 def read_volume(path: str | os.PathLike[str], *, role: str = "moving") -> Volume:
     """Read a grey 2D or 3D image: a file of a format in READABLE, or a folder that holds one DICOM series.
 
-    `role` ('moving', 'fixed') is for messages. A 3D file of one slice becomes 2D if its normal is the z axis.
+    `role` ('moving', 'fixed', or 'given' where there is but one) is for messages. A 3D file of one slice becomes 2D if
+    its normal is the z axis.
     InputError, saying which file and what to do: missing, empty, damaged or unreadable file, several series, slices
     that differ or are not evenly spaced, a place that the file does not say or says twice, 4D, colour, complex, NaN or
     infinite voxels, an axis of one voxel, a constant image, a direction that is not orthonormal.
@@ -58,7 +59,7 @@ def read_volume(path: str | os.PathLike[str], *, role: str = "moving") -> Volume
     PPIRLogic.errors.InputError: The moving image 'nowhere.nrrd' does not exist. Check the path.
     """
     if role not in ROLES:
-        raise InputError(f"read_volume cannot be called with role {role!r:.60}: it must be {' or '.join(ROLES)}.")
+        raise InputError(f"read_volume cannot be called with role {role!r:.60}: it must be moving, fixed or given.")
     file = as_path(path, f"The {role} image's path")
     what = f"The {role} image '{shown_path(file)}'"
     volume = Volume.from_sitk(_read_image(file, what), name=file.name)

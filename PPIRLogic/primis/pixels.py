@@ -30,6 +30,7 @@ TAGS = {  # what may be kept by name, and where DICOM has it
     "StudyDate": 0x00080020, "StudyDescription": 0x00081030, "ViewPosition": 0x00185101, "WindowCenter": 0x00281050,
     "WindowWidth": 0x00281051,
 }  # fmt: skip
+_POSITION = 0x00200032
 _NAMES_A_PERSON = ("AcquisitionDate", "PatientAge", "PatientID", "PatientName", "StudyDate", "SeriesDescription",
                    "StudyDescription")  # fmt: skip
 TEXT_IN_PICTURE = (
@@ -69,7 +70,7 @@ def pixels_of(
         volume, what = check_volume(image, "The image"), f"The image {image.name!r}" if image.name else "The image"
     else:
         path = as_path(image, "The image's path")
-        volume, what = read_volume(path, role="moving"), f"The image '{path.name}'"
+        volume, what = read_volume(path, role="given"), f"The image '{path.name}'"
         dicom = _first_dicom(path)
     if keep_tags and dicom is None:
         raise InputError(f"{what} is no DICOM image, so that there is no tag {keep_tags[0]} to keep.")
@@ -77,7 +78,10 @@ def pixels_of(
     plain = volume.geometry == plain_grid(values.shape)
     kept = {name: _kept(dicom or {}, name, what) for name in keep_tags}
     extras = Extras(None if plain else volume.geometry, kept, was_rounded)
-    return Pixels(values, extras, tuple(_notes(dicom or {}, keep_tags, was_rounded)))
+    notes = [*_notes(dicom or {}, keep_tags, was_rounded)]
+    if values.ndim == 2 and text_of(dicom or {}, _POSITION):
+        notes.append("A single slice is sealed as a picture: where it lies along its normal is not sealed.")
+    return Pixels(values, extras, tuple(notes))
 
 
 def check_tag_names(names: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from PPIRLogic.arguments import as_path, check_callable, check_kinds
 from PPIRLogic.errors import InputError, OutputError
-from PPIRLogic.files import shown_path, split_extension, write_atomically
+from PPIRLogic.files import name_problem, shown_path, split_extension, write_atomically
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.images.writing import WRITABLE_IMAGES, write_volume
@@ -114,9 +114,14 @@ class Unsealed:
         """
         target = as_path(path, "The image's path")
         beside = refuse_unwritable(target, overwrite)
+        words = (json.dumps(self.to_dict(), indent=2) + "\n").encode()
+        # in this order, so that a lossy image never lies there without what it is, wherever a kill comes between
+        if self.exact:
+            write_volume(self.to_sitk(), target)
+            write_whole(beside, words)
+            return beside
         former = read_small(beside, _MOST_BESIDE, "The file beside the image") if beside.exists() else None
-        # first, so that a lossy image never lies there without what it is
-        write_whole(beside, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
+        write_whole(beside, words)
         try:
             write_volume(self.to_sitk(), target)
         except BaseException:
@@ -180,6 +185,9 @@ def seal(
     payloads = [found.extras.pack() + coded.codes[0], *coded.codes[1:]]
     key = top_key(ring.image_keys(image_id)[0], image_id)
     sealed = seal_codes(payloads, key, coded.model, coded.shape, coded.dtype, pad=pad)
+    if cancel is not None:
+        cancel.check()
+    refuse_existing(target, overwrite)  # another command may have written it meanwhile
     write_whole(target, sealed.to_bytes())
     return sealed
 
@@ -441,10 +449,17 @@ def refuse_unwritable(target: Path, overwrite: bool = False) -> Path:
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """InputError for a file that exists, unless it may be replaced; OutputError for one whose folder does not."""
+    if problem := name_problem(path):
+        raise InputError(f"The file '{shown_path(path)}' cannot be written: {problem}")
     if not path.absolute().parent.is_dir():
         raise OutputError(f"Cannot write '{shown_path(path)}': its folder does not exist. Create it first.")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise OutputError(f"Cannot write '{shown_path(path)}': its folder cannot be written to. Choose another.")
     if path.exists() and not overwrite:
-        raise InputError(f"The file '{shown_path(path)}' exists. Choose another name, or say that it may be replaced.")
+        raise InputError(
+            f"The file '{shown_path(path)}' exists. Choose another name, or replace it with --force (in Python:"
+            " overwrite=True)."
+        )
 
 
 def write_whole(path: Path, data: bytes, *, private: bool = False) -> None:

@@ -228,7 +228,7 @@ def test_a_pipe_or_a_device_is_no_file(tmp_path: Path) -> None:
 
 
 def test_a_role_that_is_none() -> None:
-    with pytest.raises(InputError, match="role 'banana': it must be moving or fixed"):
+    with pytest.raises(InputError, match="role 'banana': it must be moving, fixed or given"):
         read_volume("a.nrrd", role="banana")
 
 

@@ -109,9 +109,15 @@ def test_monochrome1_is_sealed_with_bright_values_large_and_said(tmp_path: Path)
 
 def test_burned_in_text_is_warned_of(tmp_path: Path) -> None:
     for said, count in (("YES", 2), ("NO", 1)):
-        notes = pixels_of(dicom(tmp_path / f"{said}.dcm", picture(), BurnedIn=said)).notes
+        notes = pixels_of(dicom(tmp_path / f"{said}.dcm", picture(), BurnedIn=said, Modality="CR")).notes
         assert len(notes) == count and TEXT_IN_PICTURE in notes
     assert notes[0] == TEXT_IN_PICTURE and "overview" in TEXT_IN_PICTURE
+
+
+def test_that_the_place_of_a_single_slice_is_left_out_is_said(tmp_path: Path) -> None:
+    slice_ = dicom(tmp_path / "a.dcm", picture()[None], Modality="CT")
+    assert pixels_of(slice_).values.ndim == 2 and "along its normal is not sealed" in pixels_of(slice_).notes[-1]
+    assert pixels_of(dicom(tmp_path / "b.dcm", picture(), Modality="CR")).notes == (TEXT_IN_PICTURE,)
 
 
 def test_no_tag_is_kept_but_those_that_are_named(tmp_path: Path) -> None:

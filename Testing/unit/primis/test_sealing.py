@@ -7,6 +7,7 @@ import os
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -275,6 +276,24 @@ def test_an_opened_image_says_its_level_beside_it_and_inside(sites: Sites, tmp_p
         assert (image.GetMetaData("primis_level"), image.GetMetaData("primis_note")) == (level, note or "exact")
     assert np.array_equal(sitk.GetArrayFromImage(image), sites.pixels)
     assert "not for diagnosis" in unseal(sites.file, home=sites.owner, level=1).volume.name
+
+
+@pytest.mark.parametrize(("first", "then"), [(1, 5), (5, 1), (1, 2)])
+def test_a_kill_between_two_files_leaves_no_lossy_image_that_is_called_exact(
+    first: int, then: int, sites: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the file beside it says, at the moment the image is replaced."""
+    path, said = tmp_path / "a.nrrd", []
+    beside = unseal(sites.file, home=sites.owner, level=first).write(path)
+    write = sealing.write_volume
+
+    def watched(*given: Any) -> None:
+        said.append(json.loads(beside.read_text())["exact"])
+        write(*given)
+
+    monkeypatch.setattr(sealing, "write_volume", watched)
+    unseal(sites.file, home=sites.owner, level=then).write(path, overwrite=True)
+    assert said == [False] and json.loads(beside.read_text())["exact"] == (then == 5)
 
 
 def test_what_was_there_stays_where_writing_fails(
