@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from chests import chests
 from recording import Record
 
-from PPIRLogic.cli import main
+from PPIRLogic.cli.main import main
 from PPIRLogic.errors import Cancelled, InputError
 from PPIRLogic.primis.attacks import tampering
 from PPIRLogic.primis.attacks.battery import Finding, attack, grants_stretched

@@ -318,7 +318,7 @@ def test_a_bad_option_of_serve(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Should serve start all the same, it ends at once, and returns 0."""
-    monkeypatch.setattr("PPIRLogic.serving._run_until", lambda server, cancel: server.stop())
+    monkeypatch.setattr("PPIRLogic.serving.run_until", lambda server, cancel: server.stop())
     fixed = save(FIXED[2], tmp_path / "fixed.nrrd")
     refused(
         here(sites[1].home, "serve", fixed, *(() if "--listen" in options else LISTEN), *options), *words, code=code
@@ -329,7 +329,7 @@ def test_serve_with_good_options_would_start(
     sites: tuple[Site, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the test before this one would show of an option that is not refused."""
-    monkeypatch.setattr("PPIRLogic.serving._run_until", lambda server, cancel: server.stop())
+    monkeypatch.setattr("PPIRLogic.serving.run_until", lambda server, cancel: server.stop())
     fixed = save(FIXED[2], tmp_path / "fixed.nrrd")
     assert here(sites[1].home, "serve", fixed, *LISTEN, "--threads", "1").returncode == 0
 
