@@ -1,4 +1,7 @@
-"""`train` on a few images: the same bytes twice, after an interruption too; what it says; what it cannot use."""
+"""`train` on a few images: the same bytes twice, after an interruption too; what it says; what it cannot use.
+
+Only where the extra `train` is installed.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from PPIRLogic.primis.study import kept_apart
 from PPIRLogic.primis.training import Trained, train
 from PPIRLogic.progress import CancelToken
 
+for package in ("torch", "onnx"):
+    pytest.importorskip(package)
 ROUNDS = 4
 
 
