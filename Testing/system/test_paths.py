@@ -207,7 +207,8 @@ def test_clear_and_fhe_take_the_same_path_to_the_truth(name: str, place: Place) 
     assert bool(fhe.starts) == bool(fhe.check) == (p.initial == "compare")
     assert all(len(v.transforms) == len(v.values) == v.iterations + 1 for v in fhe.levels)
     drawn = "urs" in name  # by the owner's secret: another sample at every run, and another path
-    assert sum(v.iterations for v in fhe.levels) >= (0 if drawn else 2), "a run that does not move proves nothing"
+    still = drawn or p.loss == "mi"  # whose pool is the owner's secret, too: at times the best start is the end
+    assert sum(v.iterations for v in fhe.levels) >= (0 if still else 2), "a run that does not move proves nothing"
     assert np.array_equal(clear.transform.GetParameters(), fhe.transform.GetParameters())
     check_count(place, dimension, fhe, rows)
     truth, geometry = motion_of(p.transform, plain_grid(dimension)), plain_grid(dimension)

@@ -36,7 +36,7 @@ def ledger(home: Path, *options: str) -> tuple[int, list[dict[str, Any]]]:
     code = 0
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("output", "main", "ledger"):
+        for module in ("main", "ledger", "output"):  # output last: a file that is loaded now takes what it is to keep
             patch.setattr(f"PPIRLogic.cli.{module}.print_line", lines.append)
         try:
             main(["ledger", "--home", str(home), "--json", *options])
