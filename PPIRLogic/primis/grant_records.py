@@ -16,7 +16,7 @@ from PPIRLogic.errors import OutputError
 from PPIRLogic.primis.levels import LEVELS
 
 FILE = "ledger/primis.jsonl"
-GRANTED, RESEALED, ESCROWED = "primis grant", "primis re-sealed", "primis escrow"
+GRANTED, RESEALED, ESCROWED, TAKEN = "primis grant", "primis re-sealed", "primis escrow", "primis key"
 
 
 class GrantRecords:
@@ -49,6 +49,10 @@ class GrantRecords:
     def escrowed(self, recipient: str) -> None:
         """That all keys of this site were written for an escrow: to a peer, or under a passphrase ('')."""
         self._add(ESCROWED, peer=recipient.replace("-", ""))
+
+    def taken(self, image: str, bits: Sequence[int]) -> None:
+        """That the compact key of the first len(bits) codes was taken out, for whoever has it. OutputError as above."""
+        self._add(TAKEN, image=image, level=LEVELS[len(bits) - 1], bits=list(bits))
 
     def _add(self, event: str, **details: Any) -> None:
         self._chain.append(self._path, {"time": round(time.time(), 3), "event": event, **details})

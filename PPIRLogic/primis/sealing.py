@@ -313,16 +313,18 @@ def has_key(file: Sealed, home: AnyPath | None = None) -> bool:
 
 def image_key(file: Sealed, level: str | int = EXACT, *, home: AnyPath | None = None) -> bytes:
     """The compact key: 32 bytes that open this site's image up to a level, for whoever has them. Prefer a grant: a key
-    is bound to nobody, and taking it out is on no record.
+    is bound to nobody. That it was taken out is on record before it is returned.
 
-    InputError: the image is not this site's.
+    InputError: the image is not this site's. OutputError: the record cannot be written.
 
     >>> len(image_key("chest.ppis", "overview"))  # doctest: +SKIP
     32
     """
     what, header = _header_of(file)
-    number = min(level_number(level), len(header.codes))
-    return _own_key(header, _home(home), what).down_to(number).secret
+    number, folder = min(level_number(level), len(header.codes)), _home(home)
+    key = _own_key(header, folder, what).down_to(number)
+    GrantRecords(folder).taken(header.image_id.hex(), [header.bits(n) for n in range(1, number + 1)])
+    return key.secret
 
 
 def reseal(

@@ -1,4 +1,4 @@
-"""The transform between grey values and coefficients: in blocks without seams, exact backwards.
+"""The transform between grey values and coefficients: in blocks, exact backwards.
 
 Pictures are cut into blocks of 8 x 8 after a filter across the blocks' borders; each block becomes one mean and 63
 other coefficients. The means form a small picture, which is treated alike in blocks of 4 x 4. The inverse adds whole

@@ -93,6 +93,21 @@ def test_a_key_of_32_bytes_opens_its_level(sites: Sites) -> None:
         image_key(sites.file, home=sites.recipient)
 
 
+def test_a_key_that_is_taken_out_is_on_record_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed = seal(np.arange(1200, dtype=np.uint16).reshape(30, 40), tmp_path / "a.ppis", home=tmp_path)
+    image_key(sealed, 2, home=tmp_path)
+    record = json.loads((tmp_path / "ledger" / "primis.jsonl").read_text().splitlines()[-1])
+    assert (record["event"], record["level"]) == ("primis key", "segmentation")
+    assert record["image"] == sealed.header.image_id.hex() and record["bits"] == [sealed.header.bits(n) for n in (1, 2)]
+
+    def full(*a: object, **b: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(sealing.GrantRecords, "taken", full)
+    with pytest.raises(OutputError):
+        image_key(sealed, 2, home=tmp_path)
+
+
 def test_a_file_is_a_path_bytes_or_what_was_read(sites: Sites) -> None:
     for given in (sites.file, str(sites.file), sites.file.read_bytes(), read_file(sites.file)):
         assert unseal(given, home=sites.owner, level=1).level == "overview"
