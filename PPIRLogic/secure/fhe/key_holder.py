@@ -158,9 +158,8 @@ class KeyHolder:
         out = np.empty((LANES, len(PRIMES), DEGREE), np.uint32)
         x = np.empty(GROUP, np.uint32)
         for i, prime in enumerate(PRIMES):
-            table = ring.tables(prime)
             _residues(padded, small, (Q // modulus) % prime, prime, x)
-            ring.forward(x, table.forward, table.forward_quotient, prime)
+            ring.forward(x, prime)
             _hide(x, a[:, i], self._secret[i], self._secret_quotient[i], prime, out[:, i])
         return ring.pack30(out[:chunks])
 
@@ -209,9 +208,8 @@ def _read(data: Any, start: int) -> NDArray[np.uint64]:
 def _coefficients(transformed: Residues) -> NDArray[np.int8]:
     """The secret's ternary coefficients from its first residue in the transform domain."""
     prime = PRIMES[0]
-    table = ring.tables(prime)
     lanes = np.zeros(GROUP, np.uint32)
     lanes[::LANES] = transformed
-    ring.inverse(lanes, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
+    ring.inverse(lanes, prime)
     values = lanes[::LANES].astype(np.int64)
     return (values - prime * (values > 1)).astype(np.int8)  # without a branch on the secret
