@@ -105,8 +105,11 @@ def _install(packages: list[str]) -> None:
 
 
 def _install_within(packages: list[str], limits: str) -> None:
-    packaging: Any = getattr(slicer, "packaging", None)
-    if packaging is not None and hasattr(packaging, "pip_ensure"):
+    try:
+        packaging: Any = importlib.import_module("slicer.packaging")  # a part that the application does not load itself
+    except ImportError:  # Slicer 5.10
+        packaging = None
+    if hasattr(packaging, "pip_ensure"):
         packaging.pip_ensure(packages, constraints=limits, requester="PPIR")
         return
     text = "Private registration needs the Python packages\n  " + "\n  ".join(packages) + "\nInstall them now?"

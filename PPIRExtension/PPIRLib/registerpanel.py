@@ -347,7 +347,7 @@ class RegisterPanel:
         if outcome.report.get("doubts"):
             early = _("Look at the images before you use the transform '{name}'. {why}")
         early = early.format(name=transform.GetName(), why=outcome.error)
-        if node is not None and node.outputTransform is None:
+        if node is not None and node.outputTransform is None and not outcome.partial:
             node.outputTransform = transform
         self.log(early if outcome.error else done)
         self.say(early if outcome.error else done, error=bool(outcome.error) and not outcome.cancelled)

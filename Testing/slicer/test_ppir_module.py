@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -172,8 +173,14 @@ def test_cancel_before_a_result_changes_nothing(panel: Panel, world: support.Sit
     assert moving.GetTransformNodeID() is None and not of_class("vtkMRMLTransformNode")
 
 
-def test_cancel_keeps_the_best_so_far(alone: Panel, sites: support.Sites) -> None:
+def test_cancel_keeps_the_best_so_far_and_what_was_there_before(alone: Panel, sites: support.Sites) -> None:
+    """A former run's transform and volume, chosen as outputs, are as they were."""
+    import slicer
+
     moving = alone.prepare(sites.serve(LARGE), support.moved(LARGE))
+    former = alone.node.outputTransform = support.add("vtkMRMLLinearTransformNode", "T")
+    volume = alone.node.outputVolume = support.add_volume(FIXED, "W")
+    before = slicer.util.arrayFromTransformMatrix(former), slicer.util.arrayFromVolume(volume).copy()
     alone.apply_until("Level 1 of")
     assert alone.watch(lambda: "evaluation" in alone.status or not alone.panel.busy)
     sites.freeze()
@@ -182,8 +189,13 @@ def test_cancel_keeps_the_best_so_far(alone: Panel, sites: support.Sites) -> Non
     alone.ui.applyButton.click()
     alone.wait()
     alone.picture("register_cancelled")
-    assert alone.status.startswith("Ended early; the best transform so far is 'MR registered'") and not alone.failed
-    assert moving.GetTransformNodeID() == alone.node.outputTransform.GetID() and not processes()
+    said = "Ended early; the best transform so far is 'MR partly registered'"
+    assert alone.status.startswith(said) and not alone.failed and not processes()
+    assert alone.node.outputTransform is former and alone.node.outputVolume is volume
+    assert np.array_equal(slicer.util.arrayFromTransformMatrix(former), before[0])
+    assert np.array_equal(slicer.util.arrayFromVolume(volume), before[1])
+    partial = slicer.util.getNode("MR partly registered")
+    assert partial.GetNodeReference(partial.GetMovingNodeReferenceRole()) is moving
 
 
 @pytest.mark.long
@@ -426,12 +438,11 @@ def test_missing_packages(panel: Panel, world: support.Sites, monkeypatch: pytes
 def test_missing_packages_before_slicer_packaging(
     panel: Panel, world: support.Sites, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import slicer
     from PPIRLib import engine
 
     find = engine.importlib.util.find_spec
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None if name == "msgpack" else find(name))
-    monkeypatch.delattr(slicer, "packaging")
+    monkeypatch.setitem(sys.modules, "slicer.packaging", None)
     panel.prepare(world.address)
     panel.host.dialogs.answer("confirm", False)
     panel.ui.applyButton.click()
@@ -644,3 +655,16 @@ def test_self_test(panel: Panel) -> None:
     shown = [d.text for d in panel.host.dialogs.of_kind("delay")]
     assert shown[-1].startswith("Test passed")
     assert not panel.host.uncaught
+
+
+def test_self_test_says_what_is_missing_and_never_installs(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    import slicer
+    from PPIRLib import engine
+
+    find = engine.importlib.util.find_spec
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None if name == "tenseal" else find(name))
+    slicer.selfTests[NAME](msec=1)
+    shown = [d.text for d in panel.host.dialogs.of_kind("delay")]
+    skipped = [text for text in shown if text.startswith("Skipped")]
+    assert skipped and all("tenseal==0.3.18" in text for text in skipped) and not any("passed" in t for t in shown)
+    assert panel.host.packaging.requests == [] and not panel.host.uncaught
