@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import locale
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,12 @@ from PPIRLogic.secure.layout import CHUNK, LANES
 from PPIRLogic.secure.product import ColumnSource, LevelInfo, Link, OperandInfo, PrivateProduct, Term
 
 SESSION = bytes(range(32))
+
+
+def pytest_collection_finish() -> None:
+    """A server collects garbage after every connection: it need not look at all test modules and libraries each time."""
+    gc.collect()
+    gc.freeze()
 
 
 class ArrayColumns:
