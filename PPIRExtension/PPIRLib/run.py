@@ -15,7 +15,7 @@ import SimpleITK as sitk
 import slicer
 from slicer.i18n import tr as _
 
-from PPIRLib import choices, conversion, engine
+from PPIRLib import choices, conversion, engine, transformnodes
 from PPIRLib.job import Event, Job, QProcessRunner
 from PPIRLib.settings import Settings, ShareSettings
 
@@ -166,7 +166,7 @@ class RegisterRun:
         name = moving.GetName() if moving is not None else "volume"
         what = f"{name} partly registered" if self.outcome.partial else f"{name} registered"
         label = scene.GenerateUniqueName(what) if given is None else given.GetName()
-        node = conversion.transform_to_nodes(transform, scene, label, into=given)[0]
+        node = transformnodes.transform_to_nodes(transform, scene, label, into=given)[0]
         self.outcome.transform_id = node.GetID()
         self._report(name)
         if self._volume_id and (volume := scene.GetNodeByID(self._volume_id)) is not None:

@@ -632,10 +632,10 @@ def test_errors_at_the_console(panel: Panel, world: support.Sites) -> None:
 
 def test_initial_transform_and_mask(panel: Panel, world: support.Sites) -> None:
     import SimpleITK as sitk
-    from PPIRLib import conversion
+    from PPIRLib import transformnodes
 
     start = support.add("vtkMRMLLinearTransformNode", "start")
-    conversion.linear_to_node(sitk.TranslationTransform(3, (2.0, -1.0, 1.0)), start)
+    transformnodes.linear_to_node(sitk.TranslationTransform(3, (2.0, -1.0, 1.0)), start)
     inside = support.add_volume(sitk.Cast(MOVING > -1, sitk.sitkFloat32), "mask", "vtkMRMLLabelMapVolumeNode")
     run = logic().register(
         support.add_volume(MOVING, "CT"), world.address, transform="rigid", initialTransform=start, mask=inside,

@@ -28,7 +28,7 @@ from record import memory_mb, surroundings, write_section
 
 from PPIRLogic.errors import PPIRError
 from PPIRLogic.local_processes import Site, make_sites
-from PPIRLogic.network.channel.timed_socket import Gone
+from PPIRLogic.network.channel.timed_socket import ConnectionEnded
 
 DEADLINE = 20.0  # seconds for one case: beyond any wait that a handler may have
 WARM = 200  # cases before memory is measured for the first time
@@ -81,7 +81,7 @@ def run(target: Target, cases: int, seed: int, first: int = 0, until: float = fl
             break
         try:
             row.outcomes[target.case(random.Random(name))] += 1
-        except (PPIRError, Gone) as error:
+        except (PPIRError, ConnectionEnded) as error:
             row.outcomes[type(error).__name__] += 1
         except Exception as error:
             trace = error.__traceback__

@@ -202,7 +202,8 @@ def open_answers(
 def _read(data: Any, start: int) -> NDArray[np.uint64]:
     """The residues (primes, n) of one polynomial of a SEAL key; the special prime's come last and stay behind."""
     count = len(PRIMES) * DEGREE
-    return np.fromiter((data[start + i] for i in range(count)), np.uint64, count).reshape(-1, DEGREE)
+    numbers = map(data.__getitem__, range(start, start + count))  # SEAL's Python gives one at a time, nothing faster
+    return np.fromiter(numbers, np.uint64, count).reshape(-1, DEGREE)
 
 
 def _coefficients(transformed: Residues) -> NDArray[np.int8]:
