@@ -14,7 +14,7 @@ HASHED := $(PIP) --require-hashes  # only the wheels whose hashes are written in
 PYTEST_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes; each would compile the package again
 
-.PHONY: demo screenshots test test-312 test-all check docs bench bench-pairs bench-paper bench-former bench-primis attacks disclosure fuzz network faults load wheel sbom audit lock clean
+.PHONY: demo screenshots test test-312 test-all check docs bench bench-pairs bench-paper bench-former bench-primis attacks disclosure fuzz network faults load wheel wheelhouse sbom audit lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
@@ -112,6 +112,12 @@ load: $(VENV)/ready
 # dist/: the wheel and the archive of sources it is built from.
 wheel: $(VENV)/ready
 	$(BIN)/python -m build --no-isolation
+
+# dist/wheelhouse/: the packages that the module installs into Slicer, one folder for each version and system, for
+# computers without a network; WHEELS: options, such as --slicer 5.12 --system "Windows amd64".
+WHEELS ?=
+wheelhouse: $(VENV)/ready
+	$(BIN)/python requirements/wheelhouse.py $(WHEELS)
 
 # dist/sbom.json: what a release needs, with versions and hashes, as CycloneDX.
 SBOM ?= dist/sbom.json

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -37,6 +39,7 @@ class RegisterPanel:
         ui.testButton.connect("clicked(bool)", self.on_test)
         ui.undoButton.connect("clicked(bool)", self.on_undo)
         ui.plotButton.connect("clicked(bool)", self.on_plot)
+        ui.installButton.connect("clicked(bool)", self.on_install)
         ui.presetComboBox.connect("currentIndexChanged(int)", self.on_preset)
         ui.progressBar.visible = False
         self.update()
@@ -194,6 +197,19 @@ class RegisterPanel:
             run.stop()
         self._last_transform, self._plot, self._node = "", None, None
         self.ui.progressBar.visible = False
+
+    def on_install(self, checked: bool = False) -> None:
+        """Install packages from a folder of wheels, for a computer without a network."""
+        title = _("Folder of wheels for this version of Slicer")
+        if not (folder := str(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, "") or "")):
+            return
+        try:
+            done = engine.install_from(Path(folder), self._parameters().protocol)
+        except engine.Declined as error:
+            self.say(str(error), error=True)
+            return
+        text = _("Installed: {packages}. Restart Slicer if it asks for it.") if done else _("Nothing is missing.")
+        self.say(text.format(packages=", ".join(done)))
 
     # ------------------------------------------------------------------------------------------ the peer
 

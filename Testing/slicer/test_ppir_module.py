@@ -452,6 +452,28 @@ def test_missing_packages_before_slicer_packaging(
     assert asked.function == "pip_install" and asked.requirements[1] == "-c" and "needed" in panel.status
 
 
+def test_packages_from_a_folder_without_a_network(
+    panel: Panel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from PPIRLib import engine
+
+    panel.host.dialogs.answer("file", "", str(tmp_path), str(tmp_path), str(tmp_path))
+    panel.ui.installButton.click()  # nothing is chosen
+    panel.ui.installButton.click()
+    assert panel.failed and "holds no wheels" in panel.status and "make wheelhouse" in panel.status
+    (tmp_path / "numba-0.68.1-cp312-cp312-win_amd64.whl").write_bytes(b"")
+    panel.ui.installButton.click()
+    assert panel.status == "Nothing is missing." and panel.host.packaging.requests == []
+    find = engine.importlib.util.find_spec
+    monkeypatch.setattr(
+        engine.importlib.util, "find_spec", lambda name: None if name in ("numba", "torch") else find(name)
+    )
+    panel.ui.installButton.click()
+    (asked,) = panel.host.packaging.requests
+    assert asked.requirements[:4] == ("numba>=0.61", "--no-index", "--find-links", str(tmp_path))
+    assert asked.requirements[4] == "-c" and panel.status.startswith("Installed: numba>=0.61.")
+
+
 def test_torch_comes_from_its_extension(panel: Panel, world: support.Sites, monkeypatch: pytest.MonkeyPatch) -> None:
     from PPIRLib import engine
 
