@@ -9,7 +9,7 @@ import vtk
 from PPIRLib import choices
 from PPIRLib.sealedlogic import SealedLogic
 from slicer import (
-    vtkMRMLLabelMapVolumeNode,
+    vtkMRMLDisplayableNode,
     vtkMRMLLinearTransformNode,
     vtkMRMLMarkupsFiducialNode,
     vtkMRMLScalarVolumeNode,
@@ -73,7 +73,7 @@ class PPIRParameterNode:
     dealer: str = ""
     movingVolume: vtkMRMLScalarVolumeNode
     movingPoints: vtkMRMLMarkupsFiducialNode
-    movingMask: vtkMRMLLabelMapVolumeNode
+    movingMask: vtkMRMLDisplayableNode  # a label map or a segmentation
     initialTransform: vtkMRMLLinearTransformNode
     preset: str = ""
     transform: Annotated[str, Choice(list(choices.TRANSFORMS))] = "affine"
@@ -95,7 +95,7 @@ class PPIRParameterNode:
     outputVolume: vtkMRMLScalarVolumeNode
     sharedVolume: vtkMRMLScalarVolumeNode
     sharedPoints: vtkMRMLMarkupsFiducialNode
-    sharedMask: vtkMRMLLabelMapVolumeNode
+    sharedMask: vtkMRMLDisplayableNode
     sharedName: str = "fixed"
     shareAddress: str = "0.0.0.0:7443"
     sharePeer: str = ""

@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 
 from PPIRLib import choices, consent, engine, presets
 from PPIRLib.job import Event, Job
+from PPIRLib.maskselector import MaskSelector
 from PPIRLib.plot import LossPlot
 from PPIRLib.run import RunOutcome, undo, unfit
 from PPIRLib.settings import Settings
@@ -42,6 +43,7 @@ class RegisterPanel:
         ui.installButton.connect("clicked(bool)", self.on_install)
         ui.presetComboBox.connect("currentIndexChanged(int)", self.on_preset)
         ui.progressBar.visible = False
+        self._mask = MaskSelector(ui.maskSelector, parameters, "movingMask")
         self.update()
 
     def _fill_choices(self) -> None:
@@ -92,6 +94,7 @@ class RegisterPanel:
 
     def update(self) -> None:
         """Bring the buttons in line with the parameters and the state."""
+        self._mask.update()
         ui, problem = self.ui, self.problem()
         node = self._parameters()
         ui.applyButton.text = _("Cancel") if self.busy else _("Apply")

@@ -163,6 +163,27 @@ def test_apply_while_asking_cancels(panel: Panel, world: support.Sites) -> None:
     assert panel.status == "Cancelled." and panel.host.dialogs.shown == [] and not processes()
 
 
+def test_masks_are_label_maps_or_segmentations_and_volumes_are_not_label_maps(panel: Panel) -> None:
+    import slicer
+
+    volume = panel.prepare("127.0.0.1:9")
+    label = support.add_volume(MOVING > 100, "label map", "vtkMRMLLabelMapVolumeNode")
+    segments = support.add("vtkMRMLSegmentationNode", "segments")
+    support.add("vtkMRMLModelNode", "no mask")
+    for selector, parameter in (panel.ui.maskSelector, "movingMask"), (panel.ui.sharedMaskSelector, "sharedMask"):
+        listed = {selector.nodeFromIndex(i).GetName() for i in range(selector.nodeCount())}
+        assert listed == {"label map", "segments"}
+        for mask in (label, segments, None):
+            selector.setCurrentNode(mask)
+            assert getattr(panel.node, parameter) is mask
+        setattr(panel.node, parameter, segments)
+        assert selector.currentNode() is segments
+    for selector in (panel.ui.movingSelector, panel.ui.outputVolumeSelector, panel.ui.sharedVolumeSelector):
+        assert [selector.nodeFromIndex(i) for i in range(selector.nodeCount())] == [volume]
+    slicer.mrmlScene.RemoveNode(segments)
+    assert panel.node.movingMask is panel.ui.maskSelector.currentNode() is not segments
+
+
 def test_cancel_before_a_result_changes_nothing(panel: Panel, world: support.Sites) -> None:
     moving = panel.prepare(world.address)
     panel.apply_until("Running")
