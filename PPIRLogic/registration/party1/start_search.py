@@ -22,7 +22,6 @@ from PPIRLogic.registration.party1.moments import Moments
 from PPIRLogic.transforms import LinearTransform
 from PPIRLogic.transforms.linear import rotation_of
 
-_MOST = (3, 4, 4)  # starts that are let move, at first and in each further round
 _SAME = 0.07  # of the longest axis: a start nearer than this to one tried leads to the same end
 _REVERSED = 0.2  # weight of a start where one image is the other's negative
 _WIDER = 2.0  # times the reach of a check: shifts of the second round
@@ -60,7 +59,7 @@ class StartSearch:
         ranked = self._ranked(first)
         if not ranked:
             return None
-        if not self._let_move(ranked, _MOST[0]) and self._ends:
+        if not self._let_move(ranked, self.run.tried[0]) and self._ends:
             self._look_further()
         if not self._ends:
             start, found = ranked[0]
@@ -75,9 +74,9 @@ class StartSearch:
         reach = _WIDER * reach_mm(self.run.session.geometry)
         nearby = [Start(f"near {end.name}", t) for t in around(end.transform, reach, _WIDER_TURN)]
         if end.transform.kind == "translation":
-            self._let_move(self._ranked(nearby[: 2 * end.transform.dimension]), _MOST[1])
-        elif not self._let_move(self._ranked(nearby), _MOST[1]) and self.moments is not None:
-            self._let_move(self._ranked(quarter_turns(end.transform, *self.moments)), _MOST[2])
+            self._let_move(self._ranked(nearby[: 2 * end.transform.dimension]), self.run.tried[1])
+        elif not self._let_move(self._ranked(nearby), self.run.tried[1]) and self.moments is not None:
+            self._let_move(self._ranked(quarter_turns(end.transform, *self.moments)), self.run.tried[2])
 
     def _ranked(self, starts: Sequence[Start]) -> list[tuple[Start, Found]]:
         """By what one image tells of the other there, best first; without those that hardly overlap."""

@@ -42,6 +42,7 @@ class CorrelationRatioValueRun(ValueRun):
     """As a `ValueRun` of NCC, with a free function of the intensity in place of a line."""
 
     sure, moves, quick, patient = 0.09, 24, True, True
+    tried = 7, 4, 2
 
     def _value(self, transform: LinearTransform) -> Found:
         return self._at(transform).found

@@ -57,6 +57,7 @@ class ValueRun(LinearRun):
     """
 
     sure, moves, quick, patient = 0.25, 14, False, False
+    tried = 3, 4, 4  # starts that are let move, at first and in each further round
 
     def __init__(
         self, run: RunState, session: ClientSession, level: Level, moving: MovingImage, grant: LevelGrant
