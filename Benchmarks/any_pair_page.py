@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterable
 from statistics import median
@@ -100,7 +101,7 @@ def wrong_ends(rows: Rows) -> list[str]:
     lines = ["| pair | loss | case | error, mm | said |", "|---|---|---|---|---|"]
     for row in wrong:
         error = "no end" if row["error_mm"] is None else f"{row['error_mm']:.1f}"
-        said = row["doubts"][0].split(".")[0] if row["doubts"] else "**nothing**"
+        said = textwrap.shorten(row["doubts"][0], 90, placeholder=" …") if row["doubts"] else "**nothing**"
         lines.append(f"| {row['pair']} | {row['loss']} | {row['case']} | {error} | {said} |")
     return lines if wrong else ["None."]
 

@@ -20,9 +20,10 @@ from PPIRLogic.transforms import LinearTransform
 MIN_TRIALS = 3  # steps that were tried in vain, from which on a run is in doubt
 MIN_SCALE, MAX_SCALE = 0.5, 2.0  # singular values of the matrix of a transform
 MAX_STRAIN = 1.5  # the largest by the smallest of them
-MAX_STRAIN_OF_A_PART = 1.2  # where little overlaps: a small part slides along the other's surface as it stretches
+PART, MAX_STRAIN_OF_A_PART = 0.6, 1.25  # of a part of the fixed grid: it slides along a surface as it stretches
 MAX_DOUBTED_OVERLAP = 0.25
 KEPT = 0.75  # of what the images told of each other at the best start: less at the end is suspicious
+KEPT_POOLED = 0.985  # where both were taken at the level of the check: a search that ends lower there bent the image
 MANY_STEPS, LAST_STEPS = 10, 3  # a search of so many steps has settled if so many of the last are short
 _POINTS_PER_AXIS = 24
 
@@ -88,7 +89,8 @@ def _blunt(check: CheckRecord) -> str:
 
 
 def _worse_than_start(check: CheckRecord) -> str:
-    if check.start_info is None or check.info >= KEPT * check.start_info:
+    kept = KEPT_POOLED if check.pooled else KEPT
+    if check.start_info is None or check.info >= kept * check.start_info:
         return ""
     return (
         f"The images told more of each other at the best start ({check.start_info:.3g} nats) than at the end"
@@ -120,10 +122,10 @@ def _shape(linear: LinearTransform, covered: float | None) -> str:
         )
     if values[0] > MAX_STRAIN * values[-1]:
         return f"The transform stretches unevenly: by {listed}, {values[0] / values[-1]:.1f} times as much. {advice}"
-    if covered is not None and covered < MAX_DOUBTED_OVERLAP and values[0] > MAX_STRAIN_OF_A_PART * values[-1]:
+    if covered is not None and covered < PART and values[0] > MAX_STRAIN_OF_A_PART * values[-1]:
         return (
             f"The transform stretches unevenly, by {listed}, and the moving image covers {100 * covered:.0f} % of the"
-            f" fixed grid: a small part slides along a surface as it stretches. {advice}"
+            f" fixed grid: a part slides along a surface as it stretches. {advice}"
         )
     return ""
 

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from system_support import Phantom, motion_of, plain_grid
 
 from Benchmarks.hard_cases import Place, slab
+from Benchmarks.pairs import slices
 from PPIRLogic.cli.demo import DATA
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.reading import read_volume
@@ -99,6 +100,13 @@ def test_a_lung_that_lies_elsewhere(world: RunningPeers) -> None:
     turn = np.column_stack([rotation_of(np.deg2rad(degrees)), shift])
     assert error_mm(result, moving, turn) < FOUND_MM
     assert result.doubts == []
+
+
+def test_a_slice_of_a_head_is_not_turned_by_180_degrees() -> None:
+    """It is nearly symmetric, and 1.2 times larger in the other image, which no start can follow: both fit alike."""
+    known = slices()
+    result = simulate(known.fixed, known.moving, parameters=Parameters(protocol="clear", loss="ncc", threads=1))
+    assert known.error(result.transform) < 0.01 and result.doubts == []
 
 
 @pytest.mark.parametrize("loss", ["ncc", pytest.param("mi", marks=pytest.mark.long)])

@@ -26,6 +26,7 @@ _SAME = 0.07  # of the longest axis: a start nearer than this to one tried leads
 _REVERSED = 0.2  # weight of a start where one image is the other's negative
 _WIDER = 2.0  # times the reach of a check: shifts of the second round
 _WIDER_TURN = 20.0  # degrees
+_ALIKE = 0.97  # of the best end's information: which of two such ends is better, a coarse level does not tell
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,20 @@ class StartSearch:
         if not self._ends:
             start, found = ranked[0]
             self._ends.append(_End(start.name, start.transform, found, None))
-        end = max(self._ends, key=lambda e: (self._is_sure(e), e.found.info))
+        end = self._chosen()
         self.record.chosen = end.name
         return end
+
+    def _chosen(self) -> _End:
+        """The best end; where none is sure, of those that are about as good the one that turns least.
+
+        A head seen from above is nearly the same turned by 180 degrees, and few are scanned so.
+        """
+        best = max(self._ends, key=lambda e: (self._is_sure(e), e.found.info))
+        if self._is_sure(best):
+            return best
+        alike = [e for e in self._ends if e.found.info >= _ALIKE * best.found.info]
+        return max(alike, key=lambda e: float(np.trace(e.transform.matrix)))
 
     def _look_further(self) -> None:
         """Around the best end so far, then turned by quarters and halves."""

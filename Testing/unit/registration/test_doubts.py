@@ -106,6 +106,8 @@ RIGHT: dict[str, Any] = {
         (checked(start_info=1.5), None),
         (checked(start_info=1.7), "went astray"),
         (checked(pooled=True, info=0.27, sharp=0.11, rise=0.06, detail=0.2), None),
+        (checked(pooled=True, info=0.27, sharp=0.11, rise=0.06, detail=0.2, start_info=0.271), None),
+        (checked(pooled=True, info=0.27, sharp=0.11, rise=0.06, detail=0.2, start_info=0.28), "went astray"),
         (checked(pooled=True, info=0.27, sharp=0.05, rise=0.06, detail=0.2), "on average"),
         (checked(pooled=True, info=0.2, sharp=0.065, rise=0.03, detail=0.3), None),  # little, but nearly all is sharp
         (checked(pooled=True, info=0.4, sharp=0.065, rise=0.03, detail=0.3), "on average"),
