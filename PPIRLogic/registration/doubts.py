@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
-from PPIRLogic.registration.level_record import CheckRecord, LevelRecord
+from PPIRLogic.registration.level_record import CheckRecord, LevelRecord, StartsRecord
 from PPIRLogic.transforms import LinearTransform
 
 MIN_TRIALS = 3  # steps that were tried in vain, from which on a run is in doubt
@@ -48,6 +48,7 @@ def doubts_of(
     covered: float | None,
     inside: float | None,
     check: CheckRecord | None = None,
+    starts: StartsRecord | None = None,
 ) -> list[str]:
     """Sentences that each say what is suspicious and what to do; none where nothing is.
 
@@ -60,9 +61,20 @@ def doubts_of(
         _overlap(covered, inside),
         _still_moving(levels),
         _folds(levels),
+        _rival(starts),
     )
     checked = (_blunt(check), _worse_than_start(check)) if check is not None else ()
     return [text for text in (*found, *checked) if text]
+
+
+def _rival(starts: StartsRecord | None) -> str:
+    """Of two places that fit alike, where no start led to a sharp end."""
+    if starts is None or not starts.rival:
+        return ""
+    return (
+        f"Another place, begun from '{starts.rival}' and far from this one, fits about as well at the coarse level where"
+        " starts are compared. Look at the images; a start near the right place (--initial) settles it."
+    )
 
 
 def _blunt(check: CheckRecord) -> str:

@@ -40,6 +40,7 @@ class StartsRecord:
     tried: list[tuple[str, float, float | None]] = field(default_factory=list)
     numbers: int = 0  # opened
     note: str = ""  # why fewer starts were compared than there are
+    rival: str = ""  # a start whose end, far from the one chosen, fits about as well; only where none was sure
 
 
 @dataclass

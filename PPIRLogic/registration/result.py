@@ -63,7 +63,7 @@ class RegistrationResult:
     @property
     def doubts(self) -> list[str]:
         """What speaks against the transform of a run that ended, in words; empty if nothing does."""
-        return doubts_of(self.levels, self.linear, self.covered, self.inside, self.check)
+        return doubts_of(self.levels, self.linear, self.covered, self.inside, self.check, self.starts)
 
     @property
     def doubt(self) -> str:

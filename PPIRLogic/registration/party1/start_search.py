@@ -66,7 +66,7 @@ class StartSearch:
             start, found = ranked[0]
             self._ends.append(_End(start.name, start.transform, found, None))
         end = self._chosen()
-        self.record.chosen = end.name
+        self.record.chosen, self.record.rival = end.name, self._rival_of(end)
         return end
 
     def _chosen(self) -> _End:
@@ -79,6 +79,14 @@ class StartSearch:
             return best
         alike = [e for e in self._ends if e.found.info >= _ALIKE * best.found.info]
         return max(alike, key=lambda e: float(np.trace(e.transform.matrix)))
+
+    def _rival_of(self, chosen: _End) -> str:
+        """The name of another end that fits about as well, where none is sure; '' without one."""
+        if self._is_sure(chosen):
+            return ""
+        far = (e for e in self._ends if not self._same(e.transform, chosen.transform))
+        alike = [e for e in far if e.found.info >= _ALIKE * chosen.found.info]
+        return max(alike, key=lambda e: e.found.info).name if alike else ""
 
     def _look_further(self) -> None:
         """Around the best end so far, then turned by quarters and halves."""
