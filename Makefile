@@ -29,6 +29,8 @@ screenshots: $(VENV)/ready
 ENGINE_TESTS := Testing/system Testing/attacks Testing/unit
 JOBS ?= 2
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile
+# There is a process for every core: more threads would only wait for each other, and they do so at full speed.
+test test-312 test-all test-all-%: export OMP_NUM_THREADS := 1
 LONG_FIRST := --no-loadscope-reorder  # as they are listed, so that no process is left alone with a long file at the end
 COVERAGE := COVERAGE_FILE=$(CURDIR)/build/coverage/data
 # Slicer's Python in a minute: what can be had without the mpc extra, of every layer something.

@@ -474,7 +474,7 @@ def test_a_crowd_does_not_fill_the_log(sites: tuple[Site, Site, Site]) -> None:
     with b.listen(max_pending=2, handshake_timeout=1.0) as listener:
         for _ in range(100):
             socket.create_connection(("127.0.0.1", listener.port)).close()
-        assert wait_for(lambda: listener._told == 100, 20.0)
+        assert wait_for(lambda: listener._reported == 100, 20.0)
         assert len(b.refused) == 30
         listener._window -= 11  # seconds later
         socket.create_connection(("127.0.0.1", listener.port)).close()
