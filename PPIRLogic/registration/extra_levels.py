@@ -53,11 +53,16 @@ def extra_loss(request: Request, purpose: str) -> Loss:
     return MutualInformation(BINS, 2 * _SMOOTHING) if LOSSES[request.loss].pooled else LOSSES["ncc"]
 
 
-def start_kind(request: Request) -> str:
-    """How a start may move while it is tried: without stretching, and turned only where the transform can turn."""
+def start_kind(request: Request, dimension: int) -> str:
+    """How a start may move while it is tried: turned where the transform can turn, and in 2D as large as it can make it.
+
+    A slice of a head is nearly the same turned by half: what tells the two apart is lost where sizes differ by a fifth.
+    """
     turn = np.array([[0.0, -1.0], [1.0, 0.0]])
     form = FORMS[TRANSFORMS[request.transform].linear]
-    return "rigid" if np.allclose(form.nearest(turn), turn) else "translation"
+    if not np.allclose(form.nearest(turn), turn):
+        return "translation"
+    return "similarity" if dimension == 2 and np.allclose(form.nearest(1.2 * turn), 1.2 * turn) else "rigid"
 
 
 def extra_problem(request: Request) -> str:

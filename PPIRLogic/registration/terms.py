@@ -78,7 +78,7 @@ def _extra_terms(request: Request, level: Level) -> TermsByStage:
     stages: dict[str, Sequence[Term]] = {VALUE: loss.terms(0)}
     if level.purpose != STARTS or (request.fixed_mask == "private" and not loss.masks_itself):
         return stages
-    moved = TRANSFORMS[start_kind(request)].parameters(dimension)
+    moved = TRANSFORMS[start_kind(request, dimension)].parameters(dimension)
     stages[GRADIENT] = loss.gradient_terms(moved) or [Term(k, "J", "gradient") for k in range(moved)]
     operand, width = loss.operands[0], loss.width
     largest = FACTOR**2 if width > 1 else 0

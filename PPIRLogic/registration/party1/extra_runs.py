@@ -57,7 +57,7 @@ def find_start(state: RunState, session: ClientSession, level: Level, grant: Lev
     run = open_values(state, session, level, grant)
     fixed, moving = fixed_moments(run), moving_moments(state.scaled)
     moments = None if fixed is None or moving is None else (fixed, moving)
-    kind = start_kind(session.request)
+    kind = start_kind(session.request, session.geometry.dimension)
     search = StartSearch(run, state.starts, moments)
     end = search.best(first_starts(kind, session.geometry, state.moving.geometry, moments))
     state.starts.numbers = run.opened

@@ -62,6 +62,7 @@ class StartSearch:
             return None
         if not self._let_move(ranked, self.run.tried[0]) and self._ends:
             self._look_further()
+        self._turn_over()
         if not self._ends:
             start, found = ranked[0]
             self._ends.append(_End(start.name, start.transform, found, None))
@@ -87,6 +88,17 @@ class StartSearch:
         far = (e for e in self._ends if not self._same(e.transform, chosen.transform))
         alike = [e for e in far if e.found.info >= _ALIKE * chosen.found.info]
         return max(alike, key=lambda e: e.found.info).name if alike else ""
+
+    def _turn_over(self) -> None:
+        """In 2D, let the best end turned by half move as well: a slice of a head is nearly the same that way round."""
+        if not self._ends:
+            return
+        end = max(self._ends, key=lambda e: (self._is_sure(e), e.found.info))
+        t = end.transform
+        if t.dimension == 2 and t.kind != "translation":
+            middle = self.run.session.geometry.centre() if self.moments is None else self.moments[0].mean
+            (there,) = t.apply(middle[None])
+            self._let_move(self._ranked([Start("half turn", turned_about(t, -t.matrix, middle, there))]), 1)
 
     def _look_further(self) -> None:
         """Around the best end so far, then turned by quarters and halves."""
