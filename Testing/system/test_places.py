@@ -91,6 +91,18 @@ def test_a_full_standard_output_is_said_once_and_left(
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+@pytest.mark.parametrize(("stdout", "code"), [(">/dev/full", OutputError.exit_code), ("| true", 0)])
+def test_what_a_full_standard_output_did_not_take_is_an_error_at_the_end(
+    stdout: str, code: int, tmp_path: Path
+) -> None:
+    words = f"set -o pipefail 2>/dev/null; {sys.executable} -m PPIRLogic identity --home {tmp_path / 'home'} {stdout}"
+    environment = {**os.environ, "PYTHONPATH": child_path()}
+    done = subprocess.run(["sh", "-c", words], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code and (tmp_path / "home" / "identity" / "certificate.pem").is_file()
+    assert ("Not all could be written" in done.stderr) == (code != 0)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
 @pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-", ">&- 2>&-"])
 def test_a_full_or_closed_standard_error_changes_no_exit_code(stderr: str, tmp_path: Path) -> None:
     words = f"{sys.executable} -m PPIRLogic check 127.0.0.1:1 --home {tmp_path / 'home'} {stderr}"

@@ -149,6 +149,24 @@ def test_an_escrow_brings_the_keys_back_after_a_loss(hospitals: Hospitals, tmp_p
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of files are of POSIX")
+def test_without_a_terminal_the_passphrase_needs_a_file(hospitals: Hospitals) -> None:
+    words = command("primis", "escrow", "--output", hospitals.at("never.ppie"), "--home", hospitals.a)
+    done = subprocess.run(
+        words, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True,
+        timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "Give --passphrase-file" in done.stderr and "Warning" not in done.stderr
+    assert not hospitals.at("never.ppie").exists()
+
+
+def test_the_ledger_says_what_for_and_until_when(hospitals: Hospitals) -> None:
+    given = grant(hospitals, "overview", "ledger.ppig", "--days", 7)
+    said = here(hospitals.a, "ledger").stdout
+    assert "overview, for 'lung study'; 7 days, until 20" in said
+    (row,) = [e for e in events_of(here(hospitals.a, "ledger", "--json")) if e["event"] == "granted"]
+    assert row["given"][-1]["purpose"] == "lung study" and len(row["given"]) == row["grants"] and given.exists()
+
+
 def test_keys_are_for_their_owner_alone(hospitals: Hospitals) -> None:
     for home in (hospitals.a, hospitals.b):
         files = [p for p in (home / "primis").rglob("*") if p.is_file()]
