@@ -194,8 +194,8 @@ def _unless_gone(home: Path, ring: KeyRing) -> KeyRing:
         raise IdentityError(
             f"The keys of sealed images {key_file(home)} are gone: without them nothing opens that this site sealed."
             " Put the file back from a backup, or restore the escrow file (ppir primis escrow --restore). If there is"
-            " none, begin anew with `ppir primis card --new-keys`: then the former files stay closed, and peers need the new"
-            " card."
+            " none, begin anew with `ppir primis card --new-keys`: then the former files stay closed, and peers need"
+            " the new card."
         )
     return ring
 

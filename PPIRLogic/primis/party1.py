@@ -239,9 +239,9 @@ def ask(
 ) -> Fetched:
     """Fetch a sealed image of a peer and a grant that opens it up to a level; both are written to a folder.
 
-    Nothing is asked before the file is here, and nothing that lies there is replaced: where a former grant has its name, the
-    new one gets eight digits more. Errors: as of `SharingClient`, `SharingClient.fetch` and `SharingClient.ask`;
-    OutputError.
+    Nothing is asked before the file is here, and nothing that lies there is replaced: where a former grant has its
+    name, the new one gets eight digits more. Errors: as of `SharingClient`, `SharingClient.fetch` and
+    `SharingClient.ask`; OutputError.
 
     >>> got = ask("x-ray", "hospital-b.example:7443", "overview", "teaching", Path("in"), home=home)  # doctest: +SKIP
     """
