@@ -85,7 +85,12 @@ def test_two_hospitals_share_an_image_as_real_processes(tmp_path: Path) -> None:
     assert sitk.ReadImage(str(opened)).GetSpacing() == (0.2, 0.3)
     assert json.loads((tmp_path / "opened.nrrd.json").read_text())["note"].startswith("not for diagnosis")
     ledger = here(h.a, "ledger").stdout
-    assert h.prints[1].replace("-", "") in ledger and "segmentation" in ledger and "1 grants" in ledger
+    assert (
+        h.prints[1].replace("-", "") in ledger
+        and "segmentation" in ledger
+        and "in 1 grant\n" in ledger
+        and "lung study" in ledger
+    )
     assert here(h.a, "ledger", "--verify").returncode == 0
 
 
@@ -150,9 +155,9 @@ def test_an_escrow_brings_the_keys_back_after_a_loss(hospitals: Hospitals, tmp_p
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of files are of POSIX")
 def test_without_a_terminal_the_passphrase_needs_a_file(hospitals: Hospitals) -> None:
-    words = command("primis", "escrow", "--output", hospitals.at("never.ppie"), "--home", hospitals.a)
+    words = command("primis", "escrow", "--output", hospitals.at("never.ppie"))
     done = subprocess.run(
-        words, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True,
+        words, env=environment(hospitals.a), stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True,
         timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and "Give --passphrase-file" in done.stderr and "Warning" not in done.stderr
