@@ -157,8 +157,8 @@ def test_an_escrow_brings_the_keys_back_after_a_loss(hospitals: Hospitals, tmp_p
 def test_without_a_terminal_the_passphrase_needs_a_file(hospitals: Hospitals) -> None:
     words = command("primis", "escrow", "--output", hospitals.at("never.ppie"))
     done = subprocess.run(
-        words, env=environment(hospitals.a), stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True,
-        timeout=PATIENCE, check=False,
+        words, env=environment(hospitals.a), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        start_new_session=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and "Give --passphrase-file" in done.stderr and "Warning" not in done.stderr
     assert not hospitals.at("never.ppie").exists()
