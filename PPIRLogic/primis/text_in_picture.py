@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 HEIGHTS = (5, 7, 10, 14)  # rows of a line that are looked for; higher ones are found in the picture at half its size
 SCALES = (1, 2, 4)
-LARGEST = 1024  # pixels of a side: larger pictures are made smaller first
-CONTRAST = 0.3  # of the range of grey values, by which strokes differ from what is behind them
+LARGEST = 512  # pixels of a side: larger pictures are made smaller first
+CONTRAST = 77  # of 255 grey values, by which strokes differ from what is behind them
 LETTERS = 4  # heights that a line is long at least
 FILLED = (0.15, 0.62)  # part of a line that is strokes
 STROKES = 4.5  # in a row of such a length, on the mean
@@ -38,11 +38,11 @@ def _in_plane(plane: NDArray[Any]) -> bool:
     low, high = np.percentile(plane[:: 2 * step, :: 2 * step], (0.1, 99.9))
     if high <= low:
         return False
-    grey = np.clip((_smaller(plane, step) - low) / (high - low), 0, 1).astype(np.float32)
+    grey = (np.clip((_smaller(plane, step) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
     for scale in SCALES:
         small = _smaller(grey, scale)
         if min(small.shape) >= 3 * HEIGHTS[0] and any(
-            _line(_strokes(one, height), height) for height in HEIGHTS for one in (small, 1 - small)
+            _line(_strokes(one, height), height) for height in HEIGHTS for one in (small, 255 - small)
         ):
             return True
     return False
@@ -54,7 +54,7 @@ def _smaller(picture: NDArray[Any], step: int) -> NDArray[Any]:
         return picture
     rows, columns = (n // step * step for n in picture.shape)
     parts = (picture[i:rows:step, j:columns:step].astype(np.float32) for i in range(step) for j in range(step))
-    return np.asarray(sum(parts) / step**2)
+    return np.asarray(sum(parts) / step**2).astype(picture.dtype)
 
 
 def _strokes(grey: NDArray[Any], height: int) -> NDArray[np.bool_]:
@@ -72,10 +72,11 @@ def _running(values: NDArray[Any], size: int, axis: int, change: Any) -> NDArray
     before = size // 2 if change is np.minimum else size - 1 - size // 2
     wide = np.pad(values, [(before, size - 1 - before) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
     count = values.shape[axis]
-    out = np.take(wide, range(count), axis)
-    for shift in range(1, size):
-        out = change(out, np.take(wide, range(shift, shift + count), axis))
-    return np.asarray(out)
+    shifted = [wide[s : s + count] if axis == 0 else wide[:, s : s + count] for s in range(size)]
+    out = shifted[0].copy()
+    for one in shifted[1:]:
+        change(out, one, out=out)
+    return out
 
 
 def _line(strokes: NDArray[np.bool_], height: int) -> bool:
@@ -84,32 +85,36 @@ def _line(strokes: NDArray[np.bool_], height: int) -> bool:
     rows, columns = strokes.shape
     if rows < height + 2 * margin or columns < length:
         return False
-    starts = np.zeros(strokes.shape, np.int32)
+    starts = np.zeros(strokes.shape, np.bool_)
     starts[:, 1:] = strokes[:, 1:] & ~strokes[:, :-1]
     filled, begun = _sums(strokes), _sums(starts)
 
-    def box(sums: NDArray[np.int64], top: int, tall: int) -> NDArray[Any]:
+    def box(sums: NDArray[np.int32], top: int, tall: int) -> NDArray[Any]:
         """Sums of boxes whose upper left corner is `top` rows below that of each window with its margins."""
         count = rows - height - 2 * margin + 1
         a, b = sums[top : top + count], sums[top + tall : top + tall + count]
         return (b[:, length:] - a[:, length:]) - (b[:, :-length] - a[:, :-length])
 
-    inside = box(filled, margin, height) / (height * length)
-    around = np.maximum(box(filled, 0, margin), box(filled, margin + height, margin)) / (margin * length)
-    each = box(begun, margin, height) / height
-    found = (inside > FILLED[0]) & (inside < FILLED[1]) & (around <= APART) & (each >= STROKES)
+    found = box(begun, margin, height) >= STROKES * height
+    if not found.any():
+        return False
+    inside, most = box(filled, margin, height), APART * margin * length
+    found &= (inside > FILLED[0] * height * length) & (inside < FILLED[1] * height * length)
+    found &= (box(filled, 0, margin) <= most) & (box(filled, margin + height, margin) <= most)
+    if not found.any():
+        return False
     # every quarter of the length has its strokes: no single letter, and no rough patch at one end
     for part in range(4):
         quarter = length // 4
         at = np.arange(found.shape[1]) + part * quarter
         a, b = filled[margin : margin + found.shape[0]], filled[margin + height : margin + height + found.shape[0]]
-        share = ((b - a)[:, at + quarter] - (b - a)[:, at]) / (height * quarter)
-        found &= share > FILLED[0] / 2
+        within = b - a
+        found &= within[:, at + quarter] - within[:, at] > FILLED[0] / 2 * height * quarter
     return bool(found.any())
 
 
-def _sums(values: NDArray[Any]) -> NDArray[np.int64]:
+def _sums(values: NDArray[Any]) -> NDArray[np.int32]:
     """Sums of all above and left of each place."""
-    out = np.zeros((values.shape[0] + 1, values.shape[1] + 1), np.int64)
-    out[1:, 1:] = values.astype(np.int64).cumsum(0).cumsum(1)
+    out = np.zeros((values.shape[0] + 1, values.shape[1] + 1), np.int32)
+    out[1:, 1:] = values.cumsum(0, dtype=np.int32).cumsum(1, dtype=np.int32)
     return out
