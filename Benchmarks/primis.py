@@ -296,10 +296,21 @@ def sizes(o: Options) -> Section:
         at_most("sizes", "a key", len(some[0].key.secret), 32, "B"),
         at_most("sizes", "a code beside its content, not filled up", OVERHEAD, 64, "B"),
     ]  # fmt: skip
-    png = np.mean([_png_bytes(o.folder, i) for i in test.images])
+    each = np.array([_png_bytes(o.folder, i) for i in test.images])
+    png, longer = each.mean(), int((lengths.sum(1) > each).sum())
     whole = lengths.sum(1).mean()
-    section.rows.append(at_most("sizes", "all five codes, of PNG's bytes", float(whole / png), 1.0, ""))
-    section.rows.append(Row("sizes", "the same, filled up", f"{filled.sum(1).mean() / png:.3g}"))
+    section.rows.append(
+        at_most("sizes", "all five codes, not filled up, of PNG's bytes, in all", float(whole / png), 1.0, "")
+    )
+    section.rows += [
+        Row("sizes", f"images of {len(each)} whose codes, not filled up, are longer than their PNG", str(longer)),
+        Row("sizes", "the longest of them, of its PNG's bytes", f"{(lengths.sum(1) / each).max():.3g}"),
+        Row(
+            "sizes",
+            "all five codes, filled up as they are by default, of PNG's bytes",
+            f"{filled.sum(1).mean() / png:.3g}",
+        ),
+    ]
     section.lines = [
         "| | bytes, mean |", "|---|---|",
         *(f"| code {n} ({name}), content; filled up | {lengths[:, n - 1].mean():.0f}; {filled[:, n - 1].mean():.0f} |"
@@ -435,8 +446,25 @@ def _deflated(volume: Array) -> float:
 
 # -------------------------------------------------------------------------------------------------------------- main
 
+
+def seams(o: Options) -> Section:
+    """What the filter does to the levels as they are shown."""
+    from Benchmarks import primis_pictures
+
+    return Section("Seams", *primis_pictures.seams(study_of(o.data, o.quick)[1].images[: 8 if o.quick else RATED]))
+
+
+def text(o: Options) -> Section:
+    """Warnings of text in the pixels."""
+    from Benchmarks import primis_pictures
+
+    images = [image for study in study_of(o.data, o.quick) for image in study.images]
+    return Section("Text in the pixels", *primis_pictures.text(images))
+
+
 SECTIONS: dict[str, Callable[[Options], Section]] = {
     "rates": rates, "use": use, "attacks": attacks, "sizes": sizes, "time": seconds, "others": others,
+    "seams": seams, "text": text,
 }  # fmt: skip
 
 

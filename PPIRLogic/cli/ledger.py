@@ -15,8 +15,9 @@ from PPIRLogic.disclosure.chain_check import Report, names_of
 from PPIRLogic.disclosure.heads import Heads, SignedHead, contradiction, heads_in
 from PPIRLogic.disclosure.record_file import FolderLock
 from PPIRLogic.errors import InputError, RecordError
-from PPIRLogic.network.identity import load_or_create_identity, normalise_fingerprint
+from PPIRLogic.network.identity import clean_text, load_or_create_identity, normalise_fingerprint
 from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.primis.cards import DAY, day_of
 from PPIRLogic.primis.grant_records import GrantRecords
 
 MAX_SHOWN = 20  # faults
@@ -45,8 +46,19 @@ def _show(a: Arguments, chain: Chain) -> None:
         text = f"{r['peer']}  image {image}  shrink factor {r['level']}: {r['numbers']} numbers, {r['bits']} bits"
         say(a, "account", text, **r)
     for g in granted:
-        text = f"{g['peer']}  sealed image {g['image']}  {g['level']}: {g['bits']} bits, in {g['grants']} grants"
-        say(a, "granted", text, **g)
+        how_many = f"{g['grants']} grant{'s' * (g['grants'] != 1)}"
+        lines = [
+            f"{g['peer']}  sealed image {g['image']}  {g['level']}: {g['bits']} bits, in {how_many}",
+            *map(_given, g["given"]),
+        ]
+        say(a, "granted", "\n".join(lines), **g)
+
+
+def _given(one: dict[str, Any]) -> str:
+    """A grant on record, for a person."""
+    days = round((one["expires"] - one["time"]) / DAY)
+    until = f"{days} day{'s' * (days != 1)}, until {day_of(one['expires'])}"
+    return f"    {day_of(one['time'])}  {one['level']}, for {clean_text(one['purpose'])!r}; {until}"
 
 
 def _verify(a: Arguments, chain: Chain) -> None:

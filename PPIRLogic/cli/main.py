@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PPIRLogic.cli.output import Arguments, print_line, show_what_can_be_shown
+from PPIRLogic.cli.output import Arguments, check_said, print_line, show_what_can_be_shown
 from PPIRLogic.errors import Cancelled, InputError, PPIRError
 from PPIRLogic.version import SOFTWARE
 
@@ -104,6 +104,7 @@ def run(a: Arguments, work: Callable[[Arguments], None]) -> None:
     try:
         _check_folder()
         work(a)
+        check_said()
     except PPIRError as error:
         sys.exit(fail(a, error))
     except KeyboardInterrupt:

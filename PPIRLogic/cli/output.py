@@ -12,10 +12,12 @@ import threading
 import warnings
 from typing import Any
 
+from PPIRLogic.errors import OutputError
 from PPIRLogic.registration.catalogue import warn_of_former, wire_name
 
 Arguments = argparse.Namespace
 _PRINTING = threading.Lock()
+_not_said = ""  # why standard output took no more
 
 
 def say(a: Arguments, event: str, text: str, **details: Any) -> None:
@@ -25,16 +27,24 @@ def say(a: Arguments, event: str, text: str, **details: Any) -> None:
 
 def print_line(text: str) -> None:
     """One whole line, also when several threads have something to say. A standard output that takes no more (a full
-    disk, a pipe that was closed) is said once and left: the run and its files are worth more."""
+    disk, a pipe that was closed) is said once and left: the run and its files are worth more. See `check_said`."""
+    global _not_said
     with _PRINTING:
         try:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
         except OSError as error:
+            _not_said = "" if isinstance(error, BrokenPipeError) else str(error.strerror)
             full, sys.stdout = sys.stdout, open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(sys.stdout.fileno(), full.fileno())  # what still waits to be written is no error at the end
             print(f"note: standard output cannot be written ({error.strerror}).", file=sys.stderr, flush=True)
+
+
+def check_said() -> None:
+    """OutputError if standard output was full; who closed a pipe has what he wanted."""
+    if _not_said:
+        raise OutputError(f"Not all could be written to standard output ({_not_said}). Files are written as usual.")
 
 
 def note(a: Arguments, text: str) -> None:
@@ -69,6 +79,8 @@ class Patient:
 def show_what_can_be_shown() -> None:
     """Where a terminal or file cannot hold a letter, another is shown in its place, and a standard error that is closed
     or full is left: no output is worth a failure."""
+    global _not_said
+    _not_said = ""
     nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
     sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import getpass
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -193,10 +194,14 @@ def _passphrase(a: Arguments, again: bool) -> str:
         lines = read_small(a.passphrase_file, 1024, "The passphrase's file").decode(errors="replace").splitlines()
         return lines[0] if lines else ""
     try:
-        words = getpass.getpass("passphrase: ")
-        if again and getpass.getpass("again: ") != words:
-            raise InputError("The two passphrases differ. Start again.")
-    except EOFError:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "error", getpass.GetPassWarning
+            )  # without a terminal it would be shown as it is typed
+            words = getpass.getpass("passphrase: ")
+            if again and getpass.getpass("again: ") != words:
+                raise InputError("The two passphrases differ. Start again.")
+    except (EOFError, getpass.GetPassWarning):
         raise InputError("There is no terminal to ask for the passphrase. Give --passphrase-file.") from None
     return words
 

@@ -179,7 +179,7 @@ class FolderLock:
     The operating system releases it when the process ends, however it ends.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, service: str = "ppir serve") -> None:
         try:
             make_private_directory(folder)
             self._file = open(folder / "lock", "a+b", opener=_private)  # noqa: SIM115 - held until `release`
@@ -190,8 +190,8 @@ class FolderLock:
         except OSError:
             self._file.close()
             raise OutputError(
-                f"Another `ppir serve` uses the ledger in {folder}. Stop it, let it serve this image too"
-                " (ppir serve A B …), or give this one a folder of its own with --home."
+                f"Another `{service}` uses the ledger in {folder}. Stop it, let it serve this image too"
+                f" ({service} A B …), or give this one a folder of its own with --home."
             ) from None
 
     def release(self) -> None:

@@ -272,6 +272,19 @@ def _check_kind(size: Sequence[int], pixel: int, what: str) -> None:
         raise InputError(f"{what} has an axis of one voxel ({short_list(tuple(size))}). Give a 2D image or a volume.")
 
 
+def is_in_colour(path: Path) -> bool:
+    """Whether a file that can be read has several channels, which are equal then; False for folders and DICOM."""
+    found = format_of(path) if path.is_file() else None
+    if found is None or found.name == "DICOM":
+        return False
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(found.reader)
+    reader.SetFileName(str(path))
+    with quiet():
+        reader.ReadImageInformation()
+    return int(reader.GetNumberOfComponents()) > 1
+
+
 def _to_grey(image: sitk.Image, what: str) -> sitk.Image:
     """The image itself, or the one channel of a colour picture whose channels are all equal."""
     channels = image.GetNumberOfComponentsPerPixel()

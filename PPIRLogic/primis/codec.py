@@ -66,7 +66,11 @@ class Window:
         """Whole numbers only."""
         limits = np.iinfo(dtype)
         values = np.clip(inside, -(1 << 31), 1 << 31).astype(np.int64)
-        return np.clip((values * self.width + FULL // 2) // FULL + self.low, limits.min, limits.max)
+        values *= self.width
+        values += FULL // 2
+        values //= FULL
+        values += self.low
+        return np.clip(values, limits.min, limits.max, out=values)
 
 
 def checked_shape(shape: Sequence[int], dtype: str) -> tuple[int, ...]:
@@ -204,6 +208,7 @@ def encode(
         for level, (step, writer) in enumerate(zip(window.steps(), writers, strict=False)):
             part.refine(level, step, model, writer, check)
         if levels == len(LEVELS):
+            part.wanted = None  # a third of what is in memory
             base = window.outward(part.picture(model), str(pixels.dtype))
             code_rest(part_pixels.astype(np.int64) - base, base, model.residual, writers[-1], check)
         if progress:

@@ -24,6 +24,7 @@ MOST = 255 * FINE  # and no larger
 SUM = 1 << 16  # a foretold size is in so many parts of a step
 BINS = 28
 LARGEST = 1 << 26  # beyond this no coefficient is
+_AT_ONCE = 1 << 14  # blocks
 WORTH = 0.1  # squared steps that a bit is worth to the encoder
 # The size classes: half a doubling each.
 THRESHOLDS = np.rint(SUM * 2.0 ** (np.arange(BINS - 1) / 2 - 9.75)).astype(np.int64)
@@ -191,8 +192,12 @@ def refine_planes(
     flat, flat_maps = values.reshape(-1, planes), maps.reshape(-1, planes)
     activity = activity_of(values, step, means)
     flat_activity = activity.reshape(-1, planes)
-    # Whole numbers below 2^53 in floating point: exact.
-    flat_totals = (flat_activity.astype(np.float64) @ model.near.T.astype(np.float64)).astype(np.int64) + model.bias
+    flat_totals = np.empty(flat.shape, np.int64)
+    for start in range(0, len(flat), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        # Whole numbers below 2^53 in floating point: exact.
+        flat_totals[some] = flat_activity[some].astype(np.float64) @ model.near.T.astype(np.float64)
+        flat_totals[some] += model.bias
     totals = flat_totals.reshape(values.shape)
     contexts, places = np.empty(len(flat), np.int64), np.empty(len(flat), np.int64)
     weights = np.ascontiguousarray(model.near.T)

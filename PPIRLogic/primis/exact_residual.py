@@ -86,7 +86,8 @@ def code_rest(
     base: the decoded picture; observe(symbols, rows): for training.
     """
     known = np.zeros((2, 2), np.bool_)
-    expected, spreads, classes = (np.empty(rest.size, np.int64) for _ in range(3))
+    most = rest.shape[0] * ((rest.shape[1] + 1) // 2) * ((rest.shape[2] + 1) // 2)
+    expected, spreads, classes = (np.empty(most, np.int64) for _ in range(3))
     for phase, (row, column) in enumerate(PHASES):
         check()
         part = rest[:, row::2, column::2]

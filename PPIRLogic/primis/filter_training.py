@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from PPIRLogic.errors import MissingDependencyError
+from PPIRLogic.errors import InputError, MissingDependencyError
 from PPIRLogic.primis.post_filter import step_number
 
 WIDTH = 32  # channels
 _PATCH, _BATCH = 96, 12
-_RATE = 2e-3
+_RATE = 1e-3
+_WARM = 50  # steps until that rate: at once it is too much for weights that begin at nought, and the network dies
 _KEEP_EVERY = 100  # steps
 
 
@@ -77,7 +78,7 @@ def train_filter(
     first = _take_up(torch, network, optimiser, kept, rng)
     for round_ in range(first, rounds):
         check()
-        optimiser.param_groups[0]["lr"] = _RATE * 0.5 * (1 + np.cos(np.pi * round_ / rounds)) + 1e-5
+        optimiser.param_groups[0]["lr"] = _rate(round_, rounds)
         given, goal, levels = _batch(rng, decoded, wanted, shares)
         told = torch.tensor([step_number(steps[i]) for i in levels], dtype=torch.float32)[:, None, None, None]
         weight = torch.tensor([1 / max(errors[i], 1e-9) for i in levels], dtype=torch.float32)
@@ -89,7 +90,23 @@ def train_filter(
         if (round_ + 1) % _KEEP_EVERY == 0:
             _keep(network, optimiser, kept, round_ + 1, rng)
         progress(round_ + 1, float(loss.detach()))
+    if rounds > _WARM and _is_dead(torch, network, _batch(rng, decoded, wanted, shares)[0]):
+        raise InputError("The filter's training came to nothing: it changes no picture. Train with another seed.")
     return as_onnx([(c.weight.detach().numpy(), c.bias.detach().numpy()) for c in network if hasattr(c, "weight")])
+
+
+def _is_dead(torch: Any, network: Any, pictures: NDArray[np.float32]) -> bool:
+    """Whether a network adds the same to all there is: then its last layer gets zeros alone."""
+    given = torch.from_numpy(pictures)
+    with torch.no_grad():
+        change = _filtered(torch, network, given, torch.full((len(pictures), 1, 1, 1), 0.7)) - given
+        return float(change.std(dim=(0, 2, 3)).max()) < 1e-4
+
+
+def _rate(round_: int, rounds: int) -> float:
+    """Of a step: rises in a line, and falls as half a cosine."""
+    falling = _RATE * 0.5 * (1 + np.cos(np.pi * round_ / rounds)) + 1e-5
+    return float(falling * min(1.0, (round_ + 1) / _WARM))
 
 
 def _batch(

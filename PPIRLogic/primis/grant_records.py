@@ -13,9 +13,9 @@ from typing import Any
 
 from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.errors import OutputError
+from PPIRLogic.primis.keys import GRANTS_ON_RECORD
 from PPIRLogic.primis.levels import LEVELS
 
-FILE = "ledger/primis.jsonl"
 GRANTED, RESEALED, ESCROWED, TAKEN = "primis grant", "primis re-sealed", "primis escrow", "primis key"
 
 
@@ -33,7 +33,7 @@ class GrantRecords:
     def __init__(self, home: Path, chain: Chain | None = None) -> None:
         """chain: that of a service which has the home's records open."""
         self._chain = chain if chain is not None else Chain(Path(home))
-        self._path = self._chain.home / FILE
+        self._path = self._chain.home / GRANTS_ON_RECORD
 
     def granted(self, image: str, peer: str, bits: Sequence[int], *, purpose: str, expires: int) -> None:
         """Put on record, synced, that a peer gets the keys of the first len(bits) codes. OutputError: it cannot be."""
@@ -64,7 +64,8 @@ class GrantRecords:
         return [r for r in found if image in ("", r["image"]) and peer in ("", r["peer"])]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Per peer and image: the highest level granted, its bits with those before it, and the number of grants.
+        """Per peer and image: the highest level granted, its bits with those before it, the number of grants, and each
+        of them (`given`: when, level, purpose and end; seconds since 1970).
 
         OutputError: a record that cannot be understood.
         """
@@ -73,10 +74,14 @@ class GrantRecords:
             try:
                 bits = [int(b) for b in record["bits"]]
                 key, new = (str(record["peer"]), str(record["image"])), (len(bits), sum(bits))
+                one = {"time": float(record["time"]), "level": str(record["level"])}
+                one |= {"purpose": str(record["purpose"]), "expires": int(record["expires"])}
             except (KeyError, TypeError, ValueError):
                 raise OutputError(f"The record {self._path} holds a grant that cannot be understood.") from None
-            row = rows.setdefault(key, {"peer": key[0], "image": key[1], "level": "", "bits": 0, "grants": 0, "_n": 0})
+            empty = {"peer": key[0], "image": key[1], "level": "", "bits": 0, "grants": 0, "given": [], "_n": 0}
+            row = rows.setdefault(key, empty)
             row["grants"] += 1
+            row["given"].append(one)
             if new[0] > row["_n"]:
                 row |= {"level": LEVELS[new[0] - 1], "bits": new[1], "_n": new[0]}
         return [{k: v for k, v in row.items() if k != "_n"} for row in rows.values()]

@@ -31,6 +31,7 @@ ID_BYTES = 16  # of an image
 CHECK_BYTES = 16
 _FIRST_LINE = "PPIR primis keys 1"
 _MAX_FILE = 64 * 1024  # bytes
+GRANTS_ON_RECORD = "ledger/primis.jsonl"  # below the home
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256
 
 
@@ -179,9 +180,29 @@ def load_keys(home: Path) -> KeyRing:
 
 
 def load_or_make_keys(home: Path) -> KeyRing:
-    """The site's keys, each kind made on first use (0600). IdentityError as `load_keys`; OutputError: not writable."""
+    """The site's keys, each kind made on first use (0600).
+
+    IdentityError: as `load_keys`, or there were keys once, and they are gone. OutputError: not writable.
+    """
     ring = load_keys(home)
-    return ring if ring.masters and ring.encryption else change_keys(home, lambda now: now)
+    return ring if ring.masters and ring.encryption else change_keys(home, lambda now: _unless_gone(home, now))
+
+
+def _unless_gone(home: Path, ring: KeyRing) -> KeyRing:
+    """What is there; IdentityError where that is nothing, and was not always."""
+    if ring == KeyRing() and (_made(home).exists() or (Path(home) / GRANTS_ON_RECORD).exists()):
+        raise IdentityError(
+            f"The keys of sealed images {key_file(home)} are gone: without them nothing opens that this site sealed."
+            " Put the file back from a backup, or restore the escrow file (ppir primis escrow --restore). If there is"
+            " none, begin anew with `ppir primis card --new-keys`: then the former files stay closed, and peers need"
+            " the new card."
+        )
+    return ring
+
+
+def _made(home: Path) -> Path:
+    """Says that there were keys once; holds nothing."""
+    return key_file(home).with_name("made")
 
 
 def change_keys(home: Path, change: Callable[[KeyRing], KeyRing]) -> KeyRing:
@@ -192,6 +213,7 @@ def change_keys(home: Path, change: Callable[[KeyRing], KeyRing]) -> KeyRing:
         ring = change(load_keys(home))
         ring = KeyRing(ring.masters or (secrets.token_bytes(KEY_BYTES),), ring.encryption or (new_encryption_key(),))
         on_disk(lambda: write_private_file(path, ring.to_bytes()), "nothing is sealed")
+        on_disk(lambda: write_private_file(_made(home), b""), "nothing is sealed")
         return ring
 
 

@@ -77,7 +77,7 @@ class SharingClient:
 
     def _open(self) -> None:
         self.close()
-        self._channel = connect(self._address, self._identity, TrustStore(self.home))
+        self._channel = connect(self._address, self._identity, TrustStore(self.home), service="ppir primis serve")
         try:
             self._channel.send(m.OPENS, m.opening())
             said = self._receive(m.OPENS, ANSWER)
@@ -239,7 +239,8 @@ def ask(
 ) -> Fetched:
     """Fetch a sealed image of a peer and a grant that opens it up to a level; both are written to a folder.
 
-    Nothing is asked before the file is here. Errors: as of `SharingClient`, `SharingClient.fetch` and
+    Nothing is asked before the file is here, and nothing that lies there is replaced: where a former grant has its
+    name, the new one gets eight digits more. Errors: as of `SharingClient`, `SharingClient.fetch` and
     `SharingClient.ask`; OutputError.
 
     >>> got = ask("x-ray", "hospital-b.example:7443", "overview", "teaching", Path("in"), home=home)  # doctest: +SKIP
@@ -252,6 +253,8 @@ def ask(
         made = client.ask(offer, level, purpose)
     _check(made, level, file, name, home)
     target = file.with_name(f"{file.stem}.{level}{grants.SUFFIX}")
+    if target.exists() and not _is_there(target, hashlib.sha256(made).digest()):  # a former grant: it stays
+        target = target.with_stem(f"{target.stem}-{hashlib.sha256(made).hexdigest()[:8]}")
     try:
         write_private_file(target, made)
     except OSError as error:

@@ -16,10 +16,11 @@ from PPIRLogic.errors import InputError
 from PPIRLogic.images.checks import Damaged, Unusable, format_of
 from PPIRLogic.images.checks.dicom_file import PHOTOMETRIC, Elements, read_dicom, text_of
 from PPIRLogic.images.door import check_volume
-from PPIRLogic.images.reading import read_volume
+from PPIRLogic.images.reading import is_in_colour, read_volume
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.primis.extras import MAX_TAGS, MAX_VALUE, Extras, plain_grid
 from PPIRLogic.primis.sealed_file import DTYPES, MAX_PIXELS, MAX_SIDE, MIN_SIDE
+from PPIRLogic.primis.text_in_picture import looks_like_text
 
 FEWEST_GREYS = 64  # that fractions must span to be rounded
 _BURNED_IN = 0x00280301
@@ -33,6 +34,10 @@ TAGS = {  # what may be kept by name, and where DICOM has it
 _POSITION = 0x00200032
 _NAMES_A_PERSON = ("AcquisitionDate", "PatientAge", "PatientID", "PatientName", "StudyDate", "SeriesDescription",
                    "StudyDescription")  # fmt: skip
+TEXT_FOUND = (
+    "WARNING: something in the picture looks like a line of text. If it names a person, the overview shows it, too:"
+    " mask it before you seal the image."
+)
 TEXT_IN_PICTURE = (
     "Text that is burned into the picture, such as a name, is part of it: it can be read from the overview on. Look at"
     " the image before you share it."
@@ -64,21 +69,24 @@ def pixels_of(
     if isinstance(image, np.ndarray):
         if keep_tags:
             raise InputError("Tags can be kept of a DICOM file or series alone, and this image is an array.")
-        return Pixels(_checked_array(image), Extras(), (TEXT_IN_PICTURE,))
-    dicom = None
+        values = _checked_array(image)
+        return Pixels(values, Extras(), tuple(_notes({}, (), values, False)))
+    dicom, colour = None, False
     if isinstance(image, Volume):
         volume, what = check_volume(image, "The image"), f"The image {image.name!r}" if image.name else "The image"
     else:
         path = as_path(image, "The image's path")
         volume, what = read_volume(path, role="given"), f"The image '{path.name}'"
-        dicom = _first_dicom(path)
+        dicom, colour = _first_dicom(path), is_in_colour(path)
     if keep_tags and dicom is None:
         raise InputError(f"{what} is no DICOM image, so that there is no tag {keep_tags[0]} to keep.")
     values, was_rounded = _whole_numbers(volume.array, rounded, what)
     plain = volume.geometry == plain_grid(values.shape)
     kept = {name: _kept(dicom or {}, name, what) for name in keep_tags}
     extras = Extras(None if plain else volume.geometry, kept, was_rounded)
-    notes = [*_notes(dicom or {}, keep_tags, was_rounded)]
+    notes = [*_notes(dicom or {}, keep_tags, values, was_rounded)]
+    if colour:
+        notes.append("The file is in colour, with equal channels: one of them is sealed, as a grey image.")
     if values.ndim == 2 and text_of(dicom or {}, _POSITION):
         notes.append("A single slice is sealed as a picture: where it lies along its normal is not sealed.")
     return Pixels(values, extras, tuple(notes))
@@ -151,9 +159,13 @@ def _kept(elements: Elements, name: str, what: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text).encode()[:MAX_VALUE].decode(errors="ignore")
 
 
-def _notes(elements: Elements, keep_tags: Sequence[str], was_rounded: bool) -> Iterator[str]:
+def _notes(
+    elements: Elements, keep_tags: Sequence[str], values: NDArray[Any], was_rounded: bool
+) -> Iterator[str]:  # fmt: skip
     if text_of(elements, _BURNED_IN).upper() == "YES":
         yield "WARNING: this DICOM image says that text is burned into it (Burned In Annotation: YES)."
+    elif looks_like_text(values):
+        yield TEXT_FOUND
     yield TEXT_IN_PICTURE
     if text_of(elements, PHOTOMETRIC) == "MONOCHROME1":
         yield "The image is MONOCHROME1 (small values are bright). It is sealed inverted: large values are bright."

@@ -104,7 +104,7 @@ class SharingSite:
         self, identity: Identity, home: Path, shared: Sequence[SharedFile], on_event: Event = lambda event: None
     ) -> None:
         self.identity, self.home, self.trust, self._on_event = identity, home, TrustStore(home), on_event
-        self._lock = FolderLock(home / "primis" / "sharing")
+        self._lock = FolderLock(home / "primis" / "sharing", "ppir primis serve")
         try:
             self.kept = {one.name: Kept(one) for one in shared}
             for one in shared:

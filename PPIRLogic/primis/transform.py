@@ -7,12 +7,14 @@ numbers only, in floating point that holds them exactly (all sums stay below 2^5
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+_AT_ONCE = 1 << 20  # numbers that are worked on together
 FRACTION = 14  # binary digits after the point in the inverse's matrices
 
 
@@ -61,18 +63,24 @@ def _across_borders(pictures: NDArray[np.float64], matrix: NDArray[np.float64], 
     """Filter both directions of (..., y, x) across the inner borders; scale 1 means real numbers, else exact ones."""
     size = matrix.shape[0]
     half = size // 2
+    out = pictures.copy()
     for axis in (-2, -1):
-        swapped = np.swapaxes(pictures, axis, -1)
+        swapped = np.swapaxes(out, axis, -1)
         inner = swapped[..., half : swapped.shape[-1] - half]
         if inner.shape[-1] == 0:
             continue
-        cut = inner.reshape(*inner.shape[:-1], -1, size) @ matrix.T
-        if scale != 1:
-            cut = np.floor(cut / scale + 0.5)
-        out = swapped.copy()
-        out[..., half : swapped.shape[-1] - half] = cut.reshape(inner.shape)
-        pictures = np.swapaxes(out, axis, -1)
-    return pictures
+        for rows in _in_parts(inner.shape[-2], inner.shape[0] * inner.shape[-1]):
+            part = inner[..., rows, :]
+            cut = part.reshape(*part.shape[:-1], -1, size) @ matrix.T
+            part[...] = (cut if scale == 1 else np.floor(cut / scale + 0.5)).reshape(part.shape)
+    return out
+
+
+def _in_parts(count: int, each: int) -> Iterator[slice]:
+    """Parts of `count` rows of `each` numbers, so that what is only needed for a moment is small."""
+    step = max(1, _AT_ONCE // max(each, 1))
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
 
 
 def forward(pictures: NDArray[np.float64], stage: Stage) -> NDArray[np.float64]:
@@ -80,8 +88,11 @@ def forward(pictures: NDArray[np.float64], stage: Stage) -> NDArray[np.float64]:
     filtered = _across_borders(pictures, stage.before, 1)
     s, h, w = filtered.shape
     n = stage.size
-    blocks = filtered.reshape(s, h // n, n, w // n, n).transpose(0, 1, 3, 2, 4).reshape(s, h // n, w // n, n * n)
-    return blocks @ stage.analysis.T
+    blocks = filtered.reshape(s, h // n, n, w // n, n).transpose(0, 1, 3, 2, 4)
+    out = np.empty((s, h // n, w // n, n * n))
+    for rows in _in_parts(h // n, s * n * w):
+        out[:, rows] = blocks[:, rows].reshape(s, -1, w // n, n * n) @ stage.analysis.T
+    return out
 
 
 def inverse(coefficients: NDArray[Any], stage: Stage) -> NDArray[np.float64]:
@@ -89,11 +100,16 @@ def inverse(coefficients: NDArray[Any], stage: Stage) -> NDArray[np.float64]:
     scale = float(1 << FRACTION)
     n = stage.size
     s, rows, columns, _ = coefficients.shape
-    blocks = np.floor(coefficients.astype(np.float64) @ stage.synthesis.T / scale + 0.5)
-    pictures = blocks.reshape(s, rows, columns, n, n).transpose(0, 1, 3, 2, 4).reshape(s, rows * n, columns * n)
+    pictures = np.empty((s, rows * n, columns * n))
+    split = pictures.reshape(s, rows, n, columns, n).transpose(0, 1, 3, 2, 4)
+    for part in _in_parts(rows, s * columns * n * n):
+        blocks = np.floor(coefficients[:, part].astype(np.float64) @ stage.synthesis.T / scale + 0.5)
+        split[:, part] = blocks.reshape(s, -1, columns, n, n)
     return _across_borders(pictures, stage.after, scale)
 
 
 def padded(pictures: NDArray[Any], size: int) -> NDArray[Any]:
     """Sides filled up to multiples of `size` by the last row and column."""
+    if pictures.shape[1] % size == pictures.shape[2] % size == 0:
+        return pictures
     return np.pad(pictures, ((0, 0), (0, -pictures.shape[1] % size), (0, -pictures.shape[2] % size)), mode="edge")

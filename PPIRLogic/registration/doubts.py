@@ -72,8 +72,8 @@ def _rival(starts: StartsRecord | None) -> str:
     if starts is None or not starts.rival:
         return ""
     return (
-        f"Another place, begun from '{starts.rival}' and far from this one, fits about as well at the coarse level where"
-        " starts are compared. Look at the images; a start near the right place (--initial) settles it."
+        f"Another place, begun from '{starts.rival}' and far from this one, fits about as well at the coarse level"
+        " where starts are compared. Look at the images; a start near the right place (--initial) settles it."
     )
 
 

@@ -54,7 +54,7 @@ def extra_loss(request: Request, purpose: str) -> Loss:
 
 
 def start_kind(request: Request, dimension: int) -> str:
-    """How a start may move while it is tried: turned where the transform can turn, and in 2D as large as it can make it.
+    """How a start may move while it is tried: turned where the transform can turn; in 2D it may grow where that can.
 
     A slice of a head is nearly the same turned by half: what tells the two apart is lost where sizes differ by a fifth.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -12,6 +13,8 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from ppir_support import EXTENSION, ROOT
 
 ALLOWED = {"slicer", "vtk", "qt", "ctk", "SimpleITK", "numpy", "scipy", "PPIRLib", *sys.stdlib_module_names}
@@ -209,6 +212,22 @@ def test_the_module_gets_what_the_engine_is_tested_with(version: str) -> None:
 
     wanted = {re.split("[<>=]", package)[0].lower() for package in engine._FHE | engine._MPC | engine._PRIMIS}
     assert wanted <= set(listed)
+
+
+@pytest.mark.parametrize("version", ["5.10", "5.12"])
+def test_the_list_of_a_slicer_is_whole(version: str) -> None:
+    """Every name of its .in is in it, and so is all that these packages, as installed here, need."""
+    listed = set(versions(EXTENSION / "Resources" / "Constraints" / f"slicer-{version}.txt"))
+    asked = (ROOT / "requirements" / f"slicer-{version}.in").read_text(encoding="utf-8").splitlines()
+    assert {re.split("[<>=]", line)[0].lower() for line in asked if line and line[0] != "#"} <= listed
+    there = {"python_version": "3.12", "python_full_version": "3.12.0", "extra": ""}
+    for name in sorted(listed):
+        try:
+            needed = [Requirement(text) for text in importlib.metadata.requires(name) or ()]
+        except importlib.metadata.PackageNotFoundError:  # of another system
+            continue
+        missing = {canonicalize_name(r.name) for r in needed if not r.marker or r.marker.evaluate(there)} - listed
+        assert not missing, f"{name} needs {missing}: run `make lock`"
 
 
 def versions(file: Path) -> dict[str, str]:

@@ -91,6 +91,22 @@ def test_a_full_standard_output_is_said_once_and_left(
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+@pytest.mark.parametrize(("full", "code"), [(True, OutputError.exit_code), (False, 0)])
+def test_what_a_full_standard_output_did_not_take_is_an_error_at_the_end(full: bool, code: int, tmp_path: Path) -> None:
+    """A full disk is one; a pipe that was closed is none: who closed it has what he wanted."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-m", "PPIRLogic", "identity", "--home", str(tmp_path / "home")]
+    with open("/dev/full", "wb") as device, os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(
+            words, env={**os.environ, "PYTHONPATH": child_path()}, stdout=device if full else pipe,
+            stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == code and (tmp_path / "home" / "identity" / "certificate.pem").is_file()
+    assert ("Not all could be written" in done.stderr) == full
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
 @pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-", ">&- 2>&-"])
 def test_a_full_or_closed_standard_error_changes_no_exit_code(stderr: str, tmp_path: Path) -> None:
     words = f"{sys.executable} -m PPIRLogic check 127.0.0.1:1 --home {tmp_path / 'home'} {stderr}"

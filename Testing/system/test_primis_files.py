@@ -85,7 +85,12 @@ def test_two_hospitals_share_an_image_as_real_processes(tmp_path: Path) -> None:
     assert sitk.ReadImage(str(opened)).GetSpacing() == (0.2, 0.3)
     assert json.loads((tmp_path / "opened.nrrd.json").read_text())["note"].startswith("not for diagnosis")
     ledger = here(h.a, "ledger").stdout
-    assert h.prints[1].replace("-", "") in ledger and "segmentation" in ledger and "1 grants" in ledger
+    assert (
+        h.prints[1].replace("-", "") in ledger
+        and "segmentation" in ledger
+        and "in 1 grant\n" in ledger
+        and "lung study" in ledger
+    )
     assert here(h.a, "ledger", "--verify").returncode == 0
 
 
@@ -149,6 +154,24 @@ def test_an_escrow_brings_the_keys_back_after_a_loss(hospitals: Hospitals, tmp_p
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of files are of POSIX")
+def test_without_a_terminal_the_passphrase_needs_a_file(hospitals: Hospitals) -> None:
+    words = command("primis", "escrow", "--output", hospitals.at("never.ppie"))
+    done = subprocess.run(
+        words, env=environment(hospitals.a), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        start_new_session=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "Give --passphrase-file" in done.stderr and "Warning" not in done.stderr
+    assert not hospitals.at("never.ppie").exists()
+
+
+def test_the_ledger_says_what_for_and_until_when(hospitals: Hospitals) -> None:
+    given = grant(hospitals, "overview", "ledger.ppig", "--days", 7)
+    said = here(hospitals.a, "ledger").stdout
+    assert "overview, for 'lung study'; 7 days, until 20" in said
+    (row,) = [e for e in events_of(here(hospitals.a, "ledger", "--json")) if e["event"] == "granted"]
+    assert row["given"][-1]["purpose"] == "lung study" and len(row["given"]) == row["grants"] and given.exists()
+
+
 def test_keys_are_for_their_owner_alone(hospitals: Hospitals) -> None:
     for home in (hospitals.a, hospitals.b):
         files = [p for p in (home / "primis").rglob("*") if p.is_file()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -223,6 +224,26 @@ def test_what_is_in_the_folder_already_stays(served: Owner, sites: dict[str, Sit
     assert (tmp_path / "x-ray.ppis").read_bytes() == b"another hospital's x-ray"
     assert got.file.name.startswith("x-ray-") and got.grant.name.startswith(f"{got.file.stem}.overview")
     assert ask("x-ray", served.address, "overview", "again", tmp_path, home=sites["A"].home).file == got.file
+
+
+def test_a_former_grant_stays(served: Owner, sites: dict[str, Site], tmp_path: Path) -> None:
+    one, two = (ask("x-ray", served.address, "overview", w, tmp_path, home=sites["A"].home) for w in ("one", "two"))
+    assert one.file == two.file and one.grant != two.grant and two.grant.name.startswith("x-ray.overview-")
+    assert [read_grant(got.grant.read_bytes()).purpose for got in (one, two)] == ["one", "two"]
+    assert unseal(one.file, grant=two.grant, home=sites["A"].home).level == "overview"
+
+
+def test_nobody_there_is_said_in_the_words_of_this_service(sites: dict[str, Site]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        with pytest.raises(PeerError, match=r"is `ppir primis serve` running there") as said:
+            SharingClient(f"127.0.0.1:{taken.getsockname()[1]}", home=sites["A"].home)
+    assert "ppir serve" not in str(said.value)
+
+
+def test_two_services_of_one_home(served: Owner, sites: dict[str, Site], files: dict[str, Path]) -> None:
+    with pytest.raises(OutputError, match=r"Another `ppir primis serve` uses .*\(ppir primis serve A B"):
+        party2.share([SharedFile("x-ray", files["small"])], "127.0.0.1:0", home=sites["B"].home)
 
 
 def test_a_file_that_was_sealed_again_is_not_mixed(sites: dict[str, Site], tmp_path: Path) -> None:

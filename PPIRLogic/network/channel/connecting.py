@@ -26,6 +26,7 @@ def connect(
     expected_fingerprint: str | None = None,
     expected_name: str | None = None,
     role: str = PEER,
+    service: str = "ppir serve",
     heartbeat: float = 1.0,
     dead_after: float = 10.0,
 ) -> Channel:
@@ -33,7 +34,7 @@ def connect(
 
     With `expected_fingerprint` the server must show exactly that one (and be trusted, too); `expected_name` is
     compared with the names in a certificate that is trusted only through an authority. `role`: what the server must be
-    trusted as.
+    trusted as. `service`: the command that the other side is to run, for messages.
 
     Raises InputError (address or fingerprint), PeerError (nobody there, no TLS, no answer), TrustError (either
     side does not trust the other), IdentityError (own certificate), ProtocolError or VersionError (no ppir).
@@ -46,7 +47,7 @@ def connect(
     engine = make_engine(identity, trust, certificate_check)
     engine.set_connect_state()
     deadline = time.monotonic() + timeout
-    wire = Wire(_dial(host, port, deadline, timeout), dead_after)
+    wire = Wire(_dial(host, port, deadline, timeout, service), dead_after)
     wire.deadline = deadline
     link = Tls(wire, engine)
     shaken = False
@@ -60,13 +61,13 @@ def connect(
         link.abandon()
         link.close()
         if isinstance(error, ConnectionEnded):
-            raise _explain_call(error, certificate_check, identity, where, timeout, shaken) from None
+            raise _explain_call(error, certificate_check, identity, where, timeout, shaken, service) from None
         if isinstance(error, PPIRError):
             raise type(error)(f"{where}: {error}") from None
         raise
 
 
-def _dial(host: str, port: int, deadline: float, timeout: float) -> socket.socket:
+def _dial(host: str, port: int, deadline: float, timeout: float, service: str) -> socket.socket:
     where = spell_address(host, port)
     try:
         candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -92,7 +93,7 @@ def _dial(host: str, port: int, deadline: float, timeout: float) -> socket.socke
             problem = f"cannot be reached: {reason}"
         else:
             return sock
-    raise PeerError(f"{where} {problem}; is `ppir serve` running there, and does a firewall allow TCP port {port}?")
+    raise PeerError(f"{where} {problem}; is `{service}` running there, and does a firewall allow TCP port {port}?")
 
 
 def _explain_call(
@@ -102,6 +103,7 @@ def _explain_call(
     where: str,
     timeout: float,
     shaken: bool,
+    service: str,
 ) -> PPIRError:
     """What a failed call means to the person who made it."""
     read_out = (
@@ -111,14 +113,14 @@ def _explain_call(
     if certificate_check.refusal:
         return TrustError(f"{where}: {certificate_check.refusal}")
     if ended.why == "not-tls":
-        return PeerError(f"{where} answers, but not with TLS: is that the port of `ppir serve`?")
+        return PeerError(f"{where} answers, but not with TLS: is that the port of `{service}`?")
     if ended.why == "late":
         return PeerError(
-            f"{where} accepts the connection but does not answer within {timeout:g} seconds: is `ppir serve` running "
+            f"{where} accepts the connection but does not answer within {timeout:g} seconds: is `{service}` running "
             "there, and is it busy?"
         )
     if ended.why == "tls":
-        return _explain_alert(ended.detail, where, read_out)
+        return _explain_alert(ended.detail, where, read_out, service)
     if shaken:
         return PeerError(
             f"{where} ended the connection before it greeted: perhaps it does not trust this site ({read_out}), or it "
@@ -127,7 +129,7 @@ def _explain_call(
     return PeerError(f"{where} hung up during the TLS handshake: it may be busy or being stopped; try again soon")
 
 
-def _explain_alert(reason: str, where: str, read_out: str) -> PPIRError:
+def _explain_alert(reason: str, where: str, read_out: str, service: str) -> PPIRError:
     if "alert" in reason and "expired" in reason:
         return TrustError(
             f"{where} takes this site's certificate for expired: compare the clocks, or run `ppir identity --renew`"
@@ -136,5 +138,5 @@ def _explain_alert(reason: str, where: str, read_out: str) -> PPIRError:
     if "alert" in reason and any(word in reason for word in ("certificate", "unknown ca", "denied", "internal error")):
         return TrustError(f"{where}: the peer does not trust this site: {read_out}")
     if "protocol" in reason or "version" in reason:
-        return PeerError(f"{where} does not speak TLS 1.3 ({reason}): is that the port of `ppir serve`?")
-    return PeerError(f"{where}: the TLS handshake failed ({reason}): is that the port of `ppir serve`?")
+        return PeerError(f"{where} does not speak TLS 1.3 ({reason}): is that the port of `{service}`?")
+    return PeerError(f"{where}: the TLS handshake failed ({reason}): is that the port of `{service}`?")

@@ -339,7 +339,7 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         raise InputError(
-            f"cannot listen at {where}: {error.strerror or 'network error'}; is another `ppir serve` running there? "
+            f"cannot listen at {where}: {error.strerror or 'network error'}; is another service running there? "
             "Choose another port, or an address of this computer"
         ) from None
     return sock

@@ -66,7 +66,9 @@ def join_dealer(
     if fingerprint in ("", identity.fingerprint, other):
         raise DealerError("The dealer must be pinned by its fingerprint, and be neither of the two parties.")
     try:
-        channel = connect(address, identity, trust, expected_fingerprint=fingerprint, role=DEALER_ROLE)
+        channel = connect(
+            address, identity, trust, expected_fingerprint=fingerprint, role=DEALER_ROLE, service="ppir dealer"
+        )
     except PPIRError as error:
         raise DealerError(f"The dealer at {address} cannot be used: {error}") from error
     channel.send("join", {"session": session, "role": role, "other": other, "version": PROTOCOL_VERSION})

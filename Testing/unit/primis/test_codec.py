@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 from sample_data_support import ROOT
 
 from PPIRLogic.errors import Cancelled, InputError
+from PPIRLogic.primis import coefficients, transform
 from PPIRLogic.primis.codec import DTYPES, Coded, decode, encode
 from PPIRLogic.primis.levels import LEVELS
 from PPIRLogic.progress import CancelToken
@@ -171,3 +173,21 @@ def jpeg_of(image: NDArray[Any], quality: int) -> tuple[int, float]:
     out = io.BytesIO()
     Image.fromarray(image).save(out, "JPEG", quality=quality, optimize=True)
     return len(out.getvalue()), psnr_of(image, np.array(Image.open(out)))
+
+
+def test_memory_is_some_times_that_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts are a sixteenth of the image here, as they are of one of 4096 x 4096."""
+    monkeypatch.setattr(transform, "_AT_ONCE", 512 * 512 // 16)
+    monkeypatch.setattr(coefficients, "_AT_ONCE", 64 * 64 // 16)
+    image = np.random.default_rng(1).normal(128, 20, (512, 512)).clip(0, 255).astype(np.uint8)
+    coded = encode(image)  # all is loaded and compiled
+    tracemalloc.start()
+    try:
+        assert encode(image).codes == coded.codes
+        most_to_encode = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        assert (decode(coded.codes, coded.shape, coded.dtype, coded.model) == image).all()
+        most_to_decode = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert max(most_to_encode, most_to_decode) < 50 * image.size, (most_to_encode, most_to_decode)

@@ -12,8 +12,7 @@ from PPIRLogic.errors import InputError
 from PPIRLogic.primis import escrow
 from PPIRLogic.primis.cards import own_card, read_card
 from PPIRLogic.primis.escrow import MAX_ESCROW, needs_passphrase, restore_escrow, write_escrow
-from PPIRLogic.primis.grant_records import FILE
-from PPIRLogic.primis.keys import load_keys, load_or_make_keys, renew_keys
+from PPIRLogic.primis.keys import GRANTS_ON_RECORD, load_keys, load_or_make_keys, renew_keys
 
 WORDS = "six random words in a row"
 REAL = dict(escrow.COST)
@@ -58,7 +57,7 @@ def test_an_escrow_is_on_record_before_it_is_there(tmp_path: Path, monkeypatch: 
     from PPIRLogic.primis.grant_records import GrantRecords
 
     write_escrow(tmp_path, passphrase=WORDS)
-    assert "primis escrow" in (tmp_path / FILE).read_text() and not Chain(tmp_path).verify().faults
+    assert "primis escrow" in (tmp_path / GRANTS_ON_RECORD).read_text() and not Chain(tmp_path).verify().faults
 
     def full(self: object, recipient: str) -> None:
         raise OutputError("the disk is full")

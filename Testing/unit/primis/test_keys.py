@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from PPIRLogic.errors import IdentityError, InputError
+from PPIRLogic.primis.grant_records import GrantRecords
 from PPIRLogic.primis.keys import (
     KeyRing,
     LevelKey,
@@ -90,6 +92,21 @@ def test_a_damaged_file_is_said_and_never_replaced(tmp_path: Path) -> None:
     key_file(tmp_path).write_bytes(nothing)
     with pytest.raises(IdentityError, match="damaged"):
         load_keys(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["the file", "the folder, after a grant"])
+def test_keys_that_are_gone_are_said_and_not_made_anew(how: str, tmp_path: Path) -> None:
+    load_or_make_keys(tmp_path)
+    if how == "the file":
+        key_file(tmp_path).unlink()
+    else:
+        GrantRecords(tmp_path).granted("ab" * 16, "PEER", [10], purpose="a study", expires=9)
+        shutil.rmtree(key_file(tmp_path).parent)
+    for _ in range(2):
+        with pytest.raises(IdentityError, match=r"are gone.*--restore.*--new-keys"):
+            load_or_make_keys(tmp_path)
+    assert not key_file(tmp_path).exists()
+    assert renew_keys(tmp_path) == load_or_make_keys(tmp_path), "who says so begins anew"
 
 
 def test_rings_are_joined_without_repeats(tmp_path: Path) -> None:

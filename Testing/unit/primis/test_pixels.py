@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image, ImageDraw, ImageFont
 from primis_support import picture
 
 from PPIRLogic.errors import InputError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.images.writing import write_raw
-from PPIRLogic.primis.pixels import TEXT_IN_PICTURE, pixels_of
+from PPIRLogic.primis.pixels import TEXT_FOUND, TEXT_IN_PICTURE, pixels_of
 
+GRID_OF = (1.0, 1.0), (0.0, 0.0), (1, 0, 0, 1)
 GRID = Geometry((56, 40), (0.5, 0.25), (-3.0, 7.0), (0, 1, -1, 0))
 
 
@@ -46,6 +48,24 @@ def test_whole_numbers_come_in_the_smallest_type_unchanged(dtype: str, shape: tu
 
 def test_the_place_in_space_is_kept() -> None:
     assert pixels_of(Volume(picture(), GRID)).extras.geometry == GRID
+
+
+def test_a_grey_picture_in_colour_is_said(tmp_path: Path) -> None:
+    grey, colour = tmp_path / "grey.png", tmp_path / "colour.png"
+    values = picture()
+    Image.fromarray(values).save(grey)
+    Image.fromarray(np.stack([values] * 3, axis=-1)).save(colour)
+    assert pixels_of(grey).notes == (TEXT_IN_PICTURE,)
+    found = pixels_of(colour)
+    assert np.array_equal(found.values, values) and "in colour, with equal channels" in found.notes[-1]
+
+
+def test_text_in_the_pixels_is_warned_of() -> None:
+    image = Image.fromarray(picture(shape=(160, 160)) // 3)
+    assert pixels_of(np.asarray(image)).notes == (TEXT_IN_PICTURE,)
+    ImageDraw.Draw(image).text((4, 4), "DOE^JANE 1970-01-01", fill=255, font=ImageFont.load_default(12))
+    for found in (pixels_of(np.asarray(image)), pixels_of(Volume(np.asarray(image), Geometry((160, 160), *GRID_OF)))):
+        assert found.notes == (TEXT_FOUND, TEXT_IN_PICTURE) and "the overview" in TEXT_FOUND
 
 
 def test_fractions_are_refused_or_rounded_as_asked() -> None:

@@ -21,8 +21,8 @@ from PPIRLogic.images.volume import Volume
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis import sealing
 from PPIRLogic.primis.cards import own_card, read_card
-from PPIRLogic.primis.grant_records import FILE, GrantRecords
-from PPIRLogic.primis.keys import load_keys, renew_keys, top_key
+from PPIRLogic.primis.grant_records import GrantRecords
+from PPIRLogic.primis.keys import GRANTS_ON_RECORD, load_keys, renew_keys, top_key
 from PPIRLogic.primis.levels import LEVELS
 from PPIRLogic.primis.sealed_file import SealedFile, open_codes, read_file, seal_codes
 from PPIRLogic.primis.sealing import NOT_FOR_DIAGNOSIS, grant, has_key, image_key, inspect, reseal, seal, unseal
@@ -138,7 +138,9 @@ def test_a_grant_is_on_record_with_its_bits_before_it_is_there(tmp_path: Path, m
     sites = Sites(tmp_path)
     sites.granted("segmentation")
     header, peer = sites.sealed.header, read_card(sites.card).fingerprint
-    assert GrantRecords(sites.owner).rows() == [
+    rows = GrantRecords(sites.owner).rows()
+    assert [one["purpose"] for row in rows for one in row.pop("given")] == ["lung study"]
+    assert rows == [
         {"peer": peer.replace("-", ""), "image": header.image_id.hex(), "level": "segmentation",
          "bits": header.bits(1) + header.bits(2), "grants": 1},
     ]  # fmt: skip
@@ -168,7 +170,7 @@ def test_a_grant_that_is_refused_is_not_on_record(tmp_path: Path) -> None:
             grant(file, card, level, home=sites.owner, **{"purpose": "study", **changes})
     with pytest.raises(InputError, match="was not sealed by this site"):
         grant(sites.file, sites.card, "overview", home=sites.recipient, purpose="study")
-    assert not (sites.owner / FILE).exists() and not (sites.recipient / FILE).exists()
+    assert not (sites.owner / GRANTS_ON_RECORD).exists() and not (sites.recipient / GRANTS_ON_RECORD).exists()
 
 
 def test_a_changed_table_of_codes_does_not_go_on_record(tmp_path: Path) -> None:
@@ -181,7 +183,7 @@ def test_a_changed_table_of_codes_does_not_go_on_record(tmp_path: Path) -> None:
     assert inspect(sites.file).bits(2) == sites.sealed.header.bits(2) - 160
     with pytest.raises(InputError, match="was changed"):
         sites.granted("segmentation")
-    assert not (sites.owner / FILE).exists()
+    assert not (sites.owner / GRANTS_ON_RECORD).exists()
 
 
 def test_a_peer_that_is_removed_gets_no_grant(tmp_path: Path) -> None:

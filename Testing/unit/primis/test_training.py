@@ -90,6 +90,25 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(
         train([folder], tmp_path, seed=1, rounds=ROUNDS)
 
 
+def test_a_filter_that_died_is_known_from_one_that_lives() -> None:
+    import torch
+
+    torch.manual_seed(0)
+    pictures = np.random.default_rng(0).random((2, 1, 32, 32)).astype(np.float32)
+    network = filter_training._network(torch)
+    assert filter_training._is_dead(torch, network, pictures), "none has learned anything at the beginning"
+    torch.nn.init.normal_(network[-1].weight, std=0.01)
+    assert not filter_training._is_dead(torch, network, pictures)
+    torch.nn.init.constant_(network[-3].bias, -100.0)  # nothing passes the rectifier
+    assert filter_training._is_dead(torch, network, pictures)
+
+
+def test_the_rate_rises_first_and_falls_then() -> None:
+    rates = [filter_training._rate(n, 1200) for n in range(1200)]
+    top = int(np.argmax(rates))
+    assert rates[0] < 0.05 * max(rates) and 0 < top < 100 and rates[-1] < 0.05 * max(rates)
+
+
 def test_what_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one folder of X-rays"):
         train([], tmp_path / "out")
