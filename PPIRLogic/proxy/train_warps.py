@@ -1,0 +1,51 @@
+"""The deformation in torch, differentiable in its amplitudes: the construction of `deformation`, on any grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+_REACH = 2  # control points beyond the border
+
+
+def basis(torch: Any, count: int, spacing: float, scale: float) -> Any:
+    """Cubic B-spline weights (count, control points) of control points `scale` mm apart, from the middle of the axis outward.
+
+    Points beyond the border are left out, so that the field is about nought there.
+    """
+    x = (torch.arange(count, dtype=torch.float32) - (count - 1) / 2) * spacing / scale
+    half = int((count - 1) / 2 * spacing / scale)
+    at = torch.arange(-half, half + 1, dtype=torch.float32)
+    d = (x[:, None] - at[None]).abs()
+    near, far = 2 / 3 - d**2 + d**3 / 2, (2 - d).clamp_min(0) ** 3 / 6
+    return torch.where(d < 1, near, far)
+
+
+def spline(torch: Any, points: Any, bases: Sequence[Any]) -> Any:
+    """Field (…, z, y, x) of control points (…, cz, cy, cx) and the bases of z, y, x."""
+    out = points
+    out = torch.einsum("...zyx,ax->...zya", out, bases[2])
+    out = torch.einsum("...zya,by->...zba", out, bases[1])
+    return torch.einsum("...zba,cz->...cba", out, bases[0])
+
+
+def warped(torch: Any, volume: Any, displacement: Any, spacing: float, mode: str = "bilinear") -> Any:
+    """volume (n, c, z, y, x) at x + displacement (n, 3, z, y, x; components x, y, z in mm)."""
+    shape = volume.shape[2:]
+    axes = [torch.arange(n, dtype=torch.float32) for n in shape]
+    z, y, x = torch.meshgrid(*axes, indexing="ij")
+    at = [
+        ((p + displacement[:, c] / spacing) * 2 + 1) / n - 1
+        for c, (p, n) in enumerate(((x, shape[2]), (y, shape[1]), (z, shape[0])))
+    ]
+    return torch.nn.functional.grid_sample(
+        volume, torch.stack(at, -1), mode=mode, padding_mode="border", align_corners=False
+    )
+
+
+def exponential(torch: Any, velocity: Any, spacing: float, squarings: int = 6) -> Any:
+    """Displacement (n, 3, z, y, x) in mm of the flow of a velocity for unit time."""
+    out = velocity / 2**squarings
+    for _ in range(squarings):
+        out = out + warped(torch, out, out, spacing)
+    return out
