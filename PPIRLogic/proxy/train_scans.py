@@ -169,9 +169,9 @@ class Scanner:
     def smooth_noise(self, rng: Any, shape: Sequence[int], points: int) -> Any:
         """A smooth field (z, y, x) from that many random points along each axis."""
         coarse = self.torch.randn(1, 1, points, points, points, generator=rng)
-        return self.torch.nn.functional.interpolate(
-            coarse, size=tuple(shape), mode="trilinear", align_corners=True
-        )[0, 0]
+        return self.torch.nn.functional.interpolate(coarse, size=tuple(shape), mode="trilinear", align_corners=True)[
+            0, 0
+        ]
 
     def extracted(self, rng: Any, picture: Any, tissues: Any) -> Any:
         """As the client prepares it: outside a mask nought (as tight or wide as it may be), greys 0 to 1."""
