@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -324,7 +325,8 @@ def _by_planes(kernel: Any, *arguments: Any) -> None:
     planes = arguments[-1].shape[1]
     bounds = np.linspace(0, planes, min(_THREADS, planes) + 1).astype(int).tolist()
     with ThreadPoolExecutor(len(bounds) - 1) as pool:
-        for part in [pool.submit(kernel, *arguments, a, b) for a, b in pairwise(bounds)]:
+        parts = [pool.submit(partial(kernel, *arguments, a, b)) for a, b in pairwise(bounds)]
+        for part in parts:
             part.result()
 
 
