@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,10 @@ from PPIRLogic.errors import InputError
 WORKING_MM = 2.5  # of the grid on which surfaces are found
 HEAD_MM = 170.0  # from the top of a head: below is neck
 SMALLEST_ML, LARGEST_ML = 500.0, 2600.0  # of a brain's surface
-_ROUNDS, _SUBDIVISIONS = 1000, 3
+_ROUNDS, _SUBDIVISIONS = 500, 3
 _RIM = 0.5  # how bright the rim may be, of the way from the darkest to the brightest nearby
+_LONGEST_MM = 115.0  # from the centre of a brain to its surface
+_WIDER_MM = 3.0  # than the surface: it lies within the outermost cortex here and there
 _FACE_MM = 8.0  # around the brain that is left in front
 
 
@@ -132,11 +133,12 @@ def _sphere(subdivisions: int) -> tuple[Array, NDArray[np.int64], NDArray[np.int
 
 @dataclass
 class _Surface:
-    """The growing surface. low, rim, high, middle: the darkest, a tenth of the range, the brightest, the brain's usual."""
+    """The growing surface, on rays from a centre. low, rim: the darkest, and a tenth of the range; middle: the brain."""
 
     array: Array
     spacing: Array
     points: Array
+    rays: Array
     neighbours: NDArray[np.int64]
     triangles: NDArray[np.int64]
     centre: Array
@@ -161,7 +163,7 @@ class _Surface:
         middle = float(np.median(array[ball & bright]))
         sphere, neighbours, triangles = _sphere(_SUBDIVISIONS)
         points = centre + 0.5 * min(radius, 90.0) * sphere
-        return cls(array, spacing, points, neighbours, triangles, centre, float(low), float(rim), middle)
+        return cls(array, spacing, points, sphere, neighbours, triangles, centre, float(low), float(rim), middle)
 
     def grow(self) -> None:
         """One round: towards the neighbours, smoother, and out where no rim lies within reach."""
@@ -173,7 +175,9 @@ class _Surface:
         bend = 2 * np.linalg.norm(across, axis=1, keepdims=True) / length**2  # 1/radius of curvature
         low, high = 1 / 10.0, 1 / 3.33
         smoother = (1 + np.tanh(6 / (high - low) * (bend - (low + high) / 2))) / 2
-        self.points = self.points + 0.5 * (step - across) + smoother * across + self._push(normal, length)
+        move = 0.5 * (step - across) + smoother * across + self._push(normal, length)
+        radius = ((self.points + move - self.centre) * self.rays).sum(axis=1, keepdims=True)
+        self.points = self.centre + np.clip(radius, 1.0, _LONGEST_MM) * self.rays
 
     def _normals(self) -> Array:
         """Outwards, of length 1: the mean of the triangles around."""
@@ -204,14 +208,8 @@ class _Surface:
 
     def inside(self, shape: tuple[int, ...], spacing: Sequence[float]) -> NDArray[np.bool_]:
         """Voxels of the full grid within the surface."""
-        middle = self.points.mean(axis=0)
-        out = self.points - middle
-        radius = np.linalg.norm(out, axis=1)
-        tree = cKDTree(out / radius[:, None])
-        coarse = self._by_direction(tree, radius, middle)
-        zoom = [n / m for n, m in zip(shape, coarse.shape, strict=True)]
+        coarse = self._by_direction()
         at = [np.arange(n) for n in shape]
-        del zoom
         offsets = [(f - 1) / 2 * s for f, s in self._factors(spacing)]
         index = [
             np.clip((a * s - o) / step, 0, m - 1)
@@ -229,15 +227,14 @@ class _Surface:
     def _factors(self, spacing: Sequence[float]) -> list[tuple[int, float]]:
         return [(max(1, round(WORKING_MM / s)), s) for s in spacing]
 
-    def _by_direction(self, tree: Any, radius: Array, middle: Array) -> NDArray[np.float32]:
+    def _by_direction(self) -> NDArray[np.float32]:
         """How far within the surface (mm, negative outside) each voxel of the working grid is."""
-        grids = np.meshgrid(*(np.arange(n) * s for n, s in zip(self.array.shape, self.spacing[::-1], strict=True)),
-                            indexing="ij")
-        places = np.stack(grids[::-1], axis=-1) - middle
+        steps = [np.arange(n) * s for n, s in zip(self.array.shape, self.spacing[::-1], strict=True)]
+        places = np.stack(np.meshgrid(*steps, indexing="ij")[::-1], axis=-1) - self.centre
         distance = np.linalg.norm(places, axis=-1)
+        radius = np.linalg.norm(self.points - self.centre, axis=1) + _WIDER_MM
         near = distance < radius.max() + 1
-        units = places[near] / np.maximum(distance[near], 1e-9)[:, None]
-        gap, which = tree.query(units, k=3)
+        gap, which = cKDTree(self.rays).query(places[near] / np.maximum(distance[near], 1e-9)[:, None], k=3)
         weight = 1 / (gap + 1e-6)
         there = (radius[which] * weight).sum(axis=1) / weight.sum(axis=1)
         out = np.full(self.array.shape, -100.0, np.float32)
