@@ -124,16 +124,16 @@ def _sphere(subdivisions: int) -> tuple[Array, NDArray[np.int64], NDArray[np.int
         around[a] |= {b, c}
         around[b] |= {a, c}
         around[c] |= {a, b}
-    points, triangles = np.array(at), np.array(faces)
-    a, b, c = (points[triangles[:, k]] for k in range(3))
-    inwards = (np.cross(b - a, c - a) * a).sum(axis=1) < 0
+    sphere, triangles = np.array(at), np.array(faces)
+    first, second, third = (sphere[triangles[:, k]] for k in range(3))
+    inwards = (np.cross(second - first, third - first) * first).sum(axis=1) < 0
     triangles[inwards] = triangles[inwards][:, ::-1]
-    return points, np.array([sorted(n) if len(n) == 6 else [*sorted(n), min(n)] for n in around]), triangles
+    return sphere, np.array([sorted(n) if len(n) == 6 else [*sorted(n), min(n)] for n in around]), triangles
 
 
 @dataclass
 class _Surface:
-    """The growing surface, on rays from a centre. low, rim: the darkest, and a tenth of the range; middle: the brain."""
+    """The growing surface, on rays from a centre. low, rim: the darkest, a tenth of the range; middle: the brain."""
 
     array: Array
     spacing: Array

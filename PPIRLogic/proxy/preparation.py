@@ -57,11 +57,11 @@ class Axes:
 
     def turned(self, array: NDArray[Any]) -> NDArray[Any]:
         """The scan's array as (S, A, R)."""
-        return np.flip(array.transpose(self.order), [i for i, flip in enumerate(self.flips) if flip])
+        return np.flip(array.transpose(self.order), tuple(i for i, flip in enumerate(self.flips) if flip))
 
     def back(self, array: NDArray[Any]) -> NDArray[Any]:
         """The inverse of `turned`."""
-        flipped = np.flip(array, [i for i, flip in enumerate(self.flips) if flip])
+        flipped = np.flip(array, tuple(i for i, flip in enumerate(self.flips) if flip))
         return flipped.transpose(np.argsort(self.order))
 
     def spacing(self, grid: Geometry) -> tuple[float, ...]:
