@@ -29,11 +29,12 @@ from PPIRLogic.errors import (
     VersionError,
 )
 from PPIRLogic.local_processes import Site, make_sites
+from PPIRLogic.network import caller
 from PPIRLogic.network.channel import Channel
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis import messages as m
-from PPIRLogic.primis import party1, party2
+from PPIRLogic.primis import party2
 from PPIRLogic.primis.cards import MAX_CARD, own_card
 from PPIRLogic.primis.grant_records import GrantRecords
 from PPIRLogic.primis.grants import read_grant
