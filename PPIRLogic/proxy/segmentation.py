@@ -21,7 +21,7 @@ NETWORK, MANIFEST = "segmentation.onnx", "manifest.json"
 NAMES = ("background", "grey matter", "white matter", "deep grey matter", "ventricles")
 _MERGED = (0, 1, 2, 3, 4, 0, 3)  # which of the names each class of the network counts as
 SPACING_MM = 2.0  # of the network's grid
-_MULTIPLE = 16  # voxels: what the sides are filled up to
+_MULTIPLE = 8  # voxels: what the sides are filled up to
 MOST_VOXELS = 1 << 25
 MOST_BYTES = 2_000_000
 
@@ -57,7 +57,7 @@ class Segmenter:
             raise
         except Exception:  # ONNX Runtime has many
             shape = []
-        if list(shape)[:2] != [1, 8]:
+        if list(shape)[:2] != [1, 1]:
             raise InputError(
                 f"'{shown_path(Path(path))}' is not a model of the proxy. Give what `ppir proxy train` wrote."
             )
@@ -90,15 +90,12 @@ class Segmenter:
         """Shares (names, z, y, x) of a volume of the network's spacing."""
         before = [(-n % _MULTIPLE) // 2 for n in volume.shape]
         filled = np.pad(volume, [(b, -n % _MULTIPLE - b) for b, n in zip(before, volume.shape, strict=True)])
-        z, y, x = (n // 2 for n in filled.shape)
-        blocks = filled.reshape(z, 2, y, 2, x, 2).transpose(1, 3, 5, 0, 2, 4).reshape(1, 8, z, y, x)
-        logits = _session(self.content, self.threads).run(None, {"blocks": np.ascontiguousarray(blocks)})[0]
-        logits = logits.reshape(8, len(_MERGED), z, y, x)
-        logits -= logits.max(axis=1, keepdims=True)
+        given = {"volume": np.ascontiguousarray(filled[None, None])}
+        logits = _session(self.content, self.threads).run(None, given)[0][0]
+        logits -= logits.max(axis=0, keepdims=True)
         shares = np.exp(logits, out=logits)
-        shares /= shares.sum(axis=1, keepdims=True)
-        merged = np.stack([sum(shares[:, c] for c, m in enumerate(_MERGED) if m == k) for k in range(len(NAMES))], 1)
-        whole = merged.reshape(2, 2, 2, -1, z, y, x).transpose(3, 4, 0, 5, 1, 6, 2).reshape(-1, 2 * z, 2 * y, 2 * x)
+        shares /= shares.sum(axis=0, keepdims=True)
+        whole = np.stack([sum(shares[c] for c, m in enumerate(_MERGED) if m == k) for k in range(len(NAMES))])
         return whole[(slice(None), *(slice(b, b + n) for b, n in zip(before, volume.shape, strict=True)))]
 
 

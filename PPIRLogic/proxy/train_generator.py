@@ -17,7 +17,7 @@ from PPIRLogic.proxy.train_identity import identity_loss, identity_network
 from PPIRLogic.proxy.train_networks import autocast, overlap_loss
 from PPIRLogic.proxy.train_scans import SPACING_MM, Scanner
 from PPIRLogic.proxy.train_state import keep, take_up
-from PPIRLogic.proxy.train_subjects import FIELD_MM, SHAPE, Pool, Visits, numbers_of
+from PPIRLogic.proxy.train_subjects import FINER, GRID_MM, SHAPE, Pool, Visits, numbers_of
 from PPIRLogic.proxy.train_warps import warped
 
 STEPS, WARM_STEPS = 240, 80
@@ -130,7 +130,9 @@ def _strengths(torch: Any, rng: Any, count: int) -> Any:
 def _segmentation_part(visits: Visits, segmentation: Any, amplitudes: Any, rng: Any) -> tuple[Any, Any]:
     """What a proxy costs the segmentation, with what folding costs; and by how much more than a plain one costs."""
     torch, scanner = visits.torch, visits.scanner
-    shape = tuple(2 * n // 16 * 16 for n in SHAPE)
+    fine = tuple(FINER * n for n in SHAPE)
+    shape = tuple(n // 16 * 16 for n in fine)
+    cut = tuple(slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(fine, shape, strict=True))
     number = int(torch.randint(len(visits.pool), (1,), generator=rng))
     tissues = scanner.tissues(visits.pool.bases[number], scanner.grid(shape) @ scanner.pose(rng, degrees=5).T)
     scan, classes = scanner.extracted(rng, scanner.image(rng, tissues, scanner.means(rng)), tissues)
@@ -142,18 +144,18 @@ def _segmentation_part(visits: Visits, segmentation: Any, amplitudes: Any, rng: 
         with torch.set_grad_enabled(table is amplitudes):
             draws = torch.Generator().manual_seed(seed)
             velocity = visits.velocity([number], draws, SCALES_MM, table, strength)
-            field = scanner.enlarged(visits.fields(velocity), [2 * n for n in SHAPE])
-            cut = field[..., *(slice((2 * n - m) // 2, (2 * n - m) // 2 + m) for n, m in zip(SHAPE, shape, strict=True))]
-            proxy = warped(torch, scan[None, None], cut, SPACING_MM)
+            coarse = visits.fields(velocity)
+            field = scanner.enlarged(coarse, fine)[(..., *cut)]
+            proxy = warped(torch, scan[None, None], field, SPACING_MM)
             with autocast(torch):
                 logits = segmentation(proxy)
-            costs.append(overlap_loss(torch, logits, warped(torch, wanted, cut, SPACING_MM)))
+            costs.append(overlap_loss(torch, logits, warped(torch, wanted, field, SPACING_MM)))
             if table is amplitudes:
-                fold = torch.relu(_SMALLEST - jacobian(torch, visits.fields(velocity))).mean() * 50
+                fold = torch.relu(_SMALLEST - jacobian(torch, coarse)).mean() * 50
     return costs[0] + fold, (costs[0] - costs[1]).detach()
 
 
-def jacobian(torch: Any, displacement: Any, spacing: float = FIELD_MM / 2) -> Any:
+def jacobian(torch: Any, displacement: Any, spacing: float = GRID_MM) -> Any:
     """Determinants (n, z, y, x) of x + displacement (n, 3, z, y, x; components x, y, z)."""
     m = [list(torch.gradient(displacement[:, c], spacing=spacing, dim=(3, 2, 1))) for c in range(3)]
     for c in range(3):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PPIRLogic.proxy.segmentation import NAMES, SPACING_MM, Segmenter, merged
 from PPIRLogic.proxy.spectrum import ONE, Spectrum
 from PPIRLogic.proxy.train_scans import Scanner
-from PPIRLogic.proxy.train_subjects import SHAPE, Visits, make_pool
+from PPIRLogic.proxy.train_subjects import FINER, SHAPE, Visits, make_pool
 from PPIRLogic.proxy.train_warps import warped
 
 STRENGTHS_MM = (0.0, 4.0, 8.0, 12.0)
@@ -40,7 +40,7 @@ def judged(
     torch = scanner.torch
     visits = Visits(scanner, make_pool(scanner, len(scanner.maps) * each, seed + 7, check))
     amplitudes = torch.tensor(spectrum.amplitudes, dtype=torch.float32) / ONE
-    shape = tuple(2 * n for n in SHAPE)
+    shape = tuple(FINER * n for n in SHAPE)
     rows = []
     for strength in STRENGTHS_MM:
         found = []

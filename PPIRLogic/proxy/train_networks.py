@@ -6,7 +6,7 @@ from typing import Any
 
 from PPIRLogic.errors import MissingDependencyError
 
-WIDTHS = (48, 64, 72)  # channels at 4, 8 and 16 mm
+WIDTHS = (16, 48, 64, 72)  # channels at 2, 4, 8 and 16 mm
 
 
 def torch_module() -> Any:
@@ -35,30 +35,31 @@ def _block(nn: Any, inside: int, outside: int, kernel: int = 3, stride: int = 1)
 
 
 def segmentation_network(torch: Any, classes: int) -> Any:
-    """A U-Net of about 0.95 million weights: (n, 1, z, y, x), each side a multiple of 16, to logits (n, 8, classes, z/2,
-    y/2, x/2), of each voxel of a block of eight.
+    """A U-Net of about 0.97 million weights: (1, 1, z, y, x), each side a multiple of 8, to logits (1, classes, z, y, x).
 
-    Voxels of 2 mm are packed in eights at once and unpacked at the end: all work is done at 4 mm and below. One volume
-    at a time: each is normalised by its own statistics.
+    One volume at a time: each is normalised by its own statistics.
     """
     nn = torch.nn
-    a, b, c = WIDTHS
+    a, b, c, d = WIDTHS
 
     class Network(nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
-            self.first = nn.Sequential(*_block(nn, 8, a), *_block(nn, a, a))
-            self.second = nn.Sequential(*_block(nn, a, b, stride=2), *_block(nn, b, b))
-            self.third = nn.Sequential(*_block(nn, b, c, stride=2), *_block(nn, c, c), *_block(nn, c, b, 1))
-            self.second_up = nn.Sequential(*_block(nn, 2 * b, b), *_block(nn, b, a, 1))
-            self.first_up = nn.Sequential(*_block(nn, 2 * a, a), *_block(nn, a, a), nn.Conv3d(a, 8 * classes, 1))
+            self.fine = nn.Sequential(*_block(nn, 1, a))
+            self.first = nn.Sequential(*_block(nn, a, b, stride=2), *_block(nn, b, b))
+            self.second = nn.Sequential(*_block(nn, b, c, stride=2), *_block(nn, c, c))
+            self.third = nn.Sequential(*_block(nn, c, d, stride=2), *_block(nn, d, d), *_block(nn, d, c, 1))
+            self.second_up = nn.Sequential(*_block(nn, 2 * c, c), *_block(nn, c, b, 1))
+            self.first_up = nn.Sequential(*_block(nn, 2 * b, b), *_block(nn, b, a, 1))
+            self.fine_up = nn.Sequential(*_block(nn, 2 * a, a), nn.Conv3d(a, classes, 1))
 
         def forward(self, x: Any) -> Any:
-            first = self.first(packed(torch, x))
+            fine = self.fine(x.contiguous(memory_format=torch.channels_last_3d))
+            first = self.first(fine)
             second = self.second(first)
             second = self.second_up(torch.cat([second, _doubled(torch, self.third(second))], 1))
-            out = self.first_up(torch.cat([first, _doubled(torch, second)], 1)).float()
-            return out.reshape(len(x), 8, classes, *out.shape[2:])
+            first = self.first_up(torch.cat([first, _doubled(torch, second)], 1))
+            return self.fine_up(torch.cat([fine, _doubled(torch, first)], 1)).float()
 
     return Network().to(memory_format=torch.channels_last_3d)
 
@@ -78,27 +79,16 @@ def packed(torch: Any, x: Any) -> Any:
     )
 
 
-def unpacked(torch: Any, x: Any) -> Any:
-    """(n, 8, c, z, y, x), of each voxel of a block of eight, as (n, c, 2z, 2y, 2x)."""
-    n, _, c, z, y, w = x.shape
-    x = x.reshape(n, 2, 2, 2, c, z, y, w).permute(0, 4, 5, 1, 6, 2, 7, 3)
-    return x.reshape(n, c, 2 * z, 2 * y, 2 * w)
-
-
 def overlap_loss(torch: Any, logits: Any, wanted: Any) -> Any:
-    """One minus the soft Dice of all classes but the background, plus a part of the cross-entropy.
+    """One minus the soft Dice of all classes but the background, plus the cross-entropy.
 
-    logits: as the network gives them; wanted: classes (n, z, y, x), or shares (n, classes, z, y, x).
+    logits: (n, classes, z, y, x); wanted: classes (n, z, y, x), or shares like the logits.
     """
-    logs = torch.log_softmax(logits, 2)
-    n, _, count, z, y, x = logits.shape
-    voxels = wanted.numel() / (1 if wanted.dim() == 4 else count)
-    inner = 1 if wanted.dim() == 4 else count
-    blocks = wanted.reshape(n, inner, z, 2, y, 2, x, 2).permute(0, 3, 5, 7, 1, 2, 4, 6).reshape(n, 8, inner, z, y, x)
+    logs = torch.log_softmax(logits, 1)
     if wanted.dim() == 4:
-        blocks = (blocks == torch.arange(count)[:, None, None, None]).float()
+        wanted = (wanted[:, None] == torch.arange(logits.shape[1])[:, None, None, None]).float()
     shares = logs.exp()
-    axes = (0, 1, 3, 4, 5)
-    both = (shares * blocks).sum(axes)
-    dice = (2 * both + 50) / (shares.sum(axes) + blocks.sum(axes) + 50)
-    return 1 - dice[1:].mean() - 0.3 * (logs * blocks).sum() / voxels
+    axes = (0, 2, 3, 4)
+    both = (shares * wanted).sum(axes)
+    dice = (2 * both + 100) / (shares.sum(axes) + wanted.sum(axes) + 100)
+    return 1 - dice[1:].mean() - (logs * wanted).sum() / (wanted.numel() / logits.shape[1])

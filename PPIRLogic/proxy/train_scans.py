@@ -130,9 +130,9 @@ class Scanner:
         torch = self.torch
         u = lambda *s: torch.rand(*s, generator=rng)  # noqa: E731
         kind = float(u(1))
-        if kind < 0.8 or column is not None:
+        if kind < 0.85 or column is not None:
             if column is None:
-                column = 0 if kind < 0.6 else 1 if kind < 0.7 else 2
+                column = 0 if kind < 0.65 else 1 if kind < 0.75 else 2
             grey = self.greys[:, column]
             grey = grey + 0.035 * torch.randn(INSIDE, generator=rng)
             csf, white = (0.3 * u(1) - 0.1, 0.3 * u(1) - 0.15)

@@ -14,9 +14,9 @@ from PPIRLogic.proxy.train_scans import CLASSES, SPACING_MM, Scanner
 from PPIRLogic.proxy.train_state import keep, take_up
 from PPIRLogic.proxy.train_warps import basis, exponential, spline
 
-STEPS = 1500
-EARLY = 500  # step whose network the generator is learned with
-_SIDES = ((48, 64, 80), (64, 80, 96), (48, 64, 80))  # voxels of a patch, z, y, x
+STEPS = 1200
+EARLY = 400  # step whose network the generator is learned with
+_SIDES = ((48, 64), (64, 80), (48, 64))  # voxels of a patch, z, y, x
 STATE, EARLY_STATE = "segmentation.npz", "segmentation_early.npz"
 _RATE = 2e-3
 _KEEP_EVERY = 50  # steps
@@ -34,7 +34,7 @@ def draw(scanner: Scanner, rng: Any) -> tuple[Any, Any]:
     number = int(torch.randint(len(scanner.maps), (1,), generator=rng))
     room = (torch.tensor(scanner.maps[number].shape[:1:-1]) - torch.tensor(shape[::-1])) * SPACING_MM
     points = scanner.grid(shape) + (u(3) - 0.5) * (room + 24).clamp_min(8)
-    if float(u(1)) < 0.75:
+    if float(u(1)) < 0.65:
         points = points + _warp(scanner, rng, shape, _STRONGEST * float(u(1)))
     points = points @ scanner.pose(rng).T
     if float(u(1)) < 0.5:
@@ -77,7 +77,7 @@ def train_segmentation(
     torch.manual_seed(seed)
     network = segmentation_network(torch, len(CLASSES))
     optimiser = torch.optim.Adam(network.parameters(), lr=_RATE)
-    mean = 1.0
+    mean = 2.0
     for step in range(take_up(torch, kept / STATE, network, optimiser), steps):
         check()
         rate = _RATE * min(1.0, (step + 1) / 40) * 0.5 * (1 + math.cos(math.pi * step / steps)) + 1e-5
@@ -112,22 +112,24 @@ def early_network(torch: Any, kept: Path) -> Any:
 
 
 def as_onnx(torch: Any, network: Any) -> bytes:
-    """The network as a graph from blocks (1, 8, z, y, x) to logits (1, 8 · classes, z, y, x), weights in 16 bits."""
+    """The network as a graph from a volume (1, 1, z, y, x) to logits (1, classes, z, y, x), weights in 16 bits."""
     import onnx
     from onnx import TensorProto, helper
 
     graph = _Graph()
-    first = graph.layers(torch, network, "first", "blocks")
+    fine = graph.layers(torch, network, "fine", "volume")
+    first = graph.layers(torch, network, "first", fine)
     second = graph.layers(torch, network, "second", first)
     third = graph.layers(torch, network, "third", second)
     up = graph.layers(torch, network, "second_up", graph.joined(second, third, "join_8"))
-    out = graph.layers(torch, network, "first_up", graph.joined(first, up, "join_4"))
+    up = graph.layers(torch, network, "first_up", graph.joined(first, up, "join_4"))
+    out = graph.layers(torch, network, "fine_up", graph.joined(fine, up, "join_2"))
     graph.nodes.append(helper.make_node("Identity", [out], ["logits"]))
     sides: list[str | int | None] = ["z", "y", "x"]
     whole = helper.make_graph(
         graph.nodes, "segmentation",
-        [helper.make_tensor_value_info("blocks", TensorProto.FLOAT, [1, 8, *sides])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 8 * len(CLASSES), *sides])], graph.weights,
+        [helper.make_tensor_value_info("volume", TensorProto.FLOAT, [1, 1, *sides])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, len(CLASSES), *sides])], graph.weights,
     )  # fmt: skip
     model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="PPIR")
     helper.set_model_props(model, {"classes": ", ".join(CLASSES), "spacing_mm": f"{SPACING_MM:g}", "version": "1"})

@@ -1,7 +1,7 @@
 """Virtual subjects and their visits (optional torch): what identity networks are trained and judged on.
 
 A virtual subject is an anatomy of a label map under a smooth deformation of its own, with its own size; a visit shows it
-in another contrast, pose, bias and noise, brain-extracted, on a grid of 4 mm.
+in another contrast, pose, bias and noise, brain-extracted, on a grid of 6 mm.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 from PPIRLogic.proxy.train_scans import INSIDE, SPACING_MM, Scanner
 from PPIRLogic.proxy.train_warps import basis, exponential, lattice, spline, warped
 
-GRID_MM = 4.0
-SHAPE = (44, 52, 44)  # z, y, x voxels of GRID_MM
-FIELD_MM = 8.0  # of the grid on which a velocity is squared
+GRID_MM = 6.0
+FINER = round(GRID_MM / SPACING_MM)
+SHAPE = (28, 34, 28)  # z, y, x voxels of GRID_MM
 _GROUPS = ((1, 14, 18), (2,), (3, 10), (4,), (5,), (6,), (7,), (8, 9), (11, 15), (12, 13), (16,), (17, 19))
 _SHAPE_SCALES = ((60.0, 3.5), (32.0, 1.8))  # mm between control points, rms in mm
 
 
 @dataclass(frozen=True)
 class Pool:
-    """tissues: uint8 (n, groups, z, y, x), shares in 255ths; depth: float32 (n, fz, fy, fx) in mm inside the brain, on
-    the grid of fields; bases: the numbers of the label maps."""
+    """tissues: uint8 (n, groups, z, y, x), shares in 255ths; depth: float32 (n, z, y, x) in mm inside the brain;
+    bases: the numbers of the label maps."""
 
     tissues: Any
     depth: Any
@@ -52,9 +52,9 @@ def make_pool(
 
 
 def _anatomy(scanner: Scanner, number: int, rng: Any) -> Any:
-    """Shares (groups, z, y, x) of a new anatomy on the grid of 4 mm."""
+    """Shares (groups, z, y, x) of a new anatomy."""
     torch = scanner.torch
-    fine = tuple(2 * n for n in SHAPE)
+    fine = tuple(FINER * n for n in SHAPE)
     field = torch.zeros(3, *fine)
     for scale, rms in _SHAPE_SCALES:
         bases = [basis(torch, n, SPACING_MM, scale, beyond=1) for n in fine]
@@ -64,17 +64,17 @@ def _anatomy(scanner: Scanner, number: int, rng: Any) -> Any:
     found = scanner.tissues(number, points)
     found = torch.where(found <= INSIDE, found, torch.zeros_like(found))
     groups = [sum((found == t).float() for t in group) for group in _GROUPS]
-    return torch.nn.functional.avg_pool3d(torch.stack(groups)[None], 2)[0]
+    return torch.nn.functional.avg_pool3d(torch.stack(groups)[None], FINER)[0]
 
 
 def _depth(torch: Any, mask: Any) -> Any:
-    """mm inside a mask (z, y, x), on the grid of fields; nought outside. By as many erosions as it takes."""
+    """mm inside a mask (z, y, x); nought outside. By as many erosions as it takes."""
     left = mask.float()[None, None]
     depth = torch.zeros_like(left)
     while bool(left.any()):
         depth = depth + left * GRID_MM
         left = (torch.nn.functional.avg_pool3d(left, 3, 1, 1) > 0.999).float()
-    return torch.nn.functional.max_pool3d(depth, int(FIELD_MM / GRID_MM))[0, 0]
+    return depth[0, 0]
 
 
 class Visits:
@@ -86,7 +86,6 @@ class Visits:
         axes = [(torch.arange(n, dtype=torch.float32) - (n - 1) / 2) * GRID_MM for n in SHAPE]
         z, y, x = torch.meshgrid(*axes, indexing="ij")
         self.points = torch.stack([x, y, z])  # 3, z, y, x
-        self.coarse = tuple(int(n * GRID_MM / FIELD_MM) for n in SHAPE)
         self.rims = torch.tensor([g[0] for g in _GROUPS])
 
     def draw(self, numbers: Sequence[int], rng: Any, displacement: Any = None) -> Any:
@@ -122,15 +121,15 @@ class Visits:
         return torch.einsum("nij,njzyx->nizyx", turns, moved) + shift - points
 
     def velocity(self, numbers: Sequence[int], rng: Any, scales: Sequence[float], amplitudes: Any, strength: Any) -> Any:
-        """Velocities (n, 3, fz, fy, fx) in mm, differentiable in the amplitudes (regions, scales).
+        """Velocities (n, 3, z, y, x) in mm, differentiable in the amplitudes (regions, scales).
 
         Each is scaled to `strength` (a number, or one for each): rms of a component over the brain, about the mean.
         """
         torch = self.torch
         depth = self.pool.depth[list(numbers)]
-        field = torch.zeros(len(numbers), 3, *self.coarse)
+        field = torch.zeros(len(numbers), 3, *SHAPE)
         for s, scale in enumerate(scales):
-            bases = [lattice(torch, n, FIELD_MM, scale) for n in self.coarse]
+            bases = [lattice(torch, n, GRID_MM, scale) for n in SHAPE]
             draws = torch.randn(len(numbers), 3, *(b[0].shape[1] for b in bases), generator=rng)
             region = self.regions(depth, [b[1] for b in bases], len(amplitudes))
             field = field + spline(torch, draws * amplitudes[:, s][region][:, None], [b[0] for b in bases])
@@ -142,15 +141,15 @@ class Visits:
         return field * wanted / square.clamp_min(1e-12).sqrt()
 
     def regions(self, depth: Any, at: Sequence[Any], regions: int) -> Any:
-        """The region (n, cz, cy, cx) of control points at indices of the grid of fields, from the rim to the depth."""
+        """The region (n, cz, cy, cx) of control points at indices of the grid, from the rim to the depth."""
         torch = self.torch
         near = depth[:, at[0]][:, :, at[1]][:, :, :, at[2]]
         deepest = depth.amax((1, 2, 3), keepdim=True)
         return (near * regions / (deepest + 1e-3)).long().clamp(0, regions - 1)
 
     def fields(self, velocity: Any) -> Any:
-        """Displacements (n, 3, z, y, x) in mm on the grid of scans, of velocities on that of fields."""
-        return self.scanner.enlarged(exponential(self.torch, velocity, FIELD_MM), SHAPE)
+        """Displacements (n, 3, z, y, x) in mm of velocities."""
+        return exponential(self.torch, velocity, GRID_MM)
 
 
 def numbers_of(rng: Any, torch: Any, pool: Pool, count: int) -> list[int]:
