@@ -185,7 +185,7 @@ def test_a_person_decides(served: Owner, sites: dict[str, Site], tmp_path: Path)
 def test_a_lost_line_is_taken_up_where_it_was_lost(
     served: Owner, sites: dict[str, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(party1, "AGAIN", (0.1, 0.1))
+    monkeypatch.setattr(caller, "AGAIN", (0.1, 0.1))
     stages: list[tuple[str, int]] = []
     with SharingClient(served.address, home=sites["A"].home) as client:
 
