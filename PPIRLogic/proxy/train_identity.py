@@ -13,7 +13,7 @@ LENGTH = 128  # of an embedding
 def identity_network(torch: Any, shape: tuple[int, int, int]) -> Any:
     """Scans (n, 1, z, y, x) of that shape, of even sides, to unit vectors (n, LENGTH)."""
     nn = torch.nn
-    cells = math.prod(-(-(-(-n // 2) // 2) // 2) for n in shape)
+    cells = math.prod((n + 7) // 8 for n in shape)
 
     def block(inside: int, outside: int, stride: int = 1) -> list[Any]:
         return [
