@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from PPIRLogic.errors import InputError, MissingDependencyError
 from PPIRLogic.files import shown_path
+from PPIRLogic.proxy.resampling import resampled
 
 NETWORK, MANIFEST = "segmentation.onnx", "manifest.json"
 NAMES = ("background", "grey matter", "white matter", "deep grey matter", "ventricles")
@@ -82,9 +83,9 @@ class Segmenter:
         sides = [max(1, round(e / SPACING_MM)) for e in extents]
         if np.prod([s + _MULTIPLE for s in sides]) > MOST_VOXELS // 4:
             raise InputError("The volume is larger than a head. Cut it to the head.")
-        there = _resampled(volume.astype(np.float32) / 255, sides)
+        there = resampled(volume.astype(np.float32) / 255, sides)
         back = self._at_network_grid(there)
-        return np.stack([_to_bytes(_resampled(share, volume.shape)) for share in back])
+        return np.stack([_to_bytes(resampled(share, volume.shape)) for share in back])
 
     def _at_network_grid(self, volume: NDArray[np.float32]) -> NDArray[np.float32]:
         """Shares (names, z, y, x) of a volume of the network's spacing."""
@@ -106,24 +107,6 @@ def merged(classes: NDArray[Any]) -> NDArray[np.int64]:
 
 def _to_bytes(share: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
-
-
-def _resampled(volume: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float32]:
-    """The same extent in other voxels: linear between them, and averaged where they become larger."""
-    out = volume
-    for axis, many in enumerate(shape):
-        few = out.shape[axis]
-        if few != many:
-            out = np.moveaxis(np.tensordot(_weights(few, many), out, (1, axis)), 0, axis)
-    return np.ascontiguousarray(out)
-
-
-@cache
-def _weights(few: int, many: int) -> NDArray[np.float32]:
-    wide = max(1.0, few / many)
-    at = np.clip((np.arange(many) + 0.5) * few / many - 0.5, 0, few - 1)
-    weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(few)) / wide)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 @cache

@@ -14,8 +14,9 @@ from PPIRLogic.proxy.train_scans import CLASSES, SPACING_MM, Scanner
 from PPIRLogic.proxy.train_state import keep, take_up
 from PPIRLogic.proxy.train_warps import basis, exponential, spline
 
-STEPS = 1200
-EARLY = 400  # step whose network the generator is learned with
+STEPS = 550
+_HORIZON = 1200  # steps over which the rate falls as a cosine, but for the last ones, where it falls to nought
+_LAST = 0.35  # part of the steps
 _SIDES = ((48, 64), (64, 80), (48, 64))  # voxels of a patch, z, y, x
 STATE, EARLY_STATE = "segmentation.npz", "segmentation_early.npz"
 _RATE = 2e-3
@@ -70,7 +71,7 @@ def train_segmentation(
 ) -> Any:
     """The trained network. Each step draws from a generator of its own, so that a stopped training goes on exactly.
 
-    kept: folder where the state is kept, and taken up again; that of step EARLY (or a third of the steps) apart.
+    kept: folder where the state is kept, and taken up again; that of the early step apart.
     progress: told the steps done and the mean loss.
     """
     torch = scanner.torch
@@ -80,8 +81,7 @@ def train_segmentation(
     mean = 2.0
     for step in range(take_up(torch, kept / STATE, network, optimiser), steps):
         check()
-        rate = _RATE * min(1.0, (step + 1) / 40) * 0.5 * (1 + math.cos(math.pi * step / steps)) + 1e-5
-        optimiser.param_groups[0]["lr"] = rate
+        optimiser.param_groups[0]["lr"] = _rate(step, steps)
         rng = torch.Generator().manual_seed((seed << 32) + step)
         scan, classes = draw(scanner, rng)
         with autocast(torch):
@@ -99,12 +99,18 @@ def train_segmentation(
     return network
 
 
+def _rate(step: int, steps: int) -> float:
+    rate = _RATE * min(1.0, (step + 1) / 40) * 0.5 * (1 + math.cos(math.pi * min(step, _HORIZON) / _HORIZON)) + 1e-5
+    return rate * min(1.0, (steps - step) / (_LAST * steps))
+
+
 def early_step(steps: int) -> int:
-    return min(EARLY, -(-steps // 3))
+    """The step whose network the generator is learned with."""
+    return -(-steps // 3)
 
 
 def early_network(torch: Any, kept: Path) -> Any:
-    """The network of the step EARLY."""
+    """The network of the early step."""
     network = segmentation_network(torch, len(CLASSES))
     optimiser = torch.optim.Adam(network.parameters())
     take_up(torch, kept / EARLY_STATE, network, optimiser)

@@ -120,7 +120,9 @@ class Visits:
         shift = 3 * torch.randn(count, 3, 1, 1, 1, generator=rng)
         return torch.einsum("nij,njzyx->nizyx", turns, moved) + shift - points
 
-    def velocity(self, numbers: Sequence[int], rng: Any, scales: Sequence[float], amplitudes: Any, strength: Any) -> Any:
+    def velocity(
+        self, numbers: Sequence[int], rng: Any, scales: Sequence[float], amplitudes: Any, strength: Any
+    ) -> Any:
         """Velocities (n, 3, z, y, x) in mm, differentiable in the amplitudes (regions, scales).
 
         Each is scaled to `strength` (a number, or one for each): rms of a component over the brain, about the mean.

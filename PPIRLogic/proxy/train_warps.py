@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+
 def basis(torch: Any, count: int, spacing: float, scale: float, beyond: int = 0) -> Any:
     """Cubic B-spline weights (count, control points) of control points `scale` mm apart, from the middle of an axis out.
 

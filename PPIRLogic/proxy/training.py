@@ -14,6 +14,7 @@ import numpy as np
 
 from PPIRLogic.errors import InputError
 from PPIRLogic.files import shown_path
+from PPIRLogic.progress import CancelToken
 from PPIRLogic.proxy import train_generator, train_segmentation
 from PPIRLogic.proxy.segmentation import MANIFEST, NETWORK, Segmenter
 from PPIRLogic.proxy.spectrum import SPECTRUM, Spectrum
@@ -21,7 +22,6 @@ from PPIRLogic.proxy.train_judging import judged
 from PPIRLogic.proxy.train_networks import torch_module
 from PPIRLogic.proxy.train_scans import LabelMap, Scanner, read_label_maps
 from PPIRLogic.proxy.train_subjects import make_pool
-from PPIRLogic.progress import CancelToken
 
 SUBJECTS = 96  # virtual ones that the generator is learned with
 _APART = 0.2  # of the label maps, the last ones by name: to judge with
