@@ -14,7 +14,11 @@ from PPIRLogic.errors import InputError
 from PPIRLogic.files import shown_path
 from PPIRLogic.images.reading import read_volume
 
-CLASSES = ("background", "grey matter", "white matter", "deep grey matter", "ventricles")
+CLASSES = (
+    "background", "grey matter", "white matter", "deep grey matter", "ventricles", "cerebrospinal fluid",
+    "ventral diencephalon",
+)  # fmt: skip
+_FLUID = 5
 SPACING_MM = 2.0  # of the network's grid
 # FreeSurfer's numbers, class, and grey in T1, T2, FLAIR
 _TISSUES: tuple[tuple[tuple[int, ...], int, float, float, float], ...] = (
@@ -32,8 +36,8 @@ _TISSUES: tuple[tuple[tuple[int, ...], int, float, float, float], ...] = (
     ((17, 53), 3, 0.53, 0.57, 0.66),  # hippocampus
     ((18, 54), 3, 0.52, 0.57, 0.66),  # amygdala
     ((26, 58), 3, 0.55, 0.55, 0.64),  # accumbens
-    ((28, 60), 2, 0.70, 0.42, 0.55),  # ventral diencephalon
-    ((24,), 0, 0.14, 0.95, 0.12),  # CSF outside
+    ((28, 60), 6, 0.70, 0.42, 0.55),  # ventral diencephalon
+    ((24,), 5, 0.14, 0.95, 0.12),  # CSF outside
     ((30, 62), 0, 0.30, 0.60, 0.30),  # vessels
     ((25, 57), 2, 0.55, 0.75, 0.95),  # lesions
     ((85,), 0, 0.65, 0.45, 0.55),  # optic chiasm
@@ -121,13 +125,14 @@ class Scanner:
         size = torch.exp(scale * u(1) * 0.7 + scale * u(3) * 0.6)
         return rotation @ (torch.diag(size) + shear * u(3, 3) * (1 - torch.eye(3)))
 
-    def means(self, rng: Any) -> Any:
-        """A grey for each tissue number, 0 to 1: like T1, T2 or FLAIR, or any."""
+    def means(self, rng: Any, column: int | None = None) -> Any:
+        """A grey for each tissue number, 0 to 1: like T1 (column 0), T2 or FLAIR (2), or any."""
         torch = self.torch
         u = lambda *s: torch.rand(*s, generator=rng)  # noqa: E731
         kind = float(u(1))
-        if kind < 0.8:
-            column = 0 if kind < 0.6 else 1 if kind < 0.7 else 2
+        if kind < 0.85 or column is not None:
+            if column is None:
+                column = 0 if kind < 0.65 else 1 if kind < 0.75 else 2
             grey = self.greys[:, column]
             grey = grey + 0.035 * torch.randn(INSIDE, generator=rng)
             csf, white = (0.3 * u(1) - 0.1, 0.3 * u(1) - 0.15)
@@ -168,23 +173,38 @@ class Scanner:
 
     def smooth_noise(self, rng: Any, shape: Sequence[int], points: int) -> Any:
         """A smooth field (z, y, x) from that many random points along each axis."""
-        coarse = self.torch.randn(1, 1, points, points, points, generator=rng)
-        return self.torch.nn.functional.interpolate(coarse, size=tuple(shape), mode="trilinear", align_corners=True)[
-            0, 0
-        ]
+        return self.enlarged(self.torch.randn(points, points, points, generator=rng), shape)
 
-    def extracted(self, rng: Any, picture: Any, tissues: Any) -> Any:
-        """As the client prepares it: outside a mask nought (as tight or wide as it may be), greys 0 to 1."""
+    def enlarged(self, coarse: Any, shape: Sequence[int]) -> Any:
+        """(…, z, y, x) at more points of the same extent, linear between."""
+        out = coarse
+        for axis in (-3, -2, -1):
+            between = self._between(coarse.shape[axis], shape[axis])
+            out = (out.movedim(axis, -1) @ between.T).movedim(-1, axis)
+        return out
+
+    def _between(self, few: int, many: int) -> Any:
+        at = ((self.torch.arange(many, dtype=self.torch.float32) + 0.5) * few / many - 0.5).clamp(0, few - 1)
+        return (1 - (at[:, None] - self.torch.arange(few)).abs()).clamp_min(0)
+
+    def extracted(self, rng: Any, picture: Any, tissues: Any) -> tuple[Any, Any]:
+        """As the client prepares it, greys 0 to 1, outside a mask nought (as tight or wide as it may be); and classes.
+
+        Fluid that the mask leaves out is background.
+        """
         torch = self.torch
         u = float(torch.rand(1, generator=rng))
         inner = ((tissues > 0) & (tissues <= INSIDE)).float()
-        soft = torch.nn.functional.avg_pool3d(inner[None, None], 5, 1, 2)[0, 0]
+        half = torch.nn.functional.avg_pool3d(inner[None, None], 2)
+        soft = self.enlarged(torch.nn.functional.avg_pool3d(half, 3, 1, 1)[0, 0], inner.shape)
         if u < 0.2:
             mask = torch.ones_like(inner, dtype=torch.bool)
         else:
             level = 0.04 + 0.5 * float(torch.rand(1, generator=rng)) + 0.08 * self.smooth_noise(rng, inner.shape, 6)
             mask = soft > level
-        return self.normalised(picture, mask)
+        classes = self.classes[tissues]
+        classes = torch.where(mask | (classes != _FLUID), classes, torch.zeros_like(classes))
+        return self.normalised(picture, mask), classes
 
     def normalised(self, picture: Any, mask: Any) -> Any:
         """Percentiles 1 to 99 inside the mask to 0 to 1, in 255 steps; outside nought."""

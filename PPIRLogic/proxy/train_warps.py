@@ -5,20 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-_REACH = 2  # control points beyond the border
 
+def basis(torch: Any, count: int, spacing: float, scale: float, beyond: int = 0) -> Any:
+    """Cubic B-spline weights (count, control points) of control points `scale` mm apart, from the middle of an axis out.
 
-def basis(torch: Any, count: int, spacing: float, scale: float) -> Any:
-    """Cubic B-spline weights (count, control points) of control points `scale` mm apart, from the middle of the axis outward.
-
-    Points beyond the border are left out, so that the field is about nought there.
+    beyond: how many control points there are outside the border, at either end; with none the field is small there.
     """
     x = (torch.arange(count, dtype=torch.float32) - (count - 1) / 2) * spacing / scale
-    half = int((count - 1) / 2 * spacing / scale)
+    half = int((count - 1) / 2 * spacing / scale) + beyond
     at = torch.arange(-half, half + 1, dtype=torch.float32)
-    d = (x[:, None] - at[None]).abs()
-    near, far = 2 / 3 - d**2 + d**3 / 2, (2 - d).clamp_min(0) ** 3 / 6
-    return torch.where(d < 1, near, far)
+    return _cubic(torch, x[:, None] - at[None])
+
+
+def lattice(torch: Any, count: int, spacing: float, scale: float) -> tuple[Any, Any]:
+    """Weights (count, free control points) of `deformation`'s lattice, and the index of the voxel next to each.
+
+    An axis is cut into cells of about `scale` mm. Control points at the borders are nought, and the field is reflected
+    oddly there, so that it is exactly nought at the border.
+    """
+    cells = max(2, round(count * spacing / scale))
+    u = (torch.arange(count, dtype=torch.float32) + 0.5) / count * cells
+    free = torch.arange(1, cells, dtype=torch.float32)
+    weights = _cubic(torch, u[:, None] - free)
+    weights[:, 0] -= _cubic(torch, u + 1)
+    weights[:, -1] -= _cubic(torch, u - cells - 1)
+    return weights, (free / cells * count - 0.5).round().long().clamp(0, count - 1)
+
+
+def _cubic(torch: Any, distance: Any) -> Any:
+    d = distance.abs()
+    return torch.where(d < 1, 2 / 3 - d**2 + d**3 / 2, (2 - d).clamp_min(0) ** 3 / 6)
 
 
 def spline(torch: Any, points: Any, bases: Sequence[Any]) -> Any:
