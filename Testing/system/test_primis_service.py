@@ -193,7 +193,7 @@ def test_a_lost_line_is_taken_up_where_it_was_lost(
         def cut(stage: str, done: int, total: int) -> None:
             stages.append((stage, done))
             if stages.count((stage, done)) == 1 and stage == "fetching" and done == m.CHUNK:
-                client._connected._link.stop()
+                client.connected._link.stop()
 
         client._tell = cut
         path = client.fetch(client.find("noise"), tmp_path)
