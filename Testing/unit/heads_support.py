@@ -55,12 +55,11 @@ class Thresholds:
 
     names = NAMES
     digest = hashlib.sha256(b"thresholds").hexdigest()
-    edges = (20, 95, 165, 200)
 
     def probabilities(self, volume: NDArray[np.uint8], spacing: tuple[float, ...]) -> NDArray[np.uint8]:
         """uint8 (classes, z, y, x)."""
         found = np.zeros((len(self.names), *volume.shape), np.uint8)
-        label = np.select([volume < 8, volume < 90, volume < 150, volume < 180], [0, 4, 1, 3], 2)
+        label = np.select([volume < 1, volume < 80, volume < 185, volume < 226], [0, 4, 1, 3], 2)
         for value in range(len(self.names)):
             found[value][label == value] = 255
         return found
