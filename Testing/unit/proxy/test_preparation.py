@@ -124,7 +124,9 @@ def test_other_modalities_are_refused() -> None:
 
 
 def test_what_has_no_brain_is_refused() -> None:
-    noise = Volume(np.random.default_rng(0).normal(100, 30, (20, 20, 20)), Geometry((20, 20, 20), SPACING, (0,) * 3, RAS))
+    noise = Volume(
+        np.random.default_rng(0).normal(100, 30, (20, 20, 20)), Geometry((20, 20, 20), SPACING, (0,) * 3, RAS)
+    )
     with pytest.raises(InputError, match="Give a mask of the brain"):
         prepare(noise)
 
