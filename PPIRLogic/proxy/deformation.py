@@ -29,12 +29,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from PPIRLogic.compiled import compiled_ieee
 from PPIRLogic.cubic_bspline import cubic
 from PPIRLogic.errors import InputError
 from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.proxy.head import ndimage
 from PPIRLogic.proxy.keys import ProxyKey
 from PPIRLogic.proxy.spectrum import Spectrum
 from PPIRLogic.secure.prg import Stream
@@ -130,7 +130,7 @@ def regions_of(mask: NDArray[np.bool_], spacing: Sequence[float], count: int, ce
     nodes = Nodes.over(mask.shape, spacing, DEPTH_UM)
     inside = np.pad(nodes.nearest(mask), 1)
     steps = [e // n for e, n in zip(nodes.extent, nodes.steps, strict=True)]
-    nearest = distance_transform_edt(inside, sampling=steps, return_distances=False, return_indices=True)
+    nearest = ndimage.distance_transform_edt(inside, sampling=steps, return_distances=False, return_indices=True)
     here = np.indices(inside.shape)
     square = sum(((h - a).astype(np.int64) * s) ** 2 for h, a, s in zip(here, nearest, steps, strict=True))
     square = square[(slice(1, -1),) * mask.ndim]

@@ -32,17 +32,25 @@ def head(seed: int = 0, place: tuple[float, ...] = RAS) -> tuple[Volume, NDArray
     values, labels = np.full(SHAPE, 4.0), np.zeros(SHAPE, np.uint8)
     values[_ellipsoid(middle, wider[3]) | _ellipsoid((-40.0, 75.0, 0.0), (20.0, 34.0, 16.0))] = 190.0  # skin, nose
     values[_ellipsoid(middle, wider[2])] = 12.0  # skull
-    values[_ellipsoid(middle, wider[1])] = 45.0  # fluid
+    values[_ellipsoid(middle, wider[1])] = 50.0  # fluid
     for label, value, part in (
-        (1, 120.0, _ellipsoid(middle, brain)),
+        (1, 110.0, _ellipsoid(middle, brain)),
         (2, 170.0, _ellipsoid(middle, wider[0])),
         (3, 140.0, _ellipsoid((6.0, 0.0, 14.0), (9.0, 14.0, 8.0)) | _ellipsoid((6.0, 0.0, -14.0), (9.0, 14.0, 8.0))),
-        (4, 45.0, _ellipsoid((22.0, -6.0, 12.0), (9.0, 22.0, 8.0)) | _ellipsoid((22.0, -6.0, -12.0), (9.0, 22.0, 8.0))),
+        (4, 50.0, _ellipsoid((22.0, -6.0, 12.0), (9.0, 22.0, 8.0)) | _ellipsoid((22.0, -6.0, -12.0), (9.0, 22.0, 8.0))),
     ):
         values[part], labels[part] = value, label
+    values[_ellipsoid((12.0, 34.0, 0.0), (16.0, 16.0, 16.0))] = 10.0  # a dark and a bright place, so that the range
+    values[_ellipsoid((12.0, -40.0, 0.0), (16.0, 16.0, 16.0))] = 210.0  # of the greys is what the thresholds expect
     values += 3 * rng.standard_normal(SHAPE)
     grid = Geometry(SHAPE[::-1], SPACING, (90.0, 100.0, -100.0), place)
     return Volume(values, grid, "head.nrrd", modality="MR"), labels
+
+
+def nose() -> NDArray[np.bool_]:
+    """Where the nose and the mouth of every head are."""
+    grids = np.indices(SHAPE)
+    return np.asarray(_ellipsoid((-40.0, 75.0, 0.0), (20.0, 34.0, 16.0)) & (grids[1] > 55))
 
 
 def brain_of(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -59,7 +67,7 @@ class Thresholds:
     def probabilities(self, volume: NDArray[np.uint8], spacing: tuple[float, ...]) -> NDArray[np.uint8]:
         """uint8 (classes, z, y, x)."""
         found = np.zeros((len(self.names), *volume.shape), np.uint8)
-        label = np.select([volume < 1, volume < 80, volume < 185, volume < 226], [0, 4, 1, 3], 2)
+        label = np.select([volume < 26, volume < 89, volume < 147, volume < 185], [0, 4, 1, 3], 2)
         for value in range(len(self.names)):
             found[value][label == value] = 255
         return found
