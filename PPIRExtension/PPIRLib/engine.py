@@ -52,7 +52,7 @@ def add_to_path() -> None:
 
 
 def missing(protocol: str = "fhe") -> list[str]:
-    """The packages that a run under this protocol, or for sealed images ('primis') or proxies ('proxy'), still needs."""
+    """What a run under this protocol, or of sealed images ('primis') or proxies ('proxy'), still needs."""
     needed = _FHE | _MORE.get(protocol, {})
     lacking = [package for package, module in needed.items() if importlib.util.find_spec(module) is None]
     if protocol == "mpc":

@@ -16,7 +16,7 @@ from PPIRLib.registerpanel import marked
 from PPIRLib.sealing import SealedOutcome, SealedRun
 
 _COLUMNS = (_("tissue"), _("ml"))
-_WIDTH = 420  # pixels of the preview
+_WIDTH = 366  # pixels of the preview
 
 
 class ProxyPanel:

@@ -42,8 +42,8 @@ class SealedOutcome:
 class SealedRun(RegisterRun):
     """Commands of `ppir primis`, one after the other; the first that fails is the last.
 
-    method: whose commands. take: called on the main thread when all have ended well, before on_finished. folder: of this run, removed at its
-    end.
+    method: whose commands. take: called on the main thread when all have ended well, before on_finished. folder: of
+    this run, removed at its end.
     """
 
     method = "primis"

@@ -101,9 +101,9 @@ def _head() -> Any:
 
     brain = inside(62, 82, 66)
     out = np.select(
-        [inside(14, 14, 14), inside(52, 72, 56), brain, inside(74, 94, 78)], [10.0, 170.0, 110.0, 20.0], 4.0
+        [inside(20, 20, 20), inside(52, 72, 56), brain, inside(74, 94, 78)], [10.0, 170.0, 110.0, 20.0], 4.0
     )
-    out[(y > 20) & (y < 44) & (abs(x) < 14) & (abs(z) < 14)] = 210.0
+    out[(y > 24) & (y < 60) & (abs(x) < 20) & (abs(z) < 20)] = 210.0
     return (out + np.random.default_rng(2).normal(0, 2, out.shape)).astype(np.float32), brain
 
 
