@@ -14,7 +14,7 @@ HASHED := $(PIP) --require-hashes  # only the wheels whose hashes are written in
 PYTEST_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes; each would compile the package again
 
-.PHONY: demo screenshots test test-312 test-all check docs bench bench-pairs bench-paper bench-former bench-primis attacks disclosure fuzz network faults load wheel sbom audit lock clean
+.PHONY: demo screenshots test test-312 test-all check docs bench bench-pairs bench-paper bench-former bench-primis attacks disclosure fuzz network faults load wheel wheelhouse sbom audit lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
@@ -26,9 +26,10 @@ screenshots: $(VENV)/ready
 
 # The short form of everything, each test once; what has a long form besides is marked `long`, what cannot run beside
 # others `alone`. The Slicer tests bring a Qt application of their own, so they get processes of their own.
-ENGINE_TESTS := Testing/unit Testing/attacks Testing/system
+ENGINE_TESTS := Testing/system Testing/attacks Testing/unit
 JOBS ?= 2
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile
+LONG_FIRST := --no-loadscope-reorder  # as they are listed, so that no process is left alone with a long file at the end
 COVERAGE := COVERAGE_FILE=$(CURDIR)/build/coverage/data
 # Slicer's Python in a minute: what can be had without the mpc extra, of every layer something.
 QUICK := Testing/unit/test_exports.py Testing/unit/images Testing/unit/points Testing/unit/network/test_messages.py \
@@ -38,7 +39,7 @@ QUICK_SLICER := Testing/slicer/test_ppir_module.py::test_apply_registers
 test: $(VENV)/ready $(if $(PYTHON312),test-312)
 	rm -rf build/coverage && mkdir -p build/coverage
 	$(COVERAGE) $(BIN)/python -m coverage run -m pytest $(SIDE_BY_SIDE) -m "not long" Testing/slicer $(PYTEST_ARGS)
-	$(COVERAGE) $(BIN)/python -m coverage run -m pytest $(SIDE_BY_SIDE) -m "not long and not alone" $(ENGINE_TESTS) $(PYTEST_ARGS)
+	$(COVERAGE) $(BIN)/python -m coverage run -m pytest $(SIDE_BY_SIDE) $(LONG_FIRST) -m "not long and not alone" $(ENGINE_TESTS) $(PYTEST_ARGS)
 	$(COVERAGE) $(BIN)/python -m coverage run -m pytest -m "alone and not long" $(ENGINE_TESTS) $(PYTEST_ARGS)
 	@$(COVERAGE) $(BIN)/python -m coverage combine --quiet && $(COVERAGE) $(BIN)/python Testing/statements_not_run.py
 
@@ -48,15 +49,15 @@ test-312: .venv312/ready
 
 # What `make test` leaves out: the long forms, and the units and commands under the other Pythons that are here; under
 # 3.12, which is Slicer's, the module as well. All of it under one: make test-all-312 OTHER_TESTS="$(ENGINE_TESTS)".
-OTHER_TESTS ?= Testing/unit $(addprefix Testing/system/test_,commands.py paths.py plugins.py former_home.py)
+OTHER_TESTS ?= $(addprefix Testing/system/test_,commands.py paths.py plugins.py former_home.py) Testing/unit
 test-all: $(VENV)/ready $(foreach v,$(OTHER_PYTHONS),test-all-$(v))
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m long Testing/slicer $(PYTEST_ARGS)
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "long and not alone" $(ENGINE_TESTS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(LONG_FIRST) -m "long and not alone" $(ENGINE_TESTS) $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -m "long and alone" $(ENGINE_TESTS) $(PYTEST_ARGS) || test $$? -eq 5  # 5: there are none
 
 test-all-%: .venv%/ready
 	$(if $(filter 312,$*),.venv$*/bin/python -m pytest $(SIDE_BY_SIDE) Testing/slicer $(PYTEST_ARGS))
-	.venv$*/bin/python -m pytest $(SIDE_BY_SIDE) -m "not long and not alone" $(OTHER_TESTS) $(PYTEST_ARGS)
+	.venv$*/bin/python -m pytest $(SIDE_BY_SIDE) $(LONG_FIRST) -m "not long and not alone" $(OTHER_TESTS) $(PYTEST_ARGS)
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check PPIRLogic PPIRExtension Testing Benchmarks examples requirements Docs
@@ -112,6 +113,12 @@ load: $(VENV)/ready
 # dist/: the wheel and the archive of sources it is built from.
 wheel: $(VENV)/ready
 	$(BIN)/python -m build --no-isolation
+
+# dist/wheelhouse/: the packages that the module installs into Slicer, one folder for each version and system, for
+# computers without a network; WHEELS: options, such as --slicer 5.12 --system "Windows amd64".
+WHEELS ?=
+wheelhouse: $(VENV)/ready
+	$(BIN)/python requirements/wheelhouse.py $(WHEELS)
 
 # dist/sbom.json: what a release needs, with versions and hashes, as CycloneDX.
 SBOM ?= dist/sbom.json

@@ -30,7 +30,7 @@ from PPIRLogic.errors import PPIRError
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.register import register
-from PPIRLogic.registration.simulate import World, peers
+from PPIRLogic.registration.simulate import RunningPeers, peers
 from PPIRLogic.transforms.linear import rotation_of
 
 Points = NDArray[np.float64]
@@ -139,7 +139,7 @@ def cases(quick: bool) -> Iterator[Case]:
         yield f"turned {number}", lambda image: image, place
 
 
-def measure(world: World, pair: Pair, loss: str, case: Case) -> dict[str, Any]:
+def measure(world: RunningPeers, pair: Pair, loss: str, case: Case) -> dict[str, Any]:
     name, cut, place = case
     moving, points = place.put(cut(pair.moving), pair.moving_points)
     index = np.array([moving.TransformPhysicalPointToContinuousIndex(p) for p in points.tolist()])

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from PPIRLogic.errors import PeerError
 from PPIRLogic.local_processes import start
-from PPIRLogic.registration.simulate import World, peers
+from PPIRLogic.registration.simulate import RunningPeers, peers
 from PPIRLogic.transforms import read_transform
 
 THREADS = "2"
@@ -32,7 +32,7 @@ class Run:
     peak: int | None
 
 
-def register(world: World, moving: Path, protocol: str, output: Path, *options: str) -> Run:
+def register(world: RunningPeers, moving: Path, protocol: str, output: Path, *options: str) -> Run:
     """Run the command against the peers of `world`; `output` is the transform file."""
     arguments = ["--peer", world.peer.address, "--protocol", protocol, "--threads", THREADS, "--output", str(output)]
     if world.peer.dealer:
@@ -114,7 +114,7 @@ def peak_memory(pid: int) -> int | None:
 
 
 @contextlib.contextmanager
-def watched_peers(fixed: Path, protocol: str) -> Iterator[tuple[World, Memory]]:
+def watched_peers(fixed: Path, protocol: str) -> Iterator[tuple[RunningPeers, Memory]]:
     """Running peers and the peak memory of party 2."""
     with peers(fixed, protocol=protocol) as world, peak_of(world.children[-1].process.pid) as memory:
         yield world, memory

@@ -129,7 +129,7 @@ def _iteration(holder: KeyHolder, evaluator: Evaluator, operand: Operand, column
     for group in range(columns.shape[1] // (LANES * DEGREE)):
         block = np.ascontiguousarray(columns[:, group * bfv.GROUP : (group + 1) * bfv.GROUP])
         for k in range(len(columns)):
-            total.add(block, k, operand.data[group], k)
+            total.add(block, [k], operand.data[group], [k])
     message, pads = evaluator.blind(total.total)
     return Evaluator.unblind(open_answers([holder], message, len(pads)).reshape(-1), pads)
 

@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from Benchmarks import pairs
 from Benchmarks.commands import peak_of, register
 from Benchmarks.rows import Options, Row, attempt, surroundings, write_figure
-from PPIRLogic.registration.simulate import World, peers
+from PPIRLogic.registration.simulate import RunningPeers, peers
 
 SIZE = (192, 160, 192)
 MEMORY_LIMIT = 8.0  # GB, all parties together
@@ -89,7 +89,7 @@ def _method(
 ) -> Iterator[Row]:
     moving = moved["linear" if "affine" in settings else "bent"]
     with ExitStack() as stack:
-        world: World = stack.enter_context(peers(fixed, protocol=protocol))
+        world: RunningPeers = stack.enter_context(peers(fixed, protocol=protocol))
         others = [stack.enter_context(peak_of(child.process.pid)) for child in world.children]
         run = register(world, moving, protocol, folder / "n.h5", *settings)
         time.sleep(0.1)

@@ -26,7 +26,7 @@ from PPIRLogic import Parameters, PointSet, RegistrationResult, Volume, read_vol
 from PPIRLogic.disclosure.accounts import UNLIMITED, Budget
 from PPIRLogic.disclosure.ledger import VOXEL_BITS
 from PPIRLogic.registration.points.fit import FitSums, fit
-from PPIRLogic.registration.simulate import World, peers
+from PPIRLogic.registration.simulate import RunningPeers, peers
 from PPIRLogic.transforms.distances import rms_displacement
 
 OPEN = Budget(1e6, 1e7, UNLIMITED - 1, UNLIMITED - 1)
@@ -54,7 +54,7 @@ class Measured:
 class _Clock:
     """CPU seconds of both parties between two looks."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: RunningPeers) -> None:
         self._pid = world.children[-1].process.pid
         self._start = time.process_time(), self._other()
 

@@ -66,7 +66,7 @@ def products(columns: Any, operand: Operand, copies: int) -> Accumulator:
         block = np.zeros((len(columns), GROUP), np.int32)
         block[:, : part.shape[1]] = part
         for k in range(len(columns)):
-            total.add(block, k, operand.data[group], k)
+            total.add(block, [k], operand.data[group], [k])
     return total
 
 
@@ -94,7 +94,7 @@ def checked(columns: Any, image: Any) -> tuple[float, ...]:
     def request() -> bytes:
         total = products(columns, operand, 2)
         for k, pad in enumerate(first):
-            total.add(pad_block([bfv.floor_modulo_t(pad)]), 0, own.data[0], k)
+            total.add(pad_block([bfv.floor_modulo_t(pad)]), [0], own.data[0], [k])
         return evaluator.hide(total.total, [pad for both in zip(first, second, strict=True) for pad in both])
 
     def opened(message: bytes) -> tuple[Any, EqualityTest]:

@@ -203,7 +203,7 @@ def _limits() -> list[tuple[str, ...]]:
     from PPIRLogic.registration.disclosure_estimate import MIN_EVALUATIONS
     from PPIRLogic.registration.names import RECONNECT
     from PPIRLogic.registration.party1.reconnecting import MAX_REPEATS
-    from PPIRLogic.registration.party2.unfinished_sessions import GRANT_SECONDS, MOST_OF_A_PEER
+    from PPIRLogic.registration.party2.unfinished_sessions import GRANT_SECONDS, MAX_UNFINISHED_OF_PEER
     from PPIRLogic.registration.request import LOST_ANSWERS
     from PPIRLogic.registration.sampling import MIN_POOL, pool_size
     from PPIRLogic.secure.fhe import parameters, protocol, slots
@@ -240,7 +240,7 @@ def _limits() -> list[tuple[str, ...]]:
          "Testing/attacks/test_consent.py::test_a_grant_expires"),
         ("lost connections of a session after each of which one answer more is allowed than was granted",
          f"{LOST_ANSWERS}", "", f"{unfinished}::test_each_loss_allows_one_answer_more_up_to_a_number"),
-        ("unfinished sessions of a peer that are kept", f"{MOST_OF_A_PEER}", "",
+        ("unfinished sessions of a peer that are kept", f"{MAX_UNFINISHED_OF_PEER}", "",
          f"{unfinished}::test_abandoned_sessions_do_not_fill_the_disk"),
         ("times that party 1 repeats one and the same exchange", f"{MAX_REPEATS}", "",
          "Testing/unit/registration/party1/test_reconnecting.py"),

@@ -1,5 +1,6 @@
 """Privacy-Preserving Image Registration, the Slicer module. Thin: the work is in PPIRLib and the engine PPIRLogic."""
 
+import unittest
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from PPIRLib import choices
 from PPIRLib.proxylogic import ProxyLogic
 from PPIRLib.sealedlogic import SealedLogic
 from slicer import (
-    vtkMRMLLabelMapVolumeNode,
+    vtkMRMLDisplayableNode,
     vtkMRMLLinearTransformNode,
     vtkMRMLMarkupsFiducialNode,
     vtkMRMLScalarVolumeNode,
@@ -73,7 +74,7 @@ class PPIRParameterNode:
     dealer: str = ""
     movingVolume: vtkMRMLScalarVolumeNode
     movingPoints: vtkMRMLMarkupsFiducialNode
-    movingMask: vtkMRMLLabelMapVolumeNode
+    movingMask: vtkMRMLDisplayableNode  # a label map or a segmentation
     initialTransform: vtkMRMLLinearTransformNode
     preset: str = ""
     transform: Annotated[str, Choice(list(choices.TRANSFORMS))] = "affine"
@@ -95,7 +96,7 @@ class PPIRParameterNode:
     outputVolume: vtkMRMLScalarVolumeNode
     sharedVolume: vtkMRMLScalarVolumeNode
     sharedPoints: vtkMRMLMarkupsFiducialNode
-    sharedMask: vtkMRMLLabelMapVolumeNode
+    sharedMask: vtkMRMLDisplayableNode
     sharedName: str = "fixed"
     shareAddress: str = "0.0.0.0:7443"
     sharePeer: str = ""
@@ -112,7 +113,7 @@ class PPIRParameterNode:
     serveName: str = "image-1"
     serveAddress: str = "0.0.0.0:7443"
     proxyVolume: vtkMRMLScalarVolumeNode
-    proxyMask: vtkMRMLLabelMapVolumeNode
+    proxyMask: vtkMRMLDisplayableNode
     proxyPeer: str = ""
     proxyStrength: Annotated[str, Choice(list(choices.STRENGTHS))] = "medium"
     proxyStrip: Annotated[str, Choice(list(choices.STRIPS))] = "brain"
@@ -404,12 +405,12 @@ class PPIRTest(ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear(0)
 
     def runTest(self):
-        self.setUp()
-        self.test_RecoversAKnownTransform()
-        self.setUp()
-        self.test_SealsAndOpens()
-        self.setUp()
-        self.test_SegmentsAtAServer()
+        for test in (self.test_RecoversAKnownTransform, self.test_SealsAndOpens, self.test_SegmentsAtAServer):
+            self.setUp()
+            try:
+                test()
+            except unittest.SkipTest as reason:
+                self.delayDisplay(f"Skipped: {reason}")
 
     def test_RecoversAKnownTransform(self):
         from PPIRLib.selftest import check_known_transform

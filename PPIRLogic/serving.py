@@ -51,10 +51,10 @@ def serve(
         raise InputError("serve needs one or more of Shared(FixedImage(…), Policy(…)), in a list.")
     counts = {"max_sessions": max_sessions, "queue": queue, "threads": threads}
     check_kinds("serve", counts, dict.fromkeys(counts, (int,)))
-    place = _checked("serve", address, home, on_event, cancel)
-    identity = load_or_create_identity(place)
+    home_folder = _checked("serve", address, home, on_event, cancel)
+    identity = load_or_create_identity(home_folder)
     server = Server(
-        address, identity, place, list(images), max_sessions=max_sessions, queue=queue,
+        address, identity, home_folder, list(images), max_sessions=max_sessions, queue=queue,
         sessions_of_peer=sessions_of_peer, threads=threads, on_event=on_event, fixed_pools=fixed_pools, syslog=syslog,
     )  # fmt: skip
     run_until(server, cancel or CancelToken())
@@ -73,8 +73,8 @@ def deal(
 
     >>> deal("0.0.0.0:7444", on_event=print)  # doctest: +SKIP
     """
-    place = _checked("deal", address, home, on_event, cancel)
-    dealer = Dealer(address, load_or_create_identity(place), place, on_event)
+    home_folder = _checked("deal", address, home, on_event, cancel)
+    dealer = Dealer(address, load_or_create_identity(home_folder), home_folder, on_event)
     run_until(dealer, cancel or CancelToken())
 
 

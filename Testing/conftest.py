@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import locale
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from PPIRLogic.network.channel import Channel, Message, memory_pair
-from PPIRLogic.network.service import Told
+from PPIRLogic.network.service import UnrecordedAudit
 from PPIRLogic.registration.control_points import ControlPointMap
 from PPIRLogic.registration.dealer.dealer import DealerSession, Dealing, Joined
 from PPIRLogic.registration.losses.cross_correlation import HalfColumns
@@ -22,6 +23,12 @@ from PPIRLogic.secure.layout import CHUNK, LANES
 from PPIRLogic.secure.product import ColumnSource, LevelInfo, Link, OperandInfo, PrivateProduct, Term
 
 SESSION = bytes(range(32))
+
+
+def pytest_collection_finish() -> None:
+    """A server collects garbage after every connection: it need not look at all libraries and tests each time."""
+    gc.collect()
+    gc.freeze()
 
 
 class ArrayColumns:
@@ -130,7 +137,7 @@ class Exchange:
         for role, link in enumerate((first, second), 1):
             link.dealer, session.channels[role] = self._pair(f"party {role}", "dealer")
             link.dealer_key = session.keys[role - 1]
-        dealing = Dealing(Told(lambda event: None))  # the real dealing, without a listener
+        dealing = Dealing(UnrecordedAudit(lambda event: None))  # the real dealing, without a listener
         self._start(DealerSession(dealing, session.channels[1], session, 1, b"").deal)
 
     def _start(self, work: Callable[..., None], *args: Any) -> None:

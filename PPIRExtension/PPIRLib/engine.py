@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,28 @@ def ensure(protocol: str = "fhe") -> None:
     add_to_path()
 
 
+def install_from(wheels: Path, protocol: str = "fhe") -> list[str]:
+    """Install what is missing from a folder of wheels, without a network; what it was. torch is not among them.
+
+    Declined with what to do if there is nothing to install from, or pip fails. `make wheelhouse` fills such a folder.
+    """
+    lacking = [package for package in missing(protocol) if package not in ("torch", "crypten")]
+    if not any(Path(wheels).glob("*.whl")):
+        raise Declined(
+            f"{wheels} holds no wheels (*.whl). Choose the folder that make wheelhouse filled for this system."
+        )
+    if lacking:
+        try:
+            with _limits() as limits:
+                slicer.util.pip_install([*lacking, "--no-index", "--find-links", str(wheels), "-c", limits])
+        except Exception as error:
+            raise Declined(
+                f"The packages {', '.join(lacking)} could not be installed from {wheels}: {error}"
+            ) from error
+    add_to_path()
+    return lacking
+
+
 def constraints() -> str:
     """What pip must keep to, line by line: what is installed stays as it is, the rest as tested with this Slicer.
 
@@ -99,15 +123,25 @@ def constraints() -> str:
 
 
 def _install(packages: list[str]) -> None:
+    with _limits() as limits:
+        _install_within(packages, limits)
+
+
+@contextlib.contextmanager
+def _limits() -> Iterator[str]:
+    """A file with the `constraints`, as long as it is needed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "constraints.txt"
         path.write_text(constraints(), encoding="utf-8")
-        _install_within(packages, str(path))
+        yield str(path)
 
 
 def _install_within(packages: list[str], limits: str) -> None:
-    packaging: Any = getattr(slicer, "packaging", None)
-    if packaging is not None and hasattr(packaging, "pip_ensure"):
+    try:
+        packaging: Any = importlib.import_module("slicer.packaging")  # a part that the application does not load itself
+    except ImportError:  # Slicer 5.10
+        packaging = None
+    if hasattr(packaging, "pip_ensure"):
         packaging.pip_ensure(packages, constraints=limits, requester="PPIR")
         return
     text = "Private registration needs the Python packages\n  " + "\n  ".join(packages) + "\nInstall them now?"

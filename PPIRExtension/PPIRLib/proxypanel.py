@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 
 from PPIRLib import choices, engine, proxying
 from PPIRLib.job import Event
+from PPIRLib.maskselector import MaskSelector
 from PPIRLib.registerpanel import marked
 from PPIRLib.sealing import SealedOutcome, SealedRun
 
@@ -28,6 +29,7 @@ class ProxyPanel:
         self._serving: SealedRun | None = None
         self._shown: tuple[Any, ...] = ()  # what the preview is of
         self._proxy = ""
+        self._mask = MaskSelector(ui.proxyMaskSelector, parameters, "proxyMask")
         self._fill()
         for button, press in (
             (ui.proxyPreviewButton, self.on_preview), (ui.proxyApplyButton, self.on_apply),
@@ -61,6 +63,7 @@ class ProxyPanel:
         return node.proxyVolume.GetID(), mask, node.proxyStrength, node.proxyStrip
 
     def update(self) -> None:
+        self._mask.update()
         ui, node = self.ui, self._parameters()
         free = not self.busy and node is not None
         looked = bool(self._shown) and self._shown == self._chosen()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
 from PPIRLib import choices, consent, engine, presets
 from PPIRLib.job import Event, Job
+from PPIRLib.maskselector import MaskSelector
 from PPIRLib.plot import LossPlot
 from PPIRLib.run import RunOutcome, undo, unfit
 from PPIRLib.settings import Settings
@@ -37,8 +40,10 @@ class RegisterPanel:
         ui.testButton.connect("clicked(bool)", self.on_test)
         ui.undoButton.connect("clicked(bool)", self.on_undo)
         ui.plotButton.connect("clicked(bool)", self.on_plot)
+        ui.installButton.connect("clicked(bool)", self.on_install)
         ui.presetComboBox.connect("currentIndexChanged(int)", self.on_preset)
         ui.progressBar.visible = False
+        self._mask = MaskSelector(ui.maskSelector, parameters, "movingMask")
         self.update()
 
     def _fill_choices(self) -> None:
@@ -89,6 +94,7 @@ class RegisterPanel:
 
     def update(self) -> None:
         """Bring the buttons in line with the parameters and the state."""
+        self._mask.update()
         ui, problem = self.ui, self.problem()
         node = self._parameters()
         ui.applyButton.text = _("Cancel") if self.busy else _("Apply")
@@ -194,6 +200,19 @@ class RegisterPanel:
             run.stop()
         self._last_transform, self._plot, self._node = "", None, None
         self.ui.progressBar.visible = False
+
+    def on_install(self, checked: bool = False) -> None:
+        """Install packages from a folder of wheels, for a computer without a network."""
+        title = _("Folder of wheels for this version of Slicer")
+        if not (folder := str(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, "") or "")):
+            return
+        try:
+            done = engine.install_from(Path(folder), self._parameters().protocol)
+        except engine.Declined as error:
+            self.say(str(error), error=True)
+            return
+        text = _("Installed: {packages}. Restart Slicer if it asks for it.") if done else _("Nothing is missing.")
+        self.say(text.format(packages=", ".join(done)))
 
     # ------------------------------------------------------------------------------------------ the peer
 
@@ -347,7 +366,7 @@ class RegisterPanel:
         if outcome.report.get("doubts"):
             early = _("Look at the images before you use the transform '{name}'. {why}")
         early = early.format(name=transform.GetName(), why=outcome.error)
-        if node is not None and node.outputTransform is None:
+        if node is not None and node.outputTransform is None and not outcome.partial:
             node.outputTransform = transform
         self.log(early if outcome.error else done)
         self.say(early if outcome.error else done, error=bool(outcome.error) and not outcome.cancelled)

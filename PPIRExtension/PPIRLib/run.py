@@ -15,7 +15,7 @@ import SimpleITK as sitk
 import slicer
 from slicer.i18n import tr as _
 
-from PPIRLib import choices, conversion, engine
+from PPIRLib import choices, conversion, engine, transformnodes
 from PPIRLib.job import Event, Job, QProcessRunner
 from PPIRLib.settings import Settings, ShareSettings
 
@@ -33,6 +33,7 @@ class RunOutcome:
     report: dict[str, Any] = field(default_factory=dict)
     error: str = ""
     cancelled: bool = False
+    partial: bool = False  # ended early, or in doubt: what there is lies in nodes of its own
 
 
 class RegisterRun:
@@ -142,6 +143,7 @@ class RegisterRun:
             self.outcome.cancelled = self.job.cancelled
             if code != 0 and not self.outcome.error:
                 self.outcome.error = f"The background process ended unexpectedly (exit code {code})."
+            self.outcome.partial = code != 0 or self.outcome.cancelled
             if (self.folder / "T.h5").exists():
                 self._into_scene()
         except Exception as error:
@@ -151,16 +153,20 @@ class RegisterRun:
             self._on_finished(self.outcome)
 
     def _into_scene(self) -> None:
-        """Results into the nodes asked for, or new ones. The volume may have been deleted meanwhile."""
+        """Results into the nodes asked for, or new ones. The volume may have been deleted meanwhile.
+
+        What is partial never replaces what a node held before: it goes to new nodes.
+        """
         scene = slicer.mrmlScene
         moving = scene.GetNodeByID(self.moving_id)
         transform = sitk.ReadTransform(str(self.folder / "T.h5"))
-        given = scene.GetNodeByID(self._transform_id) if self._transform_id else None
+        given = scene.GetNodeByID(self._transform_id) if self._transform_id and not self.outcome.partial else None
         if given is not None and moving is not None and moving.GetTransformNodeID() == given.GetID():
             given = None  # overwriting the volume's present parent could not be undone
         name = moving.GetName() if moving is not None else "volume"
-        label = scene.GenerateUniqueName(f"{name} registered") if given is None else given.GetName()
-        node = conversion.transform_to_nodes(transform, scene, label, into=given)[0]
+        what = f"{name} partly registered" if self.outcome.partial else f"{name} registered"
+        label = scene.GenerateUniqueName(what) if given is None else given.GetName()
+        node = transformnodes.transform_to_nodes(transform, scene, label, into=given)[0]
         self.outcome.transform_id = node.GetID()
         self._report(name)
         if self._volume_id and (volume := scene.GetNodeByID(self._volume_id)) is not None:
@@ -177,7 +183,11 @@ class RegisterRun:
         from PPIRLogic.images.reading import read_volume
 
         with contextlib.suppress(FileNotFoundError):
-            conversion.volume_to_node(read_volume(self.folder / "W.mha"), node, self._slice_z())
+            volume = read_volume(self.folder / "W.mha")
+            if self.outcome.partial:
+                name = slicer.mrmlScene.GenerateUniqueName(f"{node.GetName()} partly registered")
+                node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+            conversion.volume_to_node(volume, node, self._slice_z())
             node.SetAndObserveTransformNodeID(None)
             self.outcome.volume_id = node.GetID()
 

@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 
 from PPIRLib import engine
 from PPIRLib.job import Event
+from PPIRLib.maskselector import MaskSelector
 from PPIRLib.registerpanel import marked
 from PPIRLib.run import ShareRun
 
@@ -43,6 +44,7 @@ class SharePanel:
             table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
             table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
             table.verticalHeader().hide()
+        self._mask = MaskSelector(ui.sharedMaskSelector, parameters, "sharedMask")
         self.update()
 
     # -------------------------------------------------------------------------------------------- state
@@ -64,6 +66,7 @@ class SharePanel:
         return ""
 
     def update(self) -> None:
+        self._mask.update()
         problem = self.problem()
         self.ui.shareButton.text = _("Stop sharing") if self.sharing else _("Start sharing")
         self.ui.shareButton.enabled = self.sharing or not problem

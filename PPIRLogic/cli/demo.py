@@ -20,7 +20,7 @@ from PPIRLogic.cli.output import Arguments
 from PPIRLogic.errors import InputError, OutputError, PeerError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.local_processes import start
-from PPIRLogic.registration.simulate import World, peers
+from PPIRLogic.registration.simulate import RunningPeers, peers
 from PPIRLogic.report import human_bytes
 from PPIRLogic.transforms import read_transform
 from PPIRLogic.transforms.distances import rms_displacement
@@ -115,7 +115,7 @@ def _run(pair: Pair, protocol: str, output: Path) -> dict[str, Any]:
     return dict(json.loads((output / f"{pair.name}_{protocol}.json").read_text(encoding="utf-8")))
 
 
-def add_register(world: World, pair: Pair, protocol: str, output: Path) -> None:
+def add_register(world: RunningPeers, pair: Pair, protocol: str, output: Path) -> None:
     """Party 1 as `ppir register`, a process like the others."""
     stem = output / f"{pair.name}_{protocol}"
     options = ["--protocol", protocol, *pair.arguments, "--output", f"{stem}.h5", "--report", f"{stem}.json"]

@@ -47,7 +47,7 @@ TRIP_TOLERANCE_MM = 0.1
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckedItem:
     """One thing that was looked at. `advice`: what to do; empty where nothing is wrong."""
 
     name: str
@@ -70,7 +70,7 @@ def run_doctor(a: Arguments) -> None:
         raise InputError(f"{problems} thing{'s' if problems > 1 else ''} to mend; each says how.")
 
 
-def findings(home: Path, *, round_trip: bool = True) -> Iterator[Finding]:
+def findings(home: Path, *, round_trip: bool = True) -> Iterator[CheckedItem]:
     """All that is looked at, one after the other."""
     yield _versions()
     yield _machine()
@@ -86,108 +86,108 @@ def findings(home: Path, *, round_trip: bool = True) -> Iterator[Finding]:
         yield from map(_round_trip, PROTOCOLS)
 
 
-def _versions() -> Finding:
-    return Finding("ppir", f"{SOFTWARE}, Python {platform.python_version()} ({sys.implementation.name})")
+def _versions() -> CheckedItem:
+    return CheckedItem("ppir", f"{SOFTWARE}, Python {platform.python_version()} ({sys.implementation.name})")
 
 
-def _machine() -> Finding:
+def _machine() -> CheckedItem:
     text = f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count() or 1} processors"
     with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows does not say it so
         text += f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GB of memory"
-    return Finding("machine", text)
+    return CheckedItem("machine", text)
 
 
-def _package(name: str) -> Finding:
+def _package(name: str) -> CheckedItem:
     try:
-        return Finding(name, importlib.metadata.version(name))
+        return CheckedItem(name, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         pass
     if name in OPTIONAL:
-        return Finding(name, "not installed")
-    return Finding(name, "not installed", "Install ppir again: it needs this package.")
+        return CheckedItem(name, "not installed")
+    return CheckedItem(name, "not installed", "Install ppir again: it needs this package.")
 
 
-def _plugins(kinds: Registry[Any]) -> Iterator[Finding]:
+def _plugins(kinds: Registry[Any]) -> Iterator[CheckedItem]:
     """What other packages add, loaded."""
     for name, problem in kinds.passed_over().items():
-        yield Finding("plugin", f"'{name}' is passed over: {problem}", "Tell its author, or remove the package.")
+        yield CheckedItem("plugin", f"'{name}' is passed over: {problem}", "Tell its author, or remove the package.")
     for name in kinds:
         if name in kinds.builtin:
             continue
         try:
-            yield Finding("plugin", f"'{name}', a {type(kinds[name]).__name__}")
+            yield CheckedItem("plugin", f"'{name}', a {type(kinds[name]).__name__}")
         except PPIRError as error:
-            yield Finding("plugin", f"'{name}' cannot be used", str(error))
+            yield CheckedItem("plugin", f"'{name}' cannot be used", str(error))
 
 
-def _folder(home: Path) -> Finding:
+def _folder(home: Path) -> CheckedItem:
     """Whether this site's folder can be used; said without its path, which may hold a person's name."""
     there = next(p for p in (home, *home.absolute().parents) if p.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        return Finding(
+        return CheckedItem(
             "folder",
             f"cannot be {'written' if there == home else 'made'}: {error.strerror}",
             "Give this user the right to write there, or another folder with --home or PPIR_HOME.",
         )
     if there != home:
-        return Finding("folder", "this site has none yet; ppir identity makes it")
+        return CheckedItem("folder", "this site has none yet; ppir identity makes it")
     mode = stat.S_IMODE(home.stat().st_mode)
     if os.name == "posix" and mode & 0o022:
-        return Finding("folder", f"other users may write to it (mode {mode:o})", "Run chmod 700 on it.")
-    return Finding("folder", f"can be written; trusted peers: {len(TrustStore(home).peers())}")
+        return CheckedItem("folder", f"other users may write to it (mode {mode:o})", "Run chmod 700 on it.")
+    return CheckedItem("folder", f"can be written; trusted peers: {len(TrustStore(home).peers())}")
 
 
-def _certificate(home: Path) -> Finding:
+def _certificate(home: Path) -> CheckedItem:
     if not (home / "identity").is_dir():
-        return Finding("certificate", "none yet; ppir identity makes one")
+        return CheckedItem("certificate", "none yet; ppir identity makes one")
     try:
         identity = load_or_create_identity(home)
     except PPIRError as error:
-        return Finding("certificate", type(error).__name__, str(error))
+        return CheckedItem("certificate", type(error).__name__, str(error))
     days = (identity.not_after - datetime.now(UTC)).days
     advice = "" if days > WARNING_DAYS else "ppir identity --renew makes a new one; the fingerprint stays."
-    return Finding("certificate", f"valid for {days} days", advice)
+    return CheckedItem("certificate", f"valid for {days} days", advice)
 
 
-def _clock() -> Finding:
+def _clock() -> CheckedItem:
     now = datetime.now(UTC)
     advice = "" if now.year >= MIN_YEAR else "Set the clock: certificates look as if they were not valid yet."
-    return Finding("clock", f"{now:%Y-%m-%d %H:%M} UTC", advice)
+    return CheckedItem("clock", f"{now:%Y-%m-%d %H:%M} UTC", advice)
 
 
-def _port() -> Finding:
+def _port() -> CheckedItem:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         if os.name == "posix":
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", DEFAULT_PORT))
         except OSError as error:
-            return Finding("port", f"{DEFAULT_PORT} is taken or not permitted ({error.strerror}); ppir serve --listen"
-                           " takes another")  # fmt: skip
-    return Finding("port", f"{DEFAULT_PORT} is free")
+            text = f"{DEFAULT_PORT} is taken or not permitted ({error.strerror}); ppir serve --listen takes another"
+            return CheckedItem("port", text)
+    return CheckedItem("port", f"{DEFAULT_PORT} is free")
 
 
-def _room() -> Finding:
+def _room() -> CheckedItem:
     free = shutil.disk_usage(tempfile.gettempdir()).free
     advice = "" if free >= MIN_FREE else "Make room where temporary files go, or point TMPDIR to another disk."
-    return Finding("disk", f"{free / 2**30:.1f} GB free for temporary files", advice)
+    return CheckedItem("disk", f"{free / 2**30:.1f} GB free for temporary files", advice)
 
 
-def _round_trip(protocol: str) -> Finding:
+def _round_trip(protocol: str) -> CheckedItem:
     """Register two made images, with every party a process of its own: keys, TLS, encryption and answers."""
     name, begin = f"run {protocol}", time.perf_counter()
     if missing := lacking(protocol):
-        return Finding(name, f"left out without {', '.join(missing)}: {PROTOCOLS[protocol][1]}")
+        return CheckedItem(name, f"left out without {', '.join(missing)}: {PROTOCOLS[protocol][1]}")
     try:
         error_mm = _registration_error(protocol)
     except PPIRError as error:
-        return Finding(name, f"{type(error).__name__} on loopback", str(error))
+        return CheckedItem(name, f"{type(error).__name__} on loopback", str(error))
     text = f"{error_mm:.3f} mm from the truth in {time.perf_counter() - begin:.1f} s"
     advice = "" if error_mm <= TRIP_TOLERANCE_MM else "A result is wrong: please report it with all of this."
-    return Finding(name, text, advice)
+    return CheckedItem(name, text, advice)
 
 
 def _registration_error(protocol: str) -> float:

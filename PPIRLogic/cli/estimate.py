@@ -37,7 +37,7 @@ class LevelEstimate:
         what_for = f", {PURPOSES[g.purpose]}" if g.purpose else ""
         text = f"{self.transform}{what_for}, shrink factor {g.factor}: at most {g.most} numbers"
         text += f", {100 * g.most / g.samples:.3g} % of its {g.samples} {what}"
-        text += f"; the other side at most {g.shown} of this site's image" if g.shown else ""
+        text += f"; the other side at most {g.party2_learns} of this site's image" if g.party2_learns else ""
         if self.allowed >= g.most:
             return text
         if g.purpose:
@@ -82,7 +82,8 @@ def run_estimate(a: Arguments) -> None:
     levels, most = point_estimates(a.transform, offer) if a.points else estimates(parameters, offer)
     problem = "" if a.points else _problem(parameters, offer)
     rows = [
-        {"transform": e.transform, **e.grant.to_dict(), "most": e.grant.most, "shown": e.grant.shown} for e in levels
+        {"transform": e.transform, **e.grant.to_dict(), "most": e.grant.most, "shown": e.grant.party2_learns}
+        for e in levels
     ]
     text = "\n".join(f"    {e.describe()}" for e in levels)
     text += f"\n    in all: at most {most} numbers" + (f"\n    {problem}" if problem else "")

@@ -20,7 +20,7 @@ from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis.grant_records import GrantRecords
 from PPIRLogic.proxy.sent_records import SentRecords
 
-MOST_SHOWN = 20  # faults
+MAX_SHOWN = 20  # faults
 _MAX_BYTES = 64 * 2**20  # of a file of heads
 
 
@@ -58,10 +58,10 @@ def _verify(a: Arguments, chain: Chain) -> None:
     """Say what is whole and what could not be told; RecordError that names the first fault."""
     heads = _own_heads(a, chain.home) if a.against is not None else []
     report = chain.verify()
-    for fault in report.faults[:MOST_SHOWN]:
+    for fault in report.faults[:MAX_SHOWN]:
         say(a, "fault", f"fault: {fault}", file=fault.file, line=fault.line, what=fault.what)
     problems = [text for head in heads if (text := contradiction(chain, head))]
-    for text in problems[:MOST_SHOWN]:
+    for text in problems[:MAX_SHOWN]:
         say(a, "fault", f"fault: {text}", file=str(a.against), line=0, what=text)
     if not report.files and (files := names_of(chain.home)):
         text = (
@@ -152,7 +152,7 @@ def _accept(a: Arguments, chain: Chain) -> None:
     _confirm(a, "what the records say now counts, and what is missing is forgotten")
     with _alone(chain.home):
         faults = chain.accept()
-    for fault in faults[:MOST_SHOWN]:
+    for fault in faults[:MAX_SHOWN]:
         say(a, "accepted", f"accepted: {fault}", file=fault.file, line=fault.line, what=fault.what)
     if not faults:
         say(a, "accepted", "The records are whole; nothing was accepted.")

@@ -19,7 +19,7 @@ from PPIRLogic.files import name_problem, shown_path
 from PPIRLogic.images.checks import READABLE, Damaged, Unusable, format_of
 from PPIRLogic.images.checks.dicom_file import CHANNELS, DicomFile, read_dicom
 from PPIRLogic.images.checks.dicom_slices import (
-    Slice,
+    DicomSlice,
     check_alike,
     check_pixel_spacing,
     check_values,
@@ -251,7 +251,7 @@ def _by_gdcm(files: list[DicomFile]) -> sitk.Image:
     return series.Execute()
 
 
-def _check_places(slices: list[Slice], image: sitk.Image) -> None:
+def _check_places(slices: list[DicomSlice], image: sitk.Image) -> None:
     """Damaged unless every slice of the image that was read lies where its file says."""
     grid = Geometry.from_sitk(image)
     if grid.dimension != 3 or grid.size[2] != len(slices):

@@ -116,7 +116,7 @@ class Audit(Protocol):
         """Tell the owner only."""
 
 
-class Told:
+class UnrecordedAudit:
     """An `Audit` that keeps no record."""
 
     def __init__(self, on_event: Event) -> None:
@@ -278,10 +278,10 @@ class Service:
         if wait := self._infos.take(peer):
             raise BusyError(f"This site has asked for the offers too often; ask again {in_seconds(wait)}.")
         self.audit.log("info", peer=peer, peer_name=channel.peer_name)
-        told: dict[str, Any] = {"version": PROTOCOL_VERSION}
+        answer: dict[str, Any] = {"version": PROTOCOL_VERSION}
         for offer in offers:
-            told |= offer or {}
-        channel.send("info", told)
+            answer |= offer or {}
+        channel.send("info", answer)
 
     def _log_end(self, event: str, reason: str, peer: dict[str, Any]) -> None:
         """A full disk must not keep the end of a session from the people who look at the screen."""

@@ -87,7 +87,7 @@ class SessionQueue:
             )
 
     def _wait(self, ticket: _Ticket, tell: Callable[[int], None], check: Callable[[], None]) -> None:
-        told, when = -1, 0.0
+        reported, when = -1, 0.0
         while True:
             with self._state:
                 before = self._waiting.index(ticket)
@@ -96,9 +96,9 @@ class SessionQueue:
                     self._state.notify_all()
                     return
             check()
-            if before != told or time.monotonic() - when > _REMIND:
+            if before != reported or time.monotonic() - when > _REMIND:
                 tell(before)
-                told, when = before, time.monotonic()
+                reported, when = before, time.monotonic()
             with self._state:
                 self._state.wait(_TICK)
 

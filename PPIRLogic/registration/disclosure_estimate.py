@@ -30,7 +30,7 @@ def most_numbers(request: Request, geometry: Geometry) -> list[LevelGrant]:
     for level in make_levels(geometry, request):
         each, gradient = numbers_by_stage(request, level)
         steps = steps_asked(request, level) if gradient else 0
-        more = numbers_once(request, level), _shown(request, gradient), level.purpose
+        more = numbers_once(request, level), _party2_learns(request, gradient), level.purpose
         asked = values_asked(request, level)
         out.append(LevelGrant(level.factor, len(level.samples), each, asked, 0, gradient, steps, *more))
     return out
@@ -108,13 +108,13 @@ class _Sharing:
             steps = min(fits, steps)
         each, gradient = numbers_by_stage(request, level)
         once = numbers_once(request, level) if fits or not level.purpose else 0
-        more = once, _shown(request, gradient), level.purpose
+        more = once, _party2_learns(request, gradient), level.purpose
         grant = LevelGrant(level.factor, level.numbers, each, fits, left, gradient, steps, *more)
         self._shared -= grant.most
         return grant
 
 
-def _shown(request: Request, gradient: int) -> int:
+def _party2_learns(request: Request, gradient: int) -> int:
     """Numbers of party 1's image that party 2 learns with each gradient of so many numbers."""
     protocol = protocol_of(request)
     return gradient if protocol.two_sided and protocol.counted else 0
@@ -240,5 +240,5 @@ def _grant_row(g: LevelGrant) -> str:
         f"shrink factor {g.factor}: {g.samples} voxels,"
         f" {g.numbers_per_evaluation + g.numbers_per_gradient} numbers per evaluation, at most {g.evaluations}"
         f" evaluations: {numbers}"
-        + (f"; this site learns at most {g.shown} numbers of the moving image" if g.shown else "")
+        + (f"; this site learns at most {g.party2_learns} numbers of the moving image" if g.party2_learns else "")
     )

@@ -17,10 +17,10 @@ from PPIRLogic.images.volume import Volume
 from PPIRLogic.registration.level_record import CheckRecord, LevelRecord
 from PPIRLogic.transforms import LinearTransform
 
-FEWEST_TRIALS = 3  # steps that were tried in vain, from which on a run is in doubt
-LEAST_SCALE, MOST_SCALE = 0.5, 2.0  # singular values of the matrix of a transform
-MOST_STRAIN = 1.5  # the largest by the smallest of them
-LEAST_OVERLAP = 0.25
+MIN_TRIALS = 3  # steps that were tried in vain, from which on a run is in doubt
+MIN_SCALE, MAX_SCALE = 0.5, 2.0  # singular values of the matrix of a transform
+MAX_STRAIN = 1.5  # the largest by the smallest of them
+MAX_DOUBTED_OVERLAP = 0.25
 KEPT = 0.75  # of what the images told of each other at the best start: less at the end is suspicious
 MANY_STEPS, LAST_STEPS = 10, 3  # a search of so many steps has settled if so many of the last are short
 _POINTS_PER_AXIS = 24
@@ -97,7 +97,7 @@ def _worse_than_start(check: CheckRecord) -> str:
 
 def _no_step(levels: Sequence[LevelRecord]) -> str:
     tried = max((record.evaluations - 1 for record in levels), default=0)
-    if any(record.iterations or record.reason == "loss" for record in levels) or tried < FEWEST_TRIALS:
+    if any(record.iterations or record.reason == "loss" for record in levels) or tried < MIN_TRIALS:
         return ""
     return (
         f"No step was accepted: up to {tried} were tried at each level, and none lowered the loss. The transform is"
@@ -113,17 +113,17 @@ def _shape(linear: LinearTransform) -> str:
     advice = "Try a transform that cannot stretch (--transform rigid), or another --initial."
     if np.linalg.det(linear.matrix) <= 0:
         return f"The transform mirrors the image or flattens it: it stretches by {listed}. {advice}"
-    if values[-1] < LEAST_SCALE or values[0] > MOST_SCALE:
+    if values[-1] < MIN_SCALE or values[0] > MAX_SCALE:
         return f"The transform stretches by {listed} along three directions, far from 1. {advice}".replace(
             "three", {2: "two", 3: "three"}[len(values)]
         )
-    if values[0] > MOST_STRAIN * values[-1]:
+    if values[0] > MAX_STRAIN * values[-1]:
         return f"The transform stretches unevenly: by {listed}, {values[0] / values[-1]:.1f} times as much. {advice}"
     return ""
 
 
 def _overlap(covered: float | None, inside: float | None) -> str:
-    if covered is None or inside is None or max(covered, inside) > LEAST_OVERLAP:
+    if covered is None or inside is None or max(covered, inside) > MAX_DOUBTED_OVERLAP:
         return ""
     return (
         f"The images hardly overlap: {100 * covered:.0f} % of the fixed grid lies in the moving image, and"

@@ -39,7 +39,7 @@ class StartsRecord:
     chosen: str = ""
     tried: list[tuple[str, float, float | None]] = field(default_factory=list)
     numbers: int = 0  # opened
-    said: str = ""  # why fewer starts were compared than there are
+    note: str = ""  # why fewer starts were compared than there are
 
 
 @dataclass

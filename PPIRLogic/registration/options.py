@@ -80,11 +80,13 @@ class Option:
             return value
         if self.kind in ("choice", "transform"):
             if not isinstance(value, str) or value not in self.allowed:
-                raise InputError(f"Unknown {self.said} '{value}'. Choose one of {', '.join(map(str, self.allowed))}.")
+                raise InputError(
+                    f"Unknown {self.in_words} '{value}'. Choose one of {', '.join(map(str, self.allowed))}."
+                )
             return value
         if self.kind == "yes":
             if type(value).__name__ not in ("bool", "bool_"):
-                raise InputError(f"Unusable {self.said} {value!r}: it must be True or False.")
+                raise InputError(f"Unusable {self.in_words} {value!r}: it must be True or False.")
             return bool(value)
         if self.kind != "counts":
             return self._number(value)
@@ -93,11 +95,11 @@ class Option:
         except TypeError:
             values = ()
         if not values:
-            raise InputError(f"Unusable {self.said} {value!r}: give whole numbers, such as (4, 2, 1).")
+            raise InputError(f"Unusable {self.in_words} {value!r}: give whole numbers, such as (4, 2, 1).")
         return tuple(self._number(v) for v in values)
 
     @property
-    def said(self) -> str:
+    def in_words(self) -> str:
         return self.label or self.name.replace("_", " ")
 
     def _number(self, value: Any) -> float:
@@ -110,7 +112,7 @@ class Option:
             number = math.nan
         fits = (self.low < number if self.above else self.low <= number) and number <= self.high
         if not fits or (self.allowed and number not in self.allowed):
-            raise InputError(f"Unusable {self.said} {value}: {self._range()}.")
+            raise InputError(f"Unusable {self.in_words} {value}: {self._range()}.")
         return number
 
     def _range(self) -> str:

@@ -114,7 +114,7 @@ class LevelGrant:
         return each if self.evaluations else 0
 
     @property
-    def shown(self) -> int:
+    def party2_learns(self) -> int:
         """Numbers of the moving image that the owner of the fixed one may learn in one session."""
         return self.gradients * self.shown_per_gradient
 

@@ -43,9 +43,9 @@ def entries_of(terms: Sequence[Term], bits: int, factor: int, evaluation: int, r
     return [Entry(kind, "party 1", n, bits, factor, evaluation, request) for kind, n in kinds.items()]
 
 
-def entries_shown(terms: Sequence[Term], protocol: Protocol, factor: int) -> list[Entry]:
+def entries_for_party2(terms: Sequence[Term], protocol: Protocol, factor: int) -> list[Entry]:
     """What party 2 learns of party 1's image from one evaluation; nothing under most protocols."""
-    numbers = numbers_shown(terms, protocol)
+    numbers = numbers_for_party2(terms, protocol)
     return (
         [Entry(protocol.party2_learns, "party 2", numbers, protocol.bits, factor)]
         if protocol.party2_learns and numbers
@@ -53,6 +53,6 @@ def entries_shown(terms: Sequence[Term], protocol: Protocol, factor: int) -> lis
     )
 
 
-def numbers_shown(terms: Sequence[Term], protocol: Protocol) -> int:
+def numbers_for_party2(terms: Sequence[Term], protocol: Protocol) -> int:
     """How many numbers of these terms, or of as many, party 2 learns if it learns any."""
     return numbers_of([t for t in terms if t.revealed_to_both] if protocol.two_sided else terms)

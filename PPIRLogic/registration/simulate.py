@@ -39,7 +39,7 @@ OPEN_BUDGET = Budget(1e6, 1e7, 10**9, 10**9, 10**9)
 
 
 @dataclass(frozen=True)
-class World:
+class RunningPeers:
     """Running peers: where party 1 lives and whom it calls."""
 
     home: Path
@@ -58,7 +58,7 @@ def peers(
     scratch: Path | None = None,
     points: bool = False,
     seed: int = 1,
-) -> Iterator[World]:
+) -> Iterator[RunningPeers]:
     """Party 2 serving `fixed`, an image or `points` (and a dealer under mpc), as processes, while the context lasts.
 
     The disclosure budget is open by default: whoever simulates holds both images. seed: of random pools, which are the
@@ -83,7 +83,7 @@ def peers(
             address = children[-1].wait_for("listening")["address"]
             fingerprint = sites["dealer"].fingerprint if dealer else ""
             peer = Peer(address, "fixed", dealer, fingerprint)
-            yield World(sites["party-1"].home, peer, tuple(children))
+            yield RunningPeers(sites["party-1"].home, peer, tuple(children))
         finally:
             for child in children:
                 child.stop()

@@ -179,7 +179,7 @@ def _extra_section(report: Report) -> str:
         text = f"The search began from: {starts['chosen']}."
         if starts["values"]:
             text += f" {starts['values']} starts were compared at shrink factor {starts['factor']}."
-        parts.append(f"<p>{escape(' '.join(filter(None, (text, starts['said']))))}</p>")
+        parts.append(f"<p>{escape(' '.join(filter(None, (text, starts['note']))))}</p>")
         rows = [(name, number(at, ".3g"), number(end, ".3g")) for name, at, end in starts["tried"]]
         if rows:
             parts.append(table(("Start", "Information there", "At its end"), "lrr", rows))

@@ -16,16 +16,16 @@ Array = NDArray[Any]
 
 
 def forward(coefficients: Array, prime: int) -> Array:
-    table, x = ring.tables(prime), np.zeros(GROUP, np.uint32)
+    x = np.zeros(GROUP, np.uint32)
     x[::LANES] = coefficients
-    ring.forward(x, table.forward, table.forward_quotient, prime)
+    ring.forward(x, prime)
     return x[::LANES].astype(np.uint64)
 
 
 def backward(transformed: Array, prime: int) -> Array:
-    table, x = ring.tables(prime), np.zeros(GROUP, np.uint32)
+    x = np.zeros(GROUP, np.uint32)
     x[::LANES] = transformed
-    ring.inverse(x, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
+    ring.inverse(x, prime)
     values = x[::LANES].astype(np.int64)
     return np.where(values > prime // 2, values - prime, values)
 

@@ -81,7 +81,7 @@ class Parties:
             part = columns[:, group * GROUP : (group + 1) * GROUP]
             block[:, : part.shape[1]] = part
             for k in range(len(columns)):
-                accumulator.add(block, k, data, k)
+                accumulator.add(block, [k], data, [k])
         return accumulator.total
 
     def request(self, columns: Columns) -> tuple[bytes, list[int], Array]:

@@ -59,7 +59,7 @@ class Run:
         accumulator, block = Accumulator(len(self.columns)), np.zeros((len(self.columns), GROUP), np.int32)
         block[:, :DEGREE] = self.columns
         for k in range(len(self.columns)):
-            accumulator.add(block, k, self.operand.data[0], k)
+            accumulator.add(block, [k], self.operand.data[0], [k])
         return accumulator.total
 
 

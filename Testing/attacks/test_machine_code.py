@@ -213,8 +213,8 @@ def in_use(exchange: Callable[..., Any]) -> dict[str, Dispatcher]:
     exchange("fhe", {"J": values[0]}, control_points=points).evaluate(
         gradient, [Term(k, "J", "gradient", points.count, per_control_point=True) for k in range(2)]
     )
-    Accumulator(1, 2).add(columns[:1].repeat(8, 1).reshape(1, -1)[:, : 8 * CHUNK], 0,
-                          np.zeros((3, len(PRIMES), 8 * CHUNK), np.uint32), 0)  # fmt: skip
+    Accumulator(1, 2).add(columns[:1].repeat(8, 1).reshape(1, -1)[:, : 8 * CHUNK], [0],
+                          np.zeros((3, len(PRIMES), 8 * CHUNK), np.uint32), [0])  # fmt: skip
     return kernels()
 
 

@@ -30,7 +30,7 @@ from PPIRLogic.network.channel.frames import _PREFIX
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.messages import PROTOCOL_VERSION
 from PPIRLogic.network.quota import Rate
-from PPIRLogic.network.service import INFOS, LINES, Refusals, Told
+from PPIRLogic.network.service import INFOS, LINES, Refusals, UnrecordedAudit
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registration.dealer.dealer import JOINS_OF_A_PEER, MAX_SESSIONS, DealerSession, Dealing, Joined
 from PPIRLogic.registration.dealer.orders import read_order
@@ -204,7 +204,7 @@ def joins(dealing: Dealing, peer: str, other: str, session: int, role: int) -> C
 def test_a_peer_has_its_joins_at_the_dealer_and_no_more(record: Record) -> None:
     found = []
     for quota in (MAX_SESSIONS, JOINS_OF_A_PEER):
-        dealing, held = Dealing(Told(lambda event: None), quota), []
+        dealing, held = Dealing(UnrecordedAudit(lambda event: None), quota), []
         for session in range(MAX_SESSIONS):
             with contextlib.suppress(DealerError):
                 held.append(joins(dealing, "A", "nobody", session, 1))
@@ -299,7 +299,7 @@ def test_an_order_takes_no_room_before_it_fits() -> None:
 def test_large_orders_are_worked_on_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that what a dealer takes does not grow with its sessions; a small one does not wait for them."""
     monkeypatch.setattr("PPIRLogic.registration.dealer.dealer.LARGE", 100)
-    dealing = Dealing(Told(lambda event: None))
+    dealing = Dealing(UnrecordedAudit(lambda event: None))
     session = DealerSession(dealing, Caller("A"), Joined((bytes(32), bytes(32))), 1, b"")  # type: ignore[arg-type]
     small, large = (read_order({**ORDER, "samples": samples}) for samples in (99, 100))
     with session._place_for(large):
@@ -390,13 +390,13 @@ def test_abandoned_sessions_do_not_fill_the_disk(
     with serving(tmp_path / "ours") as site:
         ours = abandon(site, count)
         site.unfinished.begin("f" * 16, "HONEST", site.image_id("fixed"), ASKED, LEVELS)
-        for number in range(unfinished_sessions.MOST + 10):
+        for number in range(unfinished_sessions.MAX_UNFINISHED + 10):
             site.unfinished.begin(f"{number:08x}" * 2, f"PEER{number % 10}", "image", ASKED, LEVELS)
         assert site.unfinished.granted("f" * 16, "HONEST", site.image_id("fixed"), ASKED) is not None
     assert ours < 1_000_000 if count > 200 else ours < 800_000
     monkeypatch.setattr(serving_site, "ENTRIES", MANY)
-    monkeypatch.setattr(unfinished_sessions, "MOST", MANY)
-    monkeypatch.setattr(unfinished_sessions, "MOST_OF_A_PEER", MANY)
+    monkeypatch.setattr(unfinished_sessions, "MAX_UNFINISHED", MANY)
+    monkeypatch.setattr(unfinished_sessions, "MAX_UNFINISHED_OF_PEER", MANY)
     with serving(tmp_path / "unprotected") as site:
         unprotected = abandon(site, 100) / 100 * count
     assert unprotected > 4096 * count
@@ -448,7 +448,7 @@ def test_questions_and_refusals_do_not_fill_the_log(
         found.append(len(rows))
     assert found[0] == 2000 and found[1] <= serving_site.ENTRIES + 1
     refused: list[dict[str, Any]] = []
-    refusals = Refusals(Told(refused.append))
+    refusals = Refusals(UnrecordedAudit(refused.append))
     for number in range(2000):
         refusals.log(f"[2001:db8:0:{number % 500:x}::{number:x}]:99", "nobody")
     assert len(refused) == LINES[0]

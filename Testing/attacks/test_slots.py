@@ -46,9 +46,9 @@ def spoiled(keys: KeyHolder, image: Array, channel: int, targets: list[int]) -> 
     for lane, slot in enumerate(targets):
         added = [(int(x) * Q + t * t // 2) // (t * t) for x in one_hot(slot, t).tolist()]
         for i, prime in enumerate(PRIMES):
-            table, e = ring.tables(prime), np.zeros(GROUP, np.uint32)
+            e = np.zeros(GROUP, np.uint32)
             e[::LANES] = [x % prime for x in added]
-            ring.forward(e, table.forward, table.forward_quotient, prime)
+            ring.forward(e, prime)
             chunks[lane, i] = (chunks[lane, i] + e[::LANES]) % prime
     operand = Operand(LANES)
     for lane in range(LANES):

@@ -56,8 +56,7 @@ def columns(rows: int, seed: int = 2) -> Columns:
 def backward(residues: Array, prime: int) -> Array:
     """Eight polynomials (8, n) from the transform domain to their coefficients."""
     x = np.ascontiguousarray(residues.T).reshape(-1).astype(np.uint32)
-    table = ring.tables(prime)
-    ring.inverse(x, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
+    ring.inverse(x, prime)
     return x.reshape(DEGREE, LANES).T
 
 

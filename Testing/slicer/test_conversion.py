@@ -19,7 +19,7 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "PPIRExtension"))
-from PPIRLib import conversion
+from PPIRLib import conversion, transformnodes
 
 from PPIRLogic.errors import InputError
 from PPIRLogic.images.geometry import Geometry
@@ -254,7 +254,7 @@ def test_voxels_of_any_type_become_float32(dtype: Any, add: Add) -> None:
 def test_the_parent_transform_is_not_in_the_grid(load: Any, add: Add) -> None:
     original = smooth(geometry_of("oblique"), 1)
     node, parent = load(original), add("LinearTransform")
-    conversion.linear_to_node(sitk.TranslationTransform(3, (10, 20, 30)), parent)
+    transformnodes.linear_to_node(sitk.TranslationTransform(3, (10, 20, 30)), parent)
     node.SetAndObserveTransformNodeID(parent.GetID())
     assert conversion.volume_from_node(node).geometry.matches(original.geometry, 1e-9)
 
@@ -372,7 +372,7 @@ def test_a_mask_has_to_lie_where_the_volume_lies(load: Any, add: Add) -> None:
     volume, mask = load(smooth(geometry, 1)), load(Volume(ball(geometry), geometry, "mask"), "LabelMapVolume")
     parents = [add("LinearTransform", name) for name in "ab"]
     for parent in parents:
-        conversion.linear_to_node(sitk.TranslationTransform(3, (5, 0, 0)), parent)
+        transformnodes.linear_to_node(sitk.TranslationTransform(3, (5, 0, 0)), parent)
     volume.SetAndObserveTransformNodeID(parents[0].GetID())
     with refuses("'mask' and the volume 'brain' do not lie in the same place"):
         conversion.mask_from_node(mask, volume)
@@ -418,13 +418,13 @@ def test_segments_follow_the_transforms_of_both(load: Any, add: Add) -> None:
     node = segmentation_of(volume, [inside], load, add)
     frame = np.reshape(geometry.direction, (3, 3))
     parent = add("LinearTransform")  # from parent: two voxels along the second axis of the grid
-    conversion.linear_to_node(sitk.TranslationTransform(3, (2 * 1.7 * frame[:, 1]).tolist()), parent)
+    transformnodes.linear_to_node(sitk.TranslationTransform(3, (2 * 1.7 * frame[:, 1]).tolist()), parent)
     node.SetAndObserveTransformNodeID(parent.GetID())
     moved = conversion.mask_from_node(node, volume)
     assert np.array_equal(moved[:, :-2], inside[:, 2:])
     volume.SetAndObserveTransformNodeID(parent.GetID())
     assert np.array_equal(conversion.mask_from_node(node, volume), inside)
-    conversion.linear_to_node(sitk.TranslationTransform(3, (900, 0, 0)), parent)
+    transformnodes.linear_to_node(sitk.TranslationTransform(3, (900, 0, 0)), parent)
     node.SetAndObserveTransformNodeID(None)
     with refuses("The mask 'organs' is empty: .* cover no voxel of the volume 'brain'"):
         conversion.mask_from_node(node, volume)
@@ -452,7 +452,7 @@ def test_segments_that_are_surfaces(scene: Any, load: Any, add: Add) -> None:
     sphere.Update()
     node.AddSegmentFromClosedSurfaceRepresentation(sphere.GetOutput(), "ball")
     parent = add("LinearTransform")
-    conversion.linear_to_node(sitk.TranslationTransform(3, (50, 0, 0)), parent)
+    transformnodes.linear_to_node(sitk.TranslationTransform(3, (50, 0, 0)), parent)
     node.SetAndObserveTransformNodeID(parent.GetID())
     nodes = scene.GetNumberOfNodes()
     mask, expected = conversion.mask_from_node(node, volume), ball(geometry)
@@ -481,7 +481,7 @@ def test_slicer_shows_what_itk_resamples(kind: str, of_fixed: str, of_moving: st
     fixed = geometry_of(of_fixed)
     moving = smooth(fixed if alone else geometry_of(of_moving, (40.0, -7.5, 61.0)), 1)
     transform = transform_of(kind, fixed, moving.geometry)
-    nodes = conversion.transform_to_nodes(transform, scene, "result")
+    nodes = transformnodes.transform_to_nodes(transform, scene, "result")
     assert [node.GetClassName() for node in nodes] == CLASSES[kind]
     assert nodes[0].GetName() == "result"
     assert nodes[-1].GetParentTransformNode() is None
@@ -502,7 +502,7 @@ def test_slicer_shows_what_itk_resamples(kind: str, of_fixed: str, of_moving: st
 
 def test_far_from_a_bspline_nothing_moves(add: Add) -> None:
     fixed, node = geometry_of("oblique"), add("BSplineTransform")
-    conversion.bspline_to_node(bspline(fixed), node)
+    transformnodes.bspline_to_node(bspline(fixed), node)
     far = fixed.centre() + 500.0 * np.vstack([np.eye(3), -np.eye(3)])
     assert np.abs(mapped_by_slicer(node, far) - far).max() < 1e-9
 
@@ -513,7 +513,7 @@ def test_2d_transforms_leave_z_alone(kind: str, scene: Any, load: Any) -> None:
     alone = kind in ("bspline", "displacement")
     moving = smooth(fixed if alone else Geometry((20, 21), (1.3, 1.5), (30.0, 4.0), (1, 0, 0, 1)), 1)
     transform = transform_of(kind, fixed, moving.geometry)
-    nodes = conversion.transform_to_nodes(transform, scene, "result")
+    nodes = transformnodes.transform_to_nodes(transform, scene, "result")
     assert [node.GetClassName() for node in nodes] == CLASSES[kind]
     points = voxel_points(fixed)
     for z in (0.0, 44.0, -1234.5):
@@ -544,7 +544,7 @@ def test_2d_transforms_leave_z_alone(kind: str, scene: Any, load: Any) -> None:
 )
 def test_every_linear_transform_has_its_matrix(transform: sitk.Transform, add: Add) -> None:
     node = add("LinearTransform")
-    conversion.linear_to_node(transform, node)
+    transformnodes.linear_to_node(transform, node)
     points = np.random.default_rng(0).normal(scale=300, size=(20, 3))
     dim = transform.GetDimension()
     expected = points.copy()
@@ -555,10 +555,10 @@ def test_every_linear_transform_has_its_matrix(transform: sitk.Transform, add: A
 def test_a_general_node_takes_any_kind_and_changes_it(add: Add) -> None:
     fixed = geometry_of("oblique")
     points, node = voxel_points(fixed)[::50], add("Transform")
-    fill = {"bspline": conversion.bspline_to_node, "displacement": conversion.displacement_to_node}
+    fill = {"bspline": transformnodes.bspline_to_node, "displacement": transformnodes.displacement_to_node}
     for kind in ("linear", "bspline", "linear", "displacement", "linear"):
         transform = transform_of(kind, fixed, fixed)
-        fill.get(kind, conversion.linear_to_node)(transform, node)
+        fill.get(kind, transformnodes.linear_to_node)(transform, node)
         assert np.abs(mapped_by_slicer(node, points) - mapped_by_itk(transform, points)).max() < TOLERANCE[kind]
 
 
@@ -567,7 +567,7 @@ def test_long_composites_have_their_linear_parts_joined(scene: Any) -> None:
     small = sitk.Euler3DTransform(fixed.centre().tolist(), 0.01, 0.02, -0.01, (0.1, 0.2, 0.3))
     inner = sitk.CompositeTransform([small, bspline(fixed, 8)])
     transform = sitk.CompositeTransform([small, inner, displacement(fixed), small])
-    nodes = conversion.transform_to_nodes(transform, scene, "result")
+    nodes = transformnodes.transform_to_nodes(transform, scene, "result")
     assert [node.GetName() for node in nodes] == [
         "result",
         "result (B-spline)",
@@ -592,22 +592,22 @@ def test_transforms_that_no_node_holds(scene: Any, add: Add) -> None:
         (sitk.ScaleTransform(3, (1, 0, 1)), "The transform .ScaleTransform. cannot be inverted"),
     ]:
         with refuses(text):
-            conversion.transform_to_nodes(transform, scene, "result")
+            transformnodes.transform_to_nodes(transform, scene, "result")
         assert scene.GetNumberOfNodes() == nodes
 
     grid, line = add("GridTransform", "grid"), add("LinearTransform", "line")
     with refuses("is not linear. Give a linear one"):
-        conversion.linear_to_node(bspline(fixed), line)
+        transformnodes.linear_to_node(bspline(fixed), line)
     for fill, transform, node in [
-        (conversion.linear_to_node, sitk.Euler3DTransform(), grid),
-        (conversion.bspline_to_node, bspline(fixed), line),
-        (conversion.displacement_to_node, displacement(fixed), line),
-        (conversion.bspline_to_node, bspline(fixed), grid),
+        (transformnodes.linear_to_node, sitk.Euler3DTransform(), grid),
+        (transformnodes.bspline_to_node, bspline(fixed), line),
+        (transformnodes.displacement_to_node, displacement(fixed), line),
+        (transformnodes.bspline_to_node, bspline(fixed), grid),
     ]:
         with refuses("The transform '(grid|line)' .* cannot hold this transform. Choose or"):
             fill(transform, node)
     with refuses("There is no transform. Choose one."):
-        conversion.linear_to_node(sitk.Euler3DTransform(), None)
+        transformnodes.linear_to_node(sitk.Euler3DTransform(), None)
 
 
 # ---------------------------------------------------------------------------------------------------- transforms in
@@ -652,7 +652,7 @@ def test_a_volume_under_a_transform_is_resampled_from_where_it_is_shown(load: An
     parent.SetMatrixTransformFromParent(matrix_of(place))
     node.SetAndObserveTransformNodeID(parent.GetID())
     whole = sitk.CompositeTransform([conversion.placement_of(node), registration])
-    (result,) = conversion.transform_to_nodes(whole, scene, "result")
+    (result,) = transformnodes.transform_to_nodes(whole, scene, "result")
     node.SetAndObserveTransformNodeID(result.GetID())
     image = sitk.Cast(moving.to_sitk(), sitk.sitkFloat64)
     expected = sitk.GetArrayFromImage(sitk.Resample(image, fixed.to_sitk_reference(), to_local, sitk.sitkLinear, -1e6))
@@ -670,7 +670,7 @@ def test_an_initial_transform_maps_fixed_to_moving_points(kind: str, add: Add) -
     assert np.abs(mapped_by_itk(initial, points) - mapped_by_itk(given, points)).max() < 1e-9
     held = LinearTransform.from_sitk(initial, "similarity", (0, 0, 0), 3)  # the engine takes it
     again = add("LinearTransform")
-    conversion.linear_to_node(held.to_sitk(), again)
+    transformnodes.linear_to_node(held.to_sitk(), again)
     assert np.abs(mapped_by_slicer(again, points) - mapped_by_slicer(node, points)).max() < 1e-9
     upper, lower = under_two_parents(node, add)
     expected = mapped_by_itk(given, mapped_by_itk(lower, mapped_by_itk(upper, points)))
@@ -681,12 +681,12 @@ def test_transforms_for_one_slice_stay_in_its_plane(load: Any, add: Add) -> None
     node, volume = add("LinearTransform", "start"), load(smooth(Geometry((7, 5), (1, 1), (0, 0), (1, 0, 0, 1)), 1))
     volume.SetAndObserveTransformNodeID(node.GetID())
     given = sitk.Similarity2DTransform(1.3, 0.9, (1.0, -2.0), (20.0, 30.0))
-    conversion.linear_to_node(given, node)
+    transformnodes.linear_to_node(given, node)
     points = np.random.default_rng(0).normal(scale=100, size=(20, 2))
     for transform in (conversion.initial_from_node(node, 2), conversion.placement_of(volume, 2)):
         assert transform.GetDimension() == 2
         assert np.abs(mapped_by_itk(transform, points) - mapped_by_itk(given, points)).max() < 1e-9
-    conversion.linear_to_node(sitk.Euler3DTransform((0, 0, 0), 0.1, 0, 0), node)
+    transformnodes.linear_to_node(sitk.Euler3DTransform((0, 0, 0), 0.1, 0, 0), node)
     for get in (lambda: conversion.initial_from_node(node, 2), lambda: conversion.placement_of(volume, 2)):
         with refuses("transform 'start' leaves the plane of the image"):
             get()
@@ -695,7 +695,7 @@ def test_transforms_for_one_slice_stay_in_its_plane(load: Any, add: Add) -> None
 def test_transforms_that_cannot_be_taken_into_account(load: Any, add: Add) -> None:
     volume = load(smooth(geometry_of("oblique"), 1))
     linear_node, warp = add("LinearTransform", "line"), add("BSplineTransform", "warp")
-    conversion.bspline_to_node(bspline(geometry_of("oblique")), warp)
+    transformnodes.bspline_to_node(bspline(geometry_of("oblique")), warp)
     linear_node.SetAndObserveTransformNodeID(warp.GetID())
     text = "The transform 'warp' is not linear .* Harden it on the volume or remove it"
     for parent in (warp, linear_node):
@@ -735,7 +735,7 @@ SAVED = {"linear": (".h5", ".tfm"), "bspline": (".h5", ".txt"), "displacement": 
 def test_a_saved_node_is_what_itk_reads(kind: str, extension: str, scene: Any, tmp_path: Path) -> None:
     fixed = geometry_of("left-handed")
     transform = transform_of(kind, fixed, fixed)
-    (node,) = conversion.transform_to_nodes(transform, scene, "result")
+    (node,) = transformnodes.transform_to_nodes(transform, scene, "result")
     path = str(tmp_path / f"result{extension}")
     storage = slicer.vtkMRMLTransformStorageNode()
     scene.AddNode(storage)
@@ -759,14 +759,14 @@ def test_what_itk_saves_slicer_reads_as_the_same(kind: str, scene: Any, add: Add
     storage.SetFileName(path)
     assert storage.ReadData(node)
     points = lasting_points(kind, fixed)
-    (first, *_) = conversion.transform_to_nodes(transform, scene, "result")
+    (first, *_) = transformnodes.transform_to_nodes(transform, scene, "result")
     assert np.abs(mapped_by_slicer(node, points) - mapped_by_slicer(first, points)).max() < TOLERANCE[kind]
 
 
 def test_a_saved_scene_keeps_the_transforms(scene: Any, load: Any, tmp_path: Path) -> None:
     fixed, expected = geometry_of("oblique"), {}
     for kind in KINDS:
-        first = conversion.transform_to_nodes(transform_of(kind, fixed, fixed), scene, kind)[0]
+        first = transformnodes.transform_to_nodes(transform_of(kind, fixed, fixed), scene, kind)[0]
         expected[kind] = mapped_by_slicer(first, lasting_points(kind, fixed))
     volume = smooth(fixed, 1)
     load(volume).SetAndObserveTransformNodeID(first.GetID())

@@ -182,6 +182,16 @@ def test_leave_reload_and_close(slicer_host: ModuleType, widget: Any) -> None:
     assert slicer_host.open_widget(NAME) is not new
 
 
+def test_packaging_is_a_part_that_nobody_has_loaded(slicer_host: ModuleType) -> None:
+    """As in the application at start: `slicer.packaging` is there only for who imports it."""
+    import importlib
+
+    import slicer
+
+    assert not hasattr(slicer, "packaging")
+    assert callable(importlib.import_module("slicer.packaging").pip_ensure)
+
+
 def test_self_test_runs(slicer_host: ModuleType, widget: Any) -> None:
     import slicer
 

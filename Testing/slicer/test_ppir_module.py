@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -162,6 +163,27 @@ def test_apply_while_asking_cancels(panel: Panel, world: support.Sites) -> None:
     assert panel.status == "Cancelled." and panel.host.dialogs.shown == [] and not processes()
 
 
+def test_masks_are_label_maps_or_segmentations_and_volumes_are_not_label_maps(panel: Panel) -> None:
+    import slicer
+
+    volume = panel.prepare("127.0.0.1:9")
+    label = support.add_volume(MOVING > 100, "label map", "vtkMRMLLabelMapVolumeNode")
+    segments = support.add("vtkMRMLSegmentationNode", "segments")
+    support.add("vtkMRMLModelNode", "no mask")
+    for selector, parameter in (panel.ui.maskSelector, "movingMask"), (panel.ui.sharedMaskSelector, "sharedMask"):
+        listed = {selector.nodeFromIndex(i).GetName() for i in range(selector.nodeCount())}
+        assert listed == {"label map", "segments"}
+        for mask in (label, segments, None):
+            selector.setCurrentNode(mask)
+            assert getattr(panel.node, parameter) is mask
+        setattr(panel.node, parameter, segments)
+        assert selector.currentNode() is segments
+    for selector in (panel.ui.movingSelector, panel.ui.outputVolumeSelector, panel.ui.sharedVolumeSelector):
+        assert [selector.nodeFromIndex(i) for i in range(selector.nodeCount())] == [volume]
+    slicer.mrmlScene.RemoveNode(segments)
+    assert panel.node.movingMask is panel.ui.maskSelector.currentNode() is not segments
+
+
 def test_cancel_before_a_result_changes_nothing(panel: Panel, world: support.Sites) -> None:
     moving = panel.prepare(world.address)
     panel.apply_until("Running")
@@ -172,8 +194,14 @@ def test_cancel_before_a_result_changes_nothing(panel: Panel, world: support.Sit
     assert moving.GetTransformNodeID() is None and not of_class("vtkMRMLTransformNode")
 
 
-def test_cancel_keeps_the_best_so_far(alone: Panel, sites: support.Sites) -> None:
+def test_cancel_keeps_the_best_so_far_and_what_was_there_before(alone: Panel, sites: support.Sites) -> None:
+    """A former run's transform and volume, chosen as outputs, are as they were."""
+    import slicer
+
     moving = alone.prepare(sites.serve(LARGE), support.moved(LARGE))
+    former = alone.node.outputTransform = support.add("vtkMRMLLinearTransformNode", "T")
+    volume = alone.node.outputVolume = support.add_volume(FIXED, "W")
+    before = slicer.util.arrayFromTransformMatrix(former), slicer.util.arrayFromVolume(volume).copy()
     alone.apply_until("Level 1 of")
     assert alone.watch(lambda: "evaluation" in alone.status or not alone.panel.busy)
     sites.freeze()
@@ -182,8 +210,13 @@ def test_cancel_keeps_the_best_so_far(alone: Panel, sites: support.Sites) -> Non
     alone.ui.applyButton.click()
     alone.wait()
     alone.picture("register_cancelled")
-    assert alone.status.startswith("Ended early; the best transform so far is 'MR registered'") and not alone.failed
-    assert moving.GetTransformNodeID() == alone.node.outputTransform.GetID() and not processes()
+    said = "Ended early; the best transform so far is 'MR partly registered'"
+    assert alone.status.startswith(said) and not alone.failed and not processes()
+    assert alone.node.outputTransform is former and alone.node.outputVolume is volume
+    assert np.array_equal(slicer.util.arrayFromTransformMatrix(former), before[0])
+    assert np.array_equal(slicer.util.arrayFromVolume(volume), before[1])
+    partial = slicer.util.getNode("MR partly registered")
+    assert partial.GetNodeReference(partial.GetMovingNodeReferenceRole()) is moving
 
 
 @pytest.mark.long
@@ -426,12 +459,11 @@ def test_missing_packages(panel: Panel, world: support.Sites, monkeypatch: pytes
 def test_missing_packages_before_slicer_packaging(
     panel: Panel, world: support.Sites, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import slicer
     from PPIRLib import engine
 
     find = engine.importlib.util.find_spec
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None if name == "msgpack" else find(name))
-    monkeypatch.delattr(slicer, "packaging")
+    monkeypatch.setitem(sys.modules, "slicer.packaging", None)
     panel.prepare(world.address)
     panel.host.dialogs.answer("confirm", False)
     panel.ui.applyButton.click()
@@ -439,6 +471,28 @@ def test_missing_packages_before_slicer_packaging(
     panel.ui.testButton.click()
     (asked,) = panel.host.packaging.requests
     assert asked.function == "pip_install" and asked.requirements[1] == "-c" and "needed" in panel.status
+
+
+def test_packages_from_a_folder_without_a_network(
+    panel: Panel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from PPIRLib import engine
+
+    panel.host.dialogs.answer("file", "", str(tmp_path), str(tmp_path), str(tmp_path))
+    panel.ui.installButton.click()  # nothing is chosen
+    panel.ui.installButton.click()
+    assert panel.failed and "holds no wheels" in panel.status and "make wheelhouse" in panel.status
+    (tmp_path / "numba-0.68.1-cp312-cp312-win_amd64.whl").write_bytes(b"")
+    panel.ui.installButton.click()
+    assert panel.status == "Nothing is missing." and panel.host.packaging.requests == []
+    find = engine.importlib.util.find_spec
+    monkeypatch.setattr(
+        engine.importlib.util, "find_spec", lambda name: None if name in ("numba", "torch") else find(name)
+    )
+    panel.ui.installButton.click()
+    (asked,) = panel.host.packaging.requests
+    assert asked.requirements[:4] == ("numba>=0.61", "--no-index", "--find-links", str(tmp_path))
+    assert asked.requirements[4] == "-c" and panel.status.startswith("Installed: numba>=0.61.")
 
 
 def test_torch_comes_from_its_extension(panel: Panel, world: support.Sites, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -621,10 +675,10 @@ def test_errors_at_the_console(panel: Panel, world: support.Sites) -> None:
 
 def test_initial_transform_and_mask(panel: Panel, world: support.Sites) -> None:
     import SimpleITK as sitk
-    from PPIRLib import conversion
+    from PPIRLib import transformnodes
 
     start = support.add("vtkMRMLLinearTransformNode", "start")
-    conversion.linear_to_node(sitk.TranslationTransform(3, (2.0, -1.0, 1.0)), start)
+    transformnodes.linear_to_node(sitk.TranslationTransform(3, (2.0, -1.0, 1.0)), start)
     inside = support.add_volume(sitk.Cast(MOVING > -1, sitk.sitkFloat32), "mask", "vtkMRMLLabelMapVolumeNode")
     run = logic().register(
         support.add_volume(MOVING, "CT"), world.address, transform="rigid", initialTransform=start, mask=inside,
@@ -644,3 +698,16 @@ def test_self_test(panel: Panel) -> None:
     shown = [d.text for d in panel.host.dialogs.of_kind("delay")]
     assert shown[-1].startswith("Test passed")
     assert not panel.host.uncaught
+
+
+def test_self_test_says_what_is_missing_and_never_installs(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    import slicer
+    from PPIRLib import engine
+
+    find = engine.importlib.util.find_spec
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None if name == "tenseal" else find(name))
+    slicer.selfTests[NAME](msec=1)
+    shown = [d.text for d in panel.host.dialogs.of_kind("delay")]
+    skipped = [text for text in shown if text.startswith("Skipped")]
+    assert skipped and all("tenseal==0.3.18" in text for text in skipped) and not any("passed" in t for t in shown)
+    assert panel.host.packaging.requests == [] and not panel.host.uncaught

@@ -21,18 +21,19 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fuzz_sealed import Asker, SealedContents, SealedFiles, SealedWords, Sharer, record_sealed
 from fuzz_subjects import SUBJECTS, Conversations, record
 from fuzz_targets import Certificates, Dealing, Frames, Handshake, Maps, Offers, Party1, Party2, Sockets, Target
 from record import memory_mb, surroundings, write_section
 
 from PPIRLogic.errors import PPIRError
 from PPIRLogic.local_processes import Site, make_sites
-from PPIRLogic.network.channel.timed_socket import Gone
+from PPIRLogic.network.channel.timed_socket import ConnectionEnded
 
 DEADLINE = 20.0  # seconds for one case: beyond any wait that a handler may have
 WARM = 200  # cases before memory is measured for the first time
 FEWEST = 20  # cases of a target
-SINGLE = 7  # targets that are not a party under a subject
+SINGLE = 12  # targets that are not a party under a subject
 ROUNDS = 8  # every target has its turn so often: where time ends the run, all have had their share
 
 
@@ -80,7 +81,7 @@ def run(target: Target, cases: int, seed: int, first: int = 0, until: float = fl
             break
         try:
             row.outcomes[target.case(random.Random(name))] += 1
-        except (PPIRError, Gone) as error:
+        except (PPIRError, ConnectionEnded) as error:
             row.outcomes[type(error).__name__] += 1
         except Exception as error:
             trace = error.__traceback__
@@ -113,6 +114,7 @@ def stage(repeats: int = 2) -> Iterator[tuple[dict[str, Site], Conversations]]:
         sites = make_sites(folder, ("A", "B", "third"), "third")
         sites |= {"stranger": make_sites(folder, ("stranger",))["stranger"]}
         recorded = record(sites, repeats)
+        record_sealed(sites, recorded)
         gc.collect()
         gc.freeze()  # a server collects after every session: it need not look at the libraries each time
         yield sites, recorded
@@ -130,6 +132,11 @@ def makers(sites: dict[str, Site], recorded: Conversations) -> list[Callable[[],
         lambda: Dealing(recorded, third),
         lambda: Offers(recorded, a),
         lambda: Handshake(b, a),
+        lambda: SealedWords(recorded),
+        lambda: SealedFiles(a, b),
+        SealedContents,
+        lambda: Sharer(recorded, b, a.fingerprint),
+        lambda: Asker(recorded, a, b.fingerprint),
     ]
     for subject in SUBJECTS:
         out.append(lambda s=subject: Party2(s, recorded, b, a.fingerprint))  # type: ignore[misc]

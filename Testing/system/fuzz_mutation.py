@@ -16,7 +16,8 @@ EDGES: tuple[Any, ...] = (
 )  # fmt: skip
 KINDS = (
     "info", "open", "opened", "level", "key", "data", "evaluate", "request", "answer", "finish", "finished", "bye",
-    "error", "join", "joined", "order", "correlation", "waiting", "resumes", "hello", "nonsense",
+    "error", "join", "joined", "order", "correlation", "waiting", "resumes", "hello", "nonsense", "primis", "catalogue",
+    "fetch", "chunk", "ask", "grant",
 )  # fmt: skip
 
 

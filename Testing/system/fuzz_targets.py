@@ -30,12 +30,12 @@ from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.local_processes import Site
 from PPIRLogic.network.channel import FrameReader, Message, Quotas, encode_head
 from PPIRLogic.network.channel.handshake import make_engine
-from PPIRLogic.network.channel.peer_certificate import Doorkeeper
-from PPIRLogic.network.channel.timed_socket import Gone
+from PPIRLogic.network.channel.peer_certificate import CertificateCheck
+from PPIRLogic.network.channel.timed_socket import ConnectionEnded
 from PPIRLogic.network.channel.tls import Tls
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.messages import error_from
-from PPIRLogic.network.service import Told
+from PPIRLogic.network.service import UnrecordedAudit
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.points.pointset import PointLayout
 from PPIRLogic.registration.control_points import ControlPointMap
@@ -365,7 +365,7 @@ class Dealing(Target):
         self._orders = [c[1:] for name in under for c in recorded[name, "1 to dealer"]]
         self._joins = [c[0] for n in under for way in ("1 to dealer", "2 to dealer") for c in recorded[n, way]]
         self._foreign = [*self._orders, *recorded["fhe", "1 to 2"]]
-        self._dealing = DealingMethod(Told(lambda event: None))
+        self._dealing = DealingMethod(UnrecordedAudit(lambda event: None))
 
     def case(self, draw: random.Random) -> str:
         if draw.random() < 0.3:
@@ -417,33 +417,33 @@ class Handshake(Target):
 
     def __init__(self, site: Site, other: Site) -> None:
         self._identity, self._trust = load_or_create_identity(site.home), TrustStore(site.home)
-        client = make_engine(load_or_create_identity(other.home), TrustStore(other.home), Doorkeeper(
+        client = make_engine(load_or_create_identity(other.home), TrustStore(other.home), CertificateCheck(
             TrustStore(other.home), None, None))  # fmt: skip
         client.set_connect_state()
         tape = _Tape(b"")
-        with contextlib.suppress(Gone):
+        with contextlib.suppress(ConnectionEnded):
             Tls(tape, client).handshake()  # type: ignore[arg-type]
         self.greeting = tape.written
 
     def case(self, draw: random.Random) -> str:
         noise = draw.random() < 0.2
         content = draw.randbytes(draw.randrange(400)) if noise else changed_bytes(draw, self.greeting)
-        doorkeeper = Doorkeeper(self._trust, None, None)
-        engine = make_engine(self._identity, self._trust, doorkeeper)
+        check = CertificateCheck(self._trust, None, None)
+        engine = make_engine(self._identity, self._trust, check)
         engine.set_accept_state()
         link = Tls(_Tape(content), engine)  # type: ignore[arg-type]
         try:
             link.handshake()
-        except Gone as gone:
-            assert not doorkeeper.accepted
-            return f"hung up on ({gone.why})"
+        except ConnectionEnded as ended:
+            assert not check.accepted
+            return f"hung up on ({ended.why})"
         raise AssertionError("a handshake without a key")
 
 
 class Certificates(Target):
-    """The doorkeeper with damaged certificates of a trusted and of an unknown peer."""
+    """The check of certificates with damaged certificates of a trusted and of an unknown peer."""
 
-    name = "doorkeeper: certificates"
+    name = "certificates"
     share = 0.03
 
     def __init__(self, site: Site, other: Site, stranger: Site) -> None:
@@ -459,10 +459,10 @@ class Certificates(Target):
             def to_cryptography(self) -> x509.Certificate:
                 return x509.load_der_x509_certificate(shown)
 
-        doorkeeper = Doorkeeper(self._trust, None, None)
-        accepted = doorkeeper.judge(None, Shown(), draw.choice((0, 9, 10, 18, 20)), 0, int(draw.random() < 0.5))
-        assert not accepted or doorkeeper.fingerprint == self._good, "a stranger is accepted"
-        assert doorkeeper.refusal.isprintable()
+        check = CertificateCheck(self._trust, None, None)
+        accepted = check.judge(None, Shown(), draw.choice((0, 9, 10, 18, 20)), 0, int(draw.random() < 0.5))
+        assert not accepted or check.fingerprint == self._good, "a stranger is accepted"
+        assert check.refusal.isprintable()
         return "accepted" if accepted else "refused"
 
 

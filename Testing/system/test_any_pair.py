@@ -23,7 +23,7 @@ from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.extra_runs import UNCHECKED
 from PPIRLogic.registration.party1.register import register
 from PPIRLogic.registration.result import RegistrationResult
-from PPIRLogic.registration.simulate import OPEN_BUDGET, World, peers, simulate
+from PPIRLogic.registration.simulate import OPEN_BUDGET, RunningPeers, peers, simulate
 from PPIRLogic.transforms.linear import rotation_of
 
 FOUND_MM = 10.0  # the landmarks of a part, which an affine transform fits more loosely
@@ -34,7 +34,7 @@ FIXED_POINTS, MOVING_POINTS = (
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
+def world() -> Iterator[RunningPeers]:
     with peers(DATA / "lung_baseline.mha", protocol="clear") as made:
         yield made
 
@@ -64,7 +64,7 @@ def placed(volume: Volume, degrees: tuple[float, float, float], shift: tuple[flo
     )
 
 
-def run(world: World, moving: Volume, **options: object) -> RegistrationResult:
+def run(world: RunningPeers, moving: Volume, **options: object) -> RegistrationResult:
     parameters = Parameters(protocol="clear", levels=LEVELS, **options)  # type: ignore[arg-type]
     return register(moving, world.peer, home=world.home, parameters=parameters)
 
@@ -84,7 +84,7 @@ def moving_lung() -> Volume:
 
 
 @pytest.mark.parametrize(("axis", "low", "high"), [(2, 0.5, 1.0), (0, 0.0, 0.5)], ids=["top", "left"])
-def test_half_of_a_lung_finds_its_place_in_the_whole(world: World, axis: int, low: float, high: float) -> None:
+def test_half_of_a_lung_finds_its_place_in_the_whole(world: RunningPeers, axis: int, low: float, high: float) -> None:
     moving = part_of(moving_lung(), axis, low, high)
     result = run(world, moving)
     assert result.starts is not None and result.starts.values >= 7
@@ -92,7 +92,7 @@ def test_half_of_a_lung_finds_its_place_in_the_whole(world: World, axis: int, lo
     assert result.doubts == []
 
 
-def test_a_lung_that_lies_elsewhere(world: World) -> None:
+def test_a_lung_that_lies_elsewhere(world: RunningPeers) -> None:
     degrees, shift = (20.0, -15.0, 10.0), (60.0, -30.0, 25.0)
     moving = placed(moving_lung(), degrees, shift)
     result = run(world, moving)
@@ -102,7 +102,7 @@ def test_a_lung_that_lies_elsewhere(world: World) -> None:
 
 
 @pytest.mark.parametrize("loss", ["ncc", pytest.param("mi", marks=pytest.mark.long)])
-def test_a_thin_slab_finds_its_place_within_a_voxel(world: World, loss: str) -> None:
+def test_a_thin_slab_finds_its_place_within_a_voxel(world: RunningPeers, loss: str) -> None:
     """20 slices of 3 mm of the same lung, from the default start; the voxels of the lung are 1.4 mm wide."""
     whole = read_volume(DATA / "lung_baseline.mha").to_sitk()
     truth, points = Place.drawn(8.0, 9.0, np.random.default_rng(3)), FIXED_POINTS
@@ -121,7 +121,7 @@ def test_a_thin_slab_finds_its_place_within_a_voxel(world: World, loss: str) -> 
     ids=["turned by 180", "turned by 90", "shifted by 70 mm"],
 )
 def test_a_wrong_end_is_never_silent(
-    world: World, axis: tuple[float, float, float], shift: tuple[float, float, float]
+    world: RunningPeers, axis: tuple[float, float, float], shift: tuple[float, float, float]
 ) -> None:
     """From a start that leads astray: the search ends, and what it found is said to be in doubt."""
     moving = moving_lung()
@@ -136,7 +136,7 @@ def test_a_wrong_end_is_never_silent(
     assert wrong, "a start that leads to the truth proves nothing"
 
 
-def test_without_its_check_the_same_end_is_silent(world: World) -> None:
+def test_without_its_check_the_same_end_is_silent(world: RunningPeers) -> None:
     """What the check is worth: the end of a search that went astray, and nothing else speaks against it."""
     moving = moving_lung()
     start = sitk.VersorRigid3DTransform()

@@ -1,4 +1,4 @@
-"""Short seeded runs of `make fuzz`: every handler of a message, on both sides and at the dealer."""
+"""Short seeded runs of `make fuzz`: every handler of a message and every file of a peer, on all sides."""
 
 from __future__ import annotations
 

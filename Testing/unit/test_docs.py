@@ -13,7 +13,7 @@ import pytest
 
 from PPIRLogic.disclosure.accounts import Budget
 from PPIRLogic.network.identity import VALID_DAYS
-from PPIRLogic.registration.party2.unfinished_sessions import MOST_OF_A_PEER
+from PPIRLogic.registration.party2.unfinished_sessions import MAX_UNFINISHED_OF_PEER
 from PPIRLogic.registration.request import LOST_ANSWERS
 from PPIRLogic.registration.sampling import MIN_POOL, pool_size
 
@@ -182,7 +182,7 @@ def test_limits_that_pages_quote_are_those_of_the_code() -> None:
         r"\| `--budget-image` \|": f"| {budget.numbers_per_image:_} |".replace("_", " "),
         r"\| `--budget-histograms` \|": f"| {budget.histograms_per_level} |",
         r"\| `--budget-subject` \|": f"| {budget.times_per_subject:g} times",
-        r"unfinished sessions are kept at most": f"{MOST_OF_A_PEER} unfinished",
+        r"unfinished sessions are kept at most": f"{MAX_UNFINISHED_OF_PEER} unfinished",
         r"answer more, \w+ times at most": f"{['', 'one', 'two', 'three', 'four', 'five'][LOST_ANSWERS]} times",
         r"Certificates made by the program last": f"last {VALID_DAYS} days",
         r"\*Certificates\* last": f"last {VALID_DAYS} days",

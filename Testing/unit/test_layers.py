@@ -19,6 +19,7 @@ GROUND = (
 )  # fmt: skip
 METHODS = {"registration": (), "proxy": (), "primis": (), "cohort": ("registration",)}  # and what each stands on
 FACES = ("report", "serving", "cli", "__main__")
+Graph = dict[str, set[tuple[str, str]]]  # what every module imports: (module, name)
 OLD_NAMES = "former_paths"  # loads what it is asked for, by name
 
 
@@ -39,7 +40,7 @@ def imports_of(path: Path, known: set[str], package: str = PACKAGE) -> Iterator[
             yield from ((alias.name, "") for alias in node.names if alias.name.split(".")[0] == package)
 
 
-def graph_of(root: Path, package: str = PACKAGE) -> dict[str, set[tuple[str, str]]]:
+def graph_of(root: Path, package: str = PACKAGE) -> Graph:
     files = {name_of(p, root): p for p in sorted((root / package).rglob("*.py"))}
     return {module: set(imports_of(path, set(files), package)) for module, path in files.items()}
 
@@ -67,7 +68,7 @@ def permitted(importer: str, imported: str) -> bool:
     return False
 
 
-def upward(graph: dict[str, set[tuple[str, str]]]) -> list[str]:
+def upward(graph: Graph) -> list[str]:
     return sorted(
         f"{module} imports {target}"
         for module, targets in graph.items()
@@ -76,7 +77,7 @@ def upward(graph: dict[str, set[tuple[str, str]]]) -> list[str]:
     )
 
 
-def circle(graph: dict[str, set[tuple[str, str]]]) -> list[str]:
+def circle(graph: Graph) -> list[str]:
     """The modules of a circle of imports; empty if there is none."""
     try:
         graphlib.TopologicalSorter({m: {t for t, _ in targets} - {m} for m, targets in graph.items()}).prepare()
@@ -85,7 +86,7 @@ def circle(graph: dict[str, set[tuple[str, str]]]) -> list[str]:
     return []
 
 
-def private(graph: dict[str, set[tuple[str, str]]]) -> list[str]:
+def private(graph: Graph) -> list[str]:
     return sorted(
         f"{module} imports {name} of {target}"
         for module, targets in graph.items()
@@ -94,24 +95,26 @@ def private(graph: dict[str, set[tuple[str, str]]]) -> list[str]:
     )
 
 
-GRAPH = graph_of(ROOT)
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return graph_of(ROOT)
 
 
-def test_every_room_has_its_place() -> None:
-    rooms = {room_of(module) for module in GRAPH} - {"__init__", OLD_NAMES}
+def test_every_room_has_its_place(graph: Graph) -> None:
+    rooms = {room_of(module) for module in graph} - {"__init__", OLD_NAMES}
     assert rooms <= {*GROUND, *METHODS, *FACES}
 
 
-def test_imports_go_one_way() -> None:
-    assert upward(GRAPH) == []
+def test_imports_go_one_way(graph: Graph) -> None:
+    assert upward(graph) == []
 
 
-def test_there_is_no_circle() -> None:
-    assert circle(GRAPH) == []
+def test_there_is_no_circle(graph: Graph) -> None:
+    assert circle(graph) == []
 
 
-def test_no_private_name_crosses_modules() -> None:
-    assert private(GRAPH) == []
+def test_no_private_name_crosses_modules(graph: Graph) -> None:
+    assert private(graph) == []
 
 
 def test_the_engine_knows_nothing_of_slicer() -> None:
@@ -122,14 +125,14 @@ def test_the_engine_knows_nothing_of_slicer() -> None:
             assert not {n.split(".")[0] for n in names} & {"slicer", "qt", "ctk", "vtk", "PPIRLib"}, path
 
 
-def test_the_unprotected_protocol_and_the_primitive_know_nothing_of_encryption() -> None:
+def test_the_unprotected_protocol_and_the_primitive_know_nothing_of_encryption(graph: Graph) -> None:
     for module in ("clear", "product", "layout", "exact_range", "integer_sums", "protocol"):
-        targets = {target for target, _ in GRAPH[f"{PACKAGE}.secure.{module}"]}
+        targets = {target for target, _ in graph[f"{PACKAGE}.secure.{module}"]}
         assert not [t for t in targets if t.startswith(f"{PACKAGE}.secure.fhe")], module
 
 
-def test_receipts_are_made_where_numbers_are_counted() -> None:
-    minting = {module for module, targets in GRAPH.items() if any(name == "MINT" for _, name in targets)}
+def test_receipts_are_made_where_numbers_are_counted(graph: Graph) -> None:
+    minting = {module for module, targets in graph.items() if any(name == "MINT" for _, name in targets)}
     assert minting == {f"{PACKAGE}.disclosure.accounts"}
 
 

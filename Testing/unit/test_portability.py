@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*ROOT.glob("PPIRLogic/**/*.py"), *ROOT.glob("PPIRExtension/**/*.py")])
 POSIX_MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog", "posix", "msvcrt", "winreg"}
+TOPS = ("/proc", "/dev", "/sys", "/tmp")
 POSIX_NAMES = {
     "os": {"fork", "geteuid", "getuid", "sysconf", "mkfifo", "fchmod", "fchown", "chown", "memfd_create", "setsid",
            "killpg", "nice", "uname", "getloadavg", "sched_getaffinity", "wait3", "wait4"},
@@ -19,9 +20,20 @@ POSIX_NAMES = {
 }  # fmt: skip
 
 
-def guarded(parents: list[ast.AST]) -> bool:
+WORDS = "|".join(
+    [*POSIX_MODULES, *(name for names in POSIX_NAMES.values() for name in names), *(f"{t}/" for t in TOPS)]
+)
+
+
+def nodes_of(source: str, words: str) -> list[ast.AST]:
+    """Everything in a text, where one of these words is in it: most have none, and need not be taken apart."""
+    return list(ast.walk(ast.parse(source))) if re.search(words, source) else []
+
+
+def guarded(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
     """Inside a try with a handler, a condition, or a suppress: there is a way out where the name is missing."""
-    for node in parents:
+    while (above := parents.get(node)) is not None:
+        node = above
         if isinstance(node, (ast.If, ast.IfExp)) or (isinstance(node, ast.Try) and node.handlers):
             return True
         if isinstance(node, ast.With) and any("suppress" in ast.dump(item) for item in node.items):
@@ -29,33 +41,32 @@ def guarded(parents: list[ast.AST]) -> bool:
     return False
 
 
-def walk(node: ast.AST, parents: list[ast.AST]) -> Iterator[tuple[ast.AST, list[ast.AST]]]:
-    yield node, parents
-    for child in ast.iter_child_nodes(node):
-        yield from walk(child, [*parents, node])
+def names_in(node: ast.AST) -> list[str]:
+    """What a node itself uses of what exists on some systems only."""
+    if isinstance(node, ast.Import):
+        return [a.name for a in node.names if a.name in POSIX_MODULES]
+    if isinstance(node, ast.ImportFrom) and node.module in POSIX_MODULES:
+        return [str(node.module)]
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return [node.attr] if node.attr in POSIX_NAMES.get(node.value.id, ()) else []
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value] if node.value.startswith(tuple(f"{top}/" for top in TOPS)) else []
+    return []
 
 
 def lacking_elsewhere(source: str) -> list[str]:
     """Uses, with their lines, of what exists on some systems only and has no way out."""
-    found = []
-    for node, parents in walk(ast.parse(source), []):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [a.name for a in node.names if a.name in POSIX_MODULES]
-        elif isinstance(node, ast.ImportFrom) and node.module in POSIX_MODULES:
-            names = [str(node.module)]
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            names = [node.attr] if node.attr in POSIX_NAMES.get(node.value.id, ()) else []
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names = [node.value] if node.value.startswith(("/proc/", "/dev/", "/sys/", "/tmp/")) else []
-        found += [f"line {getattr(node, 'lineno', 0)}: {name}" for name in names if not guarded(parents)]
-    return found
+    nodes = nodes_of(source, WORDS)
+    uses = [(getattr(node, "lineno", 0), name, node) for node in nodes for name in names_in(node)]
+    parents = {child: node for node in nodes for child in ast.iter_child_nodes(node)} if uses else {}
+    left = [(line, name) for line, name, node in uses if not guarded(node, parents)]
+    return [f"line {line}: {name}" for line, name in sorted(left)]
 
 
 def unsaid_encodings(source: str) -> list[str]:
     """Text files that are opened in the encoding of the machine, which is not the same on every system."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source, r"open\(|read_text|write_text"):
         if not isinstance(node, ast.Call):
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

@@ -37,6 +37,29 @@ def test_every_package_has_a_version_and_hashes(file: Path) -> None:
     assert found and not [name for name, _, hashes in found if not hashes]
 
 
+def wheelhouse() -> Any:
+    spec = spec_from_file_location("wheelhouse", FOLDER / "wheelhouse.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_wheel_of_another_hash_is_found(tmp_path: Path) -> None:
+    """Of a version that a list names; of another version there is nothing to compare with."""
+    ((name, version, _), *_rest) = entries(FOLDER / "base.txt")
+    files = [tmp_path / f"{n}-py3-none-any.whl" for n in (f"{name.replace('-', '_')}-{version}", "other-1.0")]
+    for file in files:
+        file.write_bytes(b"not what was hashed")
+    assert list(wheelhouse().of_other_hash(files)) == [files[0].name]
+
+
+def test_a_folder_that_lacks_a_package_is_not_enough(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        wheelhouse().enough(tmp_path, "5.12", "Windows amd64")
+    assert "cryptography" in capfd.readouterr().err
+
+
 def test_what_make_installs_is_what_was_hashed() -> None:
     """No list is installed but with --require-hashes; the package itself is, and brings nothing along."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -24,6 +24,13 @@ def add_serve(commands: Any) -> None:
     text = "Serve fixed images to trusted peers (party 2). Nothing but protected data and counted numbers leaves."
     example = "ppir serve atlas.nrrd --name atlas --listen 0.0.0.0:7443 --allow 'Hospital A' --budget-percent 5"
     p = add_command(commands, "serve", "serve:run_serve", text, example, check_serve)
+    _add_files(p)
+    _add_policy(p)
+    _add_budget(p)
+    _add_service(p)
+
+
+def _add_files(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "fixed", nargs="*", type=file_path, help="image file or folder of one DICOM series; several may be given"
     )
@@ -39,6 +46,9 @@ def add_serve(commands: Any) -> None:
         help="patient or series that it shows (what DICOM says): images of one share a budget; once, or per file",
     )  # fmt: skip
     p.add_argument("--mask", action="append", default=[], type=file_path, help="mask file; once per image")
+
+
+def _add_policy(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--allow",
         action="append",
@@ -69,12 +79,18 @@ def add_serve(commands: Any) -> None:
         help="permitted uses of the mask; also: disclosed (peers see it), none (voxels outside it are used, too)",
     )
     p.add_argument("--allow-disclosed-sampling", action="store_true", help="accept gms under mpc, fhe_v1, fhe_v2")
+
+
+def _add_budget(p: argparse.ArgumentParser) -> None:
     p.add_argument("--budget-percent", type=float, default=5.0, help="most numbers per level, %% of its voxels (5)")
     p.add_argument("--budget-bits", type=float, default=20.0, help="the same in bits, %% of 12 bits per voxel (20)")
     p.add_argument("--budget-session", type=int, default=20_000, help="most numbers per session (20000)")
     p.add_argument("--budget-image", type=int, default=200_000, help="most numbers per peer and subject (200000)")
     p.add_argument("--budget-subject", type=float, default=2.0, help="all peers together: times what one may learn (2)")
     p.add_argument("--budget-histograms", type=int, default=200, help="most joint histograms per level, for mi (200)")
+
+
+def _add_service(p: argparse.ArgumentParser) -> None:
     p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
     p.add_argument(
         "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="which dealer, if several are trusted"

@@ -18,7 +18,7 @@ _DIRECTION_DIGITS, _SPACING_DIGITS = 3, 4
 
 
 @dataclass(frozen=True)
-class Slice:
+class DicomSlice:
     """A slice or frame: what it is called, and where it lies (LPS mm)."""
 
     label: str
@@ -99,17 +99,17 @@ def _is_rotation(orientation: Sequence[float]) -> bool:
     return bool(np.abs(axes @ axes.T - np.eye(2)).max() <= 10.0**-_DIRECTION_DIGITS)
 
 
-def slices_of(files: Sequence[DicomFile]) -> list[Slice]:
+def slices_of(files: Sequence[DicomFile]) -> list[DicomSlice]:
     """The slices of a series, or the frames of the one file."""
     if len(files) == 1 and files[0].frames > 1:
         return _frames(files[0])
     return [
-        Slice(f"'{f.name}'", numbers_of(f.elements, tags.POSITION), numbers_of(f.elements, tags.ORIENTATION))
+        DicomSlice(f"'{f.name}'", numbers_of(f.elements, tags.POSITION), numbers_of(f.elements, tags.ORIENTATION))
         for f in files
     ]
 
 
-def _frames(file: DicomFile) -> list[Slice]:
+def _frames(file: DicomFile) -> list[DicomSlice]:
     places = list(frame_values(file, tags.PLANE_POSITION, tags.POSITION))
     turns = list(frame_values(file, tags.PLANE_ORIENTATION, tags.ORIENTATION))
     scales = set(zip(
@@ -123,10 +123,10 @@ def _frames(file: DicomFile) -> list[Slice]:
         )
     if len(scales) > 1 or len(spacings) != 1:
         raise Unusable("Its DICOM frames differ in spacing or in rescale slope. Export it as one file per slice.")
-    return [Slice(f"frame {i}", p, t) for i, (p, t) in enumerate(zip(places, turns, strict=True), 1)]
+    return [DicomSlice(f"frame {i}", p, t) for i, (p, t) in enumerate(zip(places, turns, strict=True), 1)]
 
 
-def order_of(slices: Sequence[Slice]) -> list[int]:
+def order_of(slices: Sequence[DicomSlice]) -> list[int]:
     """The slices in the order of their places, by number. Unusable, naming slices, unless they lie evenly along their
     normal."""
     lost = next((s for s in slices if not _is_placed(s)), None)
@@ -144,12 +144,12 @@ def order_of(slices: Sequence[Slice]) -> list[int]:
     return _check_steps(slices, normal / np.linalg.norm(normal))
 
 
-def _is_placed(one: Slice) -> bool:
+def _is_placed(one: DicomSlice) -> bool:
     place = (*one.position, *one.orientation)
     return len(one.position) == 3 and len(one.orientation) == 6 and bool(np.isfinite(place).all())
 
 
-def _check_steps(slices: Sequence[Slice], normal: Array) -> list[int]:
+def _check_steps(slices: Sequence[DicomSlice], normal: Array) -> list[int]:
     along = np.array([np.dot(s.position, normal) for s in slices])
     order = np.argsort(along, kind="stable")
     steps = np.diff(along[order])

@@ -12,7 +12,7 @@ from typing import Any
 
 from PPIRLogic.errors import PeerError, PPIRError, ProtocolError, VersionError
 from PPIRLogic.network.channel.frames import FRAME_VERSION, MAX_PAYLOAD, FrameReader, Message, encode_head
-from PPIRLogic.network.channel.timed_socket import TICK, ByteStream, Gone, Wire
+from PPIRLogic.network.channel.timed_socket import TICK, ByteStream, ConnectionEnded, Wire
 from PPIRLogic.network.identity import clean_text
 
 MAX_QUEUE = 8  # frames that wait to be received before the reader stops reading
@@ -172,7 +172,7 @@ class Channel:
         self.accept_payloads(0)
         message = self._frames.next()
         if message is None:
-            raise Gone("cut")
+            raise ConnectionEnded("cut")
         theirs, claimed = message.data.get("frame"), message.data.get("name")
         if message.kind != _HELLO or not isinstance(claimed, str):
             raise ProtocolError("the first frame is not a greeting")
@@ -201,26 +201,26 @@ class Channel:
         head = encode_head(kind, self._next_number, data, len(view))
         try:
             self._link.write(memoryview(head), view)
-        except Gone as gone:
+        except ConnectionEnded as ended:
             if not self._running:
                 raise  # still in the greeting
-            raise self._write_failed(gone) from None
+            raise self._write_failed(ended) from None
         self._next_number += 1
         self._last_write = time.monotonic()
 
-    def _write_failed(self, gone: Gone) -> PPIRError:
-        if gone.why == "reset":
+    def _write_failed(self, ended: ConnectionEnded) -> PPIRError:
+        if ended.why == "reset":
             # The peer may have said why before it hung up; give the reader a moment to find that.
             with self._state:
                 self._state.wait_for(lambda: self.interrupted, 1.0)
-        self._end(self._explain(gone))
+        self._end(self._explain(ended))
         return self._ending()
 
     def _say_goodbye(self, kind: str, data: dict[str, Any]) -> None:
         if not self._write_lock.acquire(timeout=_GOODBYE):
             return
         try:
-            with contextlib.suppress(Gone, PPIRError):
+            with contextlib.suppress(ConnectionEnded, PPIRError):
                 self._link.write(memoryview(encode_head(kind, self._next_number, data, 0)))
                 self._next_number += 1
                 self._link.finish()
@@ -248,8 +248,8 @@ class Channel:
             while (message := self._frames.next()) is not None:
                 self._take(message)
             error = PeerError(f"{self._who()} closed the connection without a word")
-        except Gone as gone:
-            error = self._explain(gone)
+        except ConnectionEnded as ended:
+            error = self._explain(ended)
         except PPIRError as broken:
             error = type(broken)(f"{self._who()}: {broken}")
         except Exception as bug:  # a thread must not die with a traceback and leave everybody waiting
@@ -301,16 +301,16 @@ class Channel:
             return PeerError(f"{self._who()} has ended the connection")
         return PeerError(f"this side has closed the connection to {self._who()}")
 
-    def _explain(self, gone: Gone) -> PPIRError:
+    def _explain(self, ended: ConnectionEnded) -> PPIRError:
         seconds = f"{self._dead_after:g} seconds"
         texts = {
             "silent": f"nothing came for {seconds}, not even a sign of life; check the network and the program there",
             "stalled": f"it took nothing for {seconds}; check the network and the program there",
-            "reset": f"the connection broke ({gone.detail}); look whether the program there still runs",
+            "reset": f"the connection broke ({ended.detail}); look whether the program there still runs",
             "cut": "the connection broke off; look whether the program there still runs",
-            "tls": f"the encrypted connection was damaged on the way ({gone.detail})",
+            "tls": f"the encrypted connection was damaged on the way ({ended.detail})",
         }
-        return PeerError(f"{self._who()} was lost: {texts.get(gone.why, 'the connection was stopped')}")
+        return PeerError(f"{self._who()} was lost: {texts.get(ended.why, 'the connection was stopped')}")
 
     def _who(self) -> str:
         return f"{self.peer_name} ({self.address})" if self.address else self.peer_name

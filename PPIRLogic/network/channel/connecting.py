@@ -9,8 +9,8 @@ from PPIRLogic.errors import InputError, PeerError, PPIRError, TrustError
 from PPIRLogic.network.channel.addresses import parse_address, spell_address
 from PPIRLogic.network.channel.channel import Channel
 from PPIRLogic.network.channel.handshake import introduce, make_engine
-from PPIRLogic.network.channel.peer_certificate import Doorkeeper
-from PPIRLogic.network.channel.timed_socket import Gone, Wire
+from PPIRLogic.network.channel.peer_certificate import CertificateCheck
+from PPIRLogic.network.channel.timed_socket import ConnectionEnded, Wire
 from PPIRLogic.network.channel.tls import Tls
 from PPIRLogic.network.identity import Identity, clean_text
 from PPIRLogic.network.names import PEER
@@ -42,8 +42,8 @@ def connect(
     if not port:
         raise InputError(f"{clean_text(address)!r} cannot be called: port 0 is nobody's. Give the port of the service.")
     where = spell_address(host, port)
-    doorkeeper = Doorkeeper(trust, expected_fingerprint, expected_name, role)
-    engine = make_engine(identity, trust, doorkeeper)
+    certificate_check = CertificateCheck(trust, expected_fingerprint, expected_name, role)
+    engine = make_engine(identity, trust, certificate_check)
     engine.set_connect_state()
     deadline = time.monotonic() + timeout
     wire = Wire(_dial(host, port, deadline, timeout), dead_after)
@@ -53,12 +53,14 @@ def connect(
     try:
         link.handshake()
         shaken = True
-        return introduce(link, doorkeeper, identity, where, server=False, heartbeat=heartbeat, dead_after=dead_after)
+        return introduce(
+            link, certificate_check, identity, where, server=False, heartbeat=heartbeat, dead_after=dead_after
+        )
     except BaseException as error:
         link.abandon()
         link.close()
-        if isinstance(error, Gone):
-            raise _explain_call(error, doorkeeper, identity, where, timeout, shaken) from None
+        if isinstance(error, ConnectionEnded):
+            raise _explain_call(error, certificate_check, identity, where, timeout, shaken) from None
         if isinstance(error, PPIRError):
             raise type(error)(f"{where}: {error}") from None
         raise
@@ -94,24 +96,29 @@ def _dial(host: str, port: int, deadline: float, timeout: float) -> socket.socke
 
 
 def _explain_call(
-    gone: Gone, doorkeeper: Doorkeeper, identity: Identity, where: str, timeout: float, shaken: bool
+    ended: ConnectionEnded,
+    certificate_check: CertificateCheck,
+    identity: Identity,
+    where: str,
+    timeout: float,
+    shaken: bool,
 ) -> PPIRError:
     """What a failed call means to the person who made it."""
     read_out = (
         f"read your fingerprint {identity.fingerprint} to the people there, so that they can run "
         f"`ppir trust add {identity.fingerprint}`"
     )
-    if doorkeeper.refusal:
-        return TrustError(f"{where}: {doorkeeper.refusal}")
-    if gone.why == "not-tls":
+    if certificate_check.refusal:
+        return TrustError(f"{where}: {certificate_check.refusal}")
+    if ended.why == "not-tls":
         return PeerError(f"{where} answers, but not with TLS: is that the port of `ppir serve`?")
-    if gone.why == "late":
+    if ended.why == "late":
         return PeerError(
             f"{where} accepts the connection but does not answer within {timeout:g} seconds: is `ppir serve` running "
             "there, and is it busy?"
         )
-    if gone.why == "tls":
-        return _explain_alert(gone.detail, where, read_out)
+    if ended.why == "tls":
+        return _explain_alert(ended.detail, where, read_out)
     if shaken:
         return PeerError(
             f"{where} ended the connection before it greeted: perhaps it does not trust this site ({read_out}), or it "
@@ -125,7 +132,7 @@ def _explain_alert(reason: str, where: str, read_out: str) -> PPIRError:
         return TrustError(
             f"{where} takes this site's certificate for expired: compare the clocks, or run `ppir identity --renew`"
         )
-    # 'internal error' is what the library sends when the doorkeeper refuses a chain in which it found no fault.
+    # 'internal error' is what the library sends when `judge` refuses a chain in which it found no fault.
     if "alert" in reason and any(word in reason for word in ("certificate", "unknown ca", "denied", "internal error")):
         return TrustError(f"{where}: the peer does not trust this site: {read_out}")
     if "protocol" in reason or "version" in reason:

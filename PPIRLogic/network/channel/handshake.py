@@ -11,14 +11,14 @@ from OpenSSL import crypto as openssl_crypto
 from PPIRLogic.errors import IdentityError, TrustError
 from PPIRLogic.network.channel.channel import Channel
 from PPIRLogic.network.channel.frames import MAX_PAYLOAD
-from PPIRLogic.network.channel.peer_certificate import Doorkeeper
+from PPIRLogic.network.channel.peer_certificate import CertificateCheck
 from PPIRLogic.network.channel.tls import Tls
 from PPIRLogic.network.identity import Identity, fingerprint_of_certificate, load_certificates, load_private_key
 from PPIRLogic.network.trust import TrustStore
 
 
-def make_engine(identity: Identity, trust: TrustStore, doorkeeper: Doorkeeper) -> SSL.Connection:
-    """A TLS 1.3 engine on memory buffers that asks the doorkeeper about the other side's certificate.
+def make_engine(identity: Identity, trust: TrustStore, certificate_check: CertificateCheck) -> SSL.Connection:
+    """A TLS 1.3 engine on memory buffers that asks the check about the other side's certificate.
 
     Everything is read afresh, so that a renewed certificate or a removed authority counts from the next connection.
     """
@@ -41,7 +41,7 @@ def make_engine(identity: Identity, trust: TrustStore, doorkeeper: Doorkeeper) -
             f"the key {identity.key_file} and the certificate beside it do not fit together: run "
             "`ppir identity --renew`"
         ) from None
-    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, doorkeeper.judge)
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, certificate_check.judge)
     context.set_verify_depth(4)
     store = context.get_cert_store()
     if store is None:
@@ -55,7 +55,7 @@ def make_engine(identity: Identity, trust: TrustStore, doorkeeper: Doorkeeper) -
 
 def introduce(
     link: Tls,
-    doorkeeper: Doorkeeper,
+    certificate_check: CertificateCheck,
     identity: Identity,
     address: str,
     *,
@@ -65,24 +65,24 @@ def introduce(
     on_end: Callable[[], None] | None = None,
     max_payload: int = MAX_PAYLOAD,
 ) -> Channel:
-    """Turn a link whose handshake is done into a running channel. Raises Gone or a PPIRError."""
+    """Turn a link whose handshake is done into a running channel. Raises ConnectionEnded or a PPIRError."""
     shown = link.peer_certificate()
-    # Belt and braces: the handshake cannot have succeeded without the doorkeeper's consent to this certificate.
-    if shown is None or not doorkeeper.accepted:
-        raise TrustError(doorkeeper.refusal or "no certificate was accepted")
-    if fingerprint_of_certificate(shown) != doorkeeper.fingerprint:
+    # Belt and braces: the handshake cannot have succeeded without the consent of this check to this certificate.
+    if shown is None or not certificate_check.accepted:
+        raise TrustError(certificate_check.refusal or "no certificate was accepted")
+    if fingerprint_of_certificate(shown) != certificate_check.fingerprint:
         raise TrustError("the certificate changed during the handshake")
     channel = Channel(
         link,
-        peer_name=doorkeeper.name,
-        peer_fingerprint=doorkeeper.fingerprint,
+        peer_name=certificate_check.name,
+        peer_fingerprint=certificate_check.fingerprint,
         address=address,
         heartbeat=heartbeat,
         dead_after=dead_after,
-        still_trusted=doorkeeper.still_trusted,
+        still_trusted=certificate_check.still_trusted,
         on_end=on_end,
     )
-    channel.known_as, channel.authority = doorkeeper.known_as, doorkeeper.authority
+    channel.known_as, channel.authority = certificate_check.known_as, certificate_check.authority
     # The listener speaks first: in TLS 1.3 only this tells the caller that its own certificate was accepted.
     channel.greet(identity.name, first=server)
     link.deadline = None

@@ -17,8 +17,8 @@ from PPIRLogic.network.channel.addresses import parse_address, spell_address
 from PPIRLogic.network.channel.channel import Channel
 from PPIRLogic.network.channel.frames import MAX_PAYLOAD
 from PPIRLogic.network.channel.handshake import introduce, make_engine
-from PPIRLogic.network.channel.peer_certificate import Doorkeeper
-from PPIRLogic.network.channel.timed_socket import TICK, Gone, Wire
+from PPIRLogic.network.channel.peer_certificate import CertificateCheck
+from PPIRLogic.network.channel.timed_socket import TICK, ConnectionEnded, Wire
 from PPIRLogic.network.channel.tls import Tls
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.quota import Rate, in_seconds, network_of
@@ -99,7 +99,7 @@ class Listener:
         self._ready: deque[Channel] = deque()
         self._entering: Counter[str] = Counter()  # peers that have shown who they are
         self._inside: dict[str, WeakSet[Channel]] = {}  # and their channels
-        self._window, self._told, self._untold = 0.0, 0, 0  # of reports
+        self._window, self._reported, self._unreported = 0.0, 0, 0  # of reports
         self._thread = threading.Thread(target=self._listen, name="ppir-listener", daemon=True)
         self._thread.start()
 
@@ -222,31 +222,31 @@ class Listener:
         """A channel, or None and why not."""
         wire.deadline = time.monotonic() + self._handshake_timeout
         link: Tls | None = None
-        doorkeeper = Doorkeeper(self._trust, None, None)
+        certificate_check = CertificateCheck(self._trust, None, None)
         try:
             wire.wait_for_bytes()  # before any work is done for the caller
             if wait := self._greetings.take(wire.caller):
                 return None, _too_many_greetings(wait)
-            engine = make_engine(self._identity, self._trust, doorkeeper)
+            engine = make_engine(self._identity, self._trust, certificate_check)
             engine.set_accept_state()
             link = Tls(wire, engine)
             link.handshake()
             wire.patience = self._dead_after
-            channel, reason = self._let_in(link, doorkeeper, where)
+            channel, reason = self._let_in(link, certificate_check, where)
             if channel is not None and not self._calls.take(channel.peer_fingerprint):
                 self._greetings.give_back(wire.caller)
             return channel, reason
-        except Gone as gone:
-            reason = _explain_caller(gone, doorkeeper, self._handshake_timeout)
+        except ConnectionEnded as ended:
+            reason = _explain_caller(ended, certificate_check, self._handshake_timeout)
         except PPIRError as error:
             reason = str(error)
         if link is not None:
             link.abandon()
         return None, reason
 
-    def _let_in(self, link: Tls, doorkeeper: Doorkeeper, where: str) -> tuple[Channel | None, str]:
+    def _let_in(self, link: Tls, certificate_check: CertificateCheck, where: str) -> tuple[Channel | None, str]:
         """A channel for a caller that has shown who it is, or None and why not, which it is told."""
-        peer, most = doorkeeper.fingerprint, self._quotas.connections
+        peer, most = certificate_check.fingerprint, self._quotas.connections
         with self._state:
             # one that has said goodbye is on its way out and does not count
             live = [c for c in self._inside.get(peer, ()) if not c.interrupted]
@@ -255,8 +255,9 @@ class Listener:
             self._entering[peer] += has_room
         try:
             channel = introduce(
-                link, doorkeeper, self._identity, where, server=True, on_end=self._one_less if has_room else None,
-                max_payload=self._max_payload, heartbeat=self._heartbeat, dead_after=self._dead_after,
+                link, certificate_check, self._identity, where, server=True,
+                on_end=self._one_less if has_room else None, max_payload=self._max_payload,
+                heartbeat=self._heartbeat, dead_after=self._dead_after,
             )  # fmt: skip
             if has_room:
                 with self._state:
@@ -270,7 +271,7 @@ class Listener:
             f" try again {in_seconds(_AGAIN)}"
         )
         channel.close("error", {"error": BusyError.__name__, "text": text})
-        return None, f"{most} connections of {doorkeeper.known_as} ({peer}) are already open"
+        return None, f"{most} connections of {certificate_check.known_as} ({peer}) are already open"
 
     def _one_less(self) -> None:
         with self._state:
@@ -280,14 +281,14 @@ class Listener:
         with self._state:
             now = time.monotonic()
             if now - self._window > _REPORT_SECONDS:
-                self._window, self._told = now, 0
-            self._told += 1
-            if self._told > _REPORTS:  # a crowd must not keep the owner's program busy with lines
-                self._untold += 1
+                self._window, self._reported = now, 0
+            self._reported += 1
+            if self._reported > _REPORTS:  # a crowd must not keep the owner's program busy with lines
+                self._unreported += 1
                 return
-            if self._untold:
-                reason += f" (and {self._untold} more callers since the line before)"
-                self._untold = 0
+            if self._unreported:
+                reason += f" (and {self._unreported} more callers since the line before)"
+                self._unreported = 0
         if self._on_refused is not None:
             with contextlib.suppress(Exception):  # a log that cannot be written must not end the service
                 self._on_refused(where, reason)
@@ -297,23 +298,23 @@ def _too_many_greetings(wait: float) -> str:
     return f"too many handshakes from its network failed; the next is possible {in_seconds(wait)}"
 
 
-def _explain_caller(gone: Gone, doorkeeper: Doorkeeper, timeout: float) -> str:
+def _explain_caller(ended: ConnectionEnded, certificate_check: CertificateCheck, timeout: float) -> str:
     """Why a caller did not get in, as one line for the listener's log."""
-    if doorkeeper.refusal:
-        return doorkeeper.refusal
-    if gone.why == "late":
+    if certificate_check.refusal:
+        return certificate_check.refusal
+    if ended.why == "late":
         return f"it did not finish the handshake within {timeout:g} seconds"
-    if gone.why == "not-tls":
+    if ended.why == "not-tls":
         return "it does not speak TLS"
-    if gone.why == "tls":
-        if "did not return a certificate" in gone.detail:
+    if ended.why == "tls":
+        if "did not return a certificate" in ended.detail:
             return "it showed no certificate"
-        if "protocol" in gone.detail or "version" in gone.detail:
-            return f"it does not offer TLS 1.3 ({gone.detail})"
-        if "alert" in gone.detail:
-            return f"it ended the handshake, most likely because it does not trust this site ({gone.detail})"
-        return f"the TLS handshake failed ({gone.detail})"
-    if gone.why == "stopped":
+        if "protocol" in ended.detail or "version" in ended.detail:
+            return f"it does not offer TLS 1.3 ({ended.detail})"
+        if "alert" in ended.detail:
+            return f"it ended the handshake, most likely because it does not trust this site ({ended.detail})"
+        return f"the TLS handshake failed ({ended.detail})"
+    if ended.why == "stopped":
         return "this site is being stopped"
     return "it hung up during the handshake"
 

@@ -20,7 +20,7 @@ _HOW = {
 _WRONG_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
 
-class Doorkeeper:
+class CertificateCheck:
     """Decides during one handshake whether the other side's certificate is accepted, and remembers why not.
 
     The verification calls it once for every fault and once for every certificate, the peer's own one last.

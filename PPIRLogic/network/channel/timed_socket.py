@@ -11,7 +11,7 @@ from typing import Protocol
 TICK = 0.2  # seconds after which a waiting thread looks whether it should still wait
 
 
-class Gone(Exception):
+class ConnectionEnded(Exception):
     """The connection is over or out of time; `why` is a word of `Wire` or `Tls`. Never leaves this package."""
 
     def __init__(self, why: str, detail: str = "") -> None:
@@ -39,7 +39,7 @@ class ByteStream(Protocol):
 class Wire:
     """A socket that counts its bytes and gives up.
 
-    It raises Gone: 'silent' (nothing came for `patience` seconds), 'stalled' (nothing could be sent for that
+    It raises ConnectionEnded: 'silent' (nothing came for `patience` seconds), 'stalled' (nothing could be sent for that
     long), 'late' (`deadline`, a time.monotonic(), has passed), 'reset', 'stopped' (by this side).
     """
 
@@ -63,9 +63,9 @@ class Wire:
         return count
 
     def wait_for_bytes(self) -> None:
-        """Wait until something has come, and leave it there. Gone: 'cut', if the other side ended instead."""
+        """Wait until something has come, and leave it there. ConnectionEnded: 'cut', if the other side ended."""
         if not self._patiently("silent", lambda: len(self._sock.recv(1, socket.MSG_PEEK))):
-            raise Gone("cut")
+            raise ConnectionEnded("cut")
 
     def write(self, *parts: memoryview) -> None:
         """Send everything."""
@@ -89,15 +89,15 @@ class Wire:
                 waited += min(time.monotonic() - before, 2 * TICK)
             except OSError as error:
                 why = "stopped" if self._stopped else "reset"
-                raise Gone(why, error.strerror or type(error).__name__) from None
+                raise ConnectionEnded(why, error.strerror or type(error).__name__) from None
 
     def _check_time(self, complaint: str, waited: float) -> None:
         if self._stopped:
-            raise Gone("stopped")
+            raise ConnectionEnded("stopped")
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            raise Gone("late")
+            raise ConnectionEnded("late")
         if waited >= self.patience:
-            raise Gone(complaint)
+            raise ConnectionEnded(complaint)
 
     def finish(self) -> None:
         """Tell the other side that nothing more will be sent."""

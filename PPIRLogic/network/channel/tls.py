@@ -9,7 +9,7 @@ import time
 from cryptography import x509
 from OpenSSL import SSL
 
-from PPIRLogic.network.channel.timed_socket import Gone, Wire
+from PPIRLogic.network.channel.timed_socket import ConnectionEnded, Wire
 from PPIRLogic.network.identity import clean_text
 
 _READ_CHUNK = 256 * 1024
@@ -18,7 +18,7 @@ _RECORD = 16 * 1024  # plaintext bytes in a TLS record
 
 
 class Tls:
-    """TLS over a wire. Beyond the wire's words it raises Gone with 'not-tls', 'tls' or 'cut' (no close_notify)."""
+    """TLS over a wire. Beyond the wire's words ConnectionEnded says 'not-tls', 'tls' or 'cut' (no close_notify)."""
 
     def __init__(self, wire: Wire, connection: SSL.Connection) -> None:
         self._wire = wire
@@ -52,9 +52,9 @@ class Tls:
                 self._wire.write(*self._outgoing())
                 self._feed()
             except SSL.Error as error:
-                with contextlib.suppress(Gone):
+                with contextlib.suppress(ConnectionEnded):
                     self._wire.write(*self._outgoing())  # the alert that tells the other side why
-                raise Gone("tls", _tls_reason(error)) from None
+                raise ConnectionEnded("tls", _tls_reason(error)) from None
             else:
                 self._wire.write(*self._outgoing())
                 return
@@ -102,7 +102,7 @@ class Tls:
         # Closing with unread bytes would reset the connection and take the alert with it.
         self._wire.finish()
         self._wire.deadline = time.monotonic() + 0.5
-        with contextlib.suppress(Gone):
+        with contextlib.suppress(ConnectionEnded):
             while self._wire.received < _WRITE_CHUNK and self._wire.read_into(self._incoming):
                 pass
 
@@ -120,7 +120,7 @@ class Tls:
                     while done < len(piece):
                         done += self._connection.send(piece[done:])  # one record at a time
             except SSL.Error as error:
-                raise Gone("tls", _tls_reason(error)) from None
+                raise ConnectionEnded("tls", _tls_reason(error)) from None
             # Taken before the lock is released: records leave in the order in which they were made.
             outgoing = self._outgoing()
         self._wire.write(*outgoing)
@@ -137,10 +137,10 @@ class Tls:
         first = self._wire.received == 0
         count = self._wire.read_into(self._incoming)
         if count == 0:
-            raise Gone("cut")
+            raise ConnectionEnded("cut")
         # A TLS record starts with its type (handshake or alert) and the major version 3.
         if first and (self._incoming[0] not in (0x16, 0x15) or (count > 1 and self._incoming[1] != 3)):
-            raise Gone("not-tls")
+            raise ConnectionEnded("not-tls")
         with self._lock:
             self._connection.bio_write(self._incoming[:count])
 
@@ -154,7 +154,7 @@ class Tls:
         except SSL.ZeroReturnError:
             self._ended = True
         except SSL.Error as error:
-            raise Gone("tls", _tls_reason(error)) from None
+            raise ConnectionEnded("tls", _tls_reason(error)) from None
         return filled
 
 

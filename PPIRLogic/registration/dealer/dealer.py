@@ -20,7 +20,7 @@ from PPIRLogic.network.channel import MAX_HEADER, Channel, Message
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.messages import DEALER, PROTOCOL_VERSION, Fields, check_version
 from PPIRLogic.network.quota import in_seconds
-from PPIRLogic.network.service import Event, Method, Service, Told
+from PPIRLogic.network.service import Event, Method, Service, UnrecordedAudit
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registration.dealer.joining import JOIN_TIMEOUT
 from PPIRLogic.registration.dealer.orders import CcOrder, Order, parts_of, read_order
@@ -55,7 +55,7 @@ class Dealing(Method):
     patience = JOIN_TIMEOUT
     max_payload = MAX_HEADER
 
-    def __init__(self, audit: Told, joins_of_peer: int = JOINS_OF_A_PEER) -> None:
+    def __init__(self, audit: UnrecordedAudit, joins_of_peer: int = JOINS_OF_A_PEER) -> None:
         """joins_of_peer: connections in a session, or waiting for the other party, of one peer at once."""
         self.audit = audit
         self._joins_of_peer = joins_of_peer
@@ -202,7 +202,7 @@ class Dealer(Service):
     """
 
     def __init__(self, address: str, identity: Identity, home: Path, on_event: Event = lambda event: None) -> None:
-        audit = Told(on_event)
+        audit = UnrecordedAudit(on_event)
         self.dealing = Dealing(audit)
         super().__init__(
             address, identity, TrustStore(home), [self.dealing], audit, max_sessions=2 * MAX_SESSIONS, queue=0,

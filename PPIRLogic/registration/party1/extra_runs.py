@@ -21,7 +21,7 @@ from PPIRLogic.registration.request import LevelGrant
 from PPIRLogic.registration.terms import loss_at
 from PPIRLogic.transforms import LinearTransform
 
-FEWEST_STARTS = 3
+MIN_STARTS = 3
 UNCHECKED = (
     "The end was not compared with what lies around it: the owner's budget leaves too few numbers, or too little"
     " overlaps. Look at the images before you use the transform."
@@ -45,9 +45,9 @@ def find_start(state: RunState, session: ClientSession, level: Level, grant: Lev
     assert isinstance(state.best, LinearTransform)
     centred = state.best
     state.starts = StartsRecord(level.factor, len(level.samples), chosen="centres")
-    if grant.evaluations < FEWEST_STARTS:
-        state.starts.said = "The owner's budget leaves too few numbers to compare starts."
-        state.report_progress(session, "started", detail=f"begins from the centres: {state.starts.said}")
+    if grant.evaluations < MIN_STARTS:
+        state.starts.note = "The owner's budget leaves too few numbers to compare starts."
+        state.report_progress(session, "started", detail=f"begins from the centres: {state.starts.note}")
         return
     state.report_progress(session, "starts", detail=level.describe())
     run = open_values(state, session, level, grant)

@@ -19,7 +19,7 @@ from PPIRLogic.secure.exact_range import EXACT_MODULUS, NOISE_LIMIT
 from PPIRLogic.secure.layout import CHUNK
 from PPIRLogic.secure.product import Columns
 
-_MOST_SCALE = 2.0**14
+_MAX_SCALE = 2.0**14
 _BRIGHTEST = 31  # of a bin: sums of products stay where the noise of fhe is hidden
 _MOVING_POINTS = 40  # per axis
 
@@ -87,7 +87,7 @@ def _sample_points(run: ValueRun) -> Array:
 def _sums(run: ValueRun, products: Array) -> Array:
     """Σ product·J from whole numbers, J counted from black."""
     count = products.shape[1]
-    scale = min(_MOST_SCALE, EXACT_MODULUS / 4 / (count * FIXED_BOUND), NOISE_LIMIT / count)
+    scale = min(_MAX_SCALE, EXACT_MODULUS / 4 / (count * FIXED_BOUND), NOISE_LIMIT / count)
     whole = np.rint(products * scale).astype(np.int32)
 
     def fill(first: int, last: int, out: Columns) -> None:

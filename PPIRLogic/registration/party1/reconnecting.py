@@ -27,7 +27,7 @@ from PPIRLogic.registration.levels import Level
 from PPIRLogic.registration.losses import Loss
 from PPIRLogic.registration.party1.session import ClientSession, Source
 from PPIRLogic.registration.request import Request
-from PPIRLogic.registration.session import entries_of, entries_shown
+from PPIRLogic.registration.session import entries_for_party2, entries_of
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.secure.product import Term
 
@@ -41,14 +41,14 @@ Kind = TypeVar("Kind", bound="ReconnectingSession")
 
 
 def call_peer(
-    kind: type[Kind], place: Path, address: str, check: Callable[[], None], threads: int,
+    kind: type[Kind], home_folder: Path, address: str, check: Callable[[], None], threads: int,
     tell: Callable[[str, str], None], patience: float,
 ) -> Kind:  # fmt: skip
-    """A session of this kind with a peer, as this site (`place`: its home), with a ledger file of its own."""
-    identity, trust = load_or_create_identity(place), TrustStore(place)
+    """A session of this kind with a peer, as this site (`home_folder`: its home), with a ledger file of its own."""
+    identity, trust = load_or_create_identity(home_folder), TrustStore(home_folder)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    path = place / "ledger" / "sessions" / f"{stamp}_party1_{new_key().hex()[:8]}.jsonl"
-    records = Chain(place)
+    path = home_folder / "ledger" / "sessions" / f"{stamp}_party1_{new_key().hex()[:8]}.jsonl"
+    records = Chain(home_folder)
     ledger = SessionLedger(path, {"peer": address}, files=records)
     ledger.begin()
     tell("connecting", address)
@@ -92,7 +92,7 @@ class ReconnectingSession(ClientSession):
         if protocol.counted:
             self._asked = [
                 *entries_of(terms, protocol.bits_of(terms), level.factor, self._evaluation),
-                *entries_shown(terms, protocol, level.factor),
+                *entries_for_party2(terms, protocol, level.factor),
             ]
         values = self._repeated_until_done(
             lambda: super(ReconnectingSession, self).evaluate(level, source, stage, terms, details), level

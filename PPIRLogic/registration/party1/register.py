@@ -71,10 +71,10 @@ def register(
     """
     check_volume(moving, f"The moving image '{getattr(moving, 'name', '')}'")
     mask = None if mask is None else as_mask(mask, moving, "The mask of the moving image")
-    place, peer = check_call("register", peer, home, progress, cancel, reconnect)
+    home_folder, peer = check_call("register", peer, home, progress, cancel, reconnect)
     check_kinds("register", {"parameters": parameters}, {"parameters": (Parameters, type(None))})
     p, token = parameters or Parameters(), cancel or CancelToken()
-    caller = _Caller(moving, peer, mask, place, progress, token, reconnect)
+    caller = _Caller(moving, peer, mask, home_folder, progress, token, reconnect)
     return caller.after_affine(*sessions) if len(sessions := sessions_of(p)) == 2 else caller.register(p)
 
 
@@ -89,8 +89,8 @@ def check_call(
         )
     values = {"cancel": cancel, "reconnect": reconnect}
     check_kinds(function, values, {"cancel": (CancelToken, type(None)), "reconnect": (int, float)})
-    place = default_home() if home is None else as_path(home, "The home of this site")
-    return place, Peer(peer) if isinstance(peer, str) else peer
+    home_folder = default_home() if home is None else as_path(home, "The home of this site")
+    return home_folder, Peer(peer) if isinstance(peer, str) else peer
 
 
 def sessions_of(p: Parameters) -> list[Parameters]:
@@ -139,7 +139,7 @@ class _Caller:
     moving: Volume
     peer: Peer
     mask: NDArray[np.bool_] | None
-    place: Path
+    home_folder: Path
     progress: Callable[[Progress], None]
     token: CancelToken
     reconnect: float
@@ -160,14 +160,14 @@ class _Caller:
         """One session. `follow`: what is to come after it, refused beforehand where it cannot fit."""
         run = RunState(self.moving, self.mask, p, self.progress, self.token)
         run.check_initial()
-        dealer = dealer_of(self.peer, p.protocol, self.place)
+        dealer = dealer_of(self.peer, p.protocol, self.home_folder)
         begun: list[ReconnectingSession] = []
 
         def tell(stage: str, detail: str) -> None:
             run.report_progress(begun[0] if begun else None, stage, detail=detail)
 
         with call_peer(
-            ReconnectingSession, self.place, self.peer.address, self.token.check, p.threads, tell, self.reconnect
+            ReconnectingSession, self.home_folder, self.peer.address, self.token.check, p.threads, tell, self.reconnect
         ) as session:
             begun.append(session)
             try:
@@ -218,11 +218,11 @@ def _estimate(session: ClientSession, parameters: Parameters) -> str:
         for g in session.grants
         if g.most or not g.purpose
     ]
-    most, shown = sum(g.most for g in session.grants), sum(g.shown for g in session.grants)
+    most, learned = sum(g.most for g in session.grants), sum(g.party2_learns for g in session.grants)
     return (
         f"at most {most} numbers of the fixed image are disclosed to this site ({', '.join(shares)} of the voxels)"
-        + ("; the other side sees the results too" if session.protocol.party2_learns and not shown else "")
-        + (f"; the other side learns at most {shown} numbers of the moving image" if shown else "")
+        + ("; the other side sees the results too" if session.protocol.party2_learns and not learned else "")
+        + (f"; the other side learns at most {learned} numbers of the moving image" if learned else "")
     )
 
 

@@ -28,10 +28,10 @@ from PPIRLogic.registration.sampling import expand_blocks, unit_size
 from PPIRLogic.registration.session import (
     NONCE_BYTES,
     POOL_SEED_BYTES,
+    entries_for_party2,
     entries_of,
-    entries_shown,
     level_info,
-    numbers_shown,
+    numbers_for_party2,
     session_name,
 )
 from PPIRLogic.registration.symmetric.half_image import HalfImage
@@ -248,15 +248,15 @@ class ClientSession:
             for entry in entries_of(terms, protocol.bits_of(terms), level.factor, number):
                 self.ledger.record(entry)
             if not self._product.records_what_it_reveals:
-                for entry in entries_shown(terms, protocol, level.factor):
+                for entry in entries_for_party2(terms, protocol, level.factor):
                     self.ledger.record(entry)
         return values
 
     def _give(self, terms: Sequence[Term]) -> Receipt:
         """Count what party 2 is about to learn of this side's image."""
         if not self.protocol.counted:
-            return self.ledger.nothing_more(numbers_shown(terms, self.protocol))
-        return self.ledger.give(entries_shown(terms, self.protocol, self._factor))
+            return self.ledger.nothing_more(numbers_for_party2(terms, self.protocol))
+        return self.ledger.give(entries_for_party2(terms, self.protocol, self._factor))
 
     def finish(self) -> dict[str, Any]:
         """End the session in order; returns party 2's own totals: {'numbers': …}. The two exchange signed heads."""

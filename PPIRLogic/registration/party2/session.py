@@ -20,11 +20,11 @@ from PPIRLogic.registration.dealer.joining import join_dealer, pinned_dealer
 from PPIRLogic.registration.disclosure_estimate import check_budget, grants
 from PPIRLogic.registration.levels import Level
 from PPIRLogic.registration.party2.site import ServingSite
-from PPIRLogic.registration.party2.unfinished_sessions import Grant
+from PPIRLogic.registration.party2.unfinished_sessions import SessionGrant
 from PPIRLogic.registration.protocols import protocol_of
 from PPIRLogic.registration.request import Request
 from PPIRLogic.registration.sampling import expand_blocks, unit_size
-from PPIRLogic.registration.session import NONCE_BYTES, entries_of, entries_shown, level_info, session_name
+from PPIRLogic.registration.session import NONCE_BYTES, entries_for_party2, entries_of, level_info, session_name
 from PPIRLogic.registration.terms import loss_at, terms_by_stage
 from PPIRLogic.secure.prg import new_key
 from PPIRLogic.secure.product import Link, Term, numbers_of
@@ -62,7 +62,7 @@ class ServerSession:
         if former and self.protocol.two_sided:
             raise RefusedError(f"A run with {request.loss} cannot go on after a lost connection: start a new one.")
         self.resumed = self.returns = bool(former)
-        self.grant: Grant | None = None
+        self.grant: SessionGrant | None = None
         self.first = self.key = former if self.resumed else self.name.hex()[:16]
         self.check_again()
         self.counted_channel = CountedChannel(channel)
@@ -299,7 +299,7 @@ class ServerSession:
         receipt = self.account.spend(entries, self.first, voxels, self.opened, granted)
         if receipt:
             self.opened += receipt.numbers
-            for entry in [*entries, *entries_shown(terms, self.protocol, level.factor)]:
+            for entry in [*entries, *entries_for_party2(terms, self.protocol, level.factor)]:
                 self.ledger.record(entry)
         return receipt
 

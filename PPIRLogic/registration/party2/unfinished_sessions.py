@@ -22,13 +22,13 @@ from PPIRLogic.files import make_private_directory, read_bounded, write_private_
 from PPIRLogic.registration.request import LOST_ANSWERS, LevelGrant, Request
 
 GRANT_SECONDS = 24 * 3600.0  # for which a grant holds
-MOST_OF_A_PEER, MOST = 16, 128  # unfinished sessions, of one peer and in all; the oldest go first
+MAX_UNFINISHED_OF_PEER, MAX_UNFINISHED = 16, 128  # unfinished sessions, of one peer and in all; the oldest go first
 ENDED = 2**31  # lost connections of a session that goes on no more
 _MAX_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Grant:
+class SessionGrant:
     """What a session may open, as it was granted, until a time (seconds since 1970).
 
     numbers: by shrink factor, the most, and what one lost answer may add. losses: connections that were lost so far.
@@ -60,23 +60,25 @@ class UnfinishedSessions:
     folder: Path
     records: Chain | None = None
 
-    def begin(self, session: str, peer: str, image: str, request: Request, levels: Iterable[LevelGrant]) -> Grant:
+    def begin(
+        self, session: str, peer: str, image: str, request: Request, levels: Iterable[LevelGrant]
+    ) -> SessionGrant:
         """Remember a granted session by its name (16 hex digits); OutputError if the disk refuses it."""
         numbers: dict[int, tuple[int, int]] = {}
         for g in levels:  # of which several may have one shrink factor: starts, search and check
             most, again = numbers.get(g.factor, (0, 0))
             numbers[g.factor] = most + g.most, max(again, g.again)
-        grant = Grant(numbers, time.time() + GRANT_SECONDS)
+        grant = SessionGrant(numbers, time.time() + GRANT_SECONDS)
         self._put(session, peer, image, request, grant)
         return grant
 
-    def go_on(self, session: str, peer: str, image: str, request: Request, grant: Grant) -> Grant:
+    def go_on(self, session: str, peer: str, image: str, request: Request, grant: SessionGrant) -> SessionGrant:
         """Remember one more lost connection, before anything is answered for it."""
         more = replace(grant, losses=grant.losses + 1)
         self._put(session, peer, image, request, more)
         return more
 
-    def _put(self, session: str, peer: str, image: str, request: Request, grant: Grant) -> None:
+    def _put(self, session: str, peer: str, image: str, request: Request, grant: SessionGrant) -> None:
         numbers = [[factor, *both] for factor, both in grant.numbers.items()]
         more = {"numbers": numbers, "until": grant.until, "losses": grant.losses}
         known = {**_content(peer, image, request), **more}
@@ -95,7 +97,7 @@ class UnfinishedSessions:
                 " on record. Free some space or check the folder's permissions."
             ) from error
 
-    def granted(self, session: str, peer: str, image: str, request: Request) -> Grant | None:
+    def granted(self, session: str, peer: str, image: str, request: Request) -> SessionGrant | None:
         """The grant of this session, if this peer has it for this request and image and it has neither ended in order
         nor expired."""
         known = self._read(self._file(session))
@@ -105,7 +107,7 @@ class UnfinishedSessions:
             if {k: known[k] for k in ("peer", "image_id", "request")} != _content(peer, image, request):
                 return None
             numbers = {int(factor): (int(most), int(again)) for factor, most, again in known["numbers"]}
-            grant = Grant(numbers, float(known["until"]), int(known["losses"]))
+            grant = SessionGrant(numbers, float(known["until"]), int(known["losses"]))
         except (KeyError, TypeError, ValueError):
             return None
         return None if grant.expired else grant
@@ -135,8 +137,8 @@ class UnfinishedSessions:
         """Strike off the oldest of a peer that leaves more unfinished than anybody needs, then of who leaves most."""
         of_peer = self._living(self._file(session))
         own = of_peer.setdefault(peer, [])
-        while len(own) >= MOST_OF_A_PEER or sum(map(len, of_peer.values())) >= MOST:
-            most = own if len(own) >= MOST_OF_A_PEER else max(of_peer.values(), key=len)
+        while len(own) >= MAX_UNFINISHED_OF_PEER or sum(map(len, of_peer.values())) >= MAX_UNFINISHED:
+            most = own if len(own) >= MAX_UNFINISHED_OF_PEER else max(of_peer.values(), key=len)
             oldest = min(most)
             most.remove(oldest)
             oldest[1].unlink(missing_ok=True)
@@ -147,7 +149,7 @@ class UnfinishedSessions:
         for file in self.folder.glob("*.json"):
             known = self._read(file)
             until = known.get("until")
-            if not isinstance(until, (int, float)) or Grant({}, until).expired:
+            if not isinstance(until, (int, float)) or SessionGrant({}, until).expired:
                 file.unlink(missing_ok=True)
             elif file != but:
                 of_peer.setdefault(str(known.get("peer", "")), []).append((until, file))

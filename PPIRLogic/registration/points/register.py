@@ -129,8 +129,8 @@ def register_points(
             f" with {transform}, {protocol}."
         )
     check_kinds("register_points", {"threads": threads}, {"threads": (int,)})
-    place, peer = check_call("register_points", peer, home, progress, cancel, reconnect)
-    dealer = dealer_of(peer, protocol, place)
+    home_folder, peer = check_call("register_points", peer, home, progress, cancel, reconnect)
+    dealer = dealer_of(peer, protocol, home_folder)
     start = time.perf_counter()
 
     def tell(stage: str, detail: str) -> None:
@@ -138,7 +138,7 @@ def register_points(
 
     if points.note:
         tell("note", points.note)
-    with call_peer(PointSession, place, peer.address, token.check, threads, tell, reconnect) as session:
+    with call_peer(PointSession, home_folder, peer.address, token.check, threads, tell, reconnect) as session:
         try:
             _open(session, points, peer, transform, protocol, dealer)
             progress(Progress("opened", detail=_estimate(session)))

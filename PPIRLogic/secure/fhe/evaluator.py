@@ -26,7 +26,7 @@ from PPIRLogic.secure.fhe.bfv import (
 from PPIRLogic.secure.fhe.parameters import KEPT, PLAIN_MODULUS, PRIMES
 from PPIRLogic.secure.fhe.ring import DEGREE, Residues, checked_residues, crt
 from PPIRLogic.secure.layout import LANES
-from PPIRLogic.secure.prg import secret_stream
+from PPIRLogic.secure.prg import Stream, secret_stream
 
 
 @compiled
@@ -61,15 +61,33 @@ class Operand:
 
 
 @compiled
-def _accumulate(block: Any, column: int, group: Any, total: Any, primes: Any, twiddle: Any, quotient: Any) -> None:
-    x = np.empty(block.shape[1], np.uint32)
-    signed = np.empty(block.shape[1], np.int32)
-    ring.reverse_chunks(block[column], signed)
-    for i in range(primes.size):
-        ring.lift(signed, primes[i], x)
-        ring.forward(x, twiddle[i], quotient[i], primes[i])
-        for part in range(group.shape[0]):
-            ring.multiply_accumulate(x, group[part, i], total[part, i], primes[i])
+def _accumulate(
+    block: Any, columns: Any, group: Any, total: Any, results: Any, primes: Any, twiddle: Any, quotient: Any,
+    negative_inverses: Any, turned: Any, x: Any
+) -> None:  # fmt: skip
+    for k in range(columns.size):
+        ring.reverse_chunks(block[columns[k]], turned[k])
+    for i in range(primes.size):  # a prime's share of the operand stays in the second cache
+        for k in range(columns.size):
+            ring.transform_and_add(
+                turned[k], group[:, i], total[results[k], :, i], twiddle[i], quotient[i], primes[i],
+                negative_inverses[i], x
+            )  # fmt: skip
+
+
+@compiled
+def _times_power(x: Any, primes: Any, powers: Any, out: Any) -> None:
+    """out = x·2^32 mod p, for x (count, primes, n) of 64 bits; powers: 2^32 mod p."""
+    for k in range(x.shape[0]):
+        for i in range(primes.size):
+            p, inverse = np.int64(primes[i]), 1.0 / primes[i]
+            for j in range(x.shape[2]):
+                _, r = ring.divided(np.int64(x[k, i, j]), p, inverse)
+                _, r = ring.divided(r * powers[i], p, inverse)
+                out[k, i, j] = r
+
+
+_POWERS = np.array([2**32 % p for p in PRIMES], np.int64)
 
 
 _LAST = PRIMES[KEPT]  # the prime that the modulus switch drops
@@ -104,28 +122,94 @@ def switch_modulus(c: Residues) -> Residues:
 
 
 class Accumulator:
-    """Sums of products for `count` results, one per worker thread; `add` releases the interpreter lock.
+    """Sums of products for `count` results, one per worker thread; `add` releases the interpreter lock."""
 
-    total: (count, copies + 1, primes, n) in the transform domain.
-    """
+    _AT_ONCE = 16  # columns whose turned form is held, 256 KiB each
 
     def __init__(self, count: int, copies: int = 1) -> None:
-        self.total = np.zeros((count, copies + 1, len(PRIMES), DEGREE), np.uint64)
+        self._sums = np.zeros((count, copies + 1, len(PRIMES), DEGREE), np.uint64)  # over 2^32, not reduced
+        self._turned = np.empty((min(count, self._AT_ONCE), GROUP), np.int32)
+        self._room = np.empty(GROUP, np.uint32)
 
-    def add(self, block: NDArray[np.int32], column: int, group: Residues, result: int) -> None:
-        """Add Σ over the group of block[column]·operand to `result`; block int32 (columns, 8·n)."""
-        _accumulate(block, column, group, self.total[result], PRIME_ARRAY, *_twiddles())
+    def add(self, block: NDArray[np.int32], columns: Sequence[int], group: Residues, results: Sequence[int]) -> None:
+        """Add Σ over the group of block[column]·operand to each result; block int32 (columns, 8·n), below 2^30."""
+        for start in range(0, len(columns), self._AT_ONCE):
+            part = slice(start, start + self._AT_ONCE)
+            _accumulate(
+                block, np.array(columns[part]), group, self._sums, np.array(results[part]), PRIME_ARRAY, *_twiddles(),
+                self._turned, self._room
+            )  # fmt: skip
 
     def merge(self, other: Accumulator) -> None:
-        self.total = ring.sum_below(self.total + other.total, PRIME_ARRAY.astype(np.uint64)[:, None])
+        self._sums += other._sums  # each add is below 2^32: 2^31 of them fit
+
+    @property
+    def total(self) -> NDArray[np.uint64]:
+        """(count, copies + 1, primes, n) in the transform domain, residues below p."""
+        count = self._sums.shape[0] * self._sums.shape[1]
+        out = np.empty_like(self._sums)
+        shape = (count, len(PRIMES), DEGREE)
+        _times_power(self._sums.reshape(shape), PRIME_ARRAY, _POWERS, out.reshape(shape))
+        return out
 
 
 @lru_cache(maxsize=1)
-def _twiddles() -> tuple[Residues, Residues]:
+def _twiddles() -> tuple[Residues, Residues, Residues]:
+    every = [ring.tables(p) for p in PRIMES]
     return (
-        np.stack([ring.tables(p).forward for p in PRIMES]),
-        np.stack([ring.tables(p).forward_quotient for p in PRIMES]),
+        np.stack([t.forward for t in every]),
+        np.stack([t.forward_quotient for t in every]),
+        np.array([t.negative_inverse for t in every], np.uint32),
     )
+
+
+@compiled
+def _accumulate_key(u: Any, public: Any, prime: int, out: Any) -> None:
+    """out (n·8,) += u·public mod p, in the transform domain; public (n,) is the same for all lanes."""
+    p, inverse = np.int64(prime), 1.0 / prime
+    for i in range(public.size):
+        for lane in range(8):
+            k = i * 8 + lane
+            _, r = ring.divided(np.int64(out[k]) + np.int64(u[k]) * np.int64(public[i]), p, inverse)
+            out[k] = uint32(r)
+
+
+@compiled
+def _add_small(x: Any, e: Any, prime: int) -> None:
+    """x (m,) += e mod p < 2^30, for errors of magnitude below p."""
+    p = uint32(prime)
+    for j in range(x.size):
+        s = uint32(uint32(x[j] + p) + uint32(np.int32(e[j])))  # in (0, 3p)
+        s = min(s, uint32(s - p))
+        x[j] = min(s, uint32(s - p))
+
+
+def transformed(small: NDArray[Any], prime: int) -> Residues:
+    """Eight small polynomials, coefficient-major (n·8,), to the transform domain modulo p."""
+    out = np.empty(small.size, np.uint32)
+    ring.lift(small, prime, out)
+    ring.forward(out, prime)
+    return out
+
+
+def add_zero(out: Residues, public: NDArray[np.uint64], random: Stream) -> None:
+    """Add an encryption of zero, fresh for each lane, to transforms (parts, primes, n·8), and leave coefficients.
+
+    public: party 2's public key of each part, (parts, primes, n). One ternary u for all parts, errors for each.
+    """
+    u = np.empty(GROUP, np.int8)
+    if ring.ternary(random.bytes(GROUP + GROUP // 64 + 4096), u) < 0:  # probability below 2^-300
+        raise ProtocolError("Too few random bytes; start the run again.")
+    errors = np.empty((len(out), GROUP), np.int8)
+    for e in errors:
+        ring.centred_binomial(random.words(GROUP, np.uint64), e)
+    for i, prime in enumerate(PRIMES):
+        u_hat = transformed(u, prime)
+        for part, e in enumerate(errors):
+            x = out[part, i]
+            _accumulate_key(u_hat, public[part, i], prime, x)
+            ring.inverse(x, prime)
+            _add_small(x, e, prime)
 
 
 class Evaluator:
@@ -165,23 +249,9 @@ class Evaluator:
 
     def _rerandomised(self, totals: NDArray[np.uint64]) -> Residues:
         """Add pk·u + e per result, back to coefficients: (copies + 1, primes, n, lanes)."""
-        copies = totals.shape[1]
-        out = np.zeros((copies, len(PRIMES), DEGREE, LANES), np.uint32)
-        u = np.empty(GROUP, np.int8)
-        if ring.ternary(self._random.bytes(GROUP + GROUP // 64 + 4096), u) < 0:  # probability below 2^-300
-            raise ProtocolError("Too few random bytes; start the run again.")
-        errors = np.empty((copies, GROUP), np.int8)
-        for part in range(copies):
-            ring.centred_binomial(self._random.words(GROUP, np.uint64), errors[part])
-        for i, prime in enumerate(PRIMES):
-            table = ring.tables(prime)
-            u_hat = _transformed(u, prime).astype(np.uint64)
-            for part in range(copies):
-                x = u_hat * self._public[part, i][:, None] + _transformed(errors[part], prime)
-                x[:, : len(totals)] += totals[:, part, i].T
-                flat = ring.modulo(x, prime).astype(np.uint32).reshape(-1)
-                ring.inverse(flat, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
-                out[part, i] = flat.reshape(DEGREE, LANES)
+        out = np.zeros((totals.shape[1], len(PRIMES), DEGREE, LANES), np.uint32)
+        out[..., : len(totals)] = totals.transpose(1, 2, 3, 0)
+        add_zero(out.reshape(*out.shape[:2], GROUP), self._public, self._random)
         return out
 
     @staticmethod
@@ -191,15 +261,6 @@ class Evaluator:
         return [
             (int(o) - floor_modulo_t(pad) + half) % PLAIN_MODULUS - half for o, pad in zip(opened, pads, strict=True)
         ]
-
-
-def _transformed(small: NDArray[np.int8], prime: int) -> Residues:
-    """Eight small polynomials (n·8,) to the transform domain as (n, 8)."""
-    table = ring.tables(prime)
-    x = np.empty(small.size, np.uint32)
-    ring.lift(small, prime, x)
-    ring.forward(x, table.forward, table.forward_quotient, prime)
-    return x.reshape(DEGREE, LANES)
 
 
 def _padded_coefficients(residues: Residues, pads: Sequence[int]) -> bytes:

@@ -158,9 +158,8 @@ class KeyHolder:
         out = np.empty((LANES, len(PRIMES), DEGREE), np.uint32)
         x = np.empty(GROUP, np.uint32)
         for i, prime in enumerate(PRIMES):
-            table = ring.tables(prime)
             _residues(padded, small, (Q // modulus) % prime, prime, x)
-            ring.forward(x, table.forward, table.forward_quotient, prime)
+            ring.forward(x, prime)
             _hide(x, a[:, i], self._secret[i], self._secret_quotient[i], prime, out[:, i])
         return ring.pack30(out[:chunks])
 
@@ -203,15 +202,15 @@ def open_answers(
 def _read(data: Any, start: int) -> NDArray[np.uint64]:
     """The residues (primes, n) of one polynomial of a SEAL key; the special prime's come last and stay behind."""
     count = len(PRIMES) * DEGREE
-    return np.fromiter((data[start + i] for i in range(count)), np.uint64, count).reshape(-1, DEGREE)
+    numbers = map(data.__getitem__, range(start, start + count))  # SEAL's Python gives one at a time, nothing faster
+    return np.fromiter(numbers, np.uint64, count).reshape(-1, DEGREE)
 
 
 def _coefficients(transformed: Residues) -> NDArray[np.int8]:
     """The secret's ternary coefficients from its first residue in the transform domain."""
     prime = PRIMES[0]
-    table = ring.tables(prime)
     lanes = np.zeros(GROUP, np.uint32)
     lanes[::LANES] = transformed
-    ring.inverse(lanes, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
+    ring.inverse(lanes, prime)
     values = lanes[::LANES].astype(np.int64)
     return (values - prime * (values > 1)).astype(np.int8)  # without a branch on the secret

@@ -167,10 +167,10 @@ class FheProduct(PrivateProduct):
         for i in range(len(totals)):
             own = slice(i * outputs, (i + 1) * outputs)
             digits = [bfv.floor_modulo_t(pad) for pad in first[own]]
-            padded.add(pad_block(digits), 0, self._operands[PAD].data[0], i)
+            padded.add(pad_block(digits), [0], self._operands[PAD].data[0], [i])
             pads += [*first[own], *second[own]]
-        padded.total += totals
-        return self._evaluator.hide(padded.total, pads, outputs), (first, second)
+        both = ring.sum_below(padded.total + totals, bfv.PRIME_ARRAY.astype(np.uint64)[:, None])
+        return self._evaluator.hide(both, pads, outputs), (first, second)
 
     def _released(
         self, request: bytes, secret: Secrets, numbers: int, read: Callable[[NDArray[np.uint64]], list[int]]
@@ -195,9 +195,18 @@ class FheProduct(PrivateProduct):
         workers = max(1, min(self.link.threads, source.groups))
         accumulators = [Accumulator(len(terms), COPIES) for _ in range(workers)]
 
+        by_operand = {
+            operand: [i for i, term in enumerate(terms) if term.operand == operand]
+            for operand in dict.fromkeys(term.operand for term in terms)
+        }
+
         def work(group: int, worker: int, block: Columns) -> None:
-            for i, term in enumerate(terms):  # columns of zeros, too: the time it takes must not tell of them
-                accumulators[worker].add(block, term.column, self._operands[term.operand].data[group], i)
+            for (
+                operand,
+                results,
+            ) in by_operand.items():  # columns of zeros, too: the time it takes must not tell of them
+                columns = [terms[i].column for i in results]
+                accumulators[worker].add(block, columns, self._operands[operand].data[group], results)
 
         over_groups(source, self.link, work)
         for other in accumulators[1:]:

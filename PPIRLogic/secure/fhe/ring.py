@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PPIRLogic.arrays import Words
 from PPIRLogic.compiled import compiled
 from PPIRLogic.errors import ProtocolError
-from PPIRLogic.secure.layout import CHUNK
+from PPIRLogic.secure.fhe import vectors
+from PPIRLogic.secure.layout import CHUNK, LANES
 
 Residues = NDArray[np.uint32]
 
@@ -37,7 +38,9 @@ class Tables:
         self.prime = prime
         self.forward, self.forward_quotient = _powers(root, prime, order)
         self.inverse, self.inverse_quotient = _powers(pow(root, -1, prime), prime, order)
-        self.degree_inverse = pow(degree, -1, prime)
+        share = pow(degree, -1, prime)  # kept in the place of the root's power 0, which no stage uses
+        self.inverse[0], self.inverse_quotient[0] = share, (share << 32) // prime
+        self.negative_inverse = -pow(prime, -1, 2**32) % 2**32
 
 
 @lru_cache(maxsize=16)
@@ -80,65 +83,101 @@ def _powers(root: int, prime: int, order: NDArray[np.int64]) -> tuple[NDArray[np
 
 
 @compiled
-def _butterflies(low: Any, high: Any, w: Any, quotient: Any, p: Any, p2: Any) -> None:
-    for j in range(low.size):
-        u = low[j]
-        u = min(u, uint32(u - p2))
-        v = high[j]
-        r = uint32(uint32(v * w) - uint32(uint32((uint64(v) * quotient) >> uint64(32)) * p))
-        low[j] = uint32(u + r)
-        high[j] = uint32(uint32(u - r) + p2)
+def _ahead(x: Any, base: Any, block: Any, n: Any, twiddle: Any, quotient: Any, p: Any) -> None:
+    """In place: the `block`th part, n coefficients at `base`, of a polynomial through its last stages, to below p."""
+    parts = 1
+    while n > 16:
+        n >>= 3
+        for i in range(parts):
+            for j in range(base + i * n * 64, base + (i * 8 + 1) * n * 8, vectors.WIDE):
+                vectors.forward_8(x, x, j, n * 8, twiddle, quotient, block * parts + i, p)
+        parts <<= 3
+    if n == 16:
+        n >>= 2
+        for i in range(parts):
+            for j in range(base + i * n * 32, base + (i * 4 + 1) * n * 8, vectors.WIDE):
+                vectors.forward_4(x, x, j, n * 8, twiddle, quotient, block * parts + i, p)
+        parts <<= 2
+    for i in range(parts):
+        if n == 8:
+            vectors.last_8(x, x, base + i * 64, 8, twiddle, quotient, block * parts + i, p)
+        else:
+            vectors.last_4(x, x, base + i * 32, 8, twiddle, quotient, block * parts + i, p)
 
 
 @compiled
-def forward(x: Any, twiddle: Any, quotient: Any, prime: Any) -> None:
+def _forward(x: Any, twiddle: Any, quotient: Any, prime: Any) -> None:
+    part = x.size // 8
+    for j in range(0, part, vectors.WIDE):
+        vectors.forward_8(x, x, j, part, twiddle, quotient, 1, prime)
+    for i in range(8):  # each small enough for the first cache
+        _ahead(x, i * part, 8 + i, part // 8, twiddle, quotient, prime)
+
+
+def forward(x: Residues, prime: int) -> None:
     """In place: eight polynomials (residues < 4p) to the transform domain, residues < p."""
-    p, p2 = uint32(prime), uint32(2 * prime)
-    n = x.size // 8
-    span, blocks = n, 1
-    while blocks < n:
-        span >>= 1
-        for i in range(blocks):
-            a = 2 * i * span * 8
-            b = a + span * 8
-            _butterflies(x[a:b], x[b : b + span * 8], twiddle[blocks + i], uint64(quotient[blocks + i]), p, p2)
-        blocks <<= 1
-    for i in range(x.size):
-        u = x[i]
-        u = min(u, uint32(u - p2))
-        x[i] = min(u, uint32(u - p))
+    table = tables(prime, x.size // LANES)
+    _forward(x, table.forward, table.forward_quotient, uint32(prime))
 
 
 @compiled
-def _inverse_butterflies(low: Any, high: Any, w: Any, quotient: Any, p: Any, p2: Any) -> None:
-    for j in range(low.size):
-        u = low[j]
-        v = high[j]
-        s = uint32(u + v)
-        low[j] = min(s, uint32(s - p2))
-        d = uint32(uint32(u - v) + p2)
-        high[j] = uint32(uint32(d * w) - uint32(uint32((uint64(d) * quotient) >> uint64(32)) * p))
+def _back(x: Any, base: Any, block: Any, n: Any, twiddle: Any, quotient: Any, p: Any) -> None:
+    """In place: the `block`th part, n coefficients at `base`, back through the stages of `_ahead`, to below 2p."""
+    rest = n
+    while rest > 16:
+        rest >>= 3
+    if rest == 8:
+        span, parts = 8, n >> 3
+        for i in range(parts):
+            vectors.first_inverse_8(x, x, base + i * 64, 8, twiddle, quotient, block * parts + i, p)
+    else:
+        span, parts = 4, n >> 2
+        for i in range(parts):
+            vectors.first_inverse_4(x, x, base + i * 32, 8, twiddle, quotient, block * parts + i, p)
+    if rest == 16:
+        span, parts = 16, parts >> 2
+        for i in range(parts):
+            for j in range(base + i * 128, base + i * 128 + 32, vectors.WIDE):
+                vectors.inverse_4(x, x, j, 32, twiddle, quotient, block * parts + i, p)
+    while span < n:
+        parts >>= 3
+        for i in range(parts):
+            for j in range(base + i * span * 64, base + (i * 8 + 1) * span * 8, vectors.WIDE):
+                vectors.inverse_8(x, x, j, span * 8, twiddle, quotient, block * parts + i, p)
+        span <<= 3
 
 
 @compiled
-def inverse(x: Any, twiddle: Any, quotient: Any, prime: Any, degree_inverse: Any) -> None:
+def _inverse(x: Any, twiddle: Any, quotient: Any, prime: Any) -> None:
+    part = x.size // 8
+    for i in range(8):
+        _back(x, i * part, 8 + i, part // 8, twiddle, quotient, prime)
+    for j in range(0, part, vectors.WIDE):
+        vectors.last_inverse_8(x, x, j, part, twiddle, quotient, 1, prime)
+
+
+def inverse(x: Residues, prime: int) -> None:
     """In place: eight polynomials (residues < p) back to coefficients, residues < p."""
-    p, p2 = uint32(prime), uint32(2 * prime)
-    n = x.size // 8
-    span, blocks = 1, n
-    while blocks > 1:
-        half = blocks >> 1
-        for i in range(half):
-            a = 2 * i * span * 8
-            b = a + span * 8
-            w, q = twiddle[half + i], uint64(quotient[half + i])
-            _inverse_butterflies(x[a:b], x[b : b + span * 8], w, q, p, p2)
-        span <<= 1
-        blocks = half
-    each = 1.0 / prime
-    for i in range(x.size):
-        _, r = divided(np.int64(x[i]) * np.int64(degree_inverse), np.int64(prime), each)
-        x[i] = uint32(r)
+    table = tables(prime, x.size // LANES)
+    _inverse(x, table.inverse, table.inverse_quotient, uint32(prime))
+
+
+@compiled
+def transform_and_add(
+    values: Any, c: Any, total: Any, twiddle: Any, quotient: Any, prime: Any, negative_inverse: Any, x: Any
+) -> None:
+    """total (parts, n) += Σ over the lanes of the transform of `values` times c (parts, n·8), over 2^32, mod p.
+
+    values: signed integers, |v| < p, coefficient-major (n·8,); x: room for their transform. See `add_products`.
+    """
+    part = x.size // 8
+    for j in range(0, part, vectors.WIDE):
+        vectors.lifted_8(values, x, j, part, twiddle, quotient, 1, prime)
+    for i in range(8):
+        _ahead(x, i * part, 8 + i, part // 8, twiddle, quotient, prime)
+        for k in range(i * part // 8, (i + 1) * part // 8, vectors.COEFFICIENTS):
+            for copy in range(total.shape[0]):
+                vectors.add_products(x, c[copy], total[copy], k, prime, negative_inverse)
 
 
 @compiled
@@ -201,18 +240,6 @@ def shoup_quotients(values: Any, prime: Any, out: Any) -> None:
     for i in range(values.size):
         q, _ = divided(np.int64(values[i]) << 32, p, inverse)
         out[i] = uint32(q)
-
-
-@compiled
-def multiply_accumulate(x: Any, c: Any, total: Any, prime: Any) -> None:
-    """total (n,) += Σ_lane x·c, both (n·8,) in the transform domain, mod p < 2^30: the sum fits 63 bits."""
-    p, inverse = np.int64(prime), 1.0 / prime
-    for i in range(total.size):
-        s = np.int64(total[i])
-        for lane in range(8):
-            s += np.int64(x[i * 8 + lane]) * np.int64(c[i * 8 + lane])
-        _, r = divided(s, p, inverse)
-        total[i] = uint64(r)
 
 
 # ------------------------------------------------------------------------------------------ sampling

@@ -31,7 +31,7 @@ from PPIRLogic.compiled import compiled
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.secure.fhe import ring
 from PPIRLogic.secure.fhe.bfv import C1_BYTES, GROUP
-from PPIRLogic.secure.fhe.evaluator import Evaluator, switch_modulus
+from PPIRLogic.secure.fhe.evaluator import Evaluator, add_zero, switch_modulus, transformed
 from PPIRLogic.secure.fhe.key_holder import KeyHolder
 from PPIRLogic.secure.fhe.parameters import KEPT, PRIMES
 from PPIRLogic.secure.fhe.ring import DEGREE, checked_residues
@@ -70,10 +70,9 @@ def reduced(column: NDArray[np.int32], channel: int) -> NDArray[np.int32]:
 
 def slots_to_polynomials(values: NDArray[np.int32], modulus: int) -> NDArray[np.int32]:
     """Eight chunks of slot values, |v| < t, coefficient-major, to centred coefficients, coefficient-major."""
-    table = ring.tables(modulus)
     x = np.empty(GROUP, np.uint32)
     ring.lift(values, modulus, x)
-    ring.inverse(x, table.inverse, table.inverse_quotient, modulus, table.degree_inverse)
+    ring.inverse(x, modulus)
     out = x.astype(np.int32)
     out -= modulus * (out > modulus // 2).astype(np.int32)  # in a time that does not depend on how many are
     return out
@@ -81,9 +80,8 @@ def slots_to_polynomials(values: NDArray[np.int32], modulus: int) -> NDArray[np.
 
 def polynomials_to_slots(coefficients: Words, modulus: int) -> Words:
     """Residues modulo t, coefficient-major, to slot values in [0, t), coefficient-major."""
-    table = ring.tables(modulus)
     x = coefficients.copy()
-    ring.forward(x, table.forward, table.forward_quotient, modulus)
+    ring.forward(x, modulus)
     return x
 
 
@@ -154,17 +152,6 @@ def _accumulate(m: Any, c: Any, prime: int, out: Any) -> None:
 
 
 @compiled
-def _accumulate_key(u: Any, public: Any, prime: int, out: Any) -> None:
-    """out (n·8,) += u·public mod p, in the transform domain; public (n,) is the same for all lanes."""
-    p, inverse = np.int64(prime), 1.0 / prime
-    for i in range(public.size):
-        for lane in range(8):
-            k = i * 8 + lane
-            _, r = ring.divided(np.int64(out[k]) + np.int64(u[k]) * np.int64(public[i]), p, inverse)
-            out[k] = uint32(r)
-
-
-@compiled
 def _multiples(m: Any, factors: Any, t: int, out: Any) -> None:
     """out (n·8,) = factor of the lane times m modulo t, centred; |m|, factors below t < 2^30."""
     inverse = 1.0 / t
@@ -189,23 +176,6 @@ def combined(slots: NDArray[Any], factors: Words, modulus: int) -> NDArray[np.in
     for values, factor in zip(slots, factors, strict=True):
         total = ring.modulo(total + values.astype(np.int64) * int(factor), modulus)
     return total
-
-
-def _transform(small: NDArray[np.int32], prime: int, out: Words) -> None:
-    """A small polynomial, coefficient-major, to its transform modulo p."""
-    table = ring.tables(prime)
-    ring.lift(small, prime, out)
-    ring.forward(out, table.forward, table.forward_quotient, prime)
-
-
-@compiled
-def _add_small(x: Any, e: Any, prime: int) -> None:
-    """x (m,) += e mod p < 2^30, for errors of magnitude below p."""
-    p = uint32(prime)
-    for j in range(x.size):
-        s = uint32(uint32(x[j] + p) + uint32(np.int32(e[j])))  # in (0, 3p)
-        s = min(s, uint32(s - p))
-        x[j] = min(s, uint32(s - p))
 
 
 class SlotMultiplier:
@@ -245,45 +215,27 @@ class SlotMultiplier:
         t, own = SLOT_MODULI[channel], np.zeros((2, len(PRIMES), GROUP), np.uint32)
         lanes = np.zeros(GROUP, np.int32)
         lanes[::LANES] = pads
-        m, m_hat = slots_to_polynomials(lanes, t), np.empty(GROUP, np.uint32)
+        m = slots_to_polynomials(lanes, t)
         for i, prime in enumerate(PRIMES):
-            _transform(m, prime, m_hat)
+            m_hat = transformed(m, prime)
             for part in range(2):
                 _accumulate(m_hat, alpha[part][i], prime, own[part, i])
                 sums = total[part, i].reshape(DEGREE, LANES).sum(axis=1, dtype=np.uint64)
                 own[part, i, ::LANES] = ring.modulo(own[part, i, ::LANES] + sums, prime)
-        self._add_zero(own)
+        add_zero(own, self._public, self._random)
         message, r2 = self._padded(own, t, 1)
         return message, r2[:DEGREE]
 
     def _products(self, pairs: Iterable[tuple[NDArray[np.int32], Pair]]) -> Words:
         """Σ m·operand + a fresh encryption of zero: coefficients (2, primes, n·8)."""
-        out, m_hat = np.zeros((2, len(PRIMES), GROUP), np.uint32), np.empty(GROUP, np.uint32)
+        out = np.zeros((2, len(PRIMES), GROUP), np.uint32)
         for m, operand in pairs:
             for i, prime in enumerate(PRIMES):
-                _transform(m, prime, m_hat)
+                m_hat = transformed(m, prime)
                 for part in range(2):
                     _accumulate(m_hat, operand[part][i], prime, out[part, i])
-        self._add_zero(out)
+        add_zero(out, self._public, self._random)
         return out
-
-    def _add_zero(self, out: Words) -> None:
-        """Add an encryption of zero to transforms, and leave coefficients."""
-        u = np.empty(GROUP, np.int8)
-        if ring.ternary(self._random.bytes(GROUP + GROUP // 64 + 4096), u) < 0:  # probability below 2^-300
-            raise ProtocolError("Too few random bytes; start the run again.")
-        errors = np.empty((2, GROUP), np.int8)
-        for part in range(2):
-            ring.centred_binomial(self._random.words(GROUP, np.uint64), errors[part])
-        signed, u_hat = u.astype(np.int32), np.empty(GROUP, np.uint32)
-        for i, prime in enumerate(PRIMES):
-            table = ring.tables(prime)
-            _transform(signed, prime, u_hat)
-            for part in range(2):
-                x = out[part, i]
-                _accumulate_key(u_hat, self._public[part, i], prime, x)
-                ring.inverse(x, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
-                _add_small(x, errors[part], prime)
 
     def uniform_polynomial(self, below: int) -> Words:
         """Uniform residues (n·8,), by rejection."""
@@ -305,10 +257,10 @@ class Combination:
     def add(self, column: NDArray[np.int32], factors: Words, operand: Pair) -> None:
         """A column of a group, residues (8·n,) chunk after chunk, and χ of its eight chunks."""
         m = slots_to_polynomials(_by_lane(column), self._modulus)
-        scaled, m_hat = np.empty(GROUP, np.int32), np.empty(GROUP, np.uint32)
+        scaled = np.empty(GROUP, np.int32)
         _multiples(m, factors, self._modulus, scaled)
         for i, prime in enumerate(PRIMES):
-            _transform(scaled, prime, m_hat)
+            m_hat = transformed(scaled, prime)
             for part in range(2):
                 _accumulate(m_hat, operand[part][i], prime, self.total[part, i])
 
@@ -343,12 +295,11 @@ def phases(keys: KeyHolder, message: bytes | bytearray, chunks: int) -> Words:
     received = checked_residues(ring.unpack30(message).reshape(2, KEPT, chunks * DEGREE), PRIMES[:KEPT])
     out, part = np.empty((KEPT, GROUP), np.uint32), np.zeros(GROUP, np.uint32)
     for i, prime in enumerate(PRIMES[:KEPT]):
-        table = ring.tables(prime)
         part[: chunks * DEGREE] = received[1, i]
         x = _by_lane(part)
-        ring.forward(x, table.forward, table.forward_quotient, prime)
+        ring.forward(x, prime)
         _times(x, keys.secret_hat[i], prime)
-        ring.inverse(x, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
+        ring.inverse(x, prime)
         part[: chunks * DEGREE] = received[0, i]
         out[i] = ring.sum_below(x + _by_lane(part), np.uint32(prime))
     return out

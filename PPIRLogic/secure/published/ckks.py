@@ -98,13 +98,12 @@ def transformed(coefficients: NDArray[Any]) -> Polynomials:
     count, coefficients = len(coefficients), coefficients.astype(np.int64)
     out = np.empty((len(PRIMES), count, DEGREE), np.uint32)
     for i, prime in enumerate(PRIMES):
-        table = ring.tables(prime, DEGREE)
         residues = np.zeros((-(-count // LANES) * LANES, DEGREE), np.uint32)
         for k in range(count):
             ring.reduce(coefficients[k], prime, residues[k])
         for first in range(0, count, LANES):
             lanes = np.ascontiguousarray(residues[first : first + LANES].T).reshape(-1)
-            ring.forward(lanes, table.forward, table.forward_quotient, prime)
+            ring.forward(lanes, prime)
             part = lanes.reshape(DEGREE, LANES).T[: count - first]
             out[i, first : first + LANES] = part
     return out
@@ -112,14 +111,14 @@ def transformed(coefficients: NDArray[Any]) -> Polynomials:
 
 def _coefficients(transformed_: NDArray[np.uint64], prime: int) -> NDArray[np.uint32]:
     """(count, n) of one prime back to coefficients."""
-    table, count = ring.tables(prime, DEGREE), len(transformed_)
+    count = len(transformed_)
     out = np.empty((count, DEGREE), np.uint32)
     for first in range(0, count, LANES):
         lanes = np.zeros((DEGREE, LANES), np.uint32)
         part = transformed_[first : first + LANES]
         lanes[:, : len(part)] = part.T
         flat = lanes.reshape(-1)
-        ring.inverse(flat, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
+        ring.inverse(flat, prime)
         out[first : first + LANES] = flat.reshape(DEGREE, LANES).T[: len(part)]
     return out
 

@@ -110,7 +110,6 @@ def install() -> None:
     for function in (load_requirements, pip_check, pip_ensure, pip_install, pip_uninstall):
         setattr(module, function.__name__, function)
     sys.modules[module.__name__] = module
-    slicer.packaging = module
     slicer.util.pip_install, slicer.util.pip_uninstall = pip_install, pip_uninstall
 
 

@@ -13,14 +13,14 @@ from types import SimpleNamespace
 import pytest
 
 from PPIRLogic.cli import doctor
-from PPIRLogic.cli.doctor import Finding, findings
+from PPIRLogic.cli.doctor import CheckedItem, findings
 from PPIRLogic.cli.main import main
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registry import Registry
 
 
-def by_name(home: Path) -> dict[str, Finding]:
+def by_name(home: Path) -> dict[str, CheckedItem]:
     return {finding.name: finding for finding in findings(home, round_trip=False)}
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from PPIRLogic.disclosure import chain as chain_module
+from PPIRLogic.disclosure import chain_keys
 from PPIRLogic.disclosure.accounts import UNLIMITED, Accounts, Budget
 from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.disclosure.chain_head import read_head
@@ -201,7 +202,7 @@ def test_an_adoption_that_a_crash_ended_is_made_again(
     stop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     former_home(tmp_path)
-    honest, count = getattr(chain_module, stop), [0]
+    honest, count = getattr(chain_keys, stop), [0]
     for crash_at in range(3):
 
         def crash(*args: Any, crash_at: int = crash_at) -> None:
@@ -212,7 +213,7 @@ def test_an_adoption_that_a_crash_ended_is_made_again(
 
         count[0] = 0
         with monkeypatch.context() as patch:
-            patch.setattr(chain_module, stop, crash)
+            patch.setattr(chain_keys, stop, crash)
             try:
                 Chain(tmp_path).open()
             except Killed:

@@ -14,7 +14,7 @@ from PPIRLogic.errors import BusyError, PPIRError, ProtocolError
 from PPIRLogic.network.channel import Channel, Message, connect
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.messages import Fields, error_from
-from PPIRLogic.network.service import Method, Service, Told
+from PPIRLogic.network.service import Method, Service, UnrecordedAudit
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registration.party2.server import Server
 
@@ -160,4 +160,4 @@ def test_questions_do_not_prolong_the_time_to_open_a_session(monkeypatch: pytest
 def test_two_methods_with_one_opening_are_refused(tmp_path: Path) -> None:
     identity = load_or_create_identity(tmp_path)
     with pytest.raises(ValueError, match="same message"):
-        Service("127.0.0.1:0", identity, TrustStore(tmp_path), [Echo(), Echo()], Told(lambda event: None))
+        Service("127.0.0.1:0", identity, TrustStore(tmp_path), [Echo(), Echo()], UnrecordedAudit(lambda event: None))

@@ -21,14 +21,14 @@ from PPIRLogic.primis.study import kept_apart
 from PPIRLogic.primis.training import Trained, train
 from PPIRLogic.progress import CancelToken
 
-for package in ("torch", "onnx"):
-    pytest.importorskip(package)
 ROUNDS = 4
 
 
 @pytest.fixture(scope="module", autouse=True)
 def little() -> Iterator[None]:
     """Less of everything, so that a training takes a second or two."""
+    for package in ("torch", "onnx"):  # not as the file is read: other tests have no use for them
+        pytest.importorskip(package)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "_ENLARGED", 1)
         patch.setattr(training, "_SWEEPS", 1)

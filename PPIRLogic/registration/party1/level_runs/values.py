@@ -34,7 +34,7 @@ from PPIRLogic.transforms import LinearTransform
 
 _STEP_VOXELS = 0.05  # a start stops when a step moves no corner further
 _LOSS_TOLERANCE = 1e-3
-_MOST_NCC2 = 1 - 1e-9
+_MAX_NCC2 = 1 - 1e-9
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class ValueRun(LinearRun):
 
     def _found(self, sums: Sums) -> Found:
         fit = self.loss.fit(sums)
-        info = -0.5 * math.log(1 - min(1 - fit.value, _MOST_NCC2))
+        info = -0.5 * math.log(1 - min(1 - fit.value, _MAX_NCC2))
         return Found(info, fit.overlap / len(self.samples), fit.gain < 0)
 
     def _evaluate(self, transform: LinearTransform) -> Evaluation | None:

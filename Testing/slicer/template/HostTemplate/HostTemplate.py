@@ -1,5 +1,6 @@
 """A small scripted module in the usual form, for the tests of the host."""
 
+import importlib
 from typing import Annotated, Optional
 
 import qt
@@ -100,7 +101,7 @@ class HostTemplateWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onApplyButton(self):
         with slicer.util.tryWithErrorDisplay(_("Failed."), waitCursor=True):
-            slicer.packaging.pip_ensure("not-a-real-package>=2", requester="HostTemplate")
+            importlib.import_module("slicer.packaging").pip_ensure("not-a-real-package>=2", requester="HostTemplate")
             self.logic.process(self._parameterNode.fixedVolume, self._parameterNode.iterations)
             self.ui.statusLabel.text = _("Done after {n} iterations").format(n=self._parameterNode.iterations)
 

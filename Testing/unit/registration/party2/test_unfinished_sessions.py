@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from PPIRLogic.disclosure.chain import Chain
-from PPIRLogic.registration.party2.unfinished_sessions import GRANT_SECONDS, MOST_OF_A_PEER, Grant, UnfinishedSessions
+from PPIRLogic.registration.party2.unfinished_sessions import (
+    GRANT_SECONDS,
+    MAX_UNFINISHED_OF_PEER,
+    SessionGrant,
+    UnfinishedSessions,
+)
 from PPIRLogic.registration.request import LOST_ANSWERS, LevelGrant, Request
 
 ASKED = Request("fixed", "fhe", "rigid", "ncc", (2, 1))
@@ -40,17 +45,17 @@ def test_each_loss_allows_one_answer_more_up_to_a_number(tmp_path: Path) -> None
 @pytest.mark.parametrize("shift", [-GRANT_SECONDS - 1, GRANT_SECONDS + 60])
 def test_it_ends_after_a_day_whatever_the_clock_does(tmp_path: Path, shift: float) -> None:
     """A clock that is set back makes no grant longer."""
-    assert Grant({}, time.time() + GRANT_SECONDS + shift).expired
-    assert not Grant({}, time.time() + 60).expired
+    assert SessionGrant({}, time.time() + GRANT_SECONDS + shift).expired
+    assert not SessionGrant({}, time.time() + 60).expired
 
 
 def test_abandoned_sessions_do_not_fill_the_disk(tmp_path: Path) -> None:
     kept = UnfinishedSessions(tmp_path)
-    for n in range(3 * MOST_OF_A_PEER):
+    for n in range(3 * MAX_UNFINISHED_OF_PEER):
         kept.begin(f"{n:016x}", "A", "image", ASKED, LEVELS)
     kept.begin("other", "B", "image", ASKED, LEVELS)
-    assert len(list(tmp_path.iterdir())) == MOST_OF_A_PEER + 1
-    assert kept.granted(f"{3 * MOST_OF_A_PEER - 1:016x}", "A", "image", ASKED) is not None
+    assert len(list(tmp_path.iterdir())) == MAX_UNFINISHED_OF_PEER + 1
+    assert kept.granted(f"{3 * MAX_UNFINISHED_OF_PEER - 1:016x}", "A", "image", ASKED) is not None
     (tmp_path / "old.json").write_text('{"peer":"A"}')
     kept.begin("last", "B", "image", ASKED, LEVELS)
     assert not (tmp_path / "old.json").exists()

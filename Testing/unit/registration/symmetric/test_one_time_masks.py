@@ -9,7 +9,7 @@ import pytest
 
 from PPIRLogic.errors import ProtocolError
 from PPIRLogic.network.channel import memory_pair
-from PPIRLogic.network.service import Told
+from PPIRLogic.network.service import UnrecordedAudit
 from PPIRLogic.registration.dealer.dealer import DealerSession, Dealing, Joined
 from PPIRLogic.registration.dealer.orders import CcOrder
 from PPIRLogic.registration.symmetric.one_time_masks import ROUNDS, first_share, wire_mask
@@ -69,7 +69,7 @@ def test_the_dealer_deals_a_round_once() -> None:
     mine.send("order", GOOD)
     mine.send("order", GOOD)
     with pytest.raises(ProtocolError, match="never dealt twice"):
-        DealerSession(Dealing(Told(lambda event: None)), dealers, session, 1, b"").deal()
+        DealerSession(Dealing(UnrecordedAudit(lambda event: None)), dealers, session, 1, b"").deal()
     sent = np.frombuffer(theirs.receive(5).payload, "<i8")
     whole_product = wire_mask(b"0" * 32, "x", 0, 0, 10) * wire_mask(b"1" * 32, "x", 0, 0, 10)
     assert np.array_equal(sent + first_share(b"0" * 32, "product", 0, 0, 10), whole_product)

@@ -46,14 +46,17 @@ class Pair:
         return operand
 
     def totals(self, columns: Ints, operand: Operand) -> NDArray[np.uint64]:
+        return self.accumulated(columns, operand).total
+
+    def accumulated(self, columns: Ints, operand: Operand) -> Accumulator:
         accumulator = Accumulator(len(columns))
         for group in range(len(operand.data)):
             block = np.zeros((len(columns), GROUP), np.int32)
             part = columns[:, group * GROUP : (group + 1) * GROUP]
             block[:, : part.shape[1]] = part
-            for k in range(len(columns)):
-                accumulator.add(block, k, operand.data[group], k)
-        return accumulator.total
+            every = range(len(columns))
+            accumulator.add(block, every, operand.data[group], every)
+        return accumulator
 
     def products(self, columns: Ints, values: Ints) -> list[int]:
         answers, pads = self.evaluator.blind(self.totals(columns, self.encrypted(values)))
@@ -83,9 +86,9 @@ def coefficients(transformed: NDArray[Any]) -> list[int]:
     """(primes, n) in the transform domain to n coefficients modulo Q."""
     parts = []
     for i, prime in enumerate(PRIMES):
-        table, x = ring.tables(prime), np.zeros(GROUP, np.uint32)
+        x = np.zeros(GROUP, np.uint32)
         x[::LANES] = transformed[i]
-        ring.inverse(x, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
+        ring.inverse(x, prime)
         factor = (Q // prime) * pow(Q // prime, -1, prime)
         parts.append(x[::LANES].astype(object) * factor)
     return [int(v) % Q for v in sum(parts[1:], parts[0])]
@@ -132,9 +135,7 @@ def test_nine_results_take_two_batches_and_three_groups_are_merged(pair: Pair) -
     v = generator.integers(-2048, 2049, s.shape[1]).astype(np.int32)
     operand = pair.encrypted(v)
     halves = [np.where(np.arange(s.shape[1]) < GROUP, s, 0), np.where(np.arange(s.shape[1]) < GROUP, 0, s)]
-    workers = [Accumulator(9), Accumulator(9)]
-    for worker, half in zip(workers, halves, strict=True):
-        worker.total[:] = pair.totals(half.astype(np.int32), operand)
+    workers = [pair.accumulated(half.astype(np.int32), operand) for half in halves]
     workers[0].merge(workers[1])
     answers, pads = pair.evaluator.blind(workers[0].total)
     assert len(answers) == 9 * ANSWER_BYTES and len(set(pads)) == 9
@@ -399,8 +400,7 @@ def test_two_secrets_under_one_public_polynomial_open_one_c1() -> None:
     operand, accumulator = Operand(1, 2), Accumulator(3, 2)
     for copy in range(2):
         operand.fill(SEED, "J", 0, 0, holders[copy].encrypt(v[copy], "J", 0).tobytes(), copy)
-    for k in range(3):
-        accumulator.add(s, k, operand.data[0], k)
+    accumulator.add(s, [0, 1, 2], operand.data[0], [0, 1, 2])
     answers, pads = evaluator.blind(accumulator.total)
     assert len(answers) == 3 * answer_bytes(1, 2) == 3 * (C1_BYTES + 24)
     got = Evaluator.unblind(open_answers(holders, answers, 3).reshape(-1), pads)

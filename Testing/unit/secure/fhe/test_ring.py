@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +34,15 @@ def lanes_of(polynomials: Poly) -> NDArray[np.uint32]:
 
 def transform(polynomials: Poly, prime: int) -> NDArray[np.uint32]:
     """(8, n) coefficients to the transform domain, interleaved."""
-    x, table = lanes_of(polynomials), ring.tables(prime)
-    ring.forward(x, table.forward, table.forward_quotient, prime)
+    x = lanes_of(polynomials)
+    ring.forward(x, prime)
     return x
 
 
 def coefficients(transformed: NDArray[np.uint32], prime: int) -> Poly:
     """Interleaved transform domain to (8, n) coefficients."""
-    x, table = transformed.copy(), ring.tables(prime)
-    ring.inverse(x, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
+    x = transformed.copy()
+    ring.inverse(x, prime)
     return x.reshape(DEGREE, LANES).T.astype(np.int64)
 
 
@@ -128,15 +132,57 @@ def test_reduction_is_exact() -> None:
     assert (out == values % PRIMES[0]).all()
 
 
-def test_multiply_accumulate_sums_the_lanes() -> None:
-    prime = PRIMES[1]
-    a, b = uniform("a", prime, (DEGREE * LANES,)), uniform("b", prime, (DEGREE * LANES,))
-    a[:8], b[:8] = prime - 1, prime - 1  # eight products of the largest residues
-    start = uniform("t", prime, (DEGREE,)).astype(np.uint64)
-    total = start.copy()
-    ring.multiply_accumulate(a.astype(np.uint32), b.astype(np.uint32), total, prime)
-    expected = (a.astype(object) * b).reshape(DEGREE, LANES).sum(axis=1) + start
-    assert total.tolist() == [int(v) % prime for v in expected]
+@pytest.mark.parametrize("degree", [32, 64, 128, 256, 4096, DEGREE])
+def test_transform_evaluates_at_odd_powers_of_the_root(degree: int) -> None:
+    """At every number of stages; by Horner's rule, in Python's integers."""
+    prime = PRIMES[2]
+    polynomials = uniform("odd", prime, (LANES, degree))
+    x = lanes_of(polynomials)
+    ring.forward(x, prime)
+    root = ring._smallest_root(prime, degree)
+    for k in (0, 1, degree // 3, degree - 1):
+        place = int(format(k, f"0{degree.bit_length() - 1}b")[::-1], 2)
+        at, value = pow(root, 2 * place + 1, prime), np.zeros(LANES, object)
+        for c in reversed(range(degree)):
+            value = (value * at + polynomials[:, c].astype(object)) % prime
+        assert x.reshape(degree, LANES)[k].tolist() == value.tolist()
+    ring.inverse(x, prime)
+    assert np.array_equal(x, lanes_of(polynomials))
+
+
+def test_products_are_summed_over_lanes_and_calls() -> None:
+    prime, table = PRIMES[1], ring.tables(PRIMES[1])
+    values = np.random.default_rng(2).integers(-(2**29), 2**29, LANES * DEGREE).astype(np.int32)
+    values[:16] = [1 - prime, prime - 1] * 8
+    c = uniform("c", prime, (2, LANES * DEGREE)).astype(np.uint32)
+    c[:, :64] = prime - 1  # eight products with the largest residue
+    x = (values % prime).astype(np.uint32)
+    ring.forward(x, prime)
+    total, room = np.full((2, DEGREE), 2**33, np.uint64), np.empty_like(x)
+    for _ in range(3):
+        ring.transform_and_add(
+            values, c, total, table.forward, table.forward_quotient, uint32(prime), uint32(table.negative_inverse), room
+        )
+    assert np.array_equal(room, x) and total.max() < 2**33 + 3 * 2**32
+    products = (x.astype(object) * c).reshape(2, DEGREE, LANES).sum(axis=2)
+    got = (total - np.uint64(2**33)).astype(object) * 2**32 % prime
+    assert np.array_equal(got, 3 * products % prime)
+
+
+NARROWER = {"256 bits": ("haswell", "+avx,+avx2,+bmi,+bmi2"), "no vectors of 256 bits": ("x86-64", "+sse2")}
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the processors named here are x86-64")
+@pytest.mark.parametrize("features", NARROWER)
+def test_kernels_are_right_on_processors_with_narrower_vectors(features: str, tmp_path: Path) -> None:
+    name, flags = NARROWER[features]
+    settings = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": flags, "NUMBA_CACHE_DIR": str(tmp_path)}
+    tests = ["transform_evaluates_at_odd_powers_of_the_root[8192]", "products_are_summed_over_lanes_and_calls"]
+    code = "from PPIRLogic.secure.fhe import vectors; assert vectors.WIDE == 8"
+    subprocess.run([sys.executable, "-c", code], env=os.environ | settings, check=True)
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", *(f"{__file__}::test_{test}" for test in tests)]
+    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
 
 
 def test_lift_reverses_each_chunk_and_keeps_signs() -> None:

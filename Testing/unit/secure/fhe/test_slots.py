@@ -255,11 +255,11 @@ def _c1_of(column: NDArray[np.int32]) -> NDArray[np.uint32]:
     a = np.stack([uniform_polynomial(SEED, slots.slot_name("J", 0), lane) for lane in range(8)])
     product = np.empty((4, GROUP), np.uint32)
     for i, prime in enumerate(PRIMES):
-        table, x = ring.tables(prime), np.empty(GROUP, np.uint32)
+        x = np.empty(GROUP, np.uint32)
         ring.lift(m, prime, x)
-        ring.forward(x, table.forward, table.forward_quotient, prime)
+        ring.forward(x, prime)
         y = (x.reshape(-1, 8).astype(np.uint64) * a[:, i].T % prime).astype(np.uint32).reshape(-1)
-        ring.inverse(y, table.inverse, table.inverse_quotient, prime, table.degree_inverse)
+        ring.inverse(y, prime)
         product[i] = y
     return np.stack([slots._by_chunk(part).reshape(8, -1) for part in switch_modulus(product)])
 
