@@ -1,4 +1,4 @@
-"""The module's self-tests: two local processes on loopback must give back a known transform, a sealed volume must open to
+"""The module's self-tests: local processes on loopback must give back a known transform, a sealed volume must open to
 itself, and a simulated head must come back segmented."""
 
 from __future__ import annotations
