@@ -57,7 +57,7 @@ def _show(a: Arguments, one: Finding) -> None:
 
 
 def pairs_of(folder: Path, match: str = "") -> list[tuple[Path, Path]]:
-    """For each person the first scan and the last by name (the same where there is one); SUBJECT_….nrrd and the like."""
+    """For each person the first scan and the last by name (the same where there is one): SUBJECT_….nrrd."""
     files = [
         p for p in sorted(folder.glob("*"))
         if p.name.lower().endswith(_ENDINGS) and match in p.name and not any(w in p.name.lower() for w in _NOT_SCANS)
@@ -148,7 +148,7 @@ def _in_atlas(a: Arguments, scans: Sequence[Volume], atlas: Volume, token: Cance
 def _brought(
     fixed: Volume, moving: Sequence[Volume], transform: str, token: CancelToken
 ) -> Iterator[np.ndarray[Any, Any]]:
-    """Each moving image on the grid of the fixed one, after registration with this program's own engine, in the clear."""
+    """Each moving image on the grid of the fixed one, after registration by our own engine, in the clear."""
     import numpy as np
     import SimpleITK as sitk
 

@@ -35,7 +35,7 @@ def _block(nn: Any, inside: int, outside: int, kernel: int = 3, stride: int = 1)
 
 
 def segmentation_network(torch: Any, classes: int) -> Any:
-    """A U-Net of about 0.97 million weights: (1, 1, z, y, x), each side a multiple of 8, to logits (1, classes, z, y, x).
+    """A U-Net of 0.97 million weights: (1, 1, z, y, x), each side a multiple of 8, to logits (1, classes, z, y, x).
 
     One volume at a time: each is normalised by its own statistics.
     """

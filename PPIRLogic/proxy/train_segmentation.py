@@ -1,4 +1,4 @@
-"""Training the segmentation network (optional torch) on synthetic scans and on their proxies, and writing it as ONNX."""
+"""Training the segmentation network (optional torch) on synthetic scans and their proxies, and writing it as ONNX."""
 
 from __future__ import annotations
 
