@@ -40,9 +40,9 @@ def run_attack(a: Arguments) -> None:
             found.append(one)
             _show(a, one)
         if a.data is not None:
-            candidates, probes = _prepared(a, run.token)
+            candidates, probes = prepared_scans(a, run.token)
             segmenter = Segmenter.shipped() if a.model is None else Segmenter.from_file(a.model)
-            for one in _on_scans(a, candidates, probes, segmenter, run.token):
+            for one in findings_on_scans(a, candidates, probes, segmenter, run.token):
                 found.append(one)
                 _show(a, one)
     if a.output is not None:
@@ -73,7 +73,8 @@ def pairs_of(folder: Path, match: str = "") -> list[tuple[Path, Path]]:
     return [(scans[0], scans[-1]) for scans in persons.values()]
 
 
-def _prepared(a: Arguments, token: CancelToken) -> tuple[list[Prepared], list[Prepared]]:
+def prepared_scans(a: Arguments, token: CancelToken) -> tuple[list[Prepared], list[Prepared]]:
+    """Candidates and probes, each as it is before it is warped."""
     from PPIRLogic.images.reading import read_volume
     from PPIRLogic.proxy.preparation import prepare
 
@@ -88,9 +89,10 @@ def _prepared(a: Arguments, token: CancelToken) -> tuple[list[Prepared], list[Pr
     return both
 
 
-def _on_scans(
+def findings_on_scans(
     a: Arguments, candidates: list[Prepared], probes: list[Prepared], segmenter: Any, token: CancelToken
 ) -> Iterator[Finding]:
+    """What attacks without training find, by spectrum and strength."""
     from PPIRLogic.proxy.attacks.evidence import finding
     from PPIRLogic.proxy.attacks.scans import all_findings, cosines, cube, make_proxies
     from PPIRLogic.proxy.spectrum import Spectrum
