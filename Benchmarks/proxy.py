@@ -47,10 +47,10 @@ MUST = {0.0: 0.88, 8.0: 0.85, 12.0: 0.80}
 HEAD = """# Deformation proxy
 
 Written by `make bench-proxy`. A proxy is not encrypted and not anonymous: the rates below say how often it is
-recognised. Training had only synthetic scans of label maps. Real images: seven T1 of IXI with tissue maps that a network
-made (a silver standard), and MS patients of Ljubljana, four with two visits. Brackets are 95 % intervals over persons.
-Published figures: not available to us. (IXI, Imperial College London, CC BY-SA 3.0; DLMUSE maps, CBICA, MIT; Lesjak et
-al., University of Ljubljana, CC BY; label maps of SynthSeg, Billot et al., Apache-2.0.)
+recognised. Training had only synthetic scans of label maps. Real images: seven T1 of IXI with tissue maps that a
+network made (a silver standard), and MS patients of Ljubljana, four with two visits. Brackets are 95 % intervals over
+persons. Published figures: not available to us. (IXI, Imperial College London, CC BY-SA 3.0; DLMUSE maps, CBICA, MIT;
+Lesjak et al., University of Ljubljana, CC BY; label maps of SynthSeg, Billot et al., Apache-2.0.)
 """
 
 
