@@ -20,16 +20,16 @@ from PPIRLogic.proxy.train_state import keep, take_up
 from PPIRLogic.proxy.train_subjects import FINER, GRID_MM, SHAPE, Pool, Visits, numbers_of
 from PPIRLogic.proxy.train_warps import warped
 
-STEPS, WARM_STEPS = 120, 40
+STEPS, WARM_STEPS = 60, 20
 SCALES_MM = (112, 72, 44, 28)
 REGIONS = 3
 _SUBJECTS = 10  # of a batch
 _STRENGTHS = (7.0, 13.0)  # mm, drawn between
-_RATE, _TABLE_RATE = 2e-3, 0.06
+_RATE, _TABLE_RATE = 2e-3, 0.1
 _WEIGHT_RATE = 0.5  # of the multiplier
 _PATCH = (16, 96, 80)  # voxels of 2 mm on which the segmentation is judged
 _SMALLEST = 0.2  # Jacobian determinant below which a field is made to pay
-_KEEP_EVERY = 20
+_KEEP_EVERY = 10
 
 
 def _generator(torch: Any) -> Any:

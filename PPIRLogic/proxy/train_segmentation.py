@@ -13,7 +13,7 @@ from PPIRLogic.proxy.train_scans import CLASSES, SPACING_MM, Scanner
 from PPIRLogic.proxy.train_state import keep, take_up
 from PPIRLogic.proxy.train_warps import basis, exponential, spline
 
-STEPS = 900
+STEPS = 480
 _SHAPE = (8, 96, 80)  # voxels of a slab, z, y, x
 _BATCH = 4
 _LAST = 0.5  # part of the steps over which the rate falls to nought
@@ -104,7 +104,7 @@ def _rate(step: int, steps: int) -> float:
 
 def early_step(steps: int) -> int:
     """The step whose network the generator is learned with."""
-    return min(200, -(-steps // 3))
+    return min(200, -(-steps // 2))
 
 
 def early_network(torch: Any, kept: Path) -> Any:
