@@ -18,6 +18,7 @@ from PPIRLogic.errors import InputError, RecordError
 from PPIRLogic.network.identity import load_or_create_identity, normalise_fingerprint
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis.grant_records import GrantRecords
+from PPIRLogic.proxy.sent_records import SentRecords
 
 MOST_SHOWN = 20  # faults
 _MAX_BYTES = 64 * 2**20  # of a file of heads
@@ -38,7 +39,8 @@ def run_ledger(a: Arguments) -> None:
 def _show(a: Arguments, chain: Chain) -> None:
     rows = Accounts(chain.home / "ledger" / "accounts", chain).rows()
     granted = GrantRecords(chain.home, chain).rows()
-    if not rows and not granted and not a.json:
+    sent = SentRecords(chain.home, chain).rows()
+    if not rows and not granted and not sent and not a.json:
         print_line("Nothing has been disclosed.")
     for r in rows:
         image = f"'{r['name']}' ({r['image'][:12]}…)" if r["name"] else r["image"]
@@ -47,6 +49,9 @@ def _show(a: Arguments, chain: Chain) -> None:
     for g in granted:
         text = f"{g['peer']}  sealed image {g['image']}  {g['level']}: {g['bits']} bits, in {g['grants']} grants"
         say(a, "granted", text, **g)
+    for s in sent:
+        text = f"{s['peer']}  {s['proxies']} proxies, whole images: {s['bits']} bits, sent {s['times']} times"
+        say(a, "sent", text, **s)
 
 
 def _verify(a: Arguments, chain: Chain) -> None:

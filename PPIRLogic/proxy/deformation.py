@@ -9,7 +9,8 @@ grid. Draws are sums of four uniform 16-bit words of an AES-CTR stream, times th
 region. All of it is whole numbers, so two machines get the same field, with compiled code or without it. Then v is
 scaled: its root mean square per component, over the mask and about its mean, is the strength.
 
-A field whose Jacobian determinant falls below JACOBIAN is drawn again. Fields live on a working grid of about 2 mm,
+A field whose Jacobian determinant falls below JACOBIAN, or that leads back more than INVERSE_MM beside, is drawn again.
+Fields live on a working grid of about 2 mm,
 whose nodes reach from border to border. Shapes: arrays (z, y, x) or (y, x); spacings and components x, y[, z]; mm along
 the axes of the array.
 """
@@ -28,12 +29,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from PPIRLogic.compiled import compiled_ieee
 from PPIRLogic.cubic_bspline import cubic
 from PPIRLogic.errors import InputError
 from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.proxy.head import ndimage
 from PPIRLogic.proxy.keys import ProxyKey
 from PPIRLogic.proxy.spectrum import Spectrum
 from PPIRLogic.secure.prg import Stream
@@ -41,7 +42,7 @@ from PPIRLogic.transforms.displacement_field import Field, exponential, inverse_
 
 STRENGTHS = {"low": 4.0, "medium": 8.0, "high": 12.0}  # mm
 SMALLEST, LARGEST = 0.5, 24.0  # mm, of a strength
-JACOBIAN = 0.1
+JACOBIAN, INVERSE_MM = 0.1, 0.5  # the least determinant out, the largest error of there and back
 DRAWS = 32  # before a strength is given up
 NODE_UM, DEPTH_UM = 2000, 4000  # of the working grid, and of the one on which depth is measured
 UNIT = 2.0**-16  # mm, of a velocity
@@ -129,7 +130,7 @@ def regions_of(mask: NDArray[np.bool_], spacing: Sequence[float], count: int, ce
     nodes = Nodes.over(mask.shape, spacing, DEPTH_UM)
     inside = np.pad(nodes.nearest(mask), 1)
     steps = [e // n for e, n in zip(nodes.extent, nodes.steps, strict=True)]
-    nearest = distance_transform_edt(inside, sampling=steps, return_distances=False, return_indices=True)
+    nearest = ndimage.distance_transform_edt(inside, sampling=steps, return_distances=False, return_indices=True)
     here = np.indices(inside.shape)
     square = sum(((h - a).astype(np.int64) * s) ** 2 for h, a, s in zip(here, nearest, steps, strict=True))
     square = square[(slice(1, -1),) * mask.ndim]
@@ -235,7 +236,7 @@ class Deformation:
     ) -> Deformation:
         """From key and scan; the same again from the same. check: called between steps, raises to stop.
 
-        InputError: an empty mask, or no field of this strength without a fold on this grid.
+        InputError: an empty mask, or no field of this strength that can be undone on this grid.
 
         >>> mask = np.zeros((24, 28, 24), bool)
         >>> mask[4:20, 4:24, 4:20] = True
@@ -250,11 +251,14 @@ class Deformation:
             check()
             v = velocity(key, digest, mask, spacing, strength, table, draw).astype(np.float32) * np.float32(UNIT)
             out = flow(v, grid)
-            if jacobian_determinant(out, grid).min() >= JACOBIAN:
-                check()
-                return cls(tuple(mask.shape), tuple(spacing), strength, draw, nodes, out, flow(-v, grid))
+            if jacobian_determinant(out, grid).min() < JACOBIAN:
+                continue
+            check()
+            found = cls(tuple(mask.shape), tuple(spacing), strength, draw, nodes, out, flow(-v, grid))
+            if found.smallest_jacobian() > 0 and found.inverse_error().max() <= INVERSE_MM:
+                return found
         raise InputError(
-            f"No deformation of {strength:g} mm without a fold was found for a grid of"
+            f"No deformation of {strength:g} mm that can be undone was found for a grid of"
             f" {'×'.join(f'{e / 1000:.0f}' for e in reversed(nodes.extent))} mm: it is too small for it. Give a lower"
             " strength."
         )

@@ -14,11 +14,15 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from PPIRLogic.arrays import Array
-from PPIRLogic.errors import InputError
+from PPIRLogic.errors import InputError, MissingDependencyError
+
+try:
+    from scipy import ndimage
+    from scipy.spatial import cKDTree
+except ImportError:
+    raise MissingDependencyError("Proxies need the package scipy: pip install 'ppir[proxy]'.") from None
 
 WORKING_MM = 2.5  # of the grid on which surfaces are found
 HEAD_MM = 170.0  # from the top of a head: below is neck

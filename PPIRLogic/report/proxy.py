@@ -23,6 +23,7 @@ from PPIRLogic.report.slices import Slice, slices
 from PPIRLogic.report.wording import human_bytes
 
 TITLE = "Segmented at another site"
+_CAPTION = "What is left of the scan, and its proxy"
 _RAS = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
 _SKIN = 25  # of 255: what is brighter is seen from the front
 
@@ -80,7 +81,7 @@ def _page(found: Segmentation, picture: bytes) -> str:
         f"<section><h2>Volumes</h2>{table(('tissue', 'ml'), 'lr', volumes)}"
         "<p>Of the likeliest class of each voxel. A network made them; they are not for diagnosis.</p></section>"
         f"<section><h2>Who may recognise the person</h2>{_rates(facts)}</section>"
-        f"<section><h2>What was sent</h2>{image(Picture('preview', 'What is left of the scan, and its proxy', picture))}"
+        f"<section><h2>What was sent</h2>{image(Picture('preview', _CAPTION, picture))}"
         f"{pairs(_facts(facts))}</section>"
     )
     page = PAGE.replace("Private image registration: report", TITLE)

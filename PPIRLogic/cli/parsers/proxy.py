@@ -13,6 +13,8 @@ from PPIRLogic.cli.parsers.common import (
     add_service_options,
     file_path,
 )
+from PPIRLogic.cli.parsers.proxy_attack import add_attack
+from PPIRLogic.cli.parsers.proxy_train import add_train
 
 STRIPS = ("brain", "face")
 
@@ -29,7 +31,7 @@ def add_proxy(commands: Any) -> None:
         epilog="example:\n  ppir proxy segment t1.nii.gz --peer ai.example:7443 --strength high --output tissues.nrrd",
     )  # fmt: skip
     inner = p.add_subparsers(dest="proxy_command", required=True, metavar="COMMAND")
-    for add in (add_key, add_make, add_unmake, add_segment, add_serve, add_demo):
+    for add in (add_key, add_make, add_unmake, add_segment, add_serve, add_demo, add_train, add_attack):
         add(inner)
 
 
