@@ -172,6 +172,7 @@ class ProxyPanel:
         for row, (name, ml) in enumerate(volumes.items()):
             for column, text in enumerate((name, f"{ml:.1f}")):
                 table.setItem(row, column, qt.QTableWidgetItem(text))
+        self.ui.proxyConsentCheckBox.checked = False  # each sending is agreed to on its own
         node = slicer.mrmlScene.GetNodeByID(outcome.volume_id)
         text = _("'{name}' is in the scene. On record in the ledger. Not for diagnosis.")
         self.say(text.format(name=node.GetName()))

@@ -40,9 +40,9 @@ def run_attack(a: Arguments) -> None:
             found.append(one)
             _show(a, one)
         if a.data is not None:
-            candidates, probes = _prepared(a, run.token)
+            candidates, probes = prepared_scans(a, run.token)
             segmenter = Segmenter.shipped() if a.model is None else Segmenter.from_file(a.model)
-            for one in _on_scans(a, candidates, probes, segmenter, run.token):
+            for one in findings_on_scans(a, candidates, probes, segmenter, run.token):
                 found.append(one)
                 _show(a, one)
     if a.output is not None:
@@ -57,7 +57,7 @@ def _show(a: Arguments, one: Finding) -> None:
 
 
 def pairs_of(folder: Path, match: str = "") -> list[tuple[Path, Path]]:
-    """For each person the first scan and the last by name (the same where there is one); SUBJECT_….nrrd and the like."""
+    """For each person the first scan and the last by name (the same where there is one): SUBJECT_….nrrd."""
     files = [
         p for p in sorted(folder.glob("*"))
         if p.name.lower().endswith(_ENDINGS) and match in p.name and not any(w in p.name.lower() for w in _NOT_SCANS)
@@ -73,7 +73,8 @@ def pairs_of(folder: Path, match: str = "") -> list[tuple[Path, Path]]:
     return [(scans[0], scans[-1]) for scans in persons.values()]
 
 
-def _prepared(a: Arguments, token: CancelToken) -> tuple[list[Prepared], list[Prepared]]:
+def prepared_scans(a: Arguments, token: CancelToken) -> tuple[list[Prepared], list[Prepared]]:
+    """Candidates and probes, each as it is before it is warped."""
     from PPIRLogic.images.reading import read_volume
     from PPIRLogic.proxy.preparation import prepare
 
@@ -88,9 +89,10 @@ def _prepared(a: Arguments, token: CancelToken) -> tuple[list[Prepared], list[Pr
     return both
 
 
-def _on_scans(
+def findings_on_scans(
     a: Arguments, candidates: list[Prepared], probes: list[Prepared], segmenter: Any, token: CancelToken
 ) -> Iterator[Finding]:
+    """What attacks without training find, by spectrum and strength."""
     from PPIRLogic.proxy.attacks.evidence import finding
     from PPIRLogic.proxy.attacks.scans import all_findings, cosines, cube, make_proxies
     from PPIRLogic.proxy.spectrum import Spectrum
@@ -148,7 +150,7 @@ def _in_atlas(a: Arguments, scans: Sequence[Volume], atlas: Volume, token: Cance
 def _brought(
     fixed: Volume, moving: Sequence[Volume], transform: str, token: CancelToken
 ) -> Iterator[np.ndarray[Any, Any]]:
-    """Each moving image on the grid of the fixed one, after registration with this program's own engine, in the clear."""
+    """Each moving image on the grid of the fixed one, after registration by our own engine, in the clear."""
     import numpy as np
     import SimpleITK as sitk
 

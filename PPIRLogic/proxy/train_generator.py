@@ -14,21 +14,22 @@ from typing import Any
 
 from PPIRLogic.proxy.spectrum import ONE, Spectrum
 from PPIRLogic.proxy.train_identity import identity_loss, identity_network
-from PPIRLogic.proxy.train_networks import autocast, overlap_loss
+from PPIRLogic.proxy.train_networks import SLICES, autocast, overlap_loss, slabs
 from PPIRLogic.proxy.train_scans import SPACING_MM, Scanner
 from PPIRLogic.proxy.train_state import keep, take_up
 from PPIRLogic.proxy.train_subjects import FINER, GRID_MM, SHAPE, Pool, Visits, numbers_of
 from PPIRLogic.proxy.train_warps import warped
 
-STEPS, WARM_STEPS = 240, 80
+STEPS, WARM_STEPS = 60, 20
 SCALES_MM = (112, 72, 44, 28)
 REGIONS = 3
-_SUBJECTS = 12  # of a batch
+_SUBJECTS = 10  # of a batch
 _STRENGTHS = (7.0, 13.0)  # mm, drawn between
-_RATE, _TABLE_RATE = 2e-3, 0.04
+_RATE, _TABLE_RATE = 2e-3, 0.1
 _WEIGHT_RATE = 0.5  # of the multiplier
+_PATCH = (16, 96, 80)  # voxels of 2 mm on which the segmentation is judged
 _SMALLEST = 0.2  # Jacobian determinant below which a field is made to pay
-_KEEP_EVERY = 20
+_KEEP_EVERY = 10
 
 
 def _generator(torch: Any) -> Any:
@@ -85,7 +86,7 @@ def train_generator(
         loss, words = told, f"identity {float(told.detach()):.2f}"
         if learned:
             cost, over = _segmentation_part(visits, segmentation, generator.logs.exp(), rng)
-            loss = told - generator.multiplier * cost
+            loss = told - float(generator.multiplier) * cost
             words += f", Dice {float(over):+.3f}"
             generator.multiplier.mul_(math.exp(_WEIGHT_RATE * max(-0.2, min(0.2, float(over)))))
         learner.zero_grad()
@@ -131,14 +132,15 @@ def _segmentation_part(visits: Visits, segmentation: Any, amplitudes: Any, rng: 
     """What a proxy costs the segmentation, with what folding costs; and by how much more than a plain one costs."""
     torch, scanner = visits.torch, visits.scanner
     fine = tuple(FINER * n for n in SHAPE)
-    shape = tuple(n // 16 * 16 for n in fine)
-    cut = tuple(slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(fine, shape, strict=True))
+    low = [int(torch.randint(n - m + 1, (1,), generator=rng)) for n, m in zip(fine, _PATCH, strict=True)]
+    cut = tuple(slice(a, a + m) for a, m in zip(low, _PATCH, strict=True))
     number = int(torch.randint(len(visits.pool), (1,), generator=rng))
-    tissues = scanner.tissues(visits.pool.bases[number], scanner.grid(shape) @ scanner.pose(rng, degrees=5).T)
+    tissues = scanner.tissues(visits.pool.bases[number], scanner.grid(fine) @ scanner.pose(rng, degrees=5).T)
     scan, classes = scanner.extracted(rng, scanner.image(rng, tissues, scanner.means(rng)), tissues)
     wanted = torch.nn.functional.one_hot(classes, int(scanner.classes.max()) + 1).movedim(-1, 0)[None].float()
     strength = float(_strengths(torch, rng, 1))
     seed = int(torch.randint(1 << 40, (1,), generator=rng))
+    shift = SPACING_MM * torch.tensor(low[::-1], dtype=torch.float32)[None, :, None, None, None]  # of the patch
     costs = []
     for table in (amplitudes, plain_amplitudes(torch)):
         with torch.set_grad_enabled(table is amplitudes):
@@ -146,10 +148,11 @@ def _segmentation_part(visits: Visits, segmentation: Any, amplitudes: Any, rng: 
             velocity = visits.velocity([number], draws, SCALES_MM, table, strength)
             coarse = visits.fields(velocity)
             field = scanner.enlarged(coarse, fine)[(..., *cut)]
-            proxy = warped(torch, scan[None, None], field, SPACING_MM)
+            both = warped(torch, torch.cat([scan[None, None], wanted], 1), field + shift, SPACING_MM)
+            proxy, truth = both[0, 0], both[0, 1:, SLICES // 2 : -(SLICES // 2)].movedim(1, 0)
             with autocast(torch):
-                logits = segmentation(proxy)
-            costs.append(overlap_loss(torch, logits, warped(torch, wanted, field, SPACING_MM)))
+                logits = segmentation(slabs(torch, proxy))
+            costs.append(overlap_loss(torch, logits, truth))
             if table is amplitudes:
                 fold = torch.relu(_SMALLEST - jacobian(torch, coarse)).mean() * 50
     return costs[0] + fold, (costs[0] - costs[1]).detach()

@@ -1,7 +1,7 @@
 """Virtual subjects and their visits (optional torch): what identity networks are trained and judged on.
 
-A virtual subject is an anatomy of a label map under a smooth deformation of its own, with its own size; a visit shows it
-in another contrast, pose, bias and noise, brain-extracted, on a grid of 6 mm.
+A virtual subject is an anatomy of a label map under a smooth deformation of its own, with its own size; a visit shows
+it in another contrast, pose, bias and noise, brain-extracted, on a grid of 6 mm.
 """
 
 from __future__ import annotations
@@ -144,7 +144,6 @@ class Visits:
 
     def regions(self, depth: Any, at: Sequence[Any], regions: int) -> Any:
         """The region (n, cz, cy, cx) of control points at indices of the grid, from the rim to the depth."""
-        torch = self.torch
         near = depth[:, at[0]][:, :, at[1]][:, :, :, at[2]]
         deepest = depth.amax((1, 2, 3), keepdim=True)
         return (near * regions / (deepest + 1e-3)).long().clamp(0, regions - 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def basis(torch: Any, count: int, spacing: float, scale: float, beyond: int = 0) -> Any:
-    """Cubic B-spline weights (count, control points) of control points `scale` mm apart, from the middle of an axis out.
+    """Cubic B-spline weights (count, control points) of control points `scale` mm apart, from an axis' middle out.
 
     beyond: how many control points there are outside the border, at either end; with none the field is small there.
     """
@@ -46,9 +46,9 @@ def spline(torch: Any, points: Any, bases: Sequence[Any]) -> Any:
 
 
 def warped(torch: Any, volume: Any, displacement: Any, spacing: float, mode: str = "bilinear") -> Any:
-    """volume (n, c, z, y, x) at x + displacement (n, 3, z, y, x; components x, y, z in mm)."""
+    """volume (n, c, z, y, x) at x + displacement (n, 3, …; components x, y, z in mm), on the displacement's grid."""
     shape = volume.shape[2:]
-    axes = [torch.arange(n, dtype=torch.float32) for n in shape]
+    axes = [torch.arange(n, dtype=torch.float32) for n in displacement.shape[2:]]
     z, y, x = torch.meshgrid(*axes, indexing="ij")
     at = [
         ((p + displacement[:, c] / spacing) * 2 + 1) / n - 1

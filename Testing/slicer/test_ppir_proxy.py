@@ -16,8 +16,8 @@ from ppir_panels import ProxyPanel as Panel
 from PPIRLogic.proxy.sent_records import SentRecords
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from heads_support import NAMES, brain_of, head  # noqa: E402
-from proxy_support import grey_network  # noqa: E402
+from heads_support import NAMES, brain_of, head
+from proxy_support import grey_network
 
 SCAN, LABELS = head(1)
 

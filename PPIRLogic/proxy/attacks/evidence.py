@@ -1,4 +1,4 @@
-"""How often an attacker is right, and how sure that is: the first guess and the area under the curve, with intervals."""
+"""How often an attacker is right, and how sure that is: first guess and area under the curve, with intervals."""
 
 from __future__ import annotations
 

@@ -84,8 +84,8 @@ def known_plaintext(candidates: Sequence[Prepared], proxies: Sequence[Proxy]) ->
     for proxy in proxies:
         array = proxy.array
         if known is not None:
-            cube = resampled(array, known.shape)
-            array = known.unwarp(np.rint(cube).astype(np.uint8)[None])[0]
+            there = np.rint(resampled(array, known.shape)).astype(np.uint8)
+            array = known.unwarp(there[None])[0]
         undone.append(array)
     return cosines([cube(a) for a in undone], [cube(c.array) for c in candidates])
 
