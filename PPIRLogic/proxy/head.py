@@ -31,7 +31,7 @@ _ROUNDS, _SUBDIVISIONS = 500, 3
 _RIM = 0.5  # how bright the rim may be, of the way from the darkest to the brightest nearby
 _LONGEST_MM = 115.0  # from the centre of a brain to its surface
 _WIDER_MM = 3.0  # than the surface: it lies within the outermost cortex here and there
-_FACE_MM = 8.0  # around the brain that is left in front
+_FACE_MM = 4.0  # around the brain that is left in front
 
 
 def head_mask(array: NDArray[np.float32], spacing: Sequence[float]) -> NDArray[np.bool_]:
@@ -74,7 +74,7 @@ def brain_mask(
 
 
 def face_mask(head: NDArray[np.bool_], brain: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.bool_]:
-    """Of a head, what lies in front of the brain's centre and not within 8 mm of the brain: face, and the throat below.
+    """Of a head, what lies in front of the brain's centre and not within 4 mm of the brain: face, and the throat below.
 
     Both (z, y, x), y to the front.
     """
