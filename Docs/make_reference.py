@@ -200,6 +200,9 @@ def _limits() -> list[tuple[str, ...]]:
     from PPIRLogic.network.identity import FINGERPRINT_CHARACTERS, VALID_DAYS
     from PPIRLogic.primis import cards, grants, party2, sealed_file
     from PPIRLogic.primis.policy import SharingPolicy
+    from PPIRLogic.proxy import party2 as proxy_party2
+    from PPIRLogic.proxy.deformation import INVERSE_MM, JACOBIAN
+    from PPIRLogic.proxy.messages import MAX_VOXELS
     from PPIRLogic.registration.disclosure_estimate import MIN_EVALUATIONS
     from PPIRLogic.registration.names import RECONNECT
     from PPIRLogic.registration.party1.reconnecting import MAX_REPEATS
