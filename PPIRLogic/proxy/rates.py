@@ -18,7 +18,7 @@ NOT_MEASURED = (
     "For this strength no rate of recognition was measured: take it that whoever has other scans finds whose it is."
 )
 NOT_ENCRYPTED = (
-    "A proxy is not encrypted and not anonymous: the server sees grey values, lesions and folds, moved a little, and"
+    "A proxy is not encrypted and not anonymous: the server sees grey values, lesions and folds, moved about, and"
     " may keep them."
 )
 

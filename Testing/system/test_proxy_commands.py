@@ -18,6 +18,7 @@ from PPIRLogic.images.volume import Volume
 from PPIRLogic.images.writing import write_volume
 from PPIRLogic.local_processes import Site, make_sites
 from PPIRLogic.proxy.sent_records import SentRecords
+from PPIRLogic.proxy.simulate import simulate
 
 SCAN, LABELS = head(1)
 
@@ -120,3 +121,17 @@ def test_the_key_is_made_once(world: World, tmp_path: Path) -> None:
     new = here(world.a.home, "proxy", "key", "--key", path, "--new", "--json")
     assert first.returncode == new.returncode == 0 and again.returncode == 2 and "another proxy" in again.stderr
     assert events_of(first)[0]["id"] != events_of(new)[0]["id"] and (tmp_path / "key.old").exists()
+
+
+def test_both_sites_on_one_machine(tmp_path: Path) -> None:
+    model = tmp_path / "greys.onnx"
+    model.write_bytes(grey_network())
+    found = simulate(SCAN, "low", model=model, mask=brain_of(LABELS))
+    both = 2 * ((found.labels == 2) & (LABELS == 2)).sum() / ((found.labels == 2).sum() + (LABELS == 2).sum())
+    assert both > 0.85 and found.facts["bytes_received"] > 0
+
+
+def test_a_model_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "none.onnx").write_bytes(b"nothing")
+    done = here(tmp_path / "home", "proxy", "serve", "--model", tmp_path / "none.onnx", "--listen", "127.0.0.1:0")
+    assert done.returncode == 2 and "is not a model of the proxy" in done.stderr
