@@ -99,7 +99,6 @@ class Segmenter:
         whole = np.stack([sum(shares[c] for c, m in enumerate(_MERGED) if m == k) for k in range(len(NAMES))])
         return whole[(slice(None), *(slice(b, b + n) for b, n in zip(before, volume.shape, strict=True)))]
 
-
     def _shares_of(self, filled: NDArray[np.float32], first: int) -> NDArray[np.float32]:
         """Shares of the network's classes (classes, slices, y, x) of some slices, from one on."""
         some = filled[first : first + _AT_ONCE + SLICES - 1]

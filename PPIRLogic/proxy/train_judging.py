@@ -31,7 +31,7 @@ def dice(found: NDArray[Any], truth: NDArray[Any]) -> list[float]:
 
 
 def judged(
-    scanner: Scanner, segmenter: Segmenter, spectrum: Spectrum, seed: int, check: Callable[[], None], each: int = 2
+    scanner: Scanner, segmenter: Segmenter, spectrum: Spectrum, seed: int, check: Callable[[], None], each: int = 1
 ) -> list[dict[str, Any]]:
     """A row a strength: mm, and the mean Dice of each class on proxies of scans of each head, in the proxy's own space.
 

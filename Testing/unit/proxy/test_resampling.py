@@ -21,4 +21,4 @@ def test_a_constant_stays_and_a_ramp_stays_a_ramp() -> None:
 
 def test_what_becomes_coarser_is_averaged() -> None:
     stripes = np.tile([0.0, 1.0], 16)
-    assert np.ptp(resampled(stripes, (8,))) < 0.05
+    assert np.ptp(resampled(stripes, (8,))) < 0.1
