@@ -73,8 +73,9 @@ docs: .venv-docs/ready
 bench: $(VENV)/ready .venv-bench/ready
 	$(BIN)/python -m Benchmarks.run --peer-python .venv-bench/bin/python --write-docs
 
-bench-pairs: $(VENV)/ready
-	$(BIN)/python -m Benchmarks.any_pair
+PAIRS_ARGS ?= --write-docs
+bench-pairs: $(VENV)/ready .venv-bench/ready
+	$(BIN)/python -m Benchmarks.any_pair --peer-python .venv-bench/bin/python $(PAIRS_ARGS)
 
 # What the checks of fhe cost: beside its former forms, whose sources are in the history.
 bench-former: $(VENV)/ready

@@ -52,8 +52,8 @@ def ants(fixed_file: str, moving_file: str) -> Found:
     return [float(v) for v in transform.parameters], [float(v) for v in transform.fixed_parameters], seconds
 
 
-def simpleitk(fixed_file: str, moving_file: str) -> Found:
-    """SimpleITK: the correlation metric over all voxels, gradient descent of regular steps."""
+def simpleitk(fixed_file: str, moving_file: str, modalities: int = 1) -> Found:
+    """SimpleITK: correlation, or mutual information of two modalities; gradient descent of regular steps."""
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(THREADS)
@@ -64,7 +64,12 @@ def simpleitk(fixed_file: str, moving_file: str) -> Found:
         fixed, moving, sitk.AffineTransform(dim), sitk.CenteredTransformInitializerFilter.GEOMETRY
     )
     method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsCorrelation()
+    if modalities == 1:
+        method.SetMetricAsCorrelation()
+    else:
+        method.SetMetricAsMattesMutualInformation(32)
+        method.SetMetricSamplingStrategy(method.RANDOM)
+        method.SetMetricSamplingPercentage(0.1 if dim == 3 else 1.0, 1)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-5, 1000, 0.5, 1e-8)
     method.SetOptimizerScalesFromPhysicalShift()
@@ -78,10 +83,15 @@ def simpleitk(fixed_file: str, moving_file: str) -> Found:
     return list(affine.GetParameters()), list(affine.GetCenter()), seconds
 
 
+def simpleitk_mattes(fixed_file: str, moving_file: str) -> Found:
+    return simpleitk(fixed_file, moving_file, modalities=2)
+
+
 PROGRAMS: dict[str, tuple[Callable[[str, str], Found], str]] = {
     "elastix": (elastix, "itk-elastix"),
     "ants": (ants, "antspyx"),
     "simpleitk": (simpleitk, "SimpleITK"),
+    "simpleitk-mattes": (simpleitk_mattes, "SimpleITK"),
 }
 
 

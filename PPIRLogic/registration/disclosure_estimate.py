@@ -39,7 +39,8 @@ def most_numbers(request: Request, geometry: Geometry) -> list[LevelGrant]:
 def values_asked(request: Request, level: Level) -> int:
     """How many values of the loss a run may want at a level."""
     if level.purpose:
-        return {STARTS: request.starts, DETAIL: 1}.get(level.purpose, CHECKED[level.geometry.dimension])
+        ends = CHECKED[level.geometry.dimension] + loss_at(request, level).pooled  # and the start, on the same scale
+        return {STARTS: request.starts, DETAIL: 1}.get(level.purpose, ends)
     if loss_at(request, level).width > COARSE_BINS and 0 < level.index == len(request.levels) - 1:
         return min(request.evaluations, max(LAST_EVALUATIONS, request.evaluations // 2))
     return request.evaluations

@@ -20,6 +20,7 @@ from PPIRLogic.transforms import LinearTransform
 MIN_TRIALS = 3  # steps that were tried in vain, from which on a run is in doubt
 MIN_SCALE, MAX_SCALE = 0.5, 2.0  # singular values of the matrix of a transform
 MAX_STRAIN = 1.5  # the largest by the smallest of them
+MAX_STRAIN_OF_A_PART = 1.2  # where little overlaps: a small part slides along the other's surface as it stretches
 MAX_DOUBTED_OVERLAP = 0.25
 KEPT = 0.75  # of what the images told of each other at the best start: less at the end is suspicious
 MANY_STEPS, LAST_STEPS = 10, 3  # a search of so many steps has settled if so many of the last are short
@@ -54,7 +55,7 @@ def doubts_of(
     passed = check is not None and not _blunt(check)  # then a start that could not be bettered was right
     found = (
         "" if passed else _no_step(levels),
-        _shape(linear),
+        _shape(linear, covered),
         _overlap(covered, inside),
         _still_moving(levels),
         _folds(levels),
@@ -106,8 +107,8 @@ def _no_step(levels: Sequence[LevelRecord]) -> str:
     )
 
 
-def _shape(linear: LinearTransform) -> str:
-    """Of a matrix that no two images of one kind of body need."""
+def _shape(linear: LinearTransform, covered: float | None) -> str:
+    """Of a matrix that no two images of one kind of body need; less is allowed where one is a part of the other."""
     values = np.linalg.svd(linear.matrix, compute_uv=False)
     listed = ", ".join(f"{v:.2f}" for v in values)
     advice = "Try a transform that cannot stretch (--transform rigid), or another --initial."
@@ -119,6 +120,11 @@ def _shape(linear: LinearTransform) -> str:
         )
     if values[0] > MAX_STRAIN * values[-1]:
         return f"The transform stretches unevenly: by {listed}, {values[0] / values[-1]:.1f} times as much. {advice}"
+    if covered is not None and covered < MAX_DOUBTED_OVERLAP and values[0] > MAX_STRAIN_OF_A_PART * values[-1]:
+        return (
+            f"The transform stretches unevenly, by {listed}, and the moving image covers {100 * covered:.0f} % of the"
+            f" fixed grid: a small part slides along a surface as it stretches. {advice}"
+        )
     return ""
 
 

@@ -17,6 +17,7 @@ from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.pyramid import border_margin_mm, default_sigma_mm, level_geometry, margin_voxels, smooth
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.registration.losses import LOSSES, Loss
+from PPIRLogic.registration.losses.correlation_ratio import CorrelationRatio
 from PPIRLogic.registration.losses.mutual_information import MutualInformation
 from PPIRLogic.registration.names import CHECK, DETAIL, FACTORS, STARTS
 from PPIRLogic.registration.request import Request
@@ -47,6 +48,8 @@ def extra_loss(request: Request, purpose: str) -> Loss:
     """What is compared at an extra level."""
     if purpose == DETAIL:
         return LOSSES["ncc"]
+    if purpose == STARTS and LOSSES[request.loss].pooled and request.fixed_mask != "private":
+        return CorrelationRatio()
     return MutualInformation(BINS, 2 * _SMOOTHING) if LOSSES[request.loss].pooled else LOSSES["ncc"]
 
 

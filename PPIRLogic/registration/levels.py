@@ -26,6 +26,10 @@ from PPIRLogic.secure.prg import derive_key
 
 _MIN_AXIS = 16
 _LARGEST_POOL = 131_072  # of an extra level
+_STEADY_POOL = {
+    2: MIN_POOL,
+    3: 4 * MIN_POOL,
+}  # of a usual level: what half an image leaves of fewer samples leads astray
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,11 @@ def default_factors(geometry: Geometry, loss: Loss) -> tuple[int, ...]:
     """8,4,2,1 in 2D and 4,2,1 in 3D, without levels that would leave an axis under 16 voxels or too small a pool."""
     coarsest = 8 if geometry.dimension == 2 else 4
     fit = [f for f in FACTORS if f <= coarsest and (f == 1 or _smallest_axis(geometry, f) >= _MIN_AXIS)]
-    return tuple(f for f in fit if f == 1 or not loss.pooled or _inner_voxels(geometry, f, loss) >= MIN_POOL)
+    return tuple(
+        f
+        for f in fit
+        if f == 1 or not loss.pooled or _inner_voxels(geometry, f, loss) >= _STEADY_POOL[geometry.dimension]
+    )
 
 
 def _inner_voxels(geometry: Geometry, factor: int, loss: Loss) -> int:

@@ -159,7 +159,7 @@ _TABLE = (
     Option("initial", "transform", "compare", "where the search starts: the best of several (compare), identity,"
            " centres (geometric), or a transform file (fixed to moving)", choices=INITIALS, label="initial transform"),
     Option("starts", "whole", None, "values of the loss at most where starts are compared", low=1, high=1000,
-           optional=True, usual="120; 36 for mi, whose values are joint histograms", label="number of starts",
+           optional=True, usual="120; 200 for mi, 36 inside a private mask", label="number of starts",
            wire="starts", wire_low=0),
     Option("skip_check", "yes", False, "do not compare the end with transforms around it", wire="skip_check"),
     Option("mask", "choice", "fill", "use of the moving mask: fill puts the mean of the inside outside, rows leaves"

@@ -23,7 +23,7 @@ _BINS = {2: 16, 3: 32}  # a slice has few voxels
 _POOLED_STEP_TOLERANCE = 0.005
 _COARSE_LOSS_TOLERANCE = 1e-3
 _POOLED_LOSS_TOLERANCE = 3e-5  # below, a step of mi gains less than another pool of samples would change
-_STARTS, _POOLED_STARTS = 120, 36
+_STARTS, _RATIO_STARTS, _POOLED_STARTS = 120, 200, 36
 _STEP_TOLERANCE = {2: 0.0005, 3: 0.002}
 
 
@@ -107,15 +107,18 @@ class Parameters:
             bending=self.bending_weight() if loss.two_sided else 0.0,
             elastic_mm=float(self.elastic) if loss.two_sided else 0.0,
             seed=self.seed,
-            starts=self._starts(loss) if self.initial == "compare" and self._checked(kind) else 0,
+            starts=self._starts(loss, self.fixed_mask or usual_mask)
+            if self.initial == "compare" and self._checked(kind)
+            else 0,
             skip_check=self.skip_check or not self._checked(kind),
             dealer=dealer_fingerprint,
             software=software,
         )
 
-    def _starts(self, loss: Loss) -> int:
-        """Values at most where starts are compared; one of mi is a joint histogram."""
-        return self.starts or (_POOLED_STARTS if loss.pooled else _STARTS)
+    def _starts(self, loss: Loss, fixed_mask: str) -> int:
+        """Values at most where starts are compared; one of mi inside a private mask is a joint histogram."""
+        pooled = _POOLED_STARTS if fixed_mask == "private" else _RATIO_STARTS
+        return self.starts or (pooled if loss.pooled else _STARTS)
 
     def _checked(self, kind: TransformKind) -> bool:
         """Whether starts are compared and the end is checked: of linear transforms, under protocols that are exact."""

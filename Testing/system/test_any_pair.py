@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 from system_support import Phantom, motion_of, plain_grid
 
-from Benchmarks.any_pair import Place, slab
+from Benchmarks.hard_cases import Place, slab
 from PPIRLogic.cli.demo import DATA
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.reading import read_volume

@@ -107,7 +107,7 @@ def test_all_is_counted_on_both_sides_as_estimated(shared: RegistrationResult) -
         assert rows["similarity", "party 1", level.factor] == level.evaluations <= grant.evaluations
         for side in ("party 1", "party 2"):
             assert rows["coarse force", side, level.factor] == steps * grant.numbers_per_gradient
-        assert steps <= grant.gradients and grant.shown == grant.gradients * grant.numbers_per_gradient
+        assert steps <= grant.gradients and grant.party2_learns == grant.gradients * grant.numbers_per_gradient
         assert rows["half field", "party 1", level.factor] == grant.numbers_once
         opened = sum(n for (_, to, factor), n in rows.items() if to == "party 1" and factor == level.factor)
         assert opened <= grant.most

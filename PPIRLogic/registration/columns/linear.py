@@ -21,7 +21,7 @@ from PPIRLogic.images.interpolation import MovingImage, compose, embed
 from PPIRLogic.registration.columns.linear_kernels import add_gram, fill
 from PPIRLogic.registration.columns.scales import LIMIT, Scales, power_of_two_below
 from PPIRLogic.registration.sampling import Indices
-from PPIRLogic.secure.layout import CHUNK, LANES
+from PPIRLogic.secure.layout import CHUNK, GROUP, LANES
 from PPIRLogic.secure.product import Columns, Link, over_groups
 from PPIRLogic.transforms import LinearTransform
 
@@ -111,6 +111,17 @@ def _sparse_terms(basis: NDArray[np.float64]) -> tuple[Any, Any, Any]:
 def scan_columns(source: LinearColumns, link: Link, look: Callable[[int, int, Columns], None] | None = None) -> None:
     """Go through all columns once without opening anything; `look` sees every block."""
     over_groups(source, link, look or (lambda group, worker, block: None))
+
+
+def all_columns(source: LinearColumns, samples: int, link: Link) -> Columns:
+    """The columns at all samples of a level, (columns, samples), without opening anything."""
+    out = np.zeros((source.columns, source.groups * GROUP), np.int32)
+
+    def keep(group: int, worker: int, block: Columns) -> None:
+        out[:, group * GROUP : (group + 1) * GROUP] = block
+
+    scan_columns(source, link, keep)
+    return out[:, :samples]
 
 
 def widest_scales(moving: MovingImage, fixed: Geometry, transform: LinearTransform, scale_mm: float) -> Scales:

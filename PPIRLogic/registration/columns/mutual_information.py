@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from PPIRLogic.arrays import Array
+from PPIRLogic.compiled import compiled
 from PPIRLogic.registration.losses.mutual_information import HIGH, LOW, bin_position, parzen_columns
 from PPIRLogic.secure.layout import CHUNK, GROUP
 from PPIRLogic.secure.product import Columns
@@ -25,14 +27,32 @@ def parzen_source(position: Array, use: NDArray[np.bool_], bins: int) -> BinColu
     def fill(first: int, last: int, out: Columns) -> None:
         parzen_columns(position[first:last], use[first:last], CHUNK // bins, CHUNK, out)
 
-    return BinColumns(bins, len(use), bins, fill)
+    return BinColumns(bins, len(use), bins, fill, CHUNK // bins)
+
+
+@compiled
+def _add_sums(block: Any, chunk: int, part: int, sums: Any, squares: Any) -> None:
+    """sums, squares (m,) += Σ|block| and Σ block², of the last `part` places of every chunk, exact in 64 bits."""
+    for row in range(block.shape[0]):
+        total, square = np.int64(0), np.int64(0)
+        for end in range(chunk, block.shape[1] + 1, chunk):
+            values = block[row, end - part : end]
+            for s in range(part):
+                value = np.int64(values[s])
+                total += abs(value)
+                square += value * value
+        sums[row] += total
+        squares[row] += square
 
 
 class BinColumns:
     """Columns over an operand of several bins, filled chunk by chunk (a `ColumnSource`)."""
 
-    def __init__(self, columns: int, samples: int, bins: int, fill: Callable[[int, int, Columns], None]) -> None:
-        self.columns, self._samples, self._fill = columns, samples, fill
+    def __init__(
+        self, columns: int, samples: int, bins: int, fill: Callable[[int, int, Columns], None], part: int = CHUNK
+    ) -> None:
+        """part: how many places at the end of each chunk are filled; the others are 0."""
+        self.columns, self._samples, self._fill, self._part = columns, samples, fill, part
         self._per_group = GROUP // bins
         self.groups = -(-samples // self._per_group)
 
@@ -44,9 +64,7 @@ class BinColumns:
         out[:] = 0
         first = group * self._per_group
         self._fill(first, min(first + self._per_group, self._samples), out)
-        wide = out.astype(np.int64)
-        self._sums[worker] += np.abs(wide).sum(axis=1)
-        self._squares[worker] += np.square(wide).sum(axis=1)
+        _add_sums(out, CHUNK, self._part, self._sums[worker], self._squares[worker])
 
     def finish(self) -> None:
         pass

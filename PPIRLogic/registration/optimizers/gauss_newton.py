@@ -24,11 +24,15 @@ _TRUSTED_DAMPING = 1e-3  # up to this damping a last, short step is taken on the
 
 @dataclass(frozen=True)
 class Stopping:
-    """When a level ends: step (mm, largest displacement of a grid corner), relative loss decrease, evaluations."""
+    """When a level ends: step (mm, largest displacement of a grid corner), relative loss decrease, evaluations.
+
+    patient: a short step that is refused does not end it; smaller ones are tried.
+    """
 
     step_mm: float
     loss: float
     evaluations: int
+    patient: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def minimise(
         former = None
         if step is not plain:
             continue  # with the plain one
-        if found is not None and length < _REFUSED_STEP * stopping.step_mm:
+        if found is not None and not stopping.patient and length < _REFUSED_STEP * stopping.step_mm:
             return Minimum(current, best, evaluations, iterations, "refused")
         damping *= _DAMPING_STEP
         if damping > _MAX_DAMPING:

@@ -10,8 +10,10 @@ from PPIRLogic.images.pyramid import margin_voxels, smooth
 from PPIRLogic.registration.extra_levels import CHECKED, detail, start_kind
 from PPIRLogic.registration.level_record import StartsRecord
 from PPIRLogic.registration.levels import Level
+from PPIRLogic.registration.losses.correlation_ratio import CorrelationRatio
 from PPIRLogic.registration.names import CHECK, DETAIL
-from PPIRLogic.registration.party1.end_check import check_end, detail_at
+from PPIRLogic.registration.party1.end_check import as_general, check_end, detail_at
+from PPIRLogic.registration.party1.level_runs.ratio_values import CorrelationRatioValueRun
 from PPIRLogic.registration.party1.level_runs.values import MutualInformationValueRun, ValueRun
 from PPIRLogic.registration.party1.moments import fixed_moments, moving_moments
 from PPIRLogic.registration.party1.session import ClientSession
@@ -36,7 +38,9 @@ def open_values(state: RunState, session: ClientSession, level: Level, grant: Le
     image = seen(state.scaled, level.sigma_mm)
     margin = margin_voxels(state.moving.geometry, level.margin_mm)
     moving = MovingImage(image, margin, rows, loss.cubic)
-    kind = MutualInformationValueRun if loss.pooled else ValueRun
+    kind: type[ValueRun] = MutualInformationValueRun if loss.pooled else ValueRun
+    if isinstance(loss, CorrelationRatio):
+        kind = CorrelationRatioValueRun
     return kind(state, session, level, moving, grant)
 
 
@@ -59,7 +63,7 @@ def find_start(state: RunState, session: ClientSession, level: Level, grant: Lev
     state.starts.numbers = run.opened
     if end is None:
         return
-    state.start_info = end.found.info
+    state.start_info = end.found.info if not isinstance(run, CorrelationRatioValueRun) else None
     state.first = state.best = replace(end.transform, kind=centred.kind)
     state.report_progress(session, "started", detail=f"begins from: {end.name}")
 
@@ -79,7 +83,11 @@ def check(state: RunState, session: ClientSession, extra: Mapping[str, tuple[Lev
     if state.check is None:
         state.report_progress(session, "note", detail=UNCHECKED)
         return
-    state.check.start_info, state.check.numbers = state.start_info, run.opened
+    state.check.start_info = state.start_info
+    if state.start_info is None and state.starts is not None and state.first is not None:
+        found = run.value(as_general(state.first))
+        state.check.start_info = None if found is None else found.info
+    state.check.numbers = run.opened
     if DETAIL in extra and extra[DETAIL][1].evaluations:
         run = open_values(state, session, *extra[DETAIL])
         state.check.detail = detail_at(run, end)

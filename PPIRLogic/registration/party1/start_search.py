@@ -22,9 +22,6 @@ from PPIRLogic.registration.party1.moments import Moments
 from PPIRLogic.transforms import LinearTransform
 from PPIRLogic.transforms.linear import rotation_of
 
-SURE = {False: 0.25, True: 0.08}  # sharpness in nats from which on an end is taken; NCC, and MI of few bins
-MOVES = 14  # values at most for a start that moves
-_MOST = (3, 4, 4)  # starts that are let move, at first and in each further round
 _SAME = 0.07  # of the longest axis: a start nearer than this to one tried leads to the same end
 _REVERSED = 0.2  # weight of a start where one image is the other's negative
 _WIDER = 2.0  # times the reach of a check: shifts of the second round
@@ -62,7 +59,7 @@ class StartSearch:
         ranked = self._ranked(first)
         if not ranked:
             return None
-        if not self._let_move(ranked, _MOST[0]) and self._ends:
+        if not self._let_move(ranked, self.run.tried[0]) and self._ends:
             self._look_further()
         if not self._ends:
             start, found = ranked[0]
@@ -77,9 +74,9 @@ class StartSearch:
         reach = _WIDER * reach_mm(self.run.session.geometry)
         nearby = [Start(f"near {end.name}", t) for t in around(end.transform, reach, _WIDER_TURN)]
         if end.transform.kind == "translation":
-            self._let_move(self._ranked(nearby[: 2 * end.transform.dimension]), _MOST[1])
-        elif not self._let_move(self._ranked(nearby), _MOST[1]) and self.moments is not None:
-            self._let_move(self._ranked(quarter_turns(end.transform, *self.moments)), _MOST[2])
+            self._let_move(self._ranked(nearby[: 2 * end.transform.dimension]), self.run.tried[1])
+        elif not self._let_move(self._ranked(nearby), self.run.tried[1]) and self.moments is not None:
+            self._let_move(self._ranked(quarter_turns(end.transform, *self.moments)), self.run.tried[2])
 
     def _ranked(self, starts: Sequence[Start]) -> list[tuple[Start, Found]]:
         """By what one image tells of the other there, best first; without those that hardly overlap."""
@@ -106,26 +103,21 @@ class StartSearch:
                 continue
             transform, found = moved
             self.record.tried.append((start.name, value.info, found.info))
-            end = _End(start.name, transform, found, sharpness(self.run, transform, self._quick))
+            end = _End(start.name, transform, found, sharpness(self.run, transform, self.run.quick))
             self._ends.append(end)
             if self._is_sure(end):
                 return True
         return False
 
-    @property
-    def _quick(self) -> bool:
-        """Whether the look around an end is a quick one: where a value is a joint histogram."""
-        return self.run.loss.pooled
-
     def _moves(self) -> int:
         """Values for a start that moves: so many that its end can still be looked around."""
         values = CHECKED[self.run.level.geometry.dimension]
-        around_it = values // 2 + 1 if self._quick else values
+        around_it = values // 2 + 1 if self.run.quick else values
         left = (self.run.room - around_it * self.run.each) // self.run.per_step
-        return min(MOVES, left) if left > 0 else MOVES
+        return min(self.run.moves, left) if left > 0 else self.run.moves
 
     def _is_sure(self, end: _End) -> bool:
-        return end.sharp is not None and end.sharp.sharp >= SURE[self.run.loss.pooled]
+        return end.sharp is not None and end.sharp.sharp >= self.run.sure
 
     def _same(self, a: LinearTransform, b: LinearTransform) -> bool:
         """Whether two transforms differ by little on average."""

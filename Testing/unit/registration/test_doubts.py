@@ -37,6 +37,8 @@ def result(
         (result(np.diag([2.1, 2.0])), "far from 1"),
         (result(np.diag([0.8, 1.3])), "unevenly"),
         (result(np.diag([0.9, 1.3])), None),
+        (result(np.diag([0.9, 1.3]), covered=0.2), "unevenly, by 1.30, 0.90, and the moving image covers 20 %"),
+        (result(np.diag([0.95, 1.1]), covered=0.2), None),
         (result(np.diag([-1.0, 1.0])), "mirrors"),
         (result(np.diag([0.0, 1.0])), "flattens"),
         (result(covered=0.2, inside=0.24), "20 % of the fixed grid .* 24 % of what the moving image shows"),

@@ -12,6 +12,7 @@ from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.registration.extra_levels import BINS, detail, extra_grid, extra_problem
 from PPIRLogic.registration.levels import make_levels
+from PPIRLogic.registration.losses.correlation_ratio import KNOTS
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party2.policy import Policy
 from PPIRLogic.registration.request import Request
@@ -35,7 +36,9 @@ def numbers(asked: Request, geometry: Geometry, purpose: str) -> dict[str, int]:
 def test_what_the_extra_levels_of_a_head_open() -> None:
     assert numbers(request(), HEAD, "starts") == {VALUE: 3, GRADIENT: 6, MOMENTS: 10}
     assert numbers(request(), HEAD, "check") == numbers(request(), HEAD, "detail") == {VALUE: 3}
-    assert numbers(request(loss="mi"), HEAD, "starts") == {VALUE: BINS**2, GRADIENT: 6, MOMENTS: 10}
+    assert numbers(request(loss="mi"), HEAD, "starts") == {VALUE: KNOTS + 1, GRADIENT: 6, MOMENTS: 10}
+    private = request(loss="mi", fixed_mask="private")
+    assert numbers(private, HEAD, "starts") == {VALUE: BINS**2, GRADIENT: 6, MOMENTS: 10}
     assert numbers(request(loss="mi"), HEAD, "detail") == {VALUE: 3}
     assert numbers(request(SLICE, transform="translation"), SLICE, "starts") == {VALUE: 3, GRADIENT: 2, MOMENTS: 6}
 

@@ -10,7 +10,7 @@ import numpy as np
 from PPIRLogic.arrays import Array
 from PPIRLogic.errors import OverlapError
 from PPIRLogic.images.intensities import INTENSITY_CENTRE
-from PPIRLogic.registration.columns.linear import scan_columns
+from PPIRLogic.registration.columns.linear import all_columns
 from PPIRLogic.registration.columns.mutual_information import FactorColumns, moves_bins, parzen_source
 from PPIRLogic.registration.columns.scales import LIMIT, Scales, power_of_two_below
 from PPIRLogic.registration.losses import Evaluation
@@ -26,7 +26,7 @@ from PPIRLogic.registration.losses.mutual_information import (
 from PPIRLogic.registration.optimizers.gauss_newton import Minimum, Stopping
 from PPIRLogic.registration.party1.level_runs.linear import LinearRun
 from PPIRLogic.registration.terms import GRADIENT, VALUE
-from PPIRLogic.secure.layout import CHUNK, GROUP
+from PPIRLogic.secure.layout import CHUNK
 from PPIRLogic.secure.product import Columns
 from PPIRLogic.transforms import LinearTransform
 
@@ -117,13 +117,7 @@ class LinearMutualInformationRun(LinearRun):
         """S, I and Ω at all samples of the pool, (d + 2, N)."""
         chunks = np.arange(-(-len(self.samples) // CHUNK))
         source = self._columns(transform, self.scales, self.samples, self.use, chunks)
-        out = np.zeros((source.columns, source.groups * GROUP), np.int32)
-
-        def keep(group: int, worker: int, block: Columns) -> None:
-            out[:, group * GROUP : (group + 1) * GROUP] = block
-
-        scan_columns(source, self.session.link, keep)
-        return out[:, : len(self.samples)]
+        return all_columns(source, len(self.samples), self.session.link)
 
 
 def rigid_steps(transform: LinearTransform) -> Array:

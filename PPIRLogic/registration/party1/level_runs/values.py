@@ -50,7 +50,14 @@ NOTHING = Found(0.0, 0.0)
 
 
 class ValueRun(LinearRun):
-    """NCC at an extra level, open as long as it lives. `room`: numbers that may still be opened."""
+    """NCC at an extra level, open as long as it lives. `room`: numbers that may still be opened.
+
+    sure: sharpness in nats from which on an end is taken. moves: values at most for a start that moves. quick: an end
+    is looked at from one side of each axis. patient: as of `Stopping`.
+    """
+
+    sure, moves, quick, patient = 0.25, 14, False, False
+    tried = 3, 4, 4  # starts that are let move, at first and in each further round
 
     def __init__(
         self, run: RunState, session: ClientSession, level: Level, moving: MovingImage, grant: LevelGrant
@@ -100,7 +107,7 @@ class ValueRun(LinearRun):
             self.scales = self._scales_of(start)
             self._prepare(start)
             end = minimise(
-                start, self._evaluate, Stopping(step, _LOSS_TOLERANCE, most), self.scale_mm, self.corners,
+                start, self._evaluate, Stopping(step, _LOSS_TOLERANCE, most, self.patient), self.scale_mm, self.corners,
                 lambda transform, evaluation, count, step: None, self._linearise,
             )  # fmt: skip
         except OverlapError:
@@ -190,6 +197,7 @@ class MutualInformationValueRun(ValueRun, LinearMutualInformationRun):
     """Mutual information of few bins at an extra level."""
 
     loss: Any
+    sure, quick = 0.08, True
 
     def _fixed_scales(self, transform: LinearTransform) -> Scales:
         widest = widest_scales(self.moving, self.level.geometry, transform, self.scale_mm)

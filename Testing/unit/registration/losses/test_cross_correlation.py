@@ -93,5 +93,5 @@ def test_a_step_opens_less_than_a_64th_of_what_is_published(stride: int) -> None
     grant = most_numbers(request(stride=stride), grid)[0]
     field = sum(t.outputs for t in terms_by_stage(request(stride=stride), level)[FIELD])
     assert grant.most == 12 + 3 * grant.numbers_per_gradient + field
-    assert grant.shown == 3 * sum(t.outputs for t in ours)  # what party 2 learns
+    assert grant.party2_learns == 3 * sum(t.outputs for t in ours)  # what party 2 learns
     assert ours[0].kind == FORCE and all(t.revealed_to_both for t in ours)
