@@ -22,8 +22,6 @@ NETWORK, MANIFEST = "segmentation.onnx", "manifest.json"
 NAMES = ("background", "grey matter", "white matter", "deep grey matter", "ventricles")
 _MERGED = (0, 1, 2, 3, 4, 0, 3)  # which of the names each class of the network counts as
 SPACING_MM = 2.0  # of the network's grid
-SLICES = 5  # that the network sees to tell the tissues of the middle one
-_AT_ONCE = 16  # slices
 _MULTIPLE = 8  # voxels: what the sides are filled up to
 MOST_VOXELS = 1 << 25
 MOST_BYTES = 2_000_000
@@ -60,7 +58,7 @@ class Segmenter:
             raise
         except Exception:  # ONNX Runtime has many
             shape = []
-        if list(shape)[1:2] != [SLICES]:
+        if list(shape)[:2] != [1, 1]:
             raise InputError(
                 f"'{shown_path(Path(path))}' is not a model of the proxy. Give what `ppir proxy train` wrote."
             )
@@ -91,23 +89,15 @@ class Segmenter:
 
     def _at_network_grid(self, volume: NDArray[np.float32]) -> NDArray[np.float32]:
         """Shares (names, z, y, x) of a volume of the network's spacing."""
-        before = [0, *((-n % _MULTIPLE) // 2 for n in volume.shape[1:])]
-        after = [0, *(-n % _MULTIPLE - b for b, n in zip(before[1:], volume.shape[1:], strict=True))]
-        around = SLICES // 2
-        filled = np.pad(volume, [(around, around), *zip(before[1:], after[1:], strict=True)])
-        shares = np.concatenate([self._shares_of(filled, z) for z in range(0, len(filled) - SLICES + 1, _AT_ONCE)], 1)
+        before = [(-n % _MULTIPLE) // 2 for n in volume.shape]
+        filled = np.pad(volume, [(b, -n % _MULTIPLE - b) for b, n in zip(before, volume.shape, strict=True)])
+        given = {"volume": np.ascontiguousarray(filled[None, None])}
+        logits = _session(self.content, self.threads).run(None, given)[0][0]
+        logits -= logits.max(axis=0, keepdims=True)
+        shares = np.exp(logits, out=logits)
+        shares /= shares.sum(axis=0, keepdims=True)
         whole = np.stack([sum(shares[c] for c, m in enumerate(_MERGED) if m == k) for k in range(len(NAMES))])
         return whole[(slice(None), *(slice(b, b + n) for b, n in zip(before, volume.shape, strict=True)))]
-
-    def _shares_of(self, filled: NDArray[np.float32], first: int) -> NDArray[np.float32]:
-        """Shares of the network's classes (classes, slices, y, x) of some slices, from one on."""
-        some = filled[first : first + _AT_ONCE + SLICES - 1]
-        slices = np.stack([some[k : k + SLICES] for k in range(len(some) - SLICES + 1)])
-        logits = _session(self.content, self.threads).run(None, {"slices": slices})[0]
-        logits -= logits.max(axis=1, keepdims=True)
-        shares = np.exp(logits, out=logits)
-        shares /= shares.sum(axis=1, keepdims=True)
-        return shares.swapaxes(0, 1)
 
 
 def merged(classes: NDArray[Any]) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from PPIRLogic.proxy.spectrum import ONE, Spectrum
 from PPIRLogic.proxy.train_identity import identity_loss, identity_network
-from PPIRLogic.proxy.train_networks import SLICES, autocast, overlap_loss, slabs
+from PPIRLogic.proxy.train_networks import autocast, overlap_loss
 from PPIRLogic.proxy.train_scans import SPACING_MM, Scanner
 from PPIRLogic.proxy.train_state import keep, take_up
 from PPIRLogic.proxy.train_subjects import FINER, GRID_MM, SHAPE, Pool, Visits, numbers_of
@@ -27,7 +27,7 @@ _SUBJECTS = 10  # of a batch
 _STRENGTHS = (7.0, 13.0)  # mm, drawn between
 _RATE, _TABLE_RATE = 2e-3, 0.1
 _WEIGHT_RATE = 0.5  # of the multiplier
-_PATCH = (16, 96, 80)  # voxels of 2 mm on which the segmentation is judged
+_PATCH = (48, 64, 48)  # voxels of 2 mm on which the segmentation is judged
 _SMALLEST = 0.2  # Jacobian determinant below which a field is made to pay
 _KEEP_EVERY = 10
 
@@ -149,9 +149,9 @@ def _segmentation_part(visits: Visits, segmentation: Any, amplitudes: Any, rng: 
             coarse = visits.fields(velocity)
             field = scanner.enlarged(coarse, fine)[(..., *cut)]
             both = warped(torch, torch.cat([scan[None, None], wanted], 1), field + shift, SPACING_MM)
-            proxy, truth = both[0, 0], both[0, 1:, SLICES // 2 : -(SLICES // 2)].movedim(1, 0)
+            proxy, truth = both[:, :1], both[:, 1:]
             with autocast(torch):
-                logits = segmentation(slabs(torch, proxy))
+                logits = segmentation(proxy)
             costs.append(overlap_loss(torch, logits, truth))
             if table is amplitudes:
                 fold = torch.relu(_SMALLEST - jacobian(torch, coarse)).mean() * 50

@@ -6,8 +6,7 @@ from typing import Any
 
 from PPIRLogic.errors import MissingDependencyError
 
-WIDTHS = (24, 48, 96, 112)  # channels at 2, 4, 8 and 16 mm
-SLICES = 5  # that the network sees to tell the tissues of the middle one
+WIDTHS = (16, 48, 64, 72)  # channels at 2, 4, 8 and 16 mm
 
 
 def torch_module() -> Any:
@@ -29,42 +28,40 @@ def autocast(torch: Any) -> Any:
 
 def _block(nn: Any, inside: int, outside: int, kernel: int = 3, stride: int = 1) -> list[Any]:
     return [
-        nn.Conv2d(inside, outside, kernel, stride=stride, padding=kernel // 2, bias=False),
-        nn.InstanceNorm2d(outside, affine=True),
+        nn.Conv3d(inside, outside, kernel, stride=stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm3d(outside, track_running_stats=False),
         nn.ReLU(),
     ]
 
 
 def segmentation_network(torch: Any, classes: int) -> Any:
-    """A U-Net of 0.8 million weights: (n, SLICES, y, x), sides multiples of 8, to logits (n, classes, y, x)."""
+    """A U-Net of 0.97 million weights: (1, 1, z, y, x), each side a multiple of 8, to logits (1, classes, z, y, x).
+
+    One volume at a time: each is normalised by its own statistics.
+    """
     nn = torch.nn
     a, b, c, d = WIDTHS
 
     class Network(nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
-            self.fine = nn.Sequential(*_block(nn, SLICES, a), *_block(nn, a, a))
+            self.fine = nn.Sequential(*_block(nn, 1, a))
             self.first = nn.Sequential(*_block(nn, a, b, stride=2), *_block(nn, b, b))
             self.second = nn.Sequential(*_block(nn, b, c, stride=2), *_block(nn, c, c))
             self.third = nn.Sequential(*_block(nn, c, d, stride=2), *_block(nn, d, d), *_block(nn, d, c, 1))
             self.second_up = nn.Sequential(*_block(nn, 2 * c, c), *_block(nn, c, b, 1))
             self.first_up = nn.Sequential(*_block(nn, 2 * b, b), *_block(nn, b, a, 1))
-            self.fine_up = nn.Sequential(*_block(nn, 2 * a, a), *_block(nn, a, a), nn.Conv2d(a, classes, 1))
+            self.fine_up = nn.Sequential(*_block(nn, 2 * a, a), nn.Conv3d(a, classes, 1))
 
         def forward(self, x: Any) -> Any:
-            fine = self.fine(x)
+            fine = self.fine(x.contiguous(memory_format=torch.channels_last_3d))
             first = self.first(fine)
             second = self.second(first)
             second = self.second_up(torch.cat([second, _doubled(torch, self.third(second))], 1))
             first = self.first_up(torch.cat([first, _doubled(torch, second)], 1))
             return self.fine_up(torch.cat([fine, _doubled(torch, first)], 1)).float()
 
-    return Network()
-
-
-def slabs(torch: Any, volume: Any) -> Any:
-    """Each slice of a volume (z, y, x) that has its neighbours, with them: (z − SLICES + 1, SLICES, y, x)."""
-    return volume.unfold(0, SLICES, 1).movedim(-1, 1)
+    return Network().to(memory_format=torch.channels_last_3d)
 
 
 def _doubled(torch: Any, x: Any) -> Any:
@@ -85,13 +82,13 @@ def packed(torch: Any, x: Any) -> Any:
 def overlap_loss(torch: Any, logits: Any, wanted: Any) -> Any:
     """One minus the soft Dice of all classes but the background, plus the cross-entropy.
 
-    logits: (n, classes, y, x); wanted: classes (n, y, x), or shares like the logits.
+    logits: (n, classes, z, y, x); wanted: classes (n, z, y, x), or shares like the logits.
     """
     logs = torch.log_softmax(logits, 1)
-    if wanted.dim() == 3:
-        wanted = (wanted[:, None] == torch.arange(logits.shape[1])[:, None, None]).float()
+    if wanted.dim() == 4:
+        wanted = (wanted[:, None] == torch.arange(logits.shape[1])[:, None, None, None]).float()
     shares = logs.exp()
-    axes = (0, 2, 3)
+    axes = (0, 2, 3, 4)
     both = (shares * wanted).sum(axes)
     dice = (2 * both + 100) / (shares.sum(axes) + wanted.sum(axes) + 100)
     return 1 - dice[1:].mean() - (logs * wanted).sum() / (wanted.numel() / logits.shape[1])

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from PPIRLogic.proxy.train_networks import SLICES, autocast, overlap_loss, segmentation_network, slabs
+from PPIRLogic.proxy.train_networks import autocast, overlap_loss, segmentation_network
 from PPIRLogic.proxy.train_scans import CLASSES, SPACING_MM, Scanner
 from PPIRLogic.proxy.train_state import keep, take_up
 from PPIRLogic.proxy.train_warps import basis, exponential, spline
 
-STEPS = 480
-_SHAPE = (8, 96, 80)  # voxels of a slab, z, y, x
-_BATCH = 4
-_LAST = 0.5  # part of the steps over which the rate falls to nought
+STEPS = 410
+_HORIZON = 1200  # steps of the cosine along which the rate falls
+_LAST = 60  # steps, over which it falls to nought
+_EARLY = 184
+_SIDES = ((48, 64), (64, 80), (48, 64))  # voxels of a patch, z, y, x
 STATE, EARLY_STATE = "segmentation.npz", "segmentation_early.npz"
 _RATE = 2e-3
 _KEEP_EVERY = 50  # steps
@@ -27,14 +29,15 @@ _COARSE = 2  # voxels of the grid on which a velocity is squared
 
 
 def draw(scanner: Scanner, rng: Any) -> tuple[Any, Any]:
-    """A slab (z, y, x) of a synthetic proxy, greys 0 to 1, and its classes."""
+    """A patch (z, y, x) of a synthetic proxy, greys 0 to 1, and its classes."""
     torch = scanner.torch
     u = lambda *s: torch.rand(*s, generator=rng)  # noqa: E731
+    shape = tuple(sides[int(torch.randint(len(sides), (1,), generator=rng))] for sides in _SIDES)
     number = int(torch.randint(len(scanner.maps), (1,), generator=rng))
-    room = (torch.tensor(scanner.maps[number].shape[:1:-1]) - torch.tensor(_SHAPE[::-1])) * SPACING_MM
-    points = scanner.grid(_SHAPE) + (u(3) - 0.5) * room.clamp_min(24)
+    room = (torch.tensor(scanner.maps[number].shape[:1:-1]) - torch.tensor(shape[::-1])) * SPACING_MM
+    points = scanner.grid(shape) + (u(3) - 0.5) * (room + 24).clamp_min(8)
     if float(u(1)) < 0.65:
-        points = points + _warp(scanner, rng, _SHAPE, _STRONGEST * float(u(1)))
+        points = points + _warp(scanner, rng, shape, _STRONGEST * float(u(1)))
     points = points @ scanner.pose(rng).T
     if float(u(1)) < 0.5:
         points = points * torch.tensor([-1.0, 1.0, 1.0])
@@ -81,11 +84,10 @@ def train_segmentation(
         check()
         optimiser.param_groups[0]["lr"] = _rate(step, steps)
         rng = torch.Generator().manual_seed((seed << 32) + step)
-        pairs = [draw(scanner, rng) for _ in range(_BATCH)]
+        scan, classes = draw(scanner, rng)
         with autocast(torch):
-            logits = network(torch.cat([slabs(torch, scan) for scan, _ in pairs]))
-        inner = slice(SLICES // 2, _SHAPE[0] - SLICES // 2)
-        loss = overlap_loss(torch, logits, torch.cat([classes[inner] for _, classes in pairs]))
+            logits = network(scan[None, None])
+        loss = overlap_loss(torch, logits, classes[None])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -99,12 +101,13 @@ def train_segmentation(
 
 
 def _rate(step: int, steps: int) -> float:
-    return _RATE * min(1.0, (step + 1) / 40, (steps - step) / (_LAST * steps))
+    rate = _RATE * min(1.0, (step + 1) / 40) * 0.5 * (1 + math.cos(math.pi * min(step, _HORIZON) / _HORIZON)) + 1e-5
+    return rate * min(1.0, (steps - step) / _LAST)
 
 
 def early_step(steps: int) -> int:
     """The step whose network the generator is learned with."""
-    return min(200, -(-steps // 2))
+    return min(_EARLY, -(-steps // 2))
 
 
 def early_network(torch: Any, kept: Path) -> Any:
@@ -116,12 +119,12 @@ def early_network(torch: Any, kept: Path) -> Any:
 
 
 def as_onnx(torch: Any, network: Any) -> bytes:
-    """The network as a graph from slices (n, SLICES, y, x) to logits (n, classes, y, x), weights in 16 bits."""
+    """The network as a graph from a volume (1, 1, z, y, x) to logits (1, classes, z, y, x), weights in 16 bits."""
     import onnx
     from onnx import TensorProto, helper
 
     graph = _Graph()
-    fine = graph.layers(torch, network, "fine", "slices")
+    fine = graph.layers(torch, network, "fine", "volume")
     first = graph.layers(torch, network, "first", fine)
     second = graph.layers(torch, network, "second", first)
     third = graph.layers(torch, network, "third", second)
@@ -129,11 +132,11 @@ def as_onnx(torch: Any, network: Any) -> bytes:
     up = graph.layers(torch, network, "first_up", graph.joined(first, up, "join_4"))
     out = graph.layers(torch, network, "fine_up", graph.joined(fine, up, "join_2"))
     graph.nodes.append(helper.make_node("Identity", [out], ["logits"]))
-    sides: list[str | int | None] = ["y", "x"]
+    sides: list[str | int | None] = ["z", "y", "x"]
     whole = helper.make_graph(
         graph.nodes, "segmentation",
-        [helper.make_tensor_value_info("slices", TensorProto.FLOAT, ["n", SLICES, *sides])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(CLASSES), *sides])], graph.weights,
+        [helper.make_tensor_value_info("volume", TensorProto.FLOAT, [1, 1, *sides])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, len(CLASSES), *sides])], graph.weights,
     )  # fmt: skip
     model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="PPIR")
     helper.set_model_props(model, {"classes": ", ".join(CLASSES), "spacing_mm": f"{SPACING_MM:g}", "version": "1"})
@@ -148,7 +151,7 @@ class _Graph:
         from onnx import numpy_helper
 
         self.nodes: list[Any] = []
-        self.weights: list[Any] = [numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "twice")]
+        self.weights: list[Any] = [numpy_helper.from_array(np.array([1, 1, 2, 2, 2], np.float32), "twice")]
 
     def weight(self, name: str, values: Any) -> str:
         from onnx import TensorProto, helper, numpy_helper
@@ -164,12 +167,12 @@ class _Graph:
 
         for number, layer in enumerate(getattr(network, part)):
             name = f"{part}_{number}"
-            if isinstance(layer, torch.nn.Conv2d):
+            if isinstance(layer, torch.nn.Conv3d):
                 inputs = [x, self.weight(f"{name}_w", layer.weight)]
                 inputs += [self.weight(f"{name}_b", layer.bias)] if layer.bias is not None else []
-                attributes: dict[str, Any] = {"pads": [layer.kernel_size[0] // 2] * 4, "strides": list(layer.stride)}
+                attributes: dict[str, Any] = {"pads": [layer.kernel_size[0] // 2] * 6, "strides": list(layer.stride)}
                 node = helper.make_node("Conv", inputs, [name], **attributes)
-            elif isinstance(layer, torch.nn.InstanceNorm2d):
+            elif isinstance(layer, torch.nn.BatchNorm3d):
                 inputs = [x, self.weight(f"{name}_w", layer.weight), self.weight(f"{name}_b", layer.bias)]
                 node = helper.make_node("InstanceNormalization", inputs, [name], epsilon=layer.eps)
             else:

@@ -16,6 +16,6 @@ def add_train(commands: Any) -> None:
     )
     p.add_argument("--output", default="proxy_weights", metavar="FOLDER", help="where the weights and the report go")
     p.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes on a machine")
-    p.add_argument("--steps", type=int, default=480, help="of the network's training")
+    p.add_argument("--steps", type=int, default=410, help="of the network's training")
     p.add_argument("--generator-steps", type=int, default=60, help="of the spectrum's training")
     add_parent_options(p)

@@ -39,13 +39,6 @@ def test_any_voxels_come_back_in_their_own_shape(spacing: tuple[float, float, fl
     assert shares.argmax(0)[12, 10, 13] == NAMES.index("grey matter")
 
 
-def test_many_slices_are_the_same_as_few() -> None:
-    """Batches of slices do not show at their seams."""
-    volume = np.concatenate([striped()] * 2)
-    found = Segmenter.of(grey_network()).probabilities(volume, (2.0, 2.0, 2.0))
-    np.testing.assert_array_equal(found[:, :24], found[:, 24:])
-
-
 @pytest.mark.parametrize(
     ("volume", "spacing"),
     [

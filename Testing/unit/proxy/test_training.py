@@ -29,12 +29,11 @@ STEPS = 2
 def little() -> Iterator[None]:
     """Less of everything."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_segmentation, "_BATCH", 1)
         patch.setattr(train_segmentation, "_KEEP_EVERY", 1)
-        patch.setattr(train_segmentation, "_SHAPE", (6, 48, 48))
+        patch.setattr(train_segmentation, "_SIDES", ((16,), (32,), (32,)))
         patch.setattr(train_generator, "_SUBJECTS", 3)
         patch.setattr(train_generator, "_KEEP_EVERY", 1)
-        patch.setattr(train_generator, "_PATCH", (8, 48, 48))
+        patch.setattr(train_generator, "_PATCH", (16, 32, 32))
         patch.setattr(training, "judged", lambda *_: [])
         yield
 
@@ -89,9 +88,9 @@ def test_the_written_network_is_the_trained_one() -> None:
     network = train_segmentation.segmentation_network(torch, 7)
     content = train_segmentation.as_onnx(torch, network)
     assert content == train_segmentation.as_onnx(torch, network)
-    slices = np.random.default_rng(0).random((2, 5, 24, 32)).astype(np.float32)
+    volume = np.random.default_rng(0).random((1, 1, 16, 24, 32)).astype(np.float32)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    found = session.run(None, {"slices": slices})[0]
+    found = session.run(None, {"volume": volume})[0]
     with torch.no_grad():
-        wanted = network(torch.from_numpy(slices)).numpy()
+        wanted = network(torch.from_numpy(volume)).numpy()
     assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()  # weights of 16 bits
