@@ -14,7 +14,7 @@ HASHED := $(PIP) --require-hashes  # only the wheels whose hashes are written in
 PYTEST_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes; each would compile the package again
 
-.PHONY: demo screenshots test test-312 test-all check docs bench bench-pairs bench-paper bench-former bench-primis attacks disclosure fuzz network faults load wheel wheelhouse sbom audit lock clean
+.PHONY: demo screenshots test test-312 test-all check docs bench bench-pairs bench-paper bench-former bench-primis bench-proxy attacks disclosure fuzz network faults load wheel wheelhouse sbom audit lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/ppir demo --output demo-output
@@ -90,6 +90,11 @@ bench-paper: $(VENV)/ready
 DATA ?= data
 bench-primis: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m Benchmarks.primis --data $(DATA) --write-docs
+
+# Deformation proxy: Dice, attacks, seconds; to Docs/results/proxy.md. DATA names the folder of synthseg20, ixi7 and
+# ljubljana_ms.
+bench-proxy: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m Benchmarks.proxy --data $(DATA) --write-docs
 
 # Every attack on the unprotected variant and on ours; the table goes to Docs/results/attacks.md.
 attacks: $(VENV)/ready

@@ -200,6 +200,9 @@ def _limits() -> list[tuple[str, ...]]:
     from PPIRLogic.network.identity import FINGERPRINT_CHARACTERS, VALID_DAYS
     from PPIRLogic.primis import cards, grants, party2, sealed_file
     from PPIRLogic.primis.policy import SharingPolicy
+    from PPIRLogic.proxy import party2 as proxy_party2
+    from PPIRLogic.proxy.deformation import INVERSE_MM, JACOBIAN
+    from PPIRLogic.proxy.messages import MAX_VOXELS
     from PPIRLogic.registration.disclosure_estimate import MIN_EVALUATIONS
     from PPIRLogic.registration.names import RECONNECT
     from PPIRLogic.registration.party1.reconnecting import MAX_REPEATS
@@ -274,6 +277,15 @@ def _limits() -> list[tuple[str, ...]]:
         ("questions of a peer for grants, at once and then one every so many seconds",
          f"{party2.QUESTIONS}, {party2.QUESTION_SECONDS:g} s", "",
          "Testing/system/test_primis_service.py::test_too_many_questions"),
+        ("proxies of a peer, at once and then one every so many seconds",
+         f"{proxy_party2.SEGMENTATIONS}, {proxy_party2.SEGMENTATION_SECONDS:g} s", "",
+         "Testing/system/test_proxy_service.py::test_so_many_proxies_of_one_site"),
+        ("how long a proxy may take to come in", f"{proxy_party2.UPLOAD:g} s", "",
+         "Testing/system/test_proxy_service.py::test_a_proxy_that_comes_too_slowly"),
+        ("voxels of a proxy", f"{MAX_VOXELS}", "", "Testing/system/test_proxy_service.py::test_fields_that_cannot_be"),
+        ("determinant of a proxy's deformation, at least, and its way back, at most",
+         f"{JACOBIAN:g}, {INVERSE_MM:g} mm", "",
+         "Testing/unit/proxy/test_deformation.py::test_no_fold_and_back_again_to_a_tenth_of_a_millimetre"),
         ("bits of a fingerprint", f"{5 * FINGERPRINT_CHARACTERS}", "",
          "Testing/unit/network/test_identity.py::test_fingerprint_depends_on_the_key_only"),
     ]  # fmt: skip

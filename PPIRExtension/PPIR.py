@@ -7,6 +7,7 @@ from typing import Annotated
 import slicer
 import vtk
 from PPIRLib import choices
+from PPIRLib.proxylogic import ProxyLogic
 from PPIRLib.sealedlogic import SealedLogic
 from slicer import (
     vtkMRMLDisplayableNode,
@@ -111,10 +112,16 @@ class PPIRParameterNode:
     askPurpose: str = ""
     serveName: str = "image-1"
     serveAddress: str = "0.0.0.0:7443"
+    proxyVolume: vtkMRMLScalarVolumeNode
+    proxyMask: vtkMRMLDisplayableNode
+    proxyPeer: str = ""
+    proxyStrength: Annotated[str, Choice(list(choices.STRENGTHS))] = "medium"
+    proxyStrip: Annotated[str, Choice(list(choices.STRIPS))] = "brain"
+    proxyServeAddress: str = "0.0.0.0:7443"
 
 
 class PPIRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Three panels, Register, Share, and Seal and share, over one parameter node."""
+    """Four panels, Register, Share, Seal and share, Segment at a server, over one parameter node."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -125,6 +132,7 @@ class PPIRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
+        from PPIRLib.proxypanel import ProxyPanel
         from PPIRLib.registerpanel import RegisterPanel
         from PPIRLib.sealpanel import SealPanel
         from PPIRLib.sharepanel import SharePanel
@@ -137,6 +145,7 @@ class PPIRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.registerPanel = RegisterPanel(self.ui, self.logic, lambda: self._parameterNode)
         self.sharePanel = SharePanel(self.ui, self.logic, lambda: self._parameterNode)
         self.sealPanel = SealPanel(self.ui, self.logic, lambda: self._parameterNode)
+        self.proxyPanel = ProxyPanel(self.ui, self.logic, lambda: self._parameterNode)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         # a loaded scene changes the parameter node without telling its observers
@@ -160,7 +169,7 @@ class PPIRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._close()
 
     def _close(self):
-        for panel in (self.registerPanel, self.sharePanel, self.sealPanel):
+        for panel in (self.registerPanel, self.sharePanel, self.sealPanel, self.proxyPanel):
             panel.close()
         self.setParameterNode(None)
 
@@ -175,6 +184,7 @@ class PPIRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             and not self.registerPanel.busy
             and not self.sharePanel.sharing
             and not self.sealPanel.busy
+            and not self.proxyPanel.busy
         ):
             self.initializeParameterNode()
 
@@ -192,11 +202,11 @@ class PPIRWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.onModified()
 
     def onModified(self, caller=None, event=None):
-        for panel in (self.registerPanel, self.sharePanel, self.sealPanel):
+        for panel in (self.registerPanel, self.sharePanel, self.sealPanel, self.proxyPanel):
             panel.update()
 
 
-class PPIRLogic(ScriptedLoadableModuleLogic, SealedLogic):
+class PPIRLogic(ScriptedLoadableModuleLogic, SealedLogic, ProxyLogic):
     """For the console and other modules: the same names as the engine, with MRML nodes."""
 
     def __init__(self):
@@ -395,7 +405,7 @@ class PPIRTest(ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear(0)
 
     def runTest(self):
-        for test in (self.test_RecoversAKnownTransform, self.test_SealsAndOpens):
+        for test in (self.test_RecoversAKnownTransform, self.test_SealsAndOpens, self.test_SegmentsAtAServer):
             self.setUp()
             try:
                 test()
@@ -415,4 +425,11 @@ class PPIRTest(ScriptedLoadableModuleTest):
 
         self.delayDisplay("Sealing a volume and opening it up to two levels")
         self.assertEqual(check_sealed_volume(PPIRLogic()), ["overview", "exact"])
+        self.delayDisplay("Test passed")
+
+    def test_SegmentsAtAServer(self):
+        from PPIRLib.selftest import check_segmentation
+
+        self.delayDisplay("Having a simulated head segmented through local processes")
+        self.assertIn("white matter", check_segmentation(PPIRLogic()))
         self.delayDisplay("Test passed")

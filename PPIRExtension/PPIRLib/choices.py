@@ -26,6 +26,8 @@ PROTOCOLS = ("fhe", "mpc")  # what an owner permits by default
 SAMPLINGS = OPTIONS["sampling"].allowed
 FIXED_MASKS = ("auto", *OPTIONS["fixed_mask"].allowed)
 BINS = ("auto", *map(str, OPTIONS["bins"].allowed))
+STRENGTHS = ("low", "medium", "high")  # of a proxy
+STRIPS = ("brain", "face")
 RESULTS = {LINEAR: "linear", BSPLINE: "B-spline", GRID: "displacement field"}
 _MOST, _LEAST = 1e6, 0.001  # what a spin box shows of a range without an end, or without its lowest value
 

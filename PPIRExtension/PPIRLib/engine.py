@@ -30,7 +30,8 @@ _FHE = {
 }
 _MPC = {"omegaconf>=2.3": "omegaconf", "pyyaml>=6": "yaml"}
 _PRIMIS = {"onnxruntime>=1.20": "onnxruntime", "constriction>=0.4": "constriction"}
-_MORE = {"mpc": _MPC, "primis": _PRIMIS}  # beside those of every run
+_PROXY = {"onnxruntime>=1.20": "onnxruntime"}
+_MORE = {"mpc": _MPC, "primis": _PRIMIS, "proxy": _PROXY}  # beside those of every run
 
 
 class Declined(Exception):
@@ -53,7 +54,7 @@ def add_to_path() -> None:
 
 
 def missing(protocol: str = "fhe") -> list[str]:
-    """The packages that a run under this protocol, or sealed images ('primis'), still need."""
+    """What a run under this protocol, or of sealed images ('primis') or proxies ('proxy'), still needs."""
     needed = _FHE | _MORE.get(protocol, {})
     lacking = [package for package, module in needed.items() if importlib.util.find_spec(module) is None]
     if protocol == "mpc":

@@ -15,7 +15,7 @@ class SealedLogic:
         """Seal a volume into a file (.ppis) that may lie anywhere; returns its public header."""
         from PPIRLib.sealing import seal_run
 
-        return dict(_wait(seal_run(volume, str(path), **_options(home, onProgress))).last("sealed"))
+        return dict(wait(seal_run(volume, str(path), **options_of(home, onProgress))).last("sealed"))
 
     def unsealVolume(
         self,
@@ -33,8 +33,8 @@ class SealedLogic:
         """
         from PPIRLib.sealing import open_run
 
-        run = open_run(str(path), str(grant or ""), level, into=outputVolume, **_options(home, onProgress))
-        return slicer.mrmlScene.GetNodeByID(_wait(run).volume_id)
+        run = open_run(str(path), str(grant or ""), level, into=outputVolume, **options_of(home, onProgress))
+        return slicer.mrmlScene.GetNodeByID(wait(run).volume_id)
 
     def grantSealed(
         self, path: str, card: str, output: str, *, level: str, purpose: str, days: int = 90, home: Path | None = None
@@ -42,18 +42,19 @@ class SealedLogic:
         """Write a grant of a sealed file for the site of a card (both files); returns its path."""
         from PPIRLib.sealing import grant_run
 
-        run = grant_run(str(path), str(card), level, purpose, str(output), days, **_options(home, None))
-        return str(_wait(run).last("granted")["output"])
+        run = grant_run(str(path), str(card), level, purpose, str(output), days, **options_of(home, None))
+        return str(wait(run).last("granted")["output"])
 
 
-def _options(home: Path | None, progress: Any) -> dict[str, Any]:
+def options_of(home: Path | None, progress: Any, method: str = "primis") -> dict[str, Any]:
+    """What every run gets, once the method's packages are there."""
     from PPIRLib import engine
 
-    engine.ensure("primis")
+    engine.ensure(method)
     return {"home": home, "on_progress": progress or (lambda event: None)}
 
 
-def _wait(run: Any) -> Any:
+def wait(run: Any) -> Any:
     """Run to the end, keeping the application alive; works without a main window."""
     run.start()
     while not run.ended:

@@ -42,9 +42,11 @@ class SealedOutcome:
 class SealedRun(RegisterRun):
     """Commands of `ppir primis`, one after the other; the first that fails is the last.
 
-    take: called on the main thread when all have ended well, before on_finished. folder: of this run, removed at its
-    end.
+    method: whose commands. take: called on the main thread when all have ended well, before on_finished. folder: of
+    this run, removed at its end.
     """
+
+    method = "primis"
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class SealedRun(RegisterRun):
         self.job = self._next()
 
     def _next(self) -> Job:
-        arguments = ["primis", *self._commands.pop(0), "--scratch", str(self.folder)]
+        arguments = [self.method, *self._commands.pop(0), "--scratch", str(self.folder)]
         return Job(arguments, self._event, self._finished, home=self._home, runner=self._runner)
 
     def say(self, line: str) -> None:

@@ -1,5 +1,5 @@
-"""The module's self-tests: two local processes on loopback must give back a known transform, and a sealed volume must
-open to itself."""
+"""The module's self-tests: local processes on loopback must give back a known transform, a sealed volume must open to
+itself, and a simulated head must come back segmented."""
 
 from __future__ import annotations
 
@@ -70,6 +70,51 @@ def check_sealed_volume(logic: Any) -> list[str]:
         )
         overview = logic.unsealVolume(file, grant=grant, home=home)
     return [v.GetAttribute("PPIR.PrimisLevel") for v in (overview, exact)]
+
+
+def check_segmentation(logic: Any, model: str = "") -> dict[str, float]:
+    """Have a simulated head segmented by a process on loopback; the millilitres of each tissue by its name.
+
+    model: a model's file; empty: the installed one.
+    """
+    engine.ensure("proxy")
+    from PPIRLogic.images.geometry import Geometry
+    from PPIRLogic.images.volume import Volume
+    from PPIRLogic.proxy.simulate import segmenting
+
+    image, brain = _head()
+    size, ras = image.shape[::-1], (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
+    grid = Geometry(size, (3.0, 3.0, 3.0), (90.0, 100.0, -90.0), ras)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "PPIR head")
+    conversion.volume_to_node(Volume(image, grid), node)
+    mask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "PPIR brain")
+    conversion.volume_to_node(Volume(brain.astype(np.float32), grid), mask)
+    with segmenting(Path(model) if model else None) as world:
+        found = logic.segmentAtServer(
+            node, world.address, agreed=True, strength="low", mask=mask, model="any", home=world.hospital
+        )
+    segments = found.GetSegmentation()
+    names = [segments.GetNthSegment(i).GetName() for i in range(segments.GetNumberOfSegments())]
+    return {name: _millilitres(found, segments.GetNthSegmentID(i)) for i, name in enumerate(names)}
+
+
+def _millilitres(node: Any, segment: str) -> float:
+    return float(np.count_nonzero(slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, segment)) * 0.027)
+
+
+def _head() -> Any:
+    """Grey values of a brain in a skull, and where the brain is, (z, y, x), 3 mm."""
+    z, y, x = np.meshgrid(*((np.arange(n) - (n - 1) / 2) * 3.0 for n in (60, 72, 60)), indexing="ij")
+
+    def inside(*axes: float) -> Any:
+        return (z / axes[0]) ** 2 + (y / axes[1]) ** 2 + (x / axes[2]) ** 2 < 1
+
+    brain = inside(62, 82, 66)
+    out = np.select(
+        [inside(20, 20, 20), inside(52, 72, 56), brain, inside(74, 94, 78)], [10.0, 170.0, 110.0, 20.0], 4.0
+    )
+    out[(y > 24) & (y < 60) & (abs(x) < 20) & (abs(z) < 20)] = 210.0
+    return (out + np.random.default_rng(2).normal(0, 2, out.shape)).astype(np.float32), brain
 
 
 def _phantom() -> Any:

@@ -16,9 +16,9 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from PPIRLogic.cli.output import Arguments, note
-from PPIRLogic.errors import InputError
+from PPIRLogic.errors import InputError, TrustError
 from PPIRLogic.files import name_problem, shown_path
-from PPIRLogic.network.identity import default_home, load_or_create_identity
+from PPIRLogic.network.identity import default_home, load_or_create_identity, normalise_fingerprint
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.progress import CancelToken, Progress
 
@@ -109,6 +109,25 @@ def note_padding(a: Arguments, volume: Volume, mask: NDArray[np.bool_] | None, r
     found = padding_of(volume.array if mask is None else volume.array[mask])
     if found is not None:
         note(a, found.describe(f"The {role} image '{volume.name}'"))
+
+
+def note_nobody_trusted(a: Arguments) -> None:
+    """Said by a service that nobody can call yet."""
+    if not TrustStore(home_of(a)).peers() and not TrustStore(home_of(a)).authorities():
+        note(a, "No peer is trusted yet, so nobody can connect: ppir trust add FINGERPRINT --name 'Hospital A'.")
+
+
+def peer_fingerprint(a: Arguments, name: str) -> str:
+    """Of a trusted peer by its name, or of any by its fingerprint, as --allow takes it. TrustError: neither."""
+    for peer in TrustStore(home_of(a)).peers():
+        if peer.name == name:
+            return peer.fingerprint
+    try:
+        return normalise_fingerprint(name)
+    except InputError:
+        raise TrustError(
+            f"--allow {name}: no trusted peer has this name, and it is no fingerprint (ppir trust)."
+        ) from None
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from PPIRLogic.network.identity import clean_text, load_or_create_identity, norm
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis.cards import DAY, day_of
 from PPIRLogic.primis.grant_records import GrantRecords
+from PPIRLogic.proxy.sent_records import SentRecords
 
 MAX_SHOWN = 20  # faults
 _MAX_BYTES = 64 * 2**20  # of a file of heads
@@ -39,7 +40,8 @@ def run_ledger(a: Arguments) -> None:
 def _show(a: Arguments, chain: Chain) -> None:
     rows = Accounts(chain.home / "ledger" / "accounts", chain).rows()
     granted = GrantRecords(chain.home, chain).rows()
-    if not rows and not granted and not a.json:
+    sent = SentRecords(chain.home, chain).rows()
+    if not rows and not granted and not sent and not a.json:
         print_line("Nothing has been disclosed.")
     for r in rows:
         image = f"'{r['name']}' ({r['image'][:12]}…)" if r["name"] else r["image"]
@@ -52,6 +54,9 @@ def _show(a: Arguments, chain: Chain) -> None:
             *map(_given, g["given"]),
         ]
         say(a, "granted", "\n".join(lines), **g)
+    for s in sent:
+        text = f"{s['peer']}  {s['proxies']} proxies, whole images: {s['bits']} bits, sent {s['times']} times"
+        say(a, "sent", text, **s)
 
 
 def _given(one: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ COMMANDS = {  # in the order of the help; in which file of `parsers` each is
     "demo": "demo:add_demo",
     "ledger": "ledger:add_ledger",
     "primis": "primis:add_primis",
+    "proxy": "proxy:add_proxy",
     "doctor": "doctor:add_doctor",
 }
 

@@ -10,11 +10,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from PPIRLogic.cli.common import home_of, service_cancel, watch_parent
+from PPIRLogic.cli.common import home_of, note_nobody_trusted, peer_fingerprint, service_cancel, watch_parent
 from PPIRLogic.cli.output import Arguments, note, print_line, say, show_event
-from PPIRLogic.errors import InputError, TrustError
+from PPIRLogic.errors import InputError
 from PPIRLogic.files import shown_path
-from PPIRLogic.network.identity import normalise_fingerprint
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis.levels import LEVELS, NOBODY
 from PPIRLogic.primis.messages import Ask, Offer
@@ -32,8 +31,7 @@ def run_serve(a: Arguments) -> None:
         raise InputError("--max-sessions must be at least 1.")
     person = Person(a) if a.ask else None
     files = _shared_files(a, person)
-    if not TrustStore(home_of(a)).peers() and not TrustStore(home_of(a)).authorities():
-        note(a, "No peer is trusted yet, so nobody can connect: ppir trust add FINGERPRINT --name 'Hospital A'.")
+    note_nobody_trusted(a)
     cancel = service_cancel(a, person.hear) if person is not None else service_cancel(a)
     share(
         files, a.listen, home=home_of(a), max_sessions=a.max_sessions, on_event=lambda e: show_event(a, e),
@@ -72,15 +70,7 @@ def _allowed(a: Arguments, text: str) -> tuple[str, str]:
         name, level = text, ""
     if found and level not in (*LEVELS, NOBODY):
         raise InputError(f"--allow {text}: {level!r} is no level; known: {', '.join((*LEVELS, NOBODY))}.")
-    for peer in TrustStore(home_of(a)).peers():
-        if name == peer.name:
-            return peer.fingerprint, level
-    try:
-        return normalise_fingerprint(name), level
-    except InputError:
-        raise TrustError(
-            f"--allow {text}: no trusted peer has this name, and it is no fingerprint (ppir trust)."
-        ) from None
+    return peer_fingerprint(a, name), level
 
 
 class Person:

@@ -8,10 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.cli.common import home_of, note_image, service_cancel, warn_of_protocols
+from PPIRLogic.cli.common import (
+    home_of,
+    note_image,
+    note_nobody_trusted,
+    peer_fingerprint,
+    service_cancel,
+    warn_of_protocols,
+)
 from PPIRLogic.cli.output import Arguments, note, show_event
 from PPIRLogic.disclosure.accounts import Budget
-from PPIRLogic.errors import InputError, TrustError
+from PPIRLogic.errors import InputError
 from PPIRLogic.files import shown_path
 from PPIRLogic.images.reading import read_mask, read_volume
 from PPIRLogic.network.identity import normalise_fingerprint
@@ -32,8 +39,7 @@ _ASKING = threading.Lock()
 
 def run_serve(a: Arguments) -> None:
     shared = _shared_images(a)
-    if not TrustStore(home_of(a)).peers() and not TrustStore(home_of(a)).authorities():
-        note(a, "No peer is trusted yet, so nobody can connect: ppir trust add FINGERPRINT --name 'Hospital A'.")
+    note_nobody_trusted(a)
     cancel = service_cancel(a)
     serve(shared, a.listen, home=home_of(a), max_sessions=a.max_sessions, queue=a.queue,
           sessions_of_peer=a.sessions_of_peer, threads=a.threads,
@@ -80,23 +86,11 @@ def _policy(a: Arguments) -> Policy:
         losses=a.losses,
         transforms=a.transforms,
         masks=a.masks,
-        peers=frozenset(_peer_fingerprint(a, p) for p in a.allow),
+        peers=frozenset(peer_fingerprint(a, p) for p in a.allow),
         disclosed_sampling=a.allow_disclosed_sampling,
         budget=Budget(*a.budget),
         ask=_ask if a.ask else None,
     )
-
-
-def _peer_fingerprint(a: Arguments, name: str) -> str:
-    for peer in TrustStore(home_of(a)).peers():
-        if peer.name == name:
-            return peer.fingerprint
-    try:
-        return normalise_fingerprint(name)
-    except InputError:
-        raise TrustError(
-            f"--allow {name}: no trusted peer has this name, and it is no fingerprint (ppir trust)."
-        ) from None
 
 
 def _ask(peer: str, request: Any, levels: list[Any]) -> bool:

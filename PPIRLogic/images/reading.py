@@ -63,13 +63,16 @@ def read_volume(path: str | os.PathLike[str], *, role: str = "moving") -> Volume
     file = as_path(path, f"The {role} image's path")
     what = f"The {role} image '{shown_path(file)}'"
     volume = Volume.from_sitk(_read_image(file, what), name=file.name)
-    return replace(check_volume(volume, what), subject=_subject_of(file))
+    found = _first_dicom(file)
+    if found is None:
+        return check_volume(volume, what)
+    return replace(check_volume(volume, what), subject=found.subject, modality=found.modality)
 
 
-def _subject_of(path: Path) -> str:
-    """Whose image a file or folder that was read is, as DICOM says."""
+def _first_dicom(path: Path) -> DicomFile | None:
+    """A file or folder that was read, or its first file, if it is DICOM."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return next((found.subject for file in files if (found := _dicom_of(file)) is not None), "")
+    return next((found for file in files if (found := _dicom_of(file)) is not None), None)
 
 
 def read_mask(path: str | os.PathLike[str], volume: Volume) -> NDArray[np.bool_]:

@@ -18,8 +18,9 @@ class Volume:
     """A grey image on a grid.
 
     array: float32, C-contiguous, (z, y, x) or (y, x); other types are converted. geometry: the grid, in ITK order
-    (x, y[, z]). name: for messages. subject: a digest of whose image it is, where its file says so. InputError: the
-    array does not fit the grid, holds no real numbers, or such that single precision would make one of many.
+    (x, y[, z]). name: for messages. subject: a digest of whose image it is, modality: what DICOM calls its kind (MR,
+    CT, …), where its file says so. InputError: the array does not fit the grid, holds no real numbers, or such that
+    single precision would make one of many.
 
     >>> import numpy as np
     >>> grid = Geometry((4, 3), (1.0, 1.0), (0.0, 0.0), (1, 0, 0, 1))
@@ -35,6 +36,7 @@ class Volume:
     geometry: Geometry
     name: str = ""
     subject: str = field(default="", repr=False)
+    modality: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         what = f"The voxels of '{self.name}'"

@@ -10,27 +10,20 @@ import contextlib
 import hashlib
 import os
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from PPIRLogic.errors import BusyError, InputError, OutputError, PeerError, PPIRError, ProtocolError
+from PPIRLogic.errors import InputError, OutputError, PPIRError, ProtocolError
 from PPIRLogic.files import name_problem, write_private_file
-from PPIRLogic.network.channel import Channel, Message, connect
-from PPIRLogic.network.identity import Identity, load_or_create_identity
-from PPIRLogic.network.messages import Fields, error_from, wait_for_message
-from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.network.caller import Caller, Tell
+from PPIRLogic.network.messages import Fields
 from PPIRLogic.primis import cards, grants, sealed_file
 from PPIRLogic.primis import messages as m
 from PPIRLogic.primis.keys import level_number
 
-ANSWER = 60.0  # seconds for an answer
 DECISION = 900.0  # seconds for one that a person may have to make
-AGAIN = (1.0, 2.0, 4.0, 8.0)  # seconds before each new call of a peer whose line was lost
-Tell = Callable[[str, int, int], None]
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -42,13 +35,10 @@ class Fetched:
     level: str
 
 
-class SharingClient:
-    """A connection to a site that shares sealed images. Close it in any case (context manager).
+class SharingClient(Caller):
+    """A connection to a site that shares sealed images: a `Caller` that also tells of 'fetching' and 'asking'."""
 
-    check: called while it waits; raises to end the wait. tell: hears of what goes on: a stage ('waiting',
-    'reconnecting', 'fetching', 'asking'), how many bytes of how many. Errors: those of a call (InputError, PeerError,
-    TrustError, IdentityError), BusyError, VersionError.
-    """
+    service = "ppir primis serve"
 
     def __init__(
         self,
@@ -58,84 +48,11 @@ class SharingClient:
         check: Callable[[], None] = lambda: None,
         tell: Tell = lambda stage, done, total: None,
     ) -> None:
-        self.home, self._address, self._check, self._tell = home, address, check, tell
-        self._identity: Identity = load_or_create_identity(home)
-        self._channel: Channel | None = None
         self._card = b""  # the same over a lost line, so that the same question is known as such
-        self._open()
+        super().__init__(address, home=home, opens=m.OPENS, opening=m.opening(), check=check, tell=tell)
 
-    def __enter__(self) -> SharingClient:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Say goodbye."""
-        if self._channel is not None:
-            self._channel.close()
-
-    def _open(self) -> None:
-        self.close()
-        self._channel = connect(self._address, self._identity, TrustStore(self.home), service="ppir primis serve")
-        try:
-            self._channel.send(m.OPENS, m.opening())
-            said = self._receive(m.OPENS, ANSWER)
-            m.check_opening(said.data, m.ASKS, m.SHARES)
-        except BaseException:
-            self._channel.close()
-            raise
-
-    def _receive(self, kind: str, patience: float) -> Message:
-        """The answer, of this kind; that it waits is told. What the peer said last explains more than a lost line."""
-        channel, until = self._connected, time.monotonic() + patience
-        while True:
-            try:
-                message = wait_for_message(channel, max(0.1, until - time.monotonic()), self._check)
-            except PeerError:
-                if channel.closing_message is not None:
-                    raise error_from(channel.closing_message) from None
-                raise
-            if message.kind == kind:
-                return message
-            if message.kind in ("bye", "error"):
-                raise error_from(message)
-            if message.kind != "waiting":
-                raise ProtocolError(f"Expected '{kind}' from the peer, got '{message.kind}'.")
-            self._tell("waiting", Fields(message.data, "waiting").integer("before", 0, 10_000), 0)
-
-    @property
-    def _connected(self) -> Channel:
-        assert self._channel is not None
-        return self._channel
-
-    def _question(
-        self, kind: str, answer: str, data: dict[str, Any], payload: bytes = b"", *, patience: float = ANSWER
-    ) -> Message:
-        """Ask, and again over a new line where the old one was lost. What the peer refuses is not asked again."""
-        for pause in (*AGAIN, None):
-            try:
-                self._connected.send(kind, data, payload)
-                return self._receive(answer, patience)
-            except PeerError as error:
-                said = self._connected.closing_message
-                if said is not None and said.kind == "error":
-                    raise error_from(said) from None
-                if pause is None:
-                    raise
-                self._call_again(pause, error)
-        raise AssertionError("the last try returns or raises")
-
-    def _call_again(self, pause: float, lost: PeerError) -> None:
-        self._tell("reconnecting", 0, 0)
-        until = time.monotonic() + pause
-        while time.monotonic() < until:
-            self._check()
-            time.sleep(0.1)
-        try:
-            self._open()
-        except (PeerError, BusyError):
-            raise lost from None
+    def opened(self, data: Mapping[str, Any]) -> None:
+        m.check_opening(data, m.ASKS, m.SHARES)
 
     # ------------------------------------------------------------------------------------------- questions
 
@@ -146,7 +63,7 @@ class SharingClient:
     def _pages(self) -> Iterator[m.Offer]:
         first, total = 0, 1
         while first < total:
-            answer = self._question("catalogue", "catalogue", {"first": first})
+            answer = self.question("catalogue", "catalogue", {"first": first})
             f = Fields(answer.data, "catalogue")
             total = f.integer("total", 0, m.MAX_IMAGES)
             yield from map(m.Offer.from_dict, f.items("images", m.PAGE))
@@ -199,7 +116,7 @@ class SharingClient:
         while (done := file.tell()) < offer.size:
             self._tell("fetching", done, offer.size)
             wanted = m.Fetch(offer.name, offer.digest, done).to_dict()
-            chunk = self._question("fetch", "chunk", wanted)
+            chunk = self.question("fetch", "chunk", wanted)
             f, due = Fields(chunk.data, "chunk"), min(m.CHUNK, offer.size - done)
             f.integer("offset", done, done)
             f.integer("size", offer.size, offer.size)
@@ -218,7 +135,7 @@ class SharingClient:
         question = m.Ask(offer.name, offer.digest, level, purpose)
         m.Ask.from_dict(question.to_dict())  # what the peer would refuse is refused here
         self._card = self._card or cards.own_card(self.home)
-        answer = self._question("ask", "grant", question.to_dict(), self._card, patience=DECISION)
+        answer = self.question("ask", "grant", question.to_dict(), self._card, patience=DECISION)
         m.level_field(Fields(answer.data, "grant"), "level")
         made = bytes(answer.payload)
         if not 0 < len(made) <= grants.MAX_GRANT:

@@ -16,16 +16,14 @@ from PPIRLogic.errors import (
     BusyError,
     InputError,
     OutputError,
-    PeerError,
     PolicyError,
     ProtocolError,
     RefusedError,
-    TrustError,
 )
 from PPIRLogic.network.channel import Channel, Message, Quotas
 from PPIRLogic.network.identity import Identity, default_home, load_or_create_identity
-from PPIRLogic.network.messages import error_from
 from PPIRLogic.network.quota import Quota, Rate, in_seconds
+from PPIRLogic.network.served import ServedSession
 from PPIRLogic.network.service import Event, Method, Service, run_until
 from PPIRLogic.primis import messages as m
 from PPIRLogic.primis.cards import MAX_CARD, read_card
@@ -33,7 +31,6 @@ from PPIRLogic.primis.shared_files import ALWAYS, Kept, SharedFile, SharingSite
 from PPIRLogic.progress import CancelToken
 
 IDLE = 60.0  # seconds between two messages of a session
-LONGEST = 3600.0  # seconds of a session
 PAGES, PAGE_SECONDS = 200, 0.5  # of a peer at once, and then one every so many seconds
 CHUNKS, CHUNK_SECONDS = 1024, 0.02  # beyond these a fetch is slowed, not refused
 QUESTIONS, QUESTION_SECONDS = 10, 30.0
@@ -70,44 +67,23 @@ class Sharing(Method):
         self.site.close()
 
 
-class SharingSession:
-    """One connection of a peer that looks, fetches and asks (a `Session` of the service)."""
-
-    returns = False
+class SharingSession(ServedSession):
+    """One connection of a peer that looks, fetches and asks."""
 
     def __init__(self, method: Sharing, channel: Channel) -> None:
-        self._method, self._site, self._channel = method, method.site, channel
-        self.peer = channel.peer_fingerprint
-        self.key = f"{m.OPENS} {id(self)} {self.peer}"
+        super().__init__(channel, m.OPENS, method.stopping, method.stopped)
+        self._method, self._site = method, method.site
         self._begun: set[str] = set()  # names of the files that were fetched from
-        self._until = time.monotonic() + LONGEST
-
-    def wait(self, before: int) -> None:
-        self._channel.send("waiting", {"before": before})
-
-    def check(self) -> None:
-        """Raises if the peer left or is trusted no more, the service stops, or the session took too long."""
-        if self._channel.closing_message is not None:
-            raise error_from(self._channel.closing_message)
-        self._channel.check()
-        if not self._channel.still_trusted():
-            raise TrustError("The owner no longer trusts this site.")
-        if self._method.stopping.is_set():
-            raise PeerError(Sharing.stopped)
-        if time.monotonic() > self._until:
-            raise RefusedError(f"A session lasts at most {LONGEST:g} seconds here; connect again to go on.")
-
-    check_again = close = end = lambda self: None
 
     def begin(self) -> None:
-        self._channel.send(m.OPENS, m.opening(len(self._site.seen_by(self.peer))))
+        self.channel.send(m.OPENS, m.opening(len(self._site.seen_by(self.peer))))
 
     def run(self) -> None:
         answers: dict[str, Callable[[Message], None]] = {
             "catalogue": self._catalogue, "fetch": self._fetch, "ask": self._ask,
         }  # fmt: skip
         while True:
-            message = self._channel.receive(IDLE)
+            message = self.channel.receive(IDLE)
             if message.kind == "bye":
                 return
             if message.kind not in answers:
@@ -128,8 +104,8 @@ class SharingSession:
                 rows.append(self._site.offer(name, self.peer, given).to_dict())
             except RefusedError:  # a file that is gone hides no other
                 continue
-        self._site.log("catalogue", peer=self.peer, peer_name=self._channel.known_as)
-        self._channel.send("catalogue", {"total": len(names), "images": rows})
+        self._site.log("catalogue", peer=self.peer, peer_name=self.channel.known_as)
+        self.channel.send("catalogue", {"total": len(names), "images": rows})
 
     def _same(self, name: str, digest: bytes) -> Kept:
         """The file of this name; RefusedError if it is not the one that the peer means any more."""
@@ -149,14 +125,14 @@ class SharingSession:
         if part.name not in self._begun:
             self._begun.add(part.name)
             self._site.log(
-                "sealed file fetched", peer=self.peer, peer_name=self._channel.known_as, image=part.name,
+                "sealed file fetched", peer=self.peer, peer_name=self.channel.known_as, image=part.name,
                 start=part.offset,
             )  # fmt: skip
         try:
             data = one.read(part.offset, m.CHUNK)
         except InputError as error:
             raise self._site.kept_back(one, error) from None
-        self._channel.send("chunk", {"offset": part.offset, "size": one.size}, data)
+        self.channel.send("chunk", {"offset": part.offset, "size": one.size}, data)
 
     def _ask(self, message: Message) -> None:
         question, card = m.Ask.from_dict(message.data), bytes(message.payload)
@@ -167,7 +143,7 @@ class SharingSession:
         made = self._site.lately(question, card, self.peer)
         if made is None:
             made = self._decide(one, question, card)
-        self._channel.send("grant", {"level": question.level, "days": one.shared.policy.days}, made)
+        self.channel.send("grant", {"level": question.level, "days": one.shared.policy.days}, made)
 
     def _check_card(self, card: bytes) -> None:
         """PolicyError: a card that another site signed. Whoever can open what it asks for is who asks."""
@@ -181,7 +157,7 @@ class SharingSession:
     def _decide(self, one: Kept, question: m.Ask, card: bytes) -> bytes:
         """A grant, by the rules and, where there is one, by the person who is asked."""
         details = {
-            "peer": self.peer, "peer_name": self._channel.known_as, "image": question.name, "level": question.level,
+            "peer": self.peer, "peer_name": self.channel.known_as, "image": question.name, "level": question.level,
         }  # fmt: skip
         policy = one.shared.policy
         try:
@@ -201,9 +177,9 @@ class SharingSession:
         if not self._method.persons.take(self.peer):
             raise BusyError("Another question of this site waits for an answer of the owner; ask when that has come.")
         try:
-            self._channel.send("waiting", {"before": 0})
+            self.channel.send("waiting", {"before": 0})
             # by this site's own name for it: what a peer calls itself says nothing of who it is
-            return ask(f"{self._channel.known_as} (fingerprint {self.peer})", question)
+            return ask(f"{self.channel.known_as} (fingerprint {self.peer})", question)
         finally:
             self._method.persons.give_back(self.peer)
 

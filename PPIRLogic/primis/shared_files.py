@@ -9,14 +9,12 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from PPIRLogic.disclosure.chain import Chain
+from PPIRLogic.disclosure.audit_log import AuditLog
 from PPIRLogic.disclosure.record_file import FolderLock
 from PPIRLogic.errors import InputError, PolicyError, RefusedError, TrustError
 from PPIRLogic.files import shown_path
 from PPIRLogic.network.identity import Identity
-from PPIRLogic.network.quota import Repeats
 from PPIRLogic.network.service import Event
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis import messages as m
@@ -26,7 +24,6 @@ from PPIRLogic.primis.policy import SharingPolicy
 from PPIRLogic.primis.sealed_file import read_header
 from PPIRLogic.primis.sealing import grant, has_key
 
-ENTRIES, ENTRY_SECONDS = 30, 60.0  # of one kind and peer in the audit log
 ALWAYS = "grant given"  # is on record each time
 SAME = 600.0  # seconds for which a grant whose line was lost is given again, uncounted
 REMEMBERED = 256  # such grants
@@ -92,7 +89,7 @@ class Kept:
         return InputError(f"The sealed file '{shown_path(self.shared.path)}' cannot be read: {error.strerror}.")
 
 
-class SharingSite:
+class SharingSite(AuditLog):
     """What all sessions of a site that shares have in common: its files, its records, what it gave lately.
 
     Holds the home's sharing for itself until `close`. Errors: InputError (a file that cannot be read, is no sealed
@@ -103,7 +100,7 @@ class SharingSite:
     def __init__(
         self, identity: Identity, home: Path, shared: Sequence[SharedFile], on_event: Event = lambda event: None
     ) -> None:
-        self.identity, self.home, self.trust, self._on_event = identity, home, TrustStore(home), on_event
+        self.identity, self.home, self.trust = identity, home, TrustStore(home)
         self._lock = FolderLock(home / "primis" / "sharing", "ppir primis serve")
         try:
             self.kept = {one.name: Kept(one) for one in shared}
@@ -113,44 +110,19 @@ class SharingSite:
                         f"'{shown_path(one.path)}' was not sealed by this site, so it can give no grant of it. Share it"
                         " where it was sealed, or restore the escrow file (ppir primis escrow --restore)."
                     )
-            self.records = Chain(home)
-            self.records.open()
-            for record in self.records.news:
-                on_event(record)
+            super().__init__(home, on_event, frozenset((ALWAYS,)))
             self._grants = GrantRecords(home, self.records)
         except BaseException:
             self._lock.release()
             raise
-        self._repeats = Repeats(ENTRIES, ENTRY_SECONDS)
         self._granting = threading.Lock()
         self._lately: OrderedDict[tuple[str, bytes, str, str, bytes], tuple[float, bytes]] = OrderedDict()
 
     def close(self) -> None:
         try:
-            self._log_repeats(everything=True)
+            super().close()
         finally:
             self._lock.release()
-
-    def tidy(self) -> None:
-        self._log_repeats()
-
-    def log(self, event: str, **details: Any) -> None:
-        """Append to the audit log, then tell the owner. What a peer repeats is counted in a later entry."""
-        counted = "peer" in details and event != ALWAYS
-        passes = self._repeats.passes(f"{event}\n{details['peer']}") if counted else 0
-        if passes is None:
-            self.tell(event, **details)
-            return
-        self._on_event(self.records.log(event, **details, **({"repeated": passes} if passes else {})))
-
-    def tell(self, event: str, **details: Any) -> None:
-        """Tell the owner only."""
-        self._on_event({"time": round(time.time(), 3), "event": event, **details})
-
-    def _log_repeats(self, everything: bool = False) -> None:
-        for key, count in self._repeats.due(everything):
-            event, _, peer = key.partition("\n")
-            self.records.log(event, peer=peer, repeated=count)
 
     def seen_by(self, peer: str) -> list[str]:
         """Names of what this peer sees."""

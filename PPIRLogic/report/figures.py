@@ -65,6 +65,24 @@ def draw(slices: Sequence[Slice], limit: float | None = None) -> bytes:
     return _png(figure)
 
 
+def draw_rows(rows: Sequence[tuple[str, Sequence[Slice]]]) -> bytes:
+    """Rows of slices, each under its title, at one scale and grey from 0 to 1. All rows have the same sizes."""
+    widths, heights = zip(*(s.size_mm for s in rows[0][1]), strict=True)
+    inner = 9.6  # inches
+    tall = inner * max(heights) / sum(widths)
+    total = (inner + 0.4, len(rows) * (tall + 0.75))
+    figure = _figure(*total)
+    for number, (title, slices) in enumerate(rows):
+        top = total[1] - number * (tall + 0.75)
+        figure.text(0.1 / total[0], (top - 0.28) / total[1], title, fontsize=11, color="#1d2733", weight="bold")
+        left = 0.1 / total[0]
+        for s in slices:
+            share = inner * s.size_mm[0] / sum(widths) / total[0]
+            _show(figure.add_axes((left, (top - 0.7 - tall) / total[1], share, tall / total[1])), s, None)
+            left += share + 0.07 / total[0]
+    return _png(figure)
+
+
 def _show(axes: Any, s: Slice, limit: float | None) -> Any:
     from matplotlib import colormaps
 

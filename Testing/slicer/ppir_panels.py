@@ -142,3 +142,13 @@ class SealPanel(Driver):
         self.host.dialogs.answer("file", str(path))
         self.press(self.ui.sealButton)
         assert path.is_file() and not self.failed, self.status
+
+
+class ProxyPanel(SealPanel):
+    """Segmentation at a server."""
+
+    tab, label = 3, "proxyStatusLabel"
+
+    def attach(self, widget: Any) -> None:
+        Driver.attach(self, widget)
+        self.panel = widget.proxyPanel

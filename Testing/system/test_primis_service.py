@@ -30,11 +30,12 @@ from PPIRLogic.errors import (
     VersionError,
 )
 from PPIRLogic.local_processes import Site, make_sites
+from PPIRLogic.network import caller
 from PPIRLogic.network.channel import Channel
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis import messages as m
-from PPIRLogic.primis import party1, party2
+from PPIRLogic.primis import party2
 from PPIRLogic.primis.cards import MAX_CARD, own_card
 from PPIRLogic.primis.grant_records import GrantRecords
 from PPIRLogic.primis.grants import read_grant
@@ -186,14 +187,14 @@ def test_a_person_decides(served: Owner, sites: dict[str, Site], tmp_path: Path)
 def test_a_lost_line_is_taken_up_where_it_was_lost(
     served: Owner, sites: dict[str, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(party1, "AGAIN", (0.1, 0.1))
+    monkeypatch.setattr(caller, "AGAIN", (0.1, 0.1))
     stages: list[tuple[str, int]] = []
     with SharingClient(served.address, home=sites["A"].home) as client:
 
         def cut(stage: str, done: int, total: int) -> None:
             stages.append((stage, done))
             if stages.count((stage, done)) == 1 and stage == "fetching" and done == m.CHUNK:
-                client._connected._link.stop()
+                client.connected._link.stop()
 
         client._tell = cut
         path = client.fetch(client.find("noise"), tmp_path)

@@ -65,6 +65,11 @@ class DicomFile:
         return hashlib.sha256(told.encode()).hexdigest()[:32] if told else ""
 
     @property
+    def modality(self) -> str:
+        """What kind of image it is, such as MR or CT; '' if the file does not say."""
+        return text_of(self.elements, MODALITY)
+
+    @property
     def is_image(self) -> bool:
         return ROWS in self.elements
 

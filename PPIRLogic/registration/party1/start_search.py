@@ -90,12 +90,12 @@ class StartSearch:
         return max(alike, key=lambda e: e.found.info).name if alike else ""
 
     def _turn_over(self) -> None:
-        """In 2D, let the best end turned by half move as well: a slice of a head is nearly the same that way round."""
+        """Let the best end that may grow move turned by half as well: a slice of a head is nearly the same so."""
         if not self._ends:
             return
         end = max(self._ends, key=lambda e: (self._is_sure(e), e.found.info))
         t = end.transform
-        if t.dimension == 2 and t.kind != "translation":
+        if t.dimension == 2 and t.kind == "similarity":
             middle = self.run.session.geometry.centre() if self.moments is None else self.moments[0].mean
             (there,) = t.apply(middle[None])
             self._let_move(self._ranked([Start("half turn", turned_about(t, -t.matrix, middle, there))]), 1)

@@ -238,3 +238,12 @@ def test_what_only_the_reader_refuses_is_not_called_cut_short(tmp_path: Path) ->
     path.write_bytes(path.read_bytes().replace(b"\nendian:", b"\ncenters: cell cell\nendian:"))
     with pytest.raises(InputError, match="uses a part of its format that is not read here"):
         read_volume(path)
+
+
+def test_what_kind_of_image_a_file_says_it_is(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(np.arange(64, dtype=np.uint16).reshape(8, 8))
+    image.SetMetaData("0008|0060", "CT")
+    sitk.WriteImage(image, str(tmp_path / "slice.dcm"))
+    assert read_volume(tmp_path / "slice.dcm").modality == "CT"
+    sitk.WriteImage(image, str(tmp_path / "slice.nrrd"))
+    assert read_volume(tmp_path / "slice.nrrd").modality == ""

@@ -1,0 +1,20 @@
+"""The work of `ppir proxy serve`."""
+
+from __future__ import annotations
+
+from PPIRLogic.cli.common import home_of, note_nobody_trusted, peer_fingerprint, service_cancel
+from PPIRLogic.cli.output import Arguments, show_event
+from PPIRLogic.errors import InputError
+
+
+def run_serve(a: Arguments) -> None:
+    from PPIRLogic.proxy.party2 import serve
+
+    if a.max_sessions < 1:
+        raise InputError("--max-sessions must be at least 1.")
+    peers = tuple(peer_fingerprint(a, name) for name in a.allow)
+    note_nobody_trusted(a)
+    serve(
+        a.model, a.listen, peers=peers, home=home_of(a), max_sessions=a.max_sessions,
+        on_event=lambda e: show_event(a, e), cancel=service_cancel(a),
+    )  # fmt: skip

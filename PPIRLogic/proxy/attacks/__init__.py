@@ -1,0 +1,1 @@
+"""Attacks on proxies: whether the person is found again, and how often."""
