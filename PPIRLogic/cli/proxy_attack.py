@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,8 @@ def findings_on_scans(
 
 def _volumes_of(scans: Sequence[Prepared] | Sequence[Proxy]) -> list[Volume]:
     """On grids of their own, the middle at the origin: what the attacker has no position of."""
+    import numpy as np
+
     from PPIRLogic.images.geometry import Geometry
     from PPIRLogic.images.volume import Volume
 
@@ -123,7 +126,7 @@ def _volumes_of(scans: Sequence[Prepared] | Sequence[Proxy]) -> list[Volume]:
         size = scan.array.shape[::-1]
         origin = tuple(-(n - 1) / 2 * s for n, s in zip(size, scan.spacing, strict=True))
         grid = Geometry(size, scan.spacing, origin, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
-        out.append(Volume(scan.array, grid))
+        out.append(Volume(np.asarray(scan.array, np.float32), grid))
     return out
 
 
@@ -220,9 +223,9 @@ def _write(a: Arguments, found: Sequence[Finding]) -> None:
         "attacks.json": json.dumps([asdict(f) for f in found], indent=1, ensure_ascii=False) + "\n",
     }
     for name, text in texts.items():
-        write_atomically(folder / name, Path(name).suffix, lambda part, text=text: _put(part, text), _ROOM)
+        write_atomically(folder / name, Path(name).suffix, partial(_put, text), _ROOM)
     say(a, "written", f"written  {shown_path(folder)}: {', '.join(texts)}", output=shown_path(folder))
 
 
-def _put(part: str, text: str) -> None:
+def _put(text: str, part: str) -> None:
     Path(part).write_bytes(text.encode())

@@ -170,7 +170,7 @@ class _Graph:
             if isinstance(layer, torch.nn.Conv3d):
                 inputs = [x, self.weight(f"{name}_w", layer.weight)]
                 inputs += [self.weight(f"{name}_b", layer.bias)] if layer.bias is not None else []
-                attributes = {"pads": [layer.kernel_size[0] // 2] * 6, "strides": list(layer.stride)}
+                attributes: dict[str, Any] = {"pads": [layer.kernel_size[0] // 2] * 6, "strides": list(layer.stride)}
                 node = helper.make_node("Conv", inputs, [name], **attributes)
             elif isinstance(layer, torch.nn.BatchNorm3d):
                 inputs = [x, self.weight(f"{name}_w", layer.weight), self.weight(f"{name}_b", layer.bias)]
