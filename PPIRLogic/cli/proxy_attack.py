@@ -116,6 +116,8 @@ def findings_on_scans(
 
 def _volumes_of(scans: Sequence[Prepared] | Sequence[Proxy]) -> list[Volume]:
     """On grids of their own, the middle at the origin: what the attacker has no position of."""
+    import numpy as np
+
     from PPIRLogic.images.geometry import Geometry
     from PPIRLogic.images.volume import Volume
 
@@ -124,7 +126,7 @@ def _volumes_of(scans: Sequence[Prepared] | Sequence[Proxy]) -> list[Volume]:
         size = scan.array.shape[::-1]
         origin = tuple(-(n - 1) / 2 * s for n, s in zip(size, scan.spacing, strict=True))
         grid = Geometry(size, scan.spacing, origin, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
-        out.append(Volume(scan.array.astype("float32"), grid))
+        out.append(Volume(np.asarray(scan.array, np.float32), grid))
     return out
 
 
