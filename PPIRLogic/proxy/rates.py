@@ -12,6 +12,7 @@ from importlib import resources
 from typing import Any
 
 from PPIRLogic.errors import InputError
+from PPIRLogic.proxy.spectrum import MANIFEST
 
 FILE = "rates.json"
 NOT_MEASURED = (
@@ -93,7 +94,14 @@ def rates_for(strength: float) -> list[Rate]:
     return sorted(found, key=lambda r: -r.found)
 
 
+@cache
+def weights_note() -> str:
+    """What has to be known of the network that comes with the program; '' where there is nothing."""
+    path = resources.files("PPIRLogic.proxy") / "weights" / MANIFEST
+    return str(json.loads(path.read_bytes()).get("note", "")) if path.is_file() else ""
+
+
 def warning(strength: float) -> str:
     """What a person has to know before a proxy of this strength is sent."""
     rows = [rate.describe() for rate in rates_for(strength)]
-    return "\n".join([NOT_ENCRYPTED, *(rows or [NOT_MEASURED])])
+    return "\n".join(filter(None, [NOT_ENCRYPTED, *(rows or [NOT_MEASURED]), weights_note()]))

@@ -35,7 +35,10 @@ def test_every_warning_says_that_it_is_no_encryption_and_what_was_measured(table
 
 def test_where_nothing_was_measured_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "measured", lambda: ())
+    monkeypatch.setattr(rates, "weights_note", lambda: "")
     assert warning(8.0) == f"{NOT_ENCRYPTED}\n{NOT_MEASURED}"
+    monkeypatch.setattr(rates, "weights_note", lambda: "interim")
+    assert warning(8.0).endswith(f"{NOT_MEASURED}\ninterim")
 
 
 @pytest.mark.parametrize(

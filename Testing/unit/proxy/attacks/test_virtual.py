@@ -15,6 +15,7 @@ for package in ("torch", "onnx"):
     pytest.importorskip(package)
 
 
+@pytest.mark.long
 def test_a_network_finds_subjects_that_it_never_saw(tmp_path: Path) -> None:
     """A short training beats guessing by far without a deformation; every attack reports at its strength."""
     spectra = [("plain", Spectrum.plain())]
