@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,3 +167,26 @@ def test_an_end_that_the_budget_cannot_check_is_said() -> None:
         progress=lambda step: said.append(step.detail) if step.stage == "note" else None,
     )  # fmt: skip
     assert result.check is None and said == [UNCHECKED]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_a_larger_slice_is_not_found_upside_down(tmp_path: Path, noise: float) -> None:
+    """A slice of a head, 1.2 times larger, where it lies and turned by 180 degrees; from the usual starts."""
+    known = slices()
+    image = read_volume(known.moving, role="moving").to_sitk()
+    array = sitk.GetArrayFromImage(image).astype(float)
+    array += noise * np.percentile(array, 99) * np.random.default_rng(4).standard_normal(array.shape)
+    noisy = sitk.GetImageFromArray(array.astype(np.float32))
+    noisy.CopyInformation(image)
+    with peers(known.fixed, protocol="clear") as world:
+        for degrees in (0.0, 180.0):
+            turn = np.array([[np.cos(a := np.deg2rad(degrees)), -np.sin(a)], [np.sin(a), np.cos(a)]])
+            moving = sitk.Image(noisy)
+            moving.SetOrigin((turn @ noisy.GetOrigin()).tolist())
+            moving.SetDirection((turn @ np.reshape(noisy.GetDirection(), (2, 2))).ravel().tolist())
+            result = register(
+                Volume.from_sitk(moving), world.peer, home=world.home, parameters=Parameters(protocol="clear")
+            )
+            due = [turn @ known.truth.TransformPoint(p) for p in known.points.tolist()]
+            found = [result.transform.TransformPoint(p) for p in known.points.tolist()]
+            assert np.linalg.norm(np.subtract(found, due), axis=1).mean() < 0.3 and not result.doubts

@@ -12,6 +12,7 @@ import pytest
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.registration.doubts import share_covered, share_inside
+from PPIRLogic.registration.level_record import StartsRecord
 from PPIRLogic.registration.result import CheckRecord, LevelRecord, RegistrationResult
 from PPIRLogic.transforms import LinearTransform
 
@@ -119,3 +120,12 @@ def test_an_end_is_better_than_what_lies_around_it(found: RegistrationResult, sa
     else:
         (text,) = found.doubts
         assert re.search(said, text)
+
+
+def test_two_places_that_fit_alike_are_said() -> None:
+    found = result()
+    found.starts = StartsRecord(8, 400, 5, "identity", rival="half turn")
+    (text,) = found.doubts
+    assert "begun from 'half turn'" in text and "--initial" in text
+    found.starts = StartsRecord(8, 400, 5, "identity")
+    assert found.doubts == []

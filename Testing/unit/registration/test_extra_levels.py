@@ -10,7 +10,7 @@ import pytest
 from PPIRLogic.errors import PolicyError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
-from PPIRLogic.registration.extra_levels import BINS, detail, extra_grid, extra_problem
+from PPIRLogic.registration.extra_levels import BINS, detail, extra_grid, extra_problem, start_kind
 from PPIRLogic.registration.levels import make_levels
 from PPIRLogic.registration.losses.correlation_ratio import KNOTS
 from PPIRLogic.registration.parameters import Parameters
@@ -113,3 +113,18 @@ def test_the_loss_of_an_extra_level() -> None:
     asked = request(loss="ssd")
     by_purpose = {v.purpose: loss_at(asked, v).name for v in make_levels(HEAD, asked)}
     assert by_purpose == {"starts": "ncc", "": "ssd", "check": "ncc", "detail": "ncc"}
+
+
+@pytest.mark.parametrize(
+    ("options", "dimension", "kind"),
+    [
+        ({}, 2, "similarity"),
+        ({"transform": "similarity"}, 2, "similarity"),
+        ({"transform": "rigid"}, 2, "rigid"),
+        ({"transform": "translation"}, 2, "translation"),
+        ({"loss": "mi"}, 2, "rigid"),
+        ({}, 3, "rigid"),
+    ],
+)
+def test_how_a_start_may_move(options: dict[str, str], dimension: int, kind: str) -> None:
+    assert start_kind(request(SLICE if dimension == 2 else HEAD, **options), dimension) == kind
