@@ -77,7 +77,7 @@ def check_segmentation(logic: Any, model: str = "") -> dict[str, float]:
 
     model: a model's file; empty: the installed one.
     """
-    engine.ensure("proxy")
+    _needed("proxy")
     from PPIRLogic.images.geometry import Geometry
     from PPIRLogic.images.volume import Volume
     from PPIRLogic.proxy.simulate import segmenting
