@@ -18,6 +18,7 @@ from fuzz_subjects import Conversations, heard
 from fuzz_targets import SWEEP, Scripted, Target
 
 from PPIRLogic.local_processes import Site
+from PPIRLogic.network import caller
 from PPIRLogic.network.channel import Message
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.quota import Rate
@@ -245,8 +246,8 @@ class Asker(Target):
         folder = self._site.home.parent / "asked"
         name, level = QUESTIONS[number]
         with (
-            mock.patch.object(party1, "connect", lambda *_, **__: Scripted(list(said), self._peer)),
-            mock.patch.object(party1, "AGAIN", (0.0,) if draw.random() < 0.2 else ()),
+            mock.patch.object(caller, "connect", lambda *_, **__: Scripted(list(said), self._peer)),
+            mock.patch.object(caller, "AGAIN", (0.0,) if draw.random() < 0.2 else ()),
         ):
             try:
                 got = party1.ask(name, "scripted:1", level, "a study!", folder, home=self._site.home)

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from system_support import Phantom, apply, grid_points, plain_grid, save
-from test_spline import bent, error
+from symmetric_support import pair
+from system_support import apply, grid_points, save
+from test_spline import error
 
 from PPIRLogic.cli.main import main
 from PPIRLogic.disclosure.accounts import Budget
 from PPIRLogic.errors import BudgetError, InputError, PolicyError
-from PPIRLogic.images.volume import Volume
 from PPIRLogic.registration.disclosure_estimate import most_numbers
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.register import register
@@ -23,19 +23,6 @@ from PPIRLogic.registration.request import Peer
 from PPIRLogic.registration.result import RegistrationResult
 from PPIRLogic.registration.simulate import peers, simulate
 from PPIRLogic.transforms import read_transform
-
-
-def pair(dimension: int) -> tuple[Volume, Volume, sitk.Transform]:
-    """Fixed, moving, truth: a phantom with detail of a window's size everywhere, seen through a smooth bend."""
-    geometry = plain_grid(dimension)
-    draw, blobs = np.random.default_rng(7), 700 if dimension == 3 else 250
-    size = np.array(geometry.size) - 1
-    affine = geometry.index_to_physical()
-    centres = draw.uniform(-0.1, 1.1, (blobs, dimension)) * size @ affine[:, :-1].T + affine[:, -1]
-    phantom = Phantom(centres, draw.uniform(2.5, 4.5, blobs), draw.uniform(0.4, 1.0, blobs))
-    truth = bent(geometry)
-    seen = phantom.at(apply(truth, grid_points(geometry))).reshape(geometry.array_shape)
-    return Volume((1000 * seen).astype(np.float32), geometry, "fixed"), phantom.on(geometry), truth
 
 
 def run(protocol: str, dimension: int = 3, swapped: bool = False, **changes: Any) -> RegistrationResult:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from resume_support import Place, a_place, at
+from symmetric_support import pair
 from system_support import Program, account_numbers, ledger_rows, save, session_files
-from test_symmetric import pair
 
 from PPIRLogic.disclosure.accounts import Budget
 from PPIRLogic.errors import BudgetError, Cancelled, DealerError, PeerError, PPIRError
