@@ -111,7 +111,7 @@ def from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     except OSError:
         pytest.skip("this system has one loopback address")
 
-    def dial(host: str, port: int, deadline: float, timeout: float) -> socket.socket:
+    def dial(host: str, port: int, deadline: float, timeout: float, *_: object) -> socket.socket:
         left = max(0.1, deadline - time.monotonic())
         return socket.create_connection((host, port), left, source_address=("127.0.0.2", 0))
 
