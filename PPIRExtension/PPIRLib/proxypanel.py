@@ -10,22 +10,24 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from PPIRLib import choices, engine, proxying
+from PPIRLib import choices, proxying
 from PPIRLib.job import Event
 from PPIRLib.maskselector import MaskSelector
 from PPIRLib.registerpanel import marked
+from PPIRLib.runpanel import RunPanel
 from PPIRLib.sealing import SealedOutcome, SealedRun
 
 _COLUMNS = (_("tissue"), _("ml"))
 _WIDTH = 366  # pixels of the preview
 
 
-class ProxyPanel:
+class ProxyPanel(RunPanel):
     """One run at a time; a sharing of the model goes on beside it."""
+
+    packages = "proxy"
 
     def __init__(self, ui: Any, logic: Any, parameters: Callable[[], Any]) -> None:
         self.ui, self.logic, self._parameters = ui, logic, parameters
-        self._run: SealedRun | None = None
         self._serving: SealedRun | None = None
         self._shown: tuple[Any, ...] = ()  # what the preview is of
         self._proxy = ""
@@ -49,10 +51,6 @@ class ProxyPanel:
         self.ui.proxyStrengthComboBox.addItems(list(choices.STRENGTHS))
         self.ui.proxyStripComboBox.addItems(list(choices.STRIPS))
         self.ui.proxyModelPath.nameFilters = ["*.onnx"]
-
-    @property
-    def busy(self) -> bool:
-        return self._run is not None
 
     def _chosen(self) -> tuple[Any, ...]:
         """Of what a preview is one."""
@@ -87,38 +85,6 @@ class ProxyPanel:
     def say(self, text: str, error: bool = False) -> None:
         """The one line under the sections; errors are red."""
         self.ui.proxyStatusLabel.text = marked(text, error)
-
-    def _ready(self) -> bool:
-        try:
-            engine.ensure("proxy")
-        except Exception as error:
-            self.say(str(error), error=True)
-            return False
-        return True
-
-    def _begin(self, words: str, make: Callable[..., SealedRun], done: Callable[[SealedOutcome], None]) -> None:
-        if self.busy or not self._ready():
-            return
-
-        def finished(outcome: SealedOutcome) -> None:
-            self._run = None
-            if outcome.cancelled:
-                self.say(_("Cancelled."))
-            elif outcome.error:
-                self.say(outcome.error, error=True)
-            else:
-                done(outcome)
-            self.update()
-
-        try:
-            self._run = make(on_progress=self._on_progress, on_finished=finished)
-            self._run.start()
-        except Exception as error:
-            self._run = None
-            self.say(str(error), error=True)
-            return
-        self.say(words)
-        self.update()
 
     def _on_progress(self, event: Event) -> None:
         stages = {
@@ -177,10 +143,6 @@ class ProxyPanel:
         text = _("'{name}' is in the scene. On record in the ledger. Not for diagnosis.")
         self.say(text.format(name=node.GetName()))
 
-    def on_cancel(self, checked: bool = False) -> None:
-        if self._run is not None:
-            self._run.cancel()
-
     # ------------------------------------------------------------------------------------------ share a model
 
     def on_serve(self, checked: bool = False) -> None:
@@ -189,7 +151,7 @@ class ProxyPanel:
             self._log(_("The model is not shared any more."))
             return
         node, ui = self._parameters(), self.ui
-        if node is None or not self._ready():
+        if node is None or not self.ready():
             return
         self._serving = proxying.serve_run(
             node.proxyServeAddress.strip(), ui.proxyModelPath.currentPath, on_progress=self._on_served,

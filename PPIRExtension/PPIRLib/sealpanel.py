@@ -10,10 +10,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from PPIRLib import choices, engine, sealing
+from PPIRLib import choices, sealing
 from PPIRLib.job import Event
 from PPIRLib.registerpanel import marked
-from PPIRLib.sealing import SealedOutcome, SealedRun
+from PPIRLib.runpanel import RunPanel
+from PPIRLib.sealing import SealedOutcome
 from PPIRLib.sealserving import Sharing
 
 _CODES = (_("picture"), _("level"), _("bytes"), _("in all"), _("quality"))
@@ -21,12 +22,13 @@ _CATALOGUE = (_("image"), _("size"), _("grants up to"))
 _SIDE = 64  # pixels of a preview
 
 
-class SealPanel:
+class SealPanel(RunPanel):
     """One run at a time; a sharing goes on beside it."""
+
+    packages = "primis"
 
     def __init__(self, ui: Any, logic: Any, parameters: Callable[[], Any]) -> None:
         self.ui, self.logic, self._parameters = ui, logic, parameters
-        self._run: SealedRun | None = None
         self._fill()
         self.sharing = Sharing(ui, parameters, self.say, self.log, self.ready)
         for button, press in (
@@ -59,10 +61,6 @@ class SealPanel:
 
     # -------------------------------------------------------------------------------------------- state
 
-    @property
-    def busy(self) -> bool:
-        return self._run is not None
-
     def update(self) -> None:
         ui, node = self.ui, self._parameters()
         free = not self.busy and node is not None
@@ -83,40 +81,6 @@ class SealPanel:
     def log(self, text: str) -> None:
         self.ui.sealLogTextEdit.append(marked(f"{time.strftime('%H:%M:%S')}  {text}", False))
 
-    def ready(self) -> bool:
-        """Whether the packages are there; asks for their installation once a button needs them."""
-        try:
-            engine.ensure("primis")
-        except Exception as error:
-            self.say(str(error), error=True)
-            return False
-        return True
-
-    def _begin(self, words: str, make: Callable[..., SealedRun], done: Callable[[SealedOutcome], None]) -> None:
-        """Start a run; `done` when it ended well."""
-        if self.busy or not self.ready():
-            return
-
-        def finished(outcome: SealedOutcome) -> None:
-            self._run = None
-            if outcome.cancelled:
-                self.say(_("Cancelled."))
-            elif outcome.error:
-                self.say(outcome.error, error=True)
-            else:
-                done(outcome)
-            self.update()
-
-        try:
-            self._run = make(on_progress=self._on_progress, on_finished=finished)
-            self._run.start()
-        except Exception as error:
-            self._run = None
-            self.say(str(error), error=True)
-            return
-        self.say(words)
-        self.update()
-
     def _on_progress(self, event: Event) -> None:
         if event.get("event") == "note" and event.get("note"):
             self.log(str(event["note"]))
@@ -127,10 +91,6 @@ class SealPanel:
             }  # fmt: skip
             if event.get("stage") in stages:
                 self.say(stages[event["stage"]].format(done=event["done"], total=event["total"]))
-
-    def on_cancel(self, checked: bool = False) -> None:
-        if self._run is not None:
-            self._run.cancel()
 
     def close(self) -> None:
         """End everything, now."""

@@ -4,12 +4,38 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Protocol
 
 from PPIRLogic.errors import PeerError, RefusedError, TrustError
 from PPIRLogic.network.channel import Channel
 from PPIRLogic.network.messages import error_from
+from PPIRLogic.network.service import Method
 
 LONGEST = 3600.0  # seconds of a session
+
+
+class Tidied(Protocol):
+    """What a method writes to: its audit log, or more."""
+
+    def tidy(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class SiteMethod(Method):
+    """A method of a service over a site of its own, which ends with it. `stopping` is set when the service stops."""
+
+    def __init__(self, site: Tidied) -> None:
+        self._of_method, self.stopping = site, threading.Event()
+
+    def tidy(self) -> None:
+        self._of_method.tidy()
+
+    def stop(self) -> None:
+        self.stopping.set()
+
+    def close(self) -> None:
+        self._of_method.close()
 
 
 class ServedSession:

@@ -6,7 +6,6 @@ image or by a person, to the very site that asks, and is in this home's ledger b
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,8 +22,8 @@ from PPIRLogic.errors import (
 from PPIRLogic.network.channel import Channel, Message, Quotas
 from PPIRLogic.network.identity import Identity, default_home, load_or_create_identity
 from PPIRLogic.network.quota import Quota, Rate, in_seconds
-from PPIRLogic.network.served import ServedSession
-from PPIRLogic.network.service import Event, Method, Service, run_until
+from PPIRLogic.network.served import ServedSession, SiteMethod
+from PPIRLogic.network.service import Event, Service, run_until
 from PPIRLogic.primis import messages as m
 from PPIRLogic.primis.cards import MAX_CARD, read_card
 from PPIRLogic.primis.shared_files import ALWAYS, Kept, SharedFile, SharingSite
@@ -36,7 +35,7 @@ CHUNKS, CHUNK_SECONDS = 1024, 0.02  # beyond these a fetch is slowed, not refuse
 QUESTIONS, QUESTION_SECONDS = 10, 30.0
 
 
-class Sharing(Method):
+class Sharing(SiteMethod):
     """Sealed images as one method of a service."""
 
     opens = m.OPENS
@@ -45,10 +44,10 @@ class Sharing(Method):
     patience = IDLE
 
     def __init__(self, site: SharingSite) -> None:
+        super().__init__(site)
         self.site = site
         self.pages, self.chunks = Rate(PAGES, PAGE_SECONDS), Rate(CHUNKS, CHUNK_SECONDS)
         self.questions, self.persons = Rate(QUESTIONS, QUESTION_SECONDS), Quota(1)
-        self.stopping = threading.Event()
 
     def offers(self, peer: str) -> dict[str, Any]:
         return {"sealed": m.opening(len(self.site.seen_by(peer)))}
@@ -56,15 +55,6 @@ class Sharing(Method):
     def open_session(self, channel: Channel, message: Message) -> SharingSession:
         m.check_opening(message.data, m.SHARES, m.ASKS)
         return SharingSession(self, channel)
-
-    def tidy(self) -> None:
-        self.site.tidy()
-
-    def stop(self) -> None:
-        self.stopping.set()
-
-    def close(self) -> None:
-        self.site.close()
 
 
 class SharingSession(ServedSession):

@@ -18,8 +18,8 @@ from PPIRLogic.errors import BusyError, InputError, PeerError, PolicyError, Prot
 from PPIRLogic.network.channel import Channel, Message, Quotas
 from PPIRLogic.network.identity import Identity, default_home, load_or_create_identity, normalise_fingerprint
 from PPIRLogic.network.quota import Rate, in_seconds
-from PPIRLogic.network.served import ServedSession
-from PPIRLogic.network.service import Event, Method, Service, run_until
+from PPIRLogic.network.served import ServedSession, SiteMethod
+from PPIRLogic.network.service import Event, Service, run_until
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.progress import CancelToken
 from PPIRLogic.proxy import messages as m
@@ -45,7 +45,7 @@ class Segments(Protocol):
         """uint8 (classes, z, y, x) of a volume (z, y, x) with its spacing x, y, z in mm."""
 
 
-class Segmenting(Method):
+class Segmenting(SiteMethod):
     """The segmentation of proxies as one method of a service."""
 
     opens = m.OPENS
@@ -55,10 +55,10 @@ class Segmenting(Method):
 
     def __init__(self, segmenter: Segments, site: AuditLog, peers: frozenset[str] = frozenset()) -> None:
         """peers: fingerprints of those that may ask; empty: every trusted peer."""
+        super().__init__(site)
         self.segmenter, self.site, self._peers = segmenter, site, peers
         self.model = m.Model(segmenter.digest, tuple(segmenter.names))
         self.rate = Rate(SEGMENTATIONS, SEGMENTATION_SECONDS)
-        self.stopping = threading.Event()
         self._turn, self._waiting = threading.Lock(), 0
         self._count = threading.Lock()
 
@@ -92,15 +92,6 @@ class Segmenting(Method):
         finally:
             with self._count:
                 self._waiting -= 1
-
-    def tidy(self) -> None:
-        self.site.tidy()
-
-    def stop(self) -> None:
-        self.stopping.set()
-
-    def close(self) -> None:
-        self.site.close()
 
 
 class SegmentingSession(ServedSession):

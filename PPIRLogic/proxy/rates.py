@@ -18,6 +18,11 @@ FILE = "rates.json"
 NOT_MEASURED = (
     "For this strength no rate of recognition was measured: take it that whoever has other scans finds whose it is."
 )
+REGISTRATION = "registration"  # what attacks are called by that register scans to a proxy
+NOT_ALL = (
+    "Attacks that register other scans of the persons to the proxy were not measured: expect them to find more than"
+    " these networks, which see a coarse grid."
+)
 NOT_ENCRYPTED = (
     "A proxy is not encrypted and not anonymous: the server sees grey values, lesions and folds, moved about, and"
     " may keep them."
@@ -104,4 +109,6 @@ def weights_note() -> str:
 def warning(strength: float) -> str:
     """What a person has to know before a proxy of this strength is sent."""
     rows = [rate.describe() for rate in rates_for(strength)]
+    if rows and not any(REGISTRATION in rate.attack for rate in measured()):
+        rows.append(NOT_ALL)
     return "\n".join(filter(None, [NOT_ENCRYPTED, *(rows or [NOT_MEASURED]), weights_note()]))

@@ -146,13 +146,20 @@ def _stages(stages: int, width: int, steps: Callable[..., list[Any]], lifts: boo
     return run
 
 
-def _forward(e: _Emitter, values: list[Any], stages: int, block: Any, factors: tuple[Any, Any]) -> list[Any]:
-    for stage in range(stages):
+def _through(
+    e: _Emitter, values: list[Any], order: range, block: Any, factors: tuple[Any, Any], butterfly: Any
+) -> None:
+    """In place: these stages of a block."""
+    for stage in order:
         half = len(values) >> (stage + 1)
         for part in range(1 << stage):
             factor = e.factor(factors, e.b.add(e.b.shl(block, _LONG(stage)), _LONG(part)))
             for a in range(2 * part * half, (2 * part + 1) * half):
-                values[a], values[a + half] = e.butterfly(values[a], values[a + half], factor)
+                values[a], values[a + half] = butterfly(values[a], values[a + half], factor)
+
+
+def _forward(e: _Emitter, values: list[Any], stages: int, block: Any, factors: tuple[Any, Any]) -> list[Any]:
+    _through(e, values, range(stages), block, factors, e.butterfly)
     return values
 
 
@@ -161,12 +168,7 @@ def _forward_to_the_end(e: _Emitter, values: list[Any], stages: int, block: Any,
 
 
 def _inverse(e: _Emitter, values: list[Any], stages: int, block: Any, factors: tuple[Any, Any]) -> list[Any]:
-    for stage in reversed(range(stages)):
-        half = len(values) >> (stage + 1)
-        for part in range(1 << stage):
-            factor = e.factor(factors, e.b.add(e.b.shl(block, _LONG(stage)), _LONG(part)))
-            for a in range(2 * part * half, (2 * part + 1) * half):
-                values[a], values[a + half] = e.inverse_butterfly(values[a], values[a + half], factor)
+    _through(e, values, range(stages)[::-1], block, factors, e.inverse_butterfly)
     return values
 
 

@@ -33,6 +33,14 @@ def test_every_warning_says_that_it_is_no_encryption_and_what_was_measured(table
     assert NOT_ENCRYPTED in text and "80 % of 10 persons recognised" in text and "30 to 50 %" in text
 
 
+def test_registration_is_named_where_it_was_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, registered = (Rate(name, 8.0, 0.7, 0.6, 0.8, 10) for name in ("retrained network", "registration"))
+    monkeypatch.setattr(rates, "measured", lambda: (network,))
+    assert rates.NOT_ALL in warning(8.0)
+    monkeypatch.setattr(rates, "measured", lambda: (network, registered))
+    assert rates.NOT_ALL not in warning(8.0) and "registration: 70 %" in warning(8.0)
+
+
 def test_where_nothing_was_measured_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "measured", lambda: ())
     monkeypatch.setattr(rates, "weights_note", lambda: "")
