@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from proxy_support import grey_network
+from proxy_support import grey_network, made_anew
 
 from PPIRLogic.errors import InputError
 from PPIRLogic.proxy.segmentation import MOST_BYTES, NAMES, Segmenter, merged
 
-for package in ("onnx", "onnxruntime"):
-    pytest.importorskip(package)
+pytest.importorskip("onnxruntime")
 
 
 def striped() -> np.ndarray:
@@ -20,6 +19,11 @@ def striped() -> np.ndarray:
     volume = np.zeros((24, 30, 26), np.uint8)
     volume[:, 5:15], volume[:, 15:25] = 128, 204
     return volume
+
+
+def test_the_network_of_the_tests_is_what_it_says() -> None:
+    pytest.importorskip("onnx")
+    assert made_anew() == grey_network()
 
 
 def test_shares_add_up_and_follow_the_greys() -> None:
