@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numba  # noqa: F401 (loaded where it is first used: one that does not load is said before anything is sent)
+
 from PPIRLogic.cli.common import Interruptible, home_of, note_image
 from PPIRLogic.cli.display import display_of, write_results
 from PPIRLogic.cli.output import Arguments

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numba  # noqa: F401 (loaded where it is first used: one that does not load is said before anything is sent)
+
 from PPIRLogic.cli.common import (
     home_of,
     note_image,

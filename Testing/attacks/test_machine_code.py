@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numba import njit
-from numba.core.dispatcher import Dispatcher
 from recording import Record
 
 import PPIRLogic.secure
-from PPIRLogic.compiled import compiled
+from PPIRLogic.compiled import Compiled, compiled
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.interpolation import MovingImage
 from PPIRLogic.images.pyramid import level_geometry
@@ -155,7 +154,7 @@ def names(text: str) -> set[str]:
     return set(re.findall(r"%[\w.]+", text))
 
 
-def codes(function: Dispatcher) -> Iterator[Code]:
+def codes(function: Compiled) -> Iterator[Code]:
     """Compiled anew: numba keeps no code to look at with what it keeps on disk."""
     again = njit(**{k: v for k, v in function.targetoptions.items() if k != "nopython"})(function.py_func)
     for signature in function.signatures:
@@ -184,20 +183,20 @@ def own(symbol: str) -> bool:
     return symbol.startswith("_ZN") and not symbol.startswith(("_ZN7cpython", "_ZN08NumbaEnv"))
 
 
-def kernels() -> dict[str, Dispatcher]:
+def kernels() -> dict[str, Compiled]:
     """All compiled functions of the protocols that protect; the published ones are for comparison."""
     out = {}
     for module in pkgutil.walk_packages(PPIRLogic.secure.__path__, "PPIRLogic.secure."):
         if ".published" in module.name:
             continue
         for name, value in vars(importlib.import_module(module.name)).items():
-            if isinstance(value, Dispatcher) and value.py_func.__module__ == module.name:
+            if isinstance(value, Compiled) and value.py_func.__module__ == module.name:
                 out[f"{module.name}.{name}"] = value
     return {**out, "sums by control point": bspline_basis._gather}
 
 
 @pytest.fixture
-def in_use(exchange: Callable[..., Any]) -> dict[str, Dispatcher]:
+def in_use(exchange: Callable[..., Any]) -> dict[str, Compiled]:
     """The kernels, after an evaluation of every kind."""
     image = RNG.integers(-2048, 2049, CHUNK).astype(np.int32)
     columns = RNG.integers(-2000, 2001, (3, CHUNK)).astype(np.int32)
@@ -225,13 +224,14 @@ needs_x86 = pytest.mark.skipif(
 
 @needs_x86
 def test_no_kernel_of_the_protocols_divides_or_branches_by_what_it_reads(
-    in_use: dict[str, Dispatcher], record: Record
+    in_use: dict[str, Compiled], record: Record
 ) -> None:
     used = [function for function in in_use.values() if function.signatures]
     inside = {
         name for function in used for name in function.py_func.__code__.co_names
     }  # looked at within their callers
     assert not {name for name, f in in_use.items() if f not in used and f.py_func.__name__ not in inside}
+    assert {"accumulate", "lift", "_gather"} <= {function.__name__ for function in used}
     looked_at = [code for function in used for code in codes(function)]
     found = {c.name: c.found() - ({"branch"} if c.name in REJECTION else set()) for c in looked_at}
     found = {name: what for name, what in found.items() if what}
@@ -261,7 +261,7 @@ def test_which_samples_are_chosen_does_not_show_in_a_division() -> None:
     assert found and not any(code.divides() for code in found)
 
 
-def compiled_now(function: Callable[..., Any]) -> Dispatcher:
+def compiled_now(function: Callable[..., Any]) -> Compiled:
     out = compiled(function)
     out(np.arange(80, dtype=np.uint32), 7)
     return out

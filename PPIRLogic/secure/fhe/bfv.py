@@ -34,7 +34,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import uint32
+from numpy import uint32
 
 from PPIRLogic.errors import MissingDependencyError, ProtocolError
 from PPIRLogic.secure.fhe import ring

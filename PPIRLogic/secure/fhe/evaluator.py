@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import uint32, uint64
+from numpy import uint32, uint64
 from numpy.typing import NDArray
 
 from PPIRLogic.compiled import compiled
@@ -58,21 +58,6 @@ class Operand:
     def _put(self, polynomial: Residues, group: int, lane: int, part: int) -> None:
         for i in range(len(PRIMES)):
             _interleave(polynomial[i], lane, self.data[group, part, i])
-
-
-@compiled
-def _accumulate(
-    block: Any, columns: Any, group: Any, total: Any, results: Any, primes: Any, twiddle: Any, quotient: Any,
-    negative_inverses: Any, turned: Any, x: Any
-) -> None:  # fmt: skip
-    for k in range(columns.size):
-        ring.reverse_chunks(block[columns[k]], turned[k])
-    for i in range(primes.size):  # a prime's share of the operand stays in the second cache
-        for k in range(columns.size):
-            ring.transform_and_add(
-                turned[k], group[:, i], total[results[k], :, i], twiddle[i], quotient[i], primes[i],
-                negative_inverses[i], x
-            )  # fmt: skip
 
 
 @compiled
@@ -133,9 +118,11 @@ class Accumulator:
 
     def add(self, block: NDArray[np.int32], columns: Sequence[int], group: Residues, results: Sequence[int]) -> None:
         """Add Σ over the group of block[column]·operand to each result; block int32 (columns, 8·n), below 2^30."""
+        from PPIRLogic.secure.fhe.transform_kernels import accumulate
+
         for start in range(0, len(columns), self._AT_ONCE):
             part = slice(start, start + self._AT_ONCE)
-            _accumulate(
+            accumulate(
                 block, np.array(columns[part]), group, self._sums, np.array(results[part]), PRIME_ARRAY, *_twiddles(),
                 self._turned, self._room
             )  # fmt: skip

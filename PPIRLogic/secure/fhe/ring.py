@@ -14,13 +14,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import uint32, uint64
+from numpy import uint32, uint64
 from numpy.typing import NDArray
 
 from PPIRLogic.arrays import Words
 from PPIRLogic.compiled import compiled
 from PPIRLogic.errors import ProtocolError
-from PPIRLogic.secure.fhe import vectors
 from PPIRLogic.secure.layout import CHUNK, LANES
 
 Residues = NDArray[np.uint32]
@@ -82,111 +81,20 @@ def _powers(root: int, prime: int, order: NDArray[np.int64]) -> tuple[NDArray[np
 # --------------------------------------------------------------------------------------- transforms
 
 
-@compiled
-def _ahead(x: Any, base: Any, block: Any, n: Any, twiddle: Any, quotient: Any, p: Any) -> None:
-    """In place: the `block`th part, n coefficients at `base`, of a polynomial through its last stages, to below p."""
-    parts = 1
-    while n > 16:
-        n >>= 3
-        for i in range(parts):
-            for j in range(base + i * n * 64, base + (i * 8 + 1) * n * 8, vectors.WIDE):
-                vectors.forward_8(x, x, j, n * 8, twiddle, quotient, block * parts + i, p)
-        parts <<= 3
-    if n == 16:
-        n >>= 2
-        for i in range(parts):
-            for j in range(base + i * n * 32, base + (i * 4 + 1) * n * 8, vectors.WIDE):
-                vectors.forward_4(x, x, j, n * 8, twiddle, quotient, block * parts + i, p)
-        parts <<= 2
-    for i in range(parts):
-        if n == 8:
-            vectors.last_8(x, x, base + i * 64, 8, twiddle, quotient, block * parts + i, p)
-        else:
-            vectors.last_4(x, x, base + i * 32, 8, twiddle, quotient, block * parts + i, p)
-
-
-@compiled
-def _forward(x: Any, twiddle: Any, quotient: Any, prime: Any) -> None:
-    part = x.size // 8
-    for j in range(0, part, vectors.WIDE):
-        vectors.forward_8(x, x, j, part, twiddle, quotient, 1, prime)
-    for i in range(8):  # each small enough for the first cache
-        _ahead(x, i * part, 8 + i, part // 8, twiddle, quotient, prime)
-
-
 def forward(x: Residues, prime: int) -> None:
     """In place: eight polynomials (residues < 4p) to the transform domain, residues < p."""
+    from PPIRLogic.secure.fhe import transform_kernels
+
     table = tables(prime, x.size // LANES)
-    _forward(x, table.forward, table.forward_quotient, uint32(prime))
-
-
-@compiled
-def _back(x: Any, base: Any, block: Any, n: Any, twiddle: Any, quotient: Any, p: Any) -> None:
-    """In place: the `block`th part, n coefficients at `base`, back through the stages of `_ahead`, to below 2p."""
-    rest = n
-    while rest > 16:
-        rest >>= 3
-    if rest == 8:
-        span, parts = 8, n >> 3
-        for i in range(parts):
-            vectors.first_inverse_8(x, x, base + i * 64, 8, twiddle, quotient, block * parts + i, p)
-    else:
-        span, parts = 4, n >> 2
-        for i in range(parts):
-            vectors.first_inverse_4(x, x, base + i * 32, 8, twiddle, quotient, block * parts + i, p)
-    if rest == 16:
-        span, parts = 16, parts >> 2
-        for i in range(parts):
-            for j in range(base + i * 128, base + i * 128 + 32, vectors.WIDE):
-                vectors.inverse_4(x, x, j, 32, twiddle, quotient, block * parts + i, p)
-    while span < n:
-        parts >>= 3
-        for i in range(parts):
-            for j in range(base + i * span * 64, base + (i * 8 + 1) * span * 8, vectors.WIDE):
-                vectors.inverse_8(x, x, j, span * 8, twiddle, quotient, block * parts + i, p)
-        span <<= 3
-
-
-@compiled
-def _inverse(x: Any, twiddle: Any, quotient: Any, prime: Any) -> None:
-    part = x.size // 8
-    for i in range(8):
-        _back(x, i * part, 8 + i, part // 8, twiddle, quotient, prime)
-    for j in range(0, part, vectors.WIDE):
-        vectors.last_inverse_8(x, x, j, part, twiddle, quotient, 1, prime)
+    transform_kernels.forward(x, table.forward, table.forward_quotient, uint32(prime))
 
 
 def inverse(x: Residues, prime: int) -> None:
     """In place: eight polynomials (residues < p) back to coefficients, residues < p."""
+    from PPIRLogic.secure.fhe import transform_kernels
+
     table = tables(prime, x.size // LANES)
-    _inverse(x, table.inverse, table.inverse_quotient, uint32(prime))
-
-
-@compiled
-def transform_and_add(
-    values: Any, c: Any, total: Any, twiddle: Any, quotient: Any, prime: Any, negative_inverse: Any, x: Any
-) -> None:
-    """total (parts, n) += Σ over the lanes of the transform of `values` times c (parts, n·8), over 2^32, mod p.
-
-    values: signed integers, |v| < p, coefficient-major (n·8,); x: room for their transform. See `add_products`.
-    """
-    part = x.size // 8
-    for j in range(0, part, vectors.WIDE):
-        vectors.lifted_8(values, x, j, part, twiddle, quotient, 1, prime)
-    for i in range(8):
-        _ahead(x, i * part, 8 + i, part // 8, twiddle, quotient, prime)
-        for k in range(i * part // 8, (i + 1) * part // 8, vectors.COEFFICIENTS):
-            for copy in range(total.shape[0]):
-                vectors.add_products(x, c[copy], total[copy], k, prime, negative_inverse)
-
-
-@compiled
-def reverse_chunks(values: Any, out: Any) -> None:
-    """Eight chunks of n integers to eight polynomials (coefficient-major), coefficient n−1−j = value j of its chunk."""
-    n = out.size // 8
-    for j in range(n):
-        for lane in range(8):
-            out[(n - 1 - j) * 8 + lane] = values[lane * n + j]
+    transform_kernels.inverse(x, table.inverse, table.inverse_quotient, uint32(prime))
 
 
 @compiled

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numba import uint32
+from numpy import uint32
 from numpy.typing import NDArray
 
 from PPIRLogic.arrays import Words

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import uint32, uint64
+from numpy import uint32, uint64
 from numpy.typing import NDArray
 
 from PPIRLogic.arrays import Array

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numba import njit, uint32
 from numpy.typing import NDArray
 
-from PPIRLogic.secure.fhe import bfv, ring
+from PPIRLogic.secure.fhe import bfv, ring, transform_kernels
 from PPIRLogic.secure.fhe.key_holder import _coefficients, _read
 from PPIRLogic.secure.fhe.parameters import PRIMES
 from PPIRLogic.secure.fhe.ring import DEGREE
@@ -160,7 +160,7 @@ def test_products_are_summed_over_lanes_and_calls() -> None:
     ring.forward(x, prime)
     total, room = np.full((2, DEGREE), 2**33, np.uint64), np.empty_like(x)
     for _ in range(3):
-        ring.transform_and_add(
+        transform_kernels.transform_and_add(
             values, c, total, table.forward, table.forward_quotient, uint32(prime), uint32(table.negative_inverse), room
         )
     assert np.array_equal(room, x) and total.max() < 2**33 + 3 * 2**32
@@ -190,7 +190,7 @@ def test_lift_reverses_each_chunk_and_keeps_signs() -> None:
     values = np.random.default_rng(0).integers(-(2**23), 2**23, GROUP := LANES * DEGREE).astype(np.int32)
     values[:3] = [-(2**29), 2**29, 0]
     turned, out = np.empty(GROUP, np.int32), np.empty(GROUP, np.uint32)
-    ring.reverse_chunks(values, turned)
+    transform_kernels.reverse_chunks(values, turned)
     ring.lift(turned, prime, out)
     assert np.array_equal(out.reshape(DEGREE, LANES).T, values.reshape(LANES, DEGREE)[:, ::-1] % prime)
 
