@@ -26,12 +26,12 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from Benchmarks.pairs import DEMO
 from Benchmarks.rows import surroundings
 from Benchmarks.sections import RESULTS
+from PPIRLogic.arrays import AnyArray
 from PPIRLogic.disclosure.accounts import Budget
 from PPIRLogic.errors import BudgetError
 from PPIRLogic.images.reading import read_volume
@@ -50,7 +50,6 @@ from PPIRLogic.registration.party2.server import Server
 from PPIRLogic.registration.party2.site import Shared
 from PPIRLogic.registration.request import Request
 
-Array = NDArray[Any]
 SHRINK = 2  # the level that is reconstructed
 BINS = 32
 AFFINE = 6  # parameters in 2D
@@ -65,10 +64,10 @@ BUDGET = "affine SSD, {} sessions, the whole budget"
 class View:
     """What party 1 has after its sessions at one level: rows S and sums, over samples in raster order."""
 
-    rows: list[Array]
+    rows: list[AnyArray]
     sums: list[float]
-    warped: Array  # its own image under the last transform, on the fixed grid
-    overlap: Array
+    warped: AnyArray  # its own image under the last transform, on the fixed grid
+    overlap: AnyArray
 
 
 class Tap:
@@ -80,11 +79,11 @@ class Tap:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def block(self, group: int, worker: int, out: Array) -> None:
+    def block(self, group: int, worker: int, out: AnyArray) -> None:
         self.inner.block(group, worker, out)
         self.blocks[group] = out.copy()
 
-    def columns_of(self, samples: Array, voxels: int) -> Array:
+    def columns_of(self, samples: AnyArray, voxels: int) -> AnyArray:
         whole = np.concatenate([self.blocks[g] for g in sorted(self.blocks)], axis=1)[:, : len(samples)]
         out = np.zeros((len(whole), voxels), np.float32)
         out[:, samples] = whole
@@ -127,7 +126,7 @@ def starts() -> Iterator[str | sitk.Transform]:
         yield start
 
 
-def spend_the_budget(fixed: Volume, moving: Volume, folder: Path) -> tuple[View, list[int], Array, Array]:
+def spend_the_budget(fixed: Volume, moving: Volume, folder: Path) -> tuple[View, list[int], AnyArray, AnyArray]:
     """Sessions until the owner's default budget refuses.
 
     The view of the level, how many rows it had after each session, and the warped image and overlap of the first.
@@ -160,14 +159,14 @@ def spend_the_budget(fixed: Volume, moving: Volume, folder: Path) -> tuple[View,
 # --------------------------------------------------------------------------------------- the reconstruction
 
 
-def smooth(image: Array, width: float) -> Array:
+def smooth(image: AnyArray, width: float) -> AnyArray:
     """The prior's covariance: smooth over so many voxels, diagonal in cosines."""
     angles = [np.pi * np.arange(n) / n for n in image.shape]
     laplace = (2 - 2 * np.cos(angles[0]))[:, None] + (2 - 2 * np.cos(angles[1]))[None]
     return np.asarray(fft.idctn(fft.dctn(image, norm="ortho") / (1 + width**2 * laplace) ** 2, norm="ortho"))
 
 
-def solve(rows: Array, sums: Array, prior: Array, width: float = 2.0, noise: float = 1e-6) -> Array:
+def solve(rows: AnyArray, sums: AnyArray, prior: AnyArray, width: float = 2.0, noise: float = 1e-6) -> AnyArray:
     """The image x around `prior` that agrees with rows·x = sums, smoothest first."""
     shape = prior.shape
     filtered = np.stack([smooth(r.reshape(shape), width).ravel() for r in rows])
@@ -177,13 +176,13 @@ def solve(rows: Array, sums: Array, prior: Array, width: float = 2.0, noise: flo
     return prior + (weights @ filtered).reshape(shape)
 
 
-def unit(rows: Array, sums: Array) -> tuple[Array, Array]:
+def unit(rows: AnyArray, sums: AnyArray) -> tuple[AnyArray, AnyArray]:
     norms = np.linalg.norm(rows, axis=1)
     kept = norms > 0
     return rows[kept] / norms[kept, None], sums[kept] / norms[kept]
 
 
-def basis(size: int, spacing: int) -> Array:
+def basis(size: int, spacing: int) -> AnyArray:
     """Cubic B-splines, (knots, size)."""
     control_points = np.arange(-1, size // spacing + 3)
     u = np.abs(np.arange(size)[None] / spacing - control_points[:, None])
@@ -191,14 +190,14 @@ def basis(size: int, spacing: int) -> Array:
     return np.where(u < 1, inner, outer)
 
 
-def bspline_rows(image: Array, spacing: int) -> Array:
+def bspline_rows(image: AnyArray, spacing: int) -> AnyArray:
     """φ_k·∂I/∂x_a for all knots and both axes."""
     one, two = (basis(n, spacing) for n in image.shape)
     grid = np.einsum("ay,bx->abyx", one, two).reshape(-1, *image.shape)
     return np.concatenate([(grid * g).reshape(len(grid), -1) for g in np.gradient(image)])
 
 
-def histogram_rows(image: Array, overlap: Array) -> Array:
+def histogram_rows(image: AnyArray, overlap: AnyArray) -> AnyArray:
     """The Parzen weights of the moving image, one row per bin."""
     scaled = np.clip(image, 0, 1) * (BINS - 3) + 1
     u = np.abs(scaled[None] - np.arange(BINS)[:, None, None])
@@ -206,7 +205,7 @@ def histogram_rows(image: Array, overlap: Array) -> Array:
     return (weights * (overlap > 0.5)).reshape(BINS, -1)
 
 
-def moved(image: Array, rng: np.random.Generator) -> Array:
+def moved(image: AnyArray, rng: np.random.Generator) -> AnyArray:
     """The moving image at another step of an optimiser: a few degrees and pixels away."""
     angle = rng.normal(0, 0.05)
     matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * (1 + rng.normal(0, 0.02))
@@ -217,7 +216,7 @@ def moved(image: Array, rng: np.random.Generator) -> Array:
 # ------------------------------------------------------------------------------------------------ the page
 
 
-def correlation(one: Array, two: Array, where: Array) -> float:
+def correlation(one: AnyArray, two: AnyArray, where: AnyArray) -> float:
     return float(np.corrcoef(one[where], two[where])[0, 1])
 
 
@@ -225,10 +224,10 @@ def correlation(one: Array, two: Array, where: Array) -> float:
 class Row:
     name: str
     numbers: int
-    image: Array
+    image: AnyArray
 
 
-def measure(folder: Path) -> tuple[Array, Array, list[Row], str]:
+def measure(folder: Path) -> tuple[AnyArray, AnyArray, list[Row], str]:
     """The truth, where both images are, every reconstruction, and what they are of."""
     fixed, moving = read_volume(DEMO[0], role="fixed"), read_volume(DEMO[1])
     view, after, warped, common = spend_the_budget(fixed, moving, folder)
@@ -249,7 +248,7 @@ def measure(folder: Path) -> tuple[Array, Array, list[Row], str]:
         found.append(Row(name, count * len(terms) // len(image_terms), image))
     own = prior + 0.5
 
-    def several(make: Callable[[Array], Array], image: Array, evaluations: int, around: Array) -> Array:
+    def several(make: Callable[[AnyArray], AnyArray], image: AnyArray, evaluations: int, around: AnyArray) -> AnyArray:
         many = np.concatenate([make(moved(image, rng) if k else image) for k in range(evaluations)])
         return solve(*unit(many, many @ truth.ravel()), around)
 
@@ -264,7 +263,7 @@ def measure(folder: Path) -> tuple[Array, Array, list[Row], str]:
     return truth, overlap, found, f"level 1/{SHRINK} of a {size} slice, {truth.size} voxels"
 
 
-def level_image(fixed: Volume) -> Array:
+def level_image(fixed: Volume) -> AnyArray:
     """J of the level as its owner has it, in units of the normalised intensity, centred as the operands are."""
     request = Request("fixed", "fhe", "affine", "ssd", (SHRINK,))
     level = make_levels(fixed.geometry, request)[0]
@@ -273,7 +272,7 @@ def level_image(fixed: Volume) -> Array:
     return out.reshape(level.geometry.array_shape)
 
 
-def picture(truth: Array, rows: list[Row], where: Array, path: Path) -> None:
+def picture(truth: AnyArray, rows: list[Row], where: AnyArray, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -289,7 +288,7 @@ def picture(truth: Array, rows: list[Row], where: Array, path: Path) -> None:
     FigureCanvasAgg(figure).print_png(str(path), pil_kwargs={"optimize": True})
 
 
-def page(truth: Array, rows: list[Row], where: Array, head: str) -> str:
+def page(truth: AnyArray, rows: list[Row], where: AnyArray, head: str) -> str:
     lines = []
     for row in rows:
         whole = correlation(row.image, truth, where)

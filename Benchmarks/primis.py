@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
 from Benchmarks.rows import Row, at_most, failed, surroundings, table
 from Benchmarks.sections import RESULTS, begun, write_section
 from PPIRLogic import primis
+from PPIRLogic.arrays import AnyArray
 from PPIRLogic.cli.primis_attack import table as attack_table
 from PPIRLogic.local_processes import make_sites
 from PPIRLogic.primis.ambiguated import coded_bytes
@@ -38,16 +38,15 @@ from PPIRLogic.primis.evidence import Interval, area_under_curve, over_patients
 from PPIRLogic.primis.levels import LEVELS
 from PPIRLogic.primis.sealed_file import OVERHEAD
 from PPIRLogic.primis.study import Study, read_study
-from PPIRLogic.primis.use import TEXTURES, Classifier, Segmenter, dice, texture
+from PPIRLogic.primis.use import TEXTURES, Classifier, LungSegmenter, dice, texture
 
-Array = NDArray[Any]
 PAGE, PICTURES = RESULTS / "primis.md", RESULTS.parent / "pictures"
 POSITIVE = "Pneumonia"
 LOSSY = LEVELS[:-1]
 CHANGES = 100_000
 SEGMENTER_IMAGES = 400
 RATED = 60  # images on which codecs are compared
-MOST_BYTES = 1900
+MAX_BYTES = 1900
 HEAD = """# Sealed images
 
 Written by `make bench-primis`. What each row means is in [the page on privacy](../privacy/primis.md) and in
@@ -82,10 +81,10 @@ def study_of(data: Path, quick: bool) -> tuple[Study, Study]:
 
 
 @functools.cache
-def decoded(data: Path, quick: bool) -> tuple[dict[str, Array], Array]:
+def decoded(data: Path, quick: bool) -> tuple[dict[str, AnyArray], AnyArray]:
     """Every judged image at every level, and the bytes of its codes (images, levels)."""
     _, test = study_of(data, quick)
-    out: dict[str, list[Array]] = {name: [] for name in LEVELS}
+    out: dict[str, list[AnyArray]] = {name: [] for name in LEVELS}
     lengths = []
     for image in test.images:
         coded = encode(image)
@@ -95,7 +94,7 @@ def decoded(data: Path, quick: bool) -> tuple[dict[str, Array], Array]:
     return {name: np.stack(images) for name, images in out.items()}, np.array(lengths)
 
 
-def similarity(image: Array, truth: Array) -> float:
+def similarity(image: AnyArray, truth: AnyArray) -> float:
     from skimage.metrics import structural_similarity
 
     return float(structural_similarity(image, truth, data_range=255))
@@ -114,7 +113,7 @@ def rates(o: Options) -> Section:
     levels, found = primis_rates.levels(images), primis_rates.curves(images)
     primis_rates.plot(primis_rates.points(found), o.pictures / "primis_rates.png")
     section = Section("Rate and quality")
-    best = [row for row in levels if row["sealed"] <= MOST_BYTES and "jpeg_psnr" in row][-1]
+    best = [row for row in levels if row["sealed"] <= MAX_BYTES and "jpeg_psnr" in row][-1]
     what = f"the level {best['level']}, {best['sealed']:.0f} bytes sealed, over JPEG at the same size"
     over = {"PSNR": best["psnr"] - best["jpeg_psnr"], "SSIM": best["ssim"] - best["jpeg_ssim"]}
     section.rows = [
@@ -180,7 +179,7 @@ def use(o: Options) -> Section:
     return section
 
 
-def _quality(images: Array, truth: Array) -> tuple[float, float]:
+def _quality(images: AnyArray, truth: AnyArray) -> tuple[float, float]:
     """Mean PSNR and SSIM."""
     pairs = list(zip(images, truth, strict=True))
     return float(np.mean([psnr(a, b) for a, b in pairs])), float(np.mean([similarity(a, b) for a, b in pairs]))
@@ -209,7 +208,7 @@ def _what_it_means(classes: dict[int, Interval]) -> list[str]:
 
 
 def _classification(
-    train: Study, test: Study, images: dict[str, Array]
+    train: Study, test: Study, images: dict[str, AnyArray]
 ) -> tuple[dict[int, Interval], dict[tuple[str, int], Interval]]:
     positive = np.array(test.labels) == POSITIVE
     classes, lost = {}, {}
@@ -223,24 +222,24 @@ def _classification(
     return classes, lost
 
 
-def _area(scores: Array, positive: Array) -> Callable[[Array], float]:
+def _area(scores: AnyArray, positive: AnyArray) -> Callable[[AnyArray], float]:
     return lambda k: area_under_curve(scores[k], positive[k])
 
 
-def _lost(own: Array, other: Array, positive: Array) -> Callable[[Array], float]:
+def _lost(own: AnyArray, other: AnyArray, positive: AnyArray) -> Callable[[AnyArray], float]:
     return lambda k: area_under_curve(own[k], positive[k]) - area_under_curve(other[k], positive[k])
 
 
-def _segmentation(o: Options, train: Study, test: Study, images: dict[str, Array]) -> dict[str, Array]:
+def _segmentation(o: Options, train: Study, test: Study, images: dict[str, AnyArray]) -> dict[str, AnyArray]:
     assert train.masks is not None
-    model = Segmenter().fit(
+    model = LungSegmenter().fit(
         train.images[:SEGMENTER_IMAGES], train.masks[:SEGMENTER_IMAGES], epochs=3 if o.quick else 12
     )
     own = model.masks(test.images)
     return {name: dice(model.masks(images[name]), own) for name in LEVELS}
 
 
-def _texture(test: Study, images: dict[str, Array]) -> dict[str, Array]:
+def _texture(test: Study, images: dict[str, AnyArray]) -> dict[str, AnyArray]:
     own = texture(test.images)
     out = {}
     for name in LEVELS:
@@ -324,14 +323,14 @@ def sizes(o: Options) -> Section:
     return section
 
 
-def _longest_grant(folder: Path, image: Array) -> int:
+def _longest_grant(folder: Path, image: AnyArray) -> int:
     sites = make_sites(folder / "sites", ("owner", "friend"))
     file, card = folder / "sites" / "x.ppis", primis.own_card(sites["friend"].home)
     primis.seal(image, file, home=sites["owner"].home)
     return len(primis.grant(file, card, "exact", home=sites["owner"].home, purpose="p" * 120))
 
 
-def _png_bytes(folder: Path, image: Array) -> int:
+def _png_bytes(folder: Path, image: AnyArray) -> int:
     path = folder / "x.png"
     sitk.WriteImage(sitk.GetImageFromArray(image), str(path), True, 9)
     return path.stat().st_size
@@ -377,7 +376,7 @@ def _middle_of(took: list[tuple[float, float]], which: int) -> float:
     return float(np.median([t[which] for t in took]))
 
 
-def enlarged(image: Array, side: int) -> Array:
+def enlarged(image: AnyArray, side: int) -> AnyArray:
     """Cubic splines, and noise as a detector has it."""
     small = sitk.GetImageFromArray(image.astype(np.float32))
     rows = image.shape[0]
@@ -420,7 +419,7 @@ def others(o: Options) -> Section:
     return section
 
 
-def other_images(data: Path) -> Iterator[tuple[str, Array]]:
+def other_images(data: Path) -> Iterator[tuple[str, AnyArray]]:
     """(name, int16 or uint8 array) of every image that is there; slices through the middle, and a volume."""
     lung, brain = data / "lung_ct" / "baseline.mha", data / "brainweb3d" / "t1.mha"
     if lung.is_file():
@@ -437,7 +436,7 @@ def other_images(data: Path) -> Iterator[tuple[str, Array]]:
         yield f"brain MR, real ({path.stem}), middle slice", grey[len(grey) // 2]
 
 
-def _deflated(volume: Array) -> float:
+def _deflated(volume: AnyArray) -> float:
     import zlib
 
     rest = np.diff(volume.astype(np.int64), axis=-1, prepend=0).astype(volume.dtype)

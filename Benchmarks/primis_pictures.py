@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from Benchmarks.rows import Row, at_least, at_most
+from PPIRLogic.arrays import AnyArray
 from PPIRLogic.primis.codec import decode_levels, encode
 from PPIRLogic.primis.levels import LEVELS
 from PPIRLogic.primis.model import LOSSY, shipped
@@ -20,10 +19,9 @@ from PPIRLogic.primis.text_in_picture import looks_like_text
 
 BLOCK = 8
 TEXTS = ((9, "DOE^JANE 1970"), (12, "DOE^JANE 1970"), (18, "DOE^JANE"))  # size of the letters, what is drawn
-Array = NDArray[Any]
 
 
-def step_across_blocks(picture: Array) -> float:
+def step_across_blocks(picture: AnyArray) -> float:
     """Median step across the borders of blocks against that inside them, of both directions; 1 without seams."""
     ratios = []
     for turned in (picture.astype(float), picture.T.astype(float)):
@@ -33,7 +31,7 @@ def step_across_blocks(picture: Array) -> float:
     return float(np.mean(ratios))
 
 
-def seams(images: Sequence[Array]) -> tuple[list[Row], list[str]]:
+def seams(images: Sequence[AnyArray]) -> tuple[list[Row], list[str]]:
     """Each lossy level without and with the filter: PSNR, SSIM, steps across the blocks' borders."""
     from skimage.metrics import structural_similarity
 
@@ -64,7 +62,7 @@ def seams(images: Sequence[Array]) -> tuple[list[Row], list[str]]:
     return rows, lines
 
 
-def text(images: Sequence[Array]) -> tuple[list[Row], list[str]]:
+def text(images: Sequence[AnyArray]) -> tuple[list[Row], list[str]]:
     """How often `looks_like_text` warns of X-rays as they are, and of the same with a name drawn into a corner."""
     from PIL import Image, ImageDraw, ImageFont
 

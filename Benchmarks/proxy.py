@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import PPIRLogic.proxy
 from Benchmarks.rows import Row, failed, surroundings, table
 from Benchmarks.sections import RESULTS, begun, write_section
+from PPIRLogic.arrays import AnyArray
 from PPIRLogic.cli import proxy_attack
 from PPIRLogic.images.reading import read_volume
 from PPIRLogic.progress import CancelToken
-from PPIRLogic.proxy.attacks.evidence import Finding
+from PPIRLogic.proxy.attacks.evidence import RecognitionFinding
 from PPIRLogic.proxy.attacks.identity import RETRAINED
 from PPIRLogic.proxy.attacks.virtual import virtual_findings
 from PPIRLogic.proxy.deformation import Deformation
@@ -39,7 +39,6 @@ from PPIRLogic.proxy.segmentation import NAMES, Segmenter
 from PPIRLogic.proxy.spectrum import Spectrum
 from PPIRLogic.proxy.train_judging import dice
 
-Array = NDArray[Any]
 PAGE = RESULTS / "proxy.md"
 RATES = Path(PPIRLogic.proxy.__file__).parent / "weights" / "rates.json"
 STRENGTHS = (0.0, 4.0, 8.0, 12.0)
@@ -61,7 +60,7 @@ class Section:
     title: str
     rows: list[Row] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[RecognitionFinding] = field(default_factory=list)
 
 
 @functools.cache
@@ -75,7 +74,7 @@ def spectra() -> dict[str, Spectrum]:
 
 
 @functools.cache
-def heads(data: Path) -> list[tuple[str, Prepared, Array]]:
+def heads(data: Path) -> list[tuple[str, Prepared, AnyArray]]:
     """Name, what is sent of it before it is warped, and the tissue map, of each real head."""
     out = []
     for path in sorted((data / "ixi7").glob("*_T1.nrrd")):
@@ -84,7 +83,9 @@ def heads(data: Path) -> list[tuple[str, Prepared, Array]]:
     return out
 
 
-def scores(head: tuple[str, Prepared, Array], strength: float, spectrum: Spectrum) -> tuple[list[float], float, float]:
+def scores(
+    head: tuple[str, Prepared, AnyArray], strength: float, spectrum: Spectrum
+) -> tuple[list[float], float, float]:
     """Dice of each class on the scan's own grid; the largest inverse error in mm; the smallest Jacobian."""
     _, scan, truth = head
     sent, worst, smallest = scan.array, 0.0, 1.0
@@ -142,7 +143,7 @@ def networks(o: Namespace) -> Section:
     return networks_section(section, found)
 
 
-def networks_section(section: Section, found: Sequence[Finding]) -> Section:
+def networks_section(section: Section, found: Sequence[RecognitionFinding]) -> Section:
     """Rows and table of what identity networks found."""
     section.findings = list(found)
     by = {(f.attack, f.spectrum, f.strength_mm): f for f in found}
@@ -247,7 +248,7 @@ def write(name: str, section: Section, where: dict[str, Any]) -> None:
         write_rates(section.findings)
 
 
-def write_rates(found: Sequence[Finding], path: Path = RATES) -> None:
+def write_rates(found: Sequence[RecognitionFinding], path: Path = RATES) -> None:
     """Replace the rates of the same attacks, persons and strengths; only the learned spectrum's are kept."""
     old = json.loads(path.read_text(encoding="utf-8"))["rates"] if path.exists() else []
     new = list(_rates(found))
@@ -256,7 +257,7 @@ def write_rates(found: Sequence[Finding], path: Path = RATES) -> None:
     path.write_text(json.dumps({"rates": rows}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _rates(found: Sequence[Finding]) -> Iterator[dict[str, Any]]:
+def _rates(found: Sequence[RecognitionFinding]) -> Iterator[dict[str, Any]]:
     for f in found:
         if f.spectrum == "learned" and f.strength_mm:
             yield {

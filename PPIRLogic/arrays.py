@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PPIRLogic.errors import InputError
 
 Array = NDArray[np.float64]  # real values
+AnyArray = NDArray[Any]  # of any kind of number
 Ring = NDArray[np.int64]  # integers modulo 2^64, or exact sums within it
 Words = NDArray[np.uint32]  # residues modulo a prime below 2^32, or random words
 

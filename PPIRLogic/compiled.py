@@ -35,13 +35,13 @@ def _kept(function: Callable[..., Any]) -> Any:
     from numba.core.caching import FunctionCache
     from numba.core.runtime import rtsys
 
-    class Kept(FunctionCache):
+    class CompiledCache(FunctionCache):
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             rtsys.initialize(target_context)
             with self._guard_against_spurious_io_errors():
                 return self._load_overload(sig, target_context)
 
-    return Kept(function)
+    return CompiledCache(function)
 
 
 def _made(function: Callable[..., Any], options: dict[str, Any]) -> Any:

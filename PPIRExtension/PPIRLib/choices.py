@@ -29,7 +29,7 @@ BINS = ("auto", *map(str, OPTIONS["bins"].allowed))
 STRENGTHS = ("low", "medium", "high")  # of a proxy
 STRIPS = ("brain", "face")
 RESULTS = {LINEAR: "linear", BSPLINE: "B-spline", GRID: "displacement field"}
-_MOST, _LEAST = 1e6, 0.001  # what a spin box shows of a range without an end, or without its lowest value
+_MAX_SHOWN, _MIN_SHOWN = 1e6, 0.001  # what a spin box shows of a range without an end, or without its lowest value
 
 
 def uses(name: str, *chosen: str) -> bool:
@@ -40,6 +40,6 @@ def uses(name: str, *chosen: str) -> bool:
 def range_of(name: str) -> tuple[float, float]:
     """The range of a number in the panel; 0 stands for the engine's own choice where it has one."""
     option = OPTIONS[name]
-    low = 0 if option.optional else option.low + _LEAST if option.above else option.low
-    high = min(option.high, _MOST)
+    low = 0 if option.optional else option.low + _MIN_SHOWN if option.above else option.low
+    high = min(option.high, _MAX_SHOWN)
     return (int(low), int(high)) if option.kind == "whole" else (float(low), float(high))

@@ -65,7 +65,7 @@ def _tell(a: Arguments, text: str) -> None:
 
 def run_unseal(a: Arguments) -> None:
     from PPIRLogic.primis import unseal
-    from PPIRLogic.primis.sealing import refuse_unwritable
+    from PPIRLogic.primis.whole_files import refuse_unwritable
 
     refuse_unwritable(a.output, a.force)
     with Interruptible(a) as run, _progress(a, "opening") as progress:
@@ -83,7 +83,7 @@ def run_unseal(a: Arguments) -> None:
 @_watched
 def run_inspect(a: Arguments) -> None:
     from PPIRLogic.primis import cards, grants, inspect
-    from PPIRLogic.primis.sealing import read_small
+    from PPIRLogic.primis.whole_files import read_small
 
     beginning = _beginning(a.file)
     if beginning == grants.MAGIC:
@@ -140,7 +140,7 @@ def run_card(a: Arguments) -> None:
 @_watched
 def run_grant(a: Arguments) -> None:
     from PPIRLogic.primis import cards, grant, grants, read_card, read_grant
-    from PPIRLogic.primis.sealing import read_small
+    from PPIRLogic.primis.whole_files import read_small
 
     refuse_output(a.output, grants.SUFFIX, a.force)
     card = read_small(a.to, cards.MAX_CARD, "The card")
@@ -167,7 +167,7 @@ def run_reseal(a: Arguments) -> None:
 @_watched
 def run_escrow(a: Arguments) -> None:
     from PPIRLogic.primis import cards, escrow
-    from PPIRLogic.primis.sealing import read_small
+    from PPIRLogic.primis.whole_files import read_small
 
     home = home_of(a)
     if (a.restore is None) == (a.output is None):
@@ -189,7 +189,7 @@ def run_escrow(a: Arguments) -> None:
 
 def _passphrase(a: Arguments, again: bool) -> str:
     if a.passphrase_file is not None:
-        from PPIRLogic.primis.sealing import read_small
+        from PPIRLogic.primis.whole_files import read_small
 
         lines = read_small(a.passphrase_file, 1024, "The passphrase's file").decode(errors="replace").splitlines()
         return lines[0] if lines else ""
@@ -209,7 +209,7 @@ def _passphrase(a: Arguments, again: bool) -> str:
 def refuse_output(path: Path, suffix: str, overwrite: bool) -> None:
     """Before anything is made or put on record: an output of another name, that exists, or where nothing can be."""
     from PPIRLogic.files import split_extension
-    from PPIRLogic.primis.sealing import refuse_existing
+    from PPIRLogic.primis.whole_files import refuse_existing
 
     split_extension(path, (suffix,))
     refuse_existing(path, overwrite)
@@ -217,6 +217,6 @@ def refuse_output(path: Path, suffix: str, overwrite: bool) -> None:
 
 def write_output(path: Path, data: bytes, *, private: bool = False) -> None:
     """An output, whole or not at all."""
-    from PPIRLogic.primis.sealing import write_whole
+    from PPIRLogic.primis.whole_files import write_whole
 
     write_whole(path, data, private=private)

@@ -16,7 +16,7 @@ from PPIRLogic.errors import InputError
 from PPIRLogic.files import shown_path
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.primis.levels import LEVELS, NOBODY
-from PPIRLogic.primis.messages import Ask, Offer
+from PPIRLogic.primis.messages import Ask, SealedOffer
 
 PATIENCE = 600.0  # seconds for a parent to answer a question
 
@@ -142,7 +142,7 @@ def run_catalogue(a: Arguments) -> None:
         say(a, "nothing", "The peer shows no sealed image to this site.")
 
 
-def _rows(offer: Offer) -> list[str]:
+def _rows(offer: SealedOffer) -> list[str]:
     """An image of a catalogue, for a person."""
     shape = " × ".join(map(str, offer.shape[::-1]))
     codes = ", ".join(f"{level} {size}" for level, size in zip(LEVELS, offer.codes, strict=False))

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from PPIRLogic.images.volume import Volume
     from PPIRLogic.progress import CancelToken
-    from PPIRLogic.proxy.attacks.evidence import Finding
-    from PPIRLogic.proxy.attacks.scans import Proxy
+    from PPIRLogic.proxy.attacks.evidence import RecognitionFinding
+    from PPIRLogic.proxy.attacks.scans import SeenProxy
     from PPIRLogic.proxy.preparation import Prepared
 
 _ENDINGS = (".nrrd", ".nii", ".nii.gz", ".mha", ".mhd")
@@ -36,7 +36,7 @@ def run_attack(a: Arguments) -> None:
     from PPIRLogic.proxy.segmentation import Segmenter
 
     with Interruptible() as run:
-        found: list[Finding] = []
+        found: list[RecognitionFinding] = []
         for one in _virtual(a, run.token) if a.labels is not None else ():
             found.append(one)
             _show(a, one)
@@ -50,7 +50,7 @@ def run_attack(a: Arguments) -> None:
         _write(a, found)
 
 
-def _show(a: Arguments, one: Finding) -> None:
+def _show(a: Arguments, one: RecognitionFinding) -> None:
     say(a, "attack", f"{one.attack}, {one.spectrum} spectrum, {one.strength_mm:g} mm: {one}", **asdict(one))
 
 
@@ -92,7 +92,7 @@ def prepared_scans(a: Arguments, token: CancelToken) -> tuple[list[Prepared], li
 
 def findings_on_scans(
     a: Arguments, candidates: list[Prepared], probes: list[Prepared], segmenter: Any, token: CancelToken
-) -> Iterator[Finding]:
+) -> Iterator[RecognitionFinding]:
     """What attacks without training find, by spectrum and strength."""
     from PPIRLogic.proxy.attacks.evidence import finding
     from PPIRLogic.proxy.attacks.scans import all_findings, cosines, cube, make_proxies
@@ -114,7 +114,7 @@ def findings_on_scans(
                 yield finding(ATLAS, strength, name, alike, right)
 
 
-def _volumes_of(scans: Sequence[Prepared] | Sequence[Proxy]) -> list[Volume]:
+def _volumes_of(scans: Sequence[Prepared] | Sequence[SeenProxy]) -> list[Volume]:
     """On grids of their own, the middle at the origin: what the attacker has no position of."""
     import numpy as np
 
@@ -131,7 +131,7 @@ def _volumes_of(scans: Sequence[Prepared] | Sequence[Proxy]) -> list[Volume]:
 
 
 def _registered(
-    a: Arguments, candidates: Sequence[Prepared], proxies: Sequence[Proxy], token: CancelToken
+    a: Arguments, candidates: Sequence[Prepared], proxies: Sequence[SeenProxy], token: CancelToken
 ) -> np.ndarray[Any, Any]:
     """How alike each proxy is to each candidate once the candidate was registered to it, deformably, in the clear."""
     import numpy as np
@@ -182,7 +182,7 @@ def _brought(
 # ------------------------------------------------------------------------------------------------ virtual subjects
 
 
-def _virtual(a: Arguments, token: CancelToken) -> Iterator[Finding]:
+def _virtual(a: Arguments, token: CancelToken) -> Iterator[RecognitionFinding]:
     """Identity networks trained anew on virtual subjects of label maps, and judged on those of other maps."""
     from PPIRLogic.proxy.attacks.virtual import virtual_findings
     from PPIRLogic.proxy.spectrum import Spectrum
@@ -201,7 +201,7 @@ def _step(a: Arguments, stage: str, done: int, of: int) -> None:
         print(f"\r{stage} {done}/{of}    ", end="" if done < of else "\n", file=sys.stderr, flush=True)
 
 
-def table(found: Sequence[Finding]) -> str:
+def table(found: Sequence[RecognitionFinding]) -> str:
     """One row an attack, in Markdown."""
     return HEAD + "".join(
         f"| {f.attack} | {f.spectrum if f.strength_mm else '–'} | {f.strength_mm:g} | {100 * f.found:.0f} %"
@@ -210,7 +210,7 @@ def table(found: Sequence[Finding]) -> str:
     )
 
 
-def _write(a: Arguments, found: Sequence[Finding]) -> None:
+def _write(a: Arguments, found: Sequence[RecognitionFinding]) -> None:
     folder: Path = a.output
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ from PPIRLogic.network.identity import (
 )
 from PPIRLogic.network.messages import Fields
 
-_MOST = 2**53
+_MAX_INTEGER = 2**53
 _LONGEST = 1024  # bytes of a public key or a signature
 _HELD = "ledger/heads.jsonl"
 
@@ -73,7 +73,7 @@ class SignedHead:
         """As it travels; ProtocolError for anything else."""
         f = Fields(data, "head")
         return SignedHead(
-            f.text("site"), f.integer("number", 0, _MOST), f.text("mac", 32), f.integer("time", 0, _MOST),
+            f.text("site"), f.integer("number", 0, _MAX_INTEGER), f.text("mac", 32), f.integer("time", 0, _MAX_INTEGER),
             f.some_bytes("key", _LONGEST), f.some_bytes("signature", _LONGEST),
         )  # fmt: skip
 

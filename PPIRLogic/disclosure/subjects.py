@@ -22,7 +22,7 @@ from PPIRLogic.disclosure.record_file import PLAIN, RecordFiles, damaged
 
 BUCKETS = 512
 ALIKE = 0.93  # share of signs that agree: the differences of two images then correlate by 0.976
-_FEWEST = 32  # signs that must say something
+_MIN_TELLING = 32  # signs that must say something
 _MARKS = "-0+"
 
 
@@ -48,7 +48,7 @@ def alike(one: str, two: str) -> bool:
         return False
     a, b = (np.array([_MARKS.index(c) - 1 for c in text]) for text in (one, two))
     telling = (a != 0) | (b != 0)
-    if telling.sum() < _FEWEST:
+    if telling.sum() < _MIN_TELLING:
         return False
     agree = np.mean(a[telling] == b[telling]), np.mean(a[telling] == -b[telling])
     return bool(max(agree) >= ALIKE)

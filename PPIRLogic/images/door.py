@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PPIRLogic.arrays import real_array
 from PPIRLogic.errors import InputError
 from PPIRLogic.images.geometry import Geometry
-from PPIRLogic.images.intensities import LARGEST_RANGE, SMALLEST_RANGE
+from PPIRLogic.images.intensities import MAX_RANGE, MIN_RANGE
 from PPIRLogic.images.volume import Volume
 
 
@@ -32,7 +32,7 @@ def check_volume(volume: Any, what: str) -> Volume:
     low, high = float(volume.array.min()), float(volume.array.max())
     if low == high:
         raise InputError(f"{what} is constant: every voxel has the same value. Check that it is the right one.")
-    if not SMALLEST_RANGE <= high - low <= LARGEST_RANGE:
+    if not MIN_RANGE <= high - low <= MAX_RANGE:
         raise InputError(
             f"{what} has intensities from {low:.3g} to {high:.3g}, of which differences cannot be computed in single"
             " precision. Scale them, for instance to 0 to 1000."

@@ -16,7 +16,7 @@ _PADDING_GAP = 0.5  # between the padding and all the rest, of the rest's own ro
 _ROUNDING = 1e-4  # of the value: what lies closer may differ by the steps of single precision alone
 _NO_MEASUREMENT = (-1100.0, 30_000.0)  # lower than air in a CT, and above what scanners write
 INTENSITY_CENTRE = 0.5  # normalised intensities lie in [-0.5, 1.5]; columns hold I − 0.5
-SMALLEST_RANGE, LARGEST_RANGE = 1e-30, 1e37  # beyond, what is computed in single precision vanishes or overflows
+MIN_RANGE, MAX_RANGE = 1e-30, 1e37  # beyond, what is computed in single precision vanishes or overflows
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,10 @@ def robust_range(
         values = values[values != np.float32(padding)]
     sample = values[:: -(-values.size // _PERCENTILE_VOXELS)]
     low, high = (float(v) for v in np.percentile(sample, percentiles))
-    if high - low >= SMALLEST_RANGE:
+    if high - low >= MIN_RANGE:
         return Normalisation(low, high, f"percentiles {lower:g}-{upper:g}", padding)
     low, high = float(values.min()), float(values.max())
-    if not high - low >= SMALLEST_RANGE:
+    if not high - low >= MIN_RANGE:
         where = "" if mask is None else " inside its mask"
         raise InputError(f"The image '{volume.name}' is constant{where}: there is nothing to register.")
     return Normalisation(low, high, "minimum-maximum", padding)

@@ -1,4 +1,4 @@
-"""How much of what there is one caller may have: at once (`Quota`), over time (`Rate`), on record (`Repeats`).
+"""How much of what there is one caller may have: at once (`Quota`), over time (`RateLimit`), on record (`Repeats`).
 
 All three count by a key that is any text: a caller's network, a room of a relay, a peer's fingerprint. They know
 nothing of connections, and keep no more keys than `KEYS`.
@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter, OrderedDict
 
-KEYS = 4096  # of a `Rate`; who has been away for longest is forgotten first
+KEYS = 4096  # of a `RateLimit`; who has been away for longest is forgotten first
 
 
 def network_of(host: str) -> str:
@@ -62,7 +62,7 @@ class Quota:
             return self._taken[key]
 
 
-class Rate:
+class RateLimit:
     """`burst` times at once for one key, then once every `seconds`. Thread-safe."""
 
     def __init__(self, burst: int, seconds: float) -> None:
@@ -103,7 +103,7 @@ class Repeats:
     """
 
     def __init__(self, burst: int, seconds: float) -> None:
-        self._rate = Rate(burst, seconds)
+        self._rate = RateLimit(burst, seconds)
         self._left_out: Counter[str] = Counter()
         self._lock = threading.Lock()
 

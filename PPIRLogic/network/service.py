@@ -23,7 +23,7 @@ from PPIRLogic.errors import BusyError, OutputError, PeerError, PPIRError, Proto
 from PPIRLogic.network.channel import MAX_HEADER, MAX_PAYLOAD, Channel, Listener, Message, Quotas
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.messages import PROTOCOL_VERSION, send_error
-from PPIRLogic.network.quota import Rate, in_seconds, network_of
+from PPIRLogic.network.quota import RateLimit, in_seconds, network_of
 from PPIRLogic.network.session_queue import SessionQueue
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.progress import CancelToken
@@ -135,7 +135,7 @@ class Refusals:
 
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
-        self._of_network, self._of_all = Rate(*LINES_OF_NETWORK), Rate(*LINES)
+        self._of_network, self._of_all = RateLimit(*LINES_OF_NETWORK), RateLimit(*LINES)
         self._left_out = 0
         self._lock = threading.Lock()
 
@@ -188,7 +188,7 @@ class Service:
         self._first = methods[0]
         self.audit = audit
         self._queue = SessionQueue(max_sessions, queue, sessions_of_peer)
-        self._infos = Rate(INFOS, INFO_SECONDS)
+        self._infos = RateLimit(INFOS, INFO_SECONDS)
         self._refusals = Refusals(audit)
         self._running: dict[str, tuple[Channel, threading.Event]] = {}  # by a session's key
         self._channels: set[Channel] = set()

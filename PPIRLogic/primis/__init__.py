@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from PPIRLogic.primis.party2 import share
     from PPIRLogic.primis.policy import SharingPolicy
     from PPIRLogic.primis.sealed_file import Header, SealedFile
-    from PPIRLogic.primis.sealing import Unsealed, grant, has_key, image_key, inspect, reseal, seal, unseal
+    from PPIRLogic.primis.sealing import grant, has_key, image_key, inspect, reseal, seal, unseal
     from PPIRLogic.primis.shared_files import SharedFile
+    from PPIRLogic.primis.unsealed import Unsealed
 
 _HOMES = {
     "Card": "cards",
@@ -36,7 +37,7 @@ _HOMES = {
     "SealedFile": "sealed_file",
     "SharedFile": "shared_files",
     "SharingPolicy": "policy",
-    "Unsealed": "sealing",
+    "Unsealed": "unsealed",
     "ask": "party1",
     "grant": "sealing",
     "has_key": "sealing",

@@ -16,16 +16,15 @@ import math
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import AnyArray
 from PPIRLogic.errors import InputError
 from PPIRLogic.primis.code_maps import Quantised, code
 from PPIRLogic.secure.prg import Stream, secret_stream
 
-Array = NDArray[Any]
 BLOCKS, MEANS = 0, 1
 _KEY = b"PPIRamb1"
 _TAG_BYTES = 16
@@ -38,7 +37,7 @@ def arrays(maps: Quantised) -> Iterator[tuple[int, int, NDArray[np.int32]]]:
             yield level, kind, np.moveaxis(planes if planes.ndim == 4 else planes[None], 1, -1)
 
 
-def with_arrays(maps: Quantised, entries: Sequence[Array]) -> Quantised:
+def with_arrays(maps: Quantised, entries: Sequence[AnyArray]) -> Quantised:
     """The same maps with other entries, in the order and form of `arrays`."""
     planes = [np.moveaxis(e, -1, 1).astype(np.int32) for e in entries]
     whole = [p if len(maps.shape) == 3 else p[0] for p in planes]

@@ -17,7 +17,7 @@ from PPIRLogic.primis.codec import Coded, Part, Window, checked_shape, read_wind
 from PPIRLogic.primis.entropy_coding import Reader, Writer
 from PPIRLogic.primis.model import LOSSY, Model, known, shipped
 
-_MOST_PIXELS = 1 << 24  # maps of the whole image are held at once
+_MAX_PIXELS = 1 << 24  # maps of the whole image are held at once
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ def _lossy(levels: int) -> int:
 
 def _small(shape: Sequence[int], dtype: str) -> tuple[int, ...]:
     checked = checked_shape(shape, dtype)
-    if int(np.prod(checked)) > _MOST_PIXELS:
-        raise InputError(f"Maps are made of images of at most {_MOST_PIXELS} pixels. Cut or resample it.")
+    if int(np.prod(checked)) > _MAX_PIXELS:
+        raise InputError(f"Maps are made of images of at most {_MAX_PIXELS} pixels. Cut or resample it.")
     return checked
 
 

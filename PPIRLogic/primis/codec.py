@@ -27,10 +27,10 @@ from PPIRLogic.progress import CancelToken
 DTYPES = ("uint8", "uint16", "int16")
 UNIT = 16  # inside, 255 greys are 255 * UNIT
 FULL = 255 * UNIT
-MOST_PIXELS = 1 << 30
-MOST_SIDE = 1 << 16
+MAX_PIXELS = 1 << 30
+MAX_SIDE = 1 << 16
 _AT_ONCE = 1 << 20  # pixels of the slices that are coded together
-_LARGEST_SLICE = 1 << 27
+_MAX_SLICE = 1 << 27
 _QUALITIES = 16  # quality is kept in such parts
 
 
@@ -79,13 +79,13 @@ def checked_shape(shape: Sequence[int], dtype: str) -> tuple[int, ...]:
         raise InputError(f"Pixels of type {dtype} cannot be coded. Convert them to one of {', '.join(DTYPES)}.")
     if len(shape) not in (2, 3):
         raise InputError(f"An image of {len(shape)} dimensions cannot be coded: give a grey slice or volume.")
-    if min(shape) < 1 or max(shape) > MOST_SIDE or math.prod(shape) > MOST_PIXELS:
+    if min(shape) < 1 or max(shape) > MAX_SIDE or math.prod(shape) > MAX_PIXELS:
         raise InputError(
-            f"An image of {' x '.join(map(str, shape))} pixels cannot be coded: sides are from 1 to {MOST_SIDE}, and"
-            f" it has at most {MOST_PIXELS} pixels. Cut or resample it."
+            f"An image of {' x '.join(map(str, shape))} pixels cannot be coded: sides are from 1 to {MAX_SIDE}, and"
+            f" it has at most {MAX_PIXELS} pixels. Cut or resample it."
         )
-    if shape[-1] * shape[-2] > _LARGEST_SLICE:
-        raise InputError(f"A slice has more than {_LARGEST_SLICE} pixels. Cut or resample it.")
+    if shape[-1] * shape[-2] > _MAX_SLICE:
+        raise InputError(f"A slice has more than {_MAX_SLICE} pixels. Cut or resample it.")
     return shape
 
 

@@ -20,10 +20,10 @@ from PPIRLogic.compiled import compiled
 from PPIRLogic.primis.entropy_coding import TOTAL, Reader, Tables, Writer, damaged
 
 FINE = 8  # activities are in so many parts of a step
-MOST = 255 * FINE  # and no larger
+MAX_ACTIVITY = 255 * FINE  # and no larger
 SUM = 1 << 16  # a foretold size is in so many parts of a step
 BINS = 28
-LARGEST = 1 << 26  # beyond this no coefficient is
+MAX_COEFFICIENT = 1 << 26  # beyond this no coefficient is
 _AT_ONCE = 1 << 14  # blocks
 WORTH = 0.1  # squared steps that a bit is worth to the encoder
 # The size classes: half a doubling each.
@@ -93,7 +93,7 @@ class FromCode:
     def take(self, plane: int, at: NDArray[np.int64], values: NDArray[np.int32], contexts: NDArray[np.int64],
              model: PlaneModel, step: int) -> NDArray[np.int64]:  # fmt: skip
         symbols = self.reader.symbols(contexts, model.tables)
-        if symbols.size and np.abs(symbols).max() > LARGEST // step:
+        if symbols.size and np.abs(symbols).max() > MAX_COEFFICIENT // step:
             raise damaged("a coefficient is too large")
         return symbols
 
@@ -157,7 +157,7 @@ def _refine(values, maps, activity, totals, plane, places, symbols, step, shrink
             continue
         change = size * step - shrink[1 if known != 0 else 0, min(size, 3) - 1] * step // 64
         values[at, plane] = known + (change if (symbol > 0) == (known >= 0) else -change)
-        now = min(abs(values[at, plane]) * FINE // step, MOST)
+        now = min(abs(values[at, plane]) * FINE // step, MAX_ACTIVITY)
         more = now - activity[at, plane]
         activity[at, plane] = now
         for j in range(plane + 1, planes):
@@ -166,7 +166,7 @@ def _refine(values, maps, activity, totals, plane, places, symbols, step, shrink
 
 def activity_of(values: NDArray[np.int32], step: int, means: NDArray[np.int64]) -> NDArray[np.int32]:
     """How large the known values (slices, rows, columns, planes) are, in parts of a step; plane 0: the means' slope."""
-    activity = np.minimum(np.abs(values) * FINE // step, MOST).astype(np.int32)
+    activity = np.minimum(np.abs(values) * FINE // step, MAX_ACTIVITY).astype(np.int32)
     slope = np.zeros(means.shape, np.int64)
     for axis in (1, 2):
         if means.shape[axis] > 1:
@@ -175,7 +175,7 @@ def activity_of(values: NDArray[np.int32], step: int, means: NDArray[np.int64]) 
             wide = np.pad(np.abs(np.diff(means, axis=axis)), pad, mode="edge")
             count = means.shape[axis]
             slope += np.maximum(np.take(wide, range(count), axis), np.take(wide, range(1, count + 1), axis))
-    activity[..., 0] = np.minimum(slope // step, MOST)
+    activity[..., 0] = np.minimum(slope // step, MAX_ACTIVITY)
     return activity
 
 
@@ -228,7 +228,7 @@ def add_maps(values: NDArray[np.int32], maps: NDArray[Any], model: PlaneModel, s
     shrink = model.shrink[plane, (values != 0).astype(np.int64), np.clip(size, 1, 3) - 1]
     change = np.where(size > 0, size * step - shrink * step // 64, 0)
     change[..., 0] = 0
-    values += (np.sign(maps) * np.minimum(change, LARGEST)).astype(np.int32)
+    values += (np.sign(maps) * np.minimum(change, MAX_COEFFICIENT)).astype(np.int32)
 
 
 def refine_means(
@@ -242,10 +242,10 @@ def refine_means(
     contexts = np.full(values.size, level)
     if isinstance(coder, Reader):
         symbols = coder.symbols(contexts, tables).reshape(values.shape)
-        if np.abs(symbols).max() > LARGEST // step:
+        if np.abs(symbols).max() > MAX_COEFFICIENT // step:
             raise damaged("a mean is too large")
         maps[...] = _sums(symbols) if level == 0 else symbols
-        if np.abs(maps).max() > LARGEST // step:
+        if np.abs(maps).max() > MAX_COEFFICIENT // step:
             raise damaged("a mean is too large")
     elif wanted is not None:
         maps[...] = np.rint((wanted - values) / step)
@@ -265,4 +265,4 @@ def differences(steps: NDArray[np.int64]) -> NDArray[np.int64]:
 def _sums(differences: NDArray[np.int64]) -> NDArray[np.int64]:
     out = differences.copy()
     out[..., 0] = np.cumsum(out[..., 0], axis=1)
-    return np.clip(np.cumsum(out, axis=2), -LARGEST, LARGEST)
+    return np.clip(np.cumsum(out, axis=2), -MAX_COEFFICIENT, MAX_COEFFICIENT)

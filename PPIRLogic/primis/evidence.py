@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from PPIRLogic.arrays import AnyArray
 from PPIRLogic.errors import MissingDependencyError
 
-Array = NDArray[Any]
 _DRAWS = 300
 
 
@@ -41,7 +40,7 @@ class Interval:
         return 2 * self.low - self.value <= 0
 
 
-def over_patients(patients: Sequence[str], measure: Callable[[Array], float], seed: int = 0) -> Interval:
+def over_patients(patients: Sequence[str], measure: Callable[[AnyArray], float], seed: int = 0) -> Interval:
     """`measure(indices)` of all images, with its interval: whole patients are drawn again, with replacement."""
     names, of = np.unique(np.array(patients), return_inverse=True)
     members = [np.flatnonzero(of == k) for k in range(len(names))]
@@ -54,7 +53,7 @@ def over_patients(patients: Sequence[str], measure: Callable[[Array], float], se
     return Interval(float(measure(np.arange(len(of)))), float(low), float(high))
 
 
-def area_under_curve(scores: Array, positive: Array) -> float:
+def area_under_curve(scores: AnyArray, positive: AnyArray) -> float:
     """How often a positive has the higher score than a negative; ties count half. Not a number if one kind is missing.
 
     >>> area_under_curve(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, False, True, True]))

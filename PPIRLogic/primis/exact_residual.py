@@ -20,7 +20,7 @@ AROUND = ((-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))
 FINEST = 32  # size classes below this have a table each, four to a doubling; above, low bits are written as they are
 PARTS = 1 << 8  # weights are in such parts
 EVEN = 32  # the number of the scale 1
-LARGEST = 1 << 18
+MAX_RESIDUAL = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def code_rest(
                 spreads[calm] = model.bias[phase]
             _classes(spreads[:count], _scale(number), here)
             found = _read(here, model.tables, coder) + expected[:count]
-            if np.abs(found).max() > LARGEST:
+            if np.abs(found).max() > MAX_RESIDUAL:
                 raise damaged("a rest is too large")
             part[...] = found.reshape(part.shape)
             continue

@@ -18,7 +18,7 @@ PIXELS = 160 * 160
 ANCHORS = (386, 743, 1452, 1677, 10187)  # bytes at so many pixels of 8 bits, overview to exact
 POWERS = (0.52, 0.61, 0.65, 0.75, 0.94)  # of the number of pixels of a slice, by which they grow
 _DOWN = 4  # a finer step would cut the images of one kind in two
-_LEAST = 64  # bytes
+_MIN_BYTES = 64  # bytes
 
 
 def class_lengths(lengths: Sequence[int], shape: tuple[int, ...], dtype: str) -> list[int]:
@@ -32,9 +32,9 @@ def class_lengths(lengths: Sequence[int], shape: tuple[int, ...], dtype: str) ->
     slices, pixels = math.prod(shape[:-2]), shape[-1] * shape[-2]
     sizes = [slices * math.ceil(a * (pixels / PIXELS) ** p) for a, p in zip(ANCHORS, POWERS, strict=True)]
     sizes[-1] *= 1 if dtype == "uint8" else 2
-    sizes = [max(_LEAST, size) for size in sizes[: len(lengths)]]
+    sizes = [max(_MIN_BYTES, size) for size in sizes[: len(lengths)]]
     while any(size < length for size, length in zip(sizes, lengths, strict=True)):
         sizes = [2 * size for size in sizes]
-    while all(size // _DOWN >= max(length, _LEAST) for size, length in zip(sizes, lengths, strict=True)):
+    while all(size // _DOWN >= max(length, _MIN_BYTES) for size, length in zip(sizes, lengths, strict=True)):
         sizes = [size // _DOWN for size in sizes]
     return sizes

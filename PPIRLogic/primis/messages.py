@@ -52,7 +52,7 @@ def level_field(f: Fields, name: str, *others: str) -> str:
 
 
 @dataclass(frozen=True)
-class Offer:
+class SealedOffer:
     """One sealed image as its owner tells a peer of it: what is public in the file, and what may be asked for.
 
     digest: SHA-256 of the file. codes: bytes of each code, in the order of the levels. level: the highest that this
@@ -78,7 +78,7 @@ class Offer:
         }  # fmt: skip
 
     @classmethod
-    def from_dict(cls, data: Any) -> Offer:
+    def from_dict(cls, data: Any) -> SealedOffer:
         """ProtocolError for anything that is none."""
         if not isinstance(data, dict):
             raise ProtocolError("An image of the catalogue is not a map.")

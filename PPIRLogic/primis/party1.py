@@ -56,20 +56,20 @@ class SharingClient(Caller):
 
     # ------------------------------------------------------------------------------------------- questions
 
-    def catalogue(self) -> list[m.Offer]:
+    def catalogue(self) -> list[m.SealedOffer]:
         """All sealed images that the peer shows to this site."""
         return list(self._pages())
 
-    def _pages(self) -> Iterator[m.Offer]:
+    def _pages(self) -> Iterator[m.SealedOffer]:
         first, total = 0, 1
         while first < total:
             answer = self.question("catalogue", "catalogue", {"first": first})
             f = Fields(answer.data, "catalogue")
             total = f.integer("total", 0, m.MAX_IMAGES)
-            yield from map(m.Offer.from_dict, f.items("images", m.PAGE))
+            yield from map(m.SealedOffer.from_dict, f.items("images", m.PAGE))
             first += m.PAGE
 
-    def find(self, name: str) -> m.Offer:
+    def find(self, name: str) -> m.SealedOffer:
         """The image of this name; InputError, with what there is, if the peer shows none."""
         offers = self.catalogue()
         for offer in offers:
@@ -78,7 +78,7 @@ class SharingClient(Caller):
         shown = ", ".join(repr(o.name) for o in offers[:20]) or "none"
         raise InputError(f"The peer shows no sealed image {name!r} to this site; there are: {shown}.")
 
-    def fetch(self, offer: m.Offer, folder: Path) -> Path:
+    def fetch(self, offer: m.SealedOffer, folder: Path) -> Path:
         """Fetch a sealed file into a folder, going on where an earlier try ended; returns where it lies.
 
         Errors: those of a question, OutputError, ProtocolError (it is not what the catalogue says, and was removed).
@@ -112,7 +112,7 @@ class SharingClient(Caller):
             ) from None
         return target
 
-    def _fill(self, file: Any, offer: m.Offer) -> None:
+    def _fill(self, file: Any, offer: m.SealedOffer) -> None:
         while (done := file.tell()) < offer.size:
             self._tell("fetching", done, offer.size)
             wanted = m.Fetch(offer.name, offer.digest, done).to_dict()
@@ -126,7 +126,7 @@ class SharingClient(Caller):
             file.flush()
         self._tell("fetching", offer.size, offer.size)
 
-    def ask(self, offer: m.Offer, level: str, purpose: str) -> bytes:
+    def ask(self, offer: m.SealedOffer, level: str, purpose: str) -> bytes:
         """Ask for a grant up to a level; waits while a person decides. It is checked to be one for this site.
 
         Errors: PolicyError (the owner's rules do not permit it), RefusedError (declined), BusyError, ProtocolError.

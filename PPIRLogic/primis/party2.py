@@ -21,7 +21,7 @@ from PPIRLogic.errors import (
 )
 from PPIRLogic.network.channel import Channel, Message, Quotas
 from PPIRLogic.network.identity import Identity, default_home, load_or_create_identity
-from PPIRLogic.network.quota import Quota, Rate, in_seconds
+from PPIRLogic.network.quota import Quota, RateLimit, in_seconds
 from PPIRLogic.network.served import ServedSession, SiteMethod
 from PPIRLogic.network.service import Event, Service, run_until
 from PPIRLogic.primis import messages as m
@@ -35,7 +35,7 @@ CHUNKS, CHUNK_SECONDS = 1024, 0.02  # beyond these a fetch is slowed, not refuse
 QUESTIONS, QUESTION_SECONDS = 10, 30.0
 
 
-class Sharing(SiteMethod):
+class SealedImages(SiteMethod):
     """Sealed images as one method of a service."""
 
     opens = m.OPENS
@@ -46,8 +46,8 @@ class Sharing(SiteMethod):
     def __init__(self, site: SharingSite) -> None:
         super().__init__(site)
         self.site = site
-        self.pages, self.chunks = Rate(PAGES, PAGE_SECONDS), Rate(CHUNKS, CHUNK_SECONDS)
-        self.questions, self.persons = Rate(QUESTIONS, QUESTION_SECONDS), Quota(1)
+        self.pages, self.chunks = RateLimit(PAGES, PAGE_SECONDS), RateLimit(CHUNKS, CHUNK_SECONDS)
+        self.questions, self.persons = RateLimit(QUESTIONS, QUESTION_SECONDS), Quota(1)
 
     def offers(self, peer: str) -> dict[str, Any]:
         return {"sealed": m.opening(len(self.site.seen_by(peer)))}
@@ -60,7 +60,7 @@ class Sharing(SiteMethod):
 class SharingSession(ServedSession):
     """One connection of a peer that looks, fetches and asks."""
 
-    def __init__(self, method: Sharing, channel: Channel) -> None:
+    def __init__(self, method: SealedImages, channel: Channel) -> None:
         super().__init__(channel, m.OPENS, method.stopping, method.stopped)
         self._method, self._site = method, method.site
         self._begun: set[str] = set()  # names of the files that were fetched from
@@ -195,8 +195,8 @@ class SharingService(Service):
     ) -> None:
         self.site = SharingSite(identity, home, shared, on_event)
         super().__init__(
-            address, identity, self.site.trust, [Sharing(self.site)], self.site, max_sessions=max_sessions, queue=queue,
-            details={"images": sorted(self.site.kept)}, quotas=quotas,
+            address, identity, self.site.trust, [SealedImages(self.site)], self.site, max_sessions=max_sessions,
+            queue=queue, details={"images": sorted(self.site.kept)}, quotas=quotas,
         )  # fmt: skip
 
 

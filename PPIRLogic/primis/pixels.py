@@ -22,7 +22,7 @@ from PPIRLogic.primis.extras import MAX_TAGS, MAX_VALUE, Extras, plain_grid
 from PPIRLogic.primis.sealed_file import DTYPES, MAX_PIXELS, MAX_SIDE, MIN_SIDE
 from PPIRLogic.primis.text_in_picture import looks_like_text
 
-FEWEST_GREYS = 64  # that fractions must span to be rounded
+MIN_GREYS = 64  # that fractions must span to be rounded
 _BURNED_IN = 0x00280301
 TAGS = {  # what may be kept by name, and where DICOM has it
     "AcquisitionDate": 0x00080022, "BodyPartExamined": 0x00180015, "ImageLaterality": 0x00200062, "KVP": 0x00180060,
@@ -126,10 +126,10 @@ def _whole_numbers(array: NDArray[np.float32], rounded: bool, what: str) -> tupl
             f"{what} has fractions, from {float(array.min()):g} to {float(array.max()):g}, and codes hold whole"
             " numbers. Round them (--round; then there is no exact level), or scale and save it as whole numbers first."
         )
-    if fractions and high - low < FEWEST_GREYS:
+    if fractions and high - low < MIN_GREYS:
         raise InputError(
             f"{what} has values from {float(array.min()):g} to {float(array.max()):g}, of which rounding would leave"
-            f" little. Scale it to a range of at least {FEWEST_GREYS} first, for instance to 0 to 4095."
+            f" little. Scale it to a range of at least {MIN_GREYS} first, for instance to 0 to 4095."
         )
     for name in DTYPES:
         limits = np.iinfo(name)

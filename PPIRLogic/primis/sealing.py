@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from PPIRLogic.arguments import as_path, check_callable, check_kinds
-from PPIRLogic.errors import InputError, OutputError
-from PPIRLogic.files import name_problem, shown_path, split_extension, write_atomically
-from PPIRLogic.images.geometry import Geometry
+from PPIRLogic.errors import InputError
+from PPIRLogic.files import shown_path, split_extension
 from PPIRLogic.images.volume import Volume
-from PPIRLogic.images.writing import WRITABLE_IMAGES, write_volume
 from PPIRLogic.network.identity import default_home
 from PPIRLogic.primis import cards, grants
 from PPIRLogic.primis.extras import plain_grid, split_extras
@@ -31,7 +26,7 @@ from PPIRLogic.primis.keys import (
     top_key,
 )
 from PPIRLogic.primis.levels import LEVELS
-from PPIRLogic.primis.pixels import pixels_of
+from PPIRLogic.primis.pixels import Pixels, pixels_of
 from PPIRLogic.primis.sealed_file import (
     SUFFIX,
     Header,
@@ -44,92 +39,15 @@ from PPIRLogic.primis.sealed_file import (
     read_header,
     seal_codes,
 )
+from PPIRLogic.primis.unsealed import Unsealed
+from PPIRLogic.primis.whole_files import AnyPath, read_small, refuse_existing, write_whole
 from PPIRLogic.progress import CancelToken
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk
-
     from PPIRLogic.disclosure.chain import Chain
 
-AnyPath = str | os.PathLike[str]
 Sealed = AnyPath | bytes | SealedFile
 EXACT = len(LEVELS)
-_MOST_BESIDE = 2**20  # bytes
-NOT_FOR_DIAGNOSIS = "not for diagnosis: this is a lossy picture of the image, not the image"
-
-
-@dataclass(frozen=True)
-class Unsealed:
-    """An image as far as a key opens it.
-
-    pixels: of the sealed type, (y, x) or (z, y, x). level: the name of the last level opened. exact: whether the pixels
-    are bit for bit those that were sealed, which had been no fractions. geometry, tags: as they were sealed.
-
-    >>> import numpy as np
-    >>> found = Unsealed(np.zeros((4, 4), np.uint8), plain_grid((4, 4)), "overview", False, "00" * 16, "00" * 32)
-    >>> found.note
-    'not for diagnosis: this is a lossy picture of the image, not the image'
-    """
-
-    pixels: NDArray[Any] = field(repr=False)
-    geometry: Geometry
-    level: str
-    exact: bool
-    image_id: str
-    model: str
-    tags: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def note(self) -> str:
-        """What whoever looks at it must know; empty for an exact image."""
-        return "" if self.exact else NOT_FOR_DIAGNOSIS
-
-    @property
-    def volume(self) -> Volume:
-        """As a Volume (float32), named by its level."""
-        return Volume(self.pixels, self.geometry, f"{self.level}{'' if self.exact else ' (not for diagnosis)'}")
-
-    def to_sitk(self) -> sitk.Image:
-        """As a SimpleITK image of the sealed type, with its level in the metadata."""
-        import SimpleITK as sitk
-
-        image = sitk.GetImageFromArray(self.pixels, isVector=False)
-        self.geometry.stamp(image)
-        image.SetMetaData("primis_level", self.level)
-        image.SetMetaData("primis_note", self.note or "exact")
-        return image
-
-    def to_dict(self) -> dict[str, Any]:
-        """What is known of it but its pixels, for the file beside it."""
-        return {
-            "image": self.image_id, "level": self.level, "exact": self.exact, "note": self.note, "model": self.model,
-            "shape": list(self.pixels.shape), "dtype": self.pixels.dtype.name, "tags": self.tags,
-            "geometry": self.geometry.to_dict(),
-        }  # fmt: skip
-
-    def write(self, path: AnyPath, *, overwrite: bool = False) -> Path:
-        """Write the image, and beside it `NAME.json`, which says its level; returns the latter's path.
-
-        InputError: one of the two exists and `overwrite` is false. OutputError: they cannot be written.
-        """
-        target = as_path(path, "The image's path")
-        beside = refuse_unwritable(target, overwrite)
-        words = (json.dumps(self.to_dict(), indent=2) + "\n").encode()
-        # in this order, so that a lossy image never lies there without what it is, wherever a kill comes between
-        if self.exact:
-            write_volume(self.to_sitk(), target)
-            write_whole(beside, words)
-            return beside
-        former = read_small(beside, _MOST_BESIDE, "The file beside the image") if beside.exists() else None
-        write_whole(beside, words)
-        try:
-            write_volume(self.to_sitk(), target)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            if former is not None:
-                write_whole(beside, former)
-            raise
-        return beside
 
 
 def seal(
@@ -173,23 +91,29 @@ def seal(
     target, folder, count = _sealed_path(output), _home(home), level_number(levels)
     refuse_existing(target, overwrite)
     found = pixels_of(image, keep_tags=keep_tags, rounded=rounded)
-    if found.extras.rounded:
-        count = min(count, EXACT - 1)
     for text in found.notes:
         note(text)
-    from PPIRLogic.primis.codec import encode
-
-    ring = load_or_make_keys(folder)
-    coded = encode(found.values, count, quality=quality, progress=progress, cancel=cancel)
-    image_id = new_image_id()
-    payloads = [found.extras.pack() + coded.codes[0], *coded.codes[1:]]
-    key = top_key(ring.image_keys(image_id)[0], image_id)
-    sealed = seal_codes(payloads, key, coded.model, coded.shape, coded.dtype, pad=pad)
+    count = min(count, EXACT - 1) if found.extras.rounded else count
+    sealed = _sealed(found, count, folder, pad, quality, progress, cancel)
     if cancel is not None:
         cancel.check()
     refuse_existing(target, overwrite)  # another command may have written it meanwhile
     write_whole(target, sealed.to_bytes())
     return sealed
+
+
+def _sealed(
+    image: Pixels, levels: int, home: Path, pad: bool, quality: float, progress: Callable[[float], None],
+    cancel: CancelToken | None,
+) -> SealedFile:  # fmt: skip
+    from PPIRLogic.primis.codec import encode
+
+    ring = load_or_make_keys(home)
+    coded = encode(image.values, levels, quality=quality, progress=progress, cancel=cancel)
+    image_id = new_image_id()
+    payloads = [image.extras.pack() + coded.codes[0], *coded.codes[1:]]
+    key = top_key(ring.image_keys(image_id)[0], image_id)
+    return seal_codes(payloads, key, coded.model, coded.shape, coded.dtype, pad=pad)
 
 
 def unseal(
@@ -421,58 +345,3 @@ def _header_of(file: Sealed) -> tuple[str, Header]:
         return "The sealed file", parse_header(file, len(file))
     path = as_path(file, "The sealed file's path")
     return f"The sealed file '{shown_path(path)}'", read_header(path)
-
-
-def read_small(given: AnyPath | bytes, most: int, what: str) -> bytes:
-    """The bytes that were given, or those of a file; InputError, beginning with `what`: missing, or longer."""
-    if isinstance(given, bytes):
-        if len(given) > most:
-            raise InputError(f"{what} has {len(given)} bytes, and none has more than {most}.")
-        return given
-    path = as_path(given, f"{what}'s path")
-    try:
-        with open(path, "rb") as file:
-            data = file.read(most + 1)
-    except OSError as error:
-        raise InputError(f"{what} '{shown_path(path)}' cannot be read: {error.strerror}. Check the path.") from None
-    if len(data) > most:
-        raise InputError(f"{what} '{shown_path(path)}' has more than {most} bytes, which none has. Is it another file?")
-    return data
-
-
-def refuse_unwritable(target: Path, overwrite: bool = False) -> Path:
-    """The path of the file beside an opened image; InputError or OutputError where the two cannot be written."""
-    split_extension(target, WRITABLE_IMAGES)
-    beside = target.with_name(target.name + ".json")
-    for file in (target, beside):
-        refuse_existing(file, overwrite)
-    return beside
-
-
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """InputError for a file that exists, unless it may be replaced; OutputError for one whose folder does not."""
-    if problem := name_problem(path):
-        raise InputError(f"The file '{shown_path(path)}' cannot be written: {problem}")
-    if not path.absolute().parent.is_dir():
-        raise OutputError(f"Cannot write '{shown_path(path)}': its folder does not exist. Create it first.")
-    if not os.access(path.absolute().parent, os.W_OK):
-        raise OutputError(f"Cannot write '{shown_path(path)}': its folder cannot be written to. Choose another.")
-    if path.exists() and not overwrite:
-        raise InputError(
-            f"The file '{shown_path(path)}' exists. Choose another name, or replace it with --force (in Python:"
-            " overwrite=True)."
-        )
-
-
-def write_whole(path: Path, data: bytes, *, private: bool = False) -> None:
-    """A file, whole or not at all; OutputError where it cannot be written. private: for its owner alone (0600)."""
-
-    def write(name: str) -> None:
-        if private and os.name == "posix":
-            os.chmod(name, 0o600)
-        with open(name, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-
-    write_atomically(path, path.suffix, write, len(data))

@@ -148,7 +148,7 @@ class SharingSite(AuditLog):
         self.tell("fault", image=one.shared.name, reason=str(error))
         return RefusedError(f"'{one.shared.name}' cannot be had at present; its owner's log has the reason.")
 
-    def offer(self, name: str, peer: str, given: Counter[str]) -> m.Offer:
+    def offer(self, name: str, peer: str, given: Counter[str]) -> m.SealedOffer:
         """What a peer is told of an image. given: as of `all_given`."""
         one = self.find(name, peer)
         policy, header = one.shared.policy, one.header
@@ -157,7 +157,7 @@ class SharingSite(AuditLog):
             level = min(level, header.levels[-1], key=LEVELS.index) if left else NOBODY
         codes = tuple(code.length for code in header.codes)
         asks = policy.ask is not None
-        return m.Offer(name, one.size, one.digest, header.shape, header.dtype, codes, level, asks, left)
+        return m.SealedOffer(name, one.size, one.digest, header.shape, header.dtype, codes, level, asks, left)
 
     def all_given(self, peer: str) -> Counter[str]:
         """Grants on record for a peer, by image (hex)."""

@@ -16,14 +16,15 @@ from PPIRLogic.images.volume import Volume
 from PPIRLogic.local_processes import Child, make_sites, start
 from PPIRLogic.primis.levels import LEVELS
 from PPIRLogic.primis.party1 import ask
-from PPIRLogic.primis.sealing import Unsealed, seal, unseal
+from PPIRLogic.primis.sealing import seal, unseal
+from PPIRLogic.primis.unsealed import Unsealed
 from PPIRLogic.progress import CancelToken
 
 NAME = "image"  # what the image is offered as
 
 
 @dataclass(frozen=True)
-class World:
+class RunningOwner:
     """A running owner: where each of the two lives, where the owner is called, and its process."""
 
     asker: Path
@@ -33,7 +34,9 @@ class World:
 
 
 @contextlib.contextmanager
-def sharing(image: Volume | str | Path, *, level: str = LEVELS[-1], scratch: Path | None = None) -> Iterator[World]:
+def sharing(
+    image: Volume | str | Path, *, level: str = LEVELS[-1], scratch: Path | None = None
+) -> Iterator[RunningOwner]:
     """An owner that sealed `image` and grants it up to `level`, while the context lasts.
 
     Should the calling process be killed, the owner removes the sites' folder and `scratch`. Errors: as `seal`.
@@ -48,7 +51,7 @@ def sharing(image: Volume | str | Path, *, level: str = LEVELS[-1], scratch: Pat
         child = start("owner", sites["owner"].home, "primis", "serve", *arguments)
         try:
             address = child.wait_for("listening")["address"]
-            yield World(sites["asker"].home, sites["owner"].home, address, child)
+            yield RunningOwner(sites["asker"].home, sites["owner"].home, address, child)
         finally:
             child.stop()
 

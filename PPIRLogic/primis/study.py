@@ -20,7 +20,7 @@ from PPIRLogic.images.reading import read_volume
 TABLE = "labels.csv"  # columns image, patient, label; the last two may be missing
 IMAGES, MASKS = "images", "lungs_silver"
 SUFFIXES = (".png", ".tif", ".tiff", ".dcm", ".nrrd", ".mha", ".nii", ".nii.gz")
-MOST_ROWS = 100_000
+MAX_ROWS = 100_000
 _APART = 77  # of 256: three patients in ten
 
 
@@ -110,7 +110,7 @@ def _read_table(path: Path) -> dict[str, tuple[str, str]]:
     """(patient, label) by the name of the image."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row, _ in zip(csv.DictReader(file), range(MOST_ROWS), strict=False)]
+            rows = [row for row, _ in zip(csv.DictReader(file), range(MAX_ROWS), strict=False)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"The table '{shown_path(path)}' cannot be read: {error}. Mend or remove it.") from None
     if not rows or "image" not in rows[0]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 HEIGHTS = (5, 7, 10, 14)  # rows of a line that are looked for; higher ones are found in the picture at half its size
 SCALES = (1, 2, 4)
-LARGEST = 512  # pixels of a side: larger pictures are made smaller first
+MAX_SIDE = 512  # pixels of a side: larger pictures are made smaller first
 CONTRAST = 77  # of 255 grey values, by which strokes differ from what is behind them
 LETTERS = 4  # heights that a line is long at least
 FILLED = (0.15, 0.62)  # part of a line that is strokes
@@ -34,7 +34,7 @@ def looks_like_text(pixels: NDArray[Any]) -> bool:
 
 
 def _in_plane(plane: NDArray[Any]) -> bool:
-    step = -(-max(plane.shape) // LARGEST)
+    step = -(-max(plane.shape) // MAX_SIDE)
     low, high = np.percentile(plane[:: 2 * step, :: 2 * step], (0.1, 99.9))
     if high <= low:
         return False

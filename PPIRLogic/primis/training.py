@@ -34,7 +34,7 @@ _GRAIN = 1.5  # greys
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedCodec:
     """folder: where the weights lie; digest: of the model; sizes: bytes of each file; seconds; held_out: a row a level
     (name, bytes of all codes up to it, PSNR in dB, SSIM) on patients that were not trained on; images: how many."""
 
@@ -55,7 +55,7 @@ def train(
     judged: int = 60,
     progress: Callable[[str, float], None] | None = None,
     cancel: CancelToken | None = None,
-) -> Trained:
+) -> TrainedCodec:
     """Learn the codec's weights from folders of images, and judge them on patients that were kept apart.
 
     data: folders of X-rays (see `read_study`) or of volumes (.mha, .nrrd, .nii), of which slices are taken. output: a
@@ -85,7 +85,7 @@ def train(
     model = replace(model, filter=filter_)
     images = {"X-rays": len(teach), "patients": len(set(teach.patients)), "slices": sum(len(v) for v in volumes)}
     rows = judge_on(model, judge.images[:judged], lambda part: say("judging", 0.9 + 0.1 * part), check)
-    trained = Trained(
+    trained = TrainedCodec(
         folder, model.digest, {TABLES: len(model.tables), FILTER: len(filter_)}, time.monotonic() - began, rows, images
     )
     _write(trained, model, seed, rounds)
@@ -221,7 +221,7 @@ def judge_on(
     ]
 
 
-def _write(trained: Trained, model: Model, seed: int, rounds: int) -> None:
+def _write(trained: TrainedCodec, model: Model, seed: int, rounds: int) -> None:
     content = {TABLES: model.tables, FILTER: model.filter}
     for name, data in content.items():
         (trained.folder / name).write_bytes(data)

@@ -12,10 +12,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import AnyArray
 from PPIRLogic.primis.evidence import need
 from PPIRLogic.progress import CancelToken
 
-Array = NDArray[Any]
 TEXTURES = ("contrast", "dissimilarity", "homogeneity", "energy", "correlation")
 GREYS = 32  # of the co-occurrence matrix
 _FINE = 80  # pixels of an image whose gradients are looked at; finer ones are noise, also to a radiologist's label
@@ -23,7 +23,7 @@ _COARSE = 20
 _BATCH = 8
 
 
-def smaller(images: Array, size: int) -> Array:
+def smaller(images: AnyArray, size: int) -> AnyArray:
     """Images (n, y, x) averaged over whole blocks to (n, size, size), float; or as they are if they do not divide."""
     n, rows, columns = images.shape
     if rows % size or columns % size:
@@ -43,25 +43,25 @@ class Classifier:
         self._size = size
         self._model: Any = None
 
-    def fit(self, images: Array, positive: Array) -> Classifier:
+    def fit(self, images: AnyArray, positive: AnyArray) -> Classifier:
         """Learn from uint8 images (n, y, x) and bool labels (n,)."""
         linear, pipeline, scale = (need(f"sklearn.{m}") for m in ("linear_model", "pipeline", "preprocessing"))
         regression = linear.LogisticRegression(C=1e-3, max_iter=2000)
         self._model = pipeline.make_pipeline(scale.StandardScaler(), regression).fit(self._features(images), positive)
         return self
 
-    def scores(self, images: Array) -> Array:
+    def scores(self, images: AnyArray) -> AnyArray:
         """One number an image: the higher, the likelier it is positive."""
         return np.asarray(self._model.decision_function(self._features(images)))
 
-    def _features(self, images: Array) -> Array:
+    def _features(self, images: AnyArray) -> AnyArray:
         hog = need("skimage.feature").hog
         cell = max(self._size // 10, 4)
         gradients = [hog(i / 255, 9, (cell, cell), (2, 2), feature_vector=True) for i in smaller(images, self._size)]
         return np.hstack([gradients, smaller(images, _COARSE).reshape(len(images), -1) / 255])
 
 
-class Segmenter:
+class LungSegmenter:
     """A small U-Net (torch, one thread) that finds the lungs on images averaged to 80 pixels.
 
     Errors: MissingDependencyError without torch.
@@ -73,14 +73,14 @@ class Segmenter:
 
     def fit(
         self,
-        images: Array,
-        masks: Array,
+        images: AnyArray,
+        masks: AnyArray,
         *,
         epochs: int = 10,
         seed: int = 0,
         progress: Callable[[int, int], None] = lambda done, of: None,
         cancel: CancelToken | None = None,
-    ) -> Segmenter:
+    ) -> LungSegmenter:
         """Learn from uint8 images and bool masks (n, y, x). progress(epochs done, epochs)."""
         torch = need("torch")
         torch.manual_seed(seed)
@@ -102,7 +102,7 @@ class Segmenter:
         self._net.eval()
         return self
 
-    def masks(self, images: Array) -> NDArray[np.bool_]:
+    def masks(self, images: AnyArray) -> NDArray[np.bool_]:
         """Where the lungs are, bool, of the images' shape."""
         torch = need("torch")
         with torch.no_grad():
@@ -111,7 +111,7 @@ class Segmenter:
         return cast("NDArray[np.bool_]", found.numpy()[:, 0] > 0)
 
     @staticmethod
-    def _input(images: Array) -> Any:
+    def _input(images: AnyArray) -> Any:
         torch = need("torch")
         grey = smaller(images, _FINE)
         grey = (grey - grey.mean((1, 2), keepdims=True)) / (grey.std((1, 2), keepdims=True) + 1e-3)
@@ -148,7 +148,7 @@ def _u_net(torch: Any, channels: tuple[int, int, int]) -> Any:
     return UNet()
 
 
-def dice(one: Array, other: Array) -> Array:
+def dice(one: AnyArray, other: AnyArray) -> AnyArray:
     """Overlap of masks (n, y, x), for each image; 1 where both are empty.
 
     >>> dice(np.array([[[1, 1, 0]]]), np.array([[[1, 0, 0]]]))
@@ -159,7 +159,7 @@ def dice(one: Array, other: Array) -> Array:
     return np.where(sizes > 0, 2 * (a & b).sum(1) / np.maximum(sizes, 1), 1.0)
 
 
-def texture(images: Array) -> Array:
+def texture(images: AnyArray) -> AnyArray:
     """The features TEXTURES of uint8 images (n, y, x), (n, 5): of the grey-level co-occurrence matrix of 32 levels, at
     a distance of 1 pixel, as the mean over four directions. MissingDependencyError without scikit-image."""
     feature = need("skimage.feature")

@@ -41,7 +41,7 @@ from PPIRLogic.secure.prg import Stream
 from PPIRLogic.transforms.displacement_field import Field, exponential, inverse_error_mm, jacobian_determinant
 
 STRENGTHS = {"low": 4.0, "medium": 8.0, "high": 12.0}  # mm
-SMALLEST, LARGEST = 0.5, 24.0  # mm, of a strength
+MIN_STRENGTH_MM, MAX_STRENGTH_MM = 0.5, 24.0  # mm, of a strength
 JACOBIAN, INVERSE_MM = 0.1, 0.5  # the least determinant out, the largest error of there and back
 DRAWS = 32  # before a strength is given up
 NODE_UM, DEPTH_UM = 2000, 4000  # of the working grid, and of the one on which depth is measured
@@ -61,10 +61,10 @@ def strength_mm(strength: str | float) -> float:
         found = STRENGTHS[strength] if strength in STRENGTHS else float(strength)  # type: ignore[index]
     except (TypeError, ValueError):
         found = math.nan
-    if not SMALLEST <= found <= LARGEST:
+    if not MIN_STRENGTH_MM <= found <= MAX_STRENGTH_MM:
         raise InputError(
-            f"The strength of a deformation is {', '.join(STRENGTHS)}, or {SMALLEST:g} to {LARGEST:g} mm, not"
-            f" {strength!r:.40}."
+            f"The strength of a deformation is {', '.join(STRENGTHS)}, or {MIN_STRENGTH_MM:g} to"
+            f" {MAX_STRENGTH_MM:g} mm, not {strength!r:.40}."
         )
     return round(found, 3)
 

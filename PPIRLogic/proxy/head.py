@@ -26,7 +26,7 @@ except ImportError:
 
 WORKING_MM = 2.5  # of the grid on which surfaces are found
 HEAD_MM = 170.0  # from the top of a head: below is neck
-SMALLEST_ML, LARGEST_ML = 500.0, 2600.0  # of a brain's surface
+MIN_ML, MAX_ML = 500.0, 2600.0  # of a brain's surface
 _ROUNDS, _SUBDIVISIONS = 500, 3
 _RIM = 0.5  # how bright the rim may be, of the way from the darkest to the brightest nearby
 _LONGEST_MM = 115.0  # from the centre of a brain to its surface
@@ -65,7 +65,7 @@ def brain_mask(
         check()
     inside = found.inside(array.shape, spacing)
     ml = float(inside.sum()) * math.prod(spacing) / 1000
-    if not SMALLEST_ML <= ml <= LARGEST_ML:
+    if not MIN_ML <= ml <= MAX_ML:
         raise InputError(
             f"No brain was found in the scan '{name}' (what was found has {ml:.0f} ml). Give a mask of the brain"
             " (--mask), or keep the head without its face (--strip face), and look at the preview."

@@ -33,10 +33,10 @@ OPENS = "proxy"
 PART = 2**20  # bytes in one message
 DIGEST_BYTES = 32
 MAX_CLASSES, MAX_NAME = 64, 64
-LEAST_SIDE, MAX_SIDE = 8, 1024  # voxels
+MIN_SIDE, MAX_SIDE = 8, 1024  # voxels
 MAX_VOXELS = 2**25
-LEAST_UM, MAX_UM = 200, 10_000  # micrometres, of a voxel's side
-LEAST_MM, MAX_MM = 40.0, 500.0  # of the whole grid
+MIN_UM, MAX_UM = 200, 10_000  # micrometres, of a voxel's side
+MIN_MM, MAX_MM = 40.0, 500.0  # of the whole grid
 
 
 def opening() -> dict[str, Any]:
@@ -50,7 +50,7 @@ def check_opening(data: Mapping[str, Any], here: str, there: str) -> None:
 
 
 @dataclass(frozen=True)
-class Model:
+class ServedModel:
     """What segments at a site. digest: SHA-256 of its file, hex. classes: their names, the background first."""
 
     digest: str
@@ -61,7 +61,7 @@ class Model:
         return {"version": PROXY_VERSION, "model": bytes.fromhex(self.digest), "classes": list(self.classes)}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Model:
+    def from_dict(cls, data: Mapping[str, Any]) -> ServedModel:
         """ProtocolError for anything that is none."""
         f = Fields(data, OPENS)
         names = f.items("classes", MAX_CLASSES)
@@ -99,13 +99,13 @@ class Segment:
     def from_dict(cls, data: Mapping[str, Any]) -> Segment:
         """ProtocolError for anything that is none."""
         f = Fields(data, "segment")
-        shape = _three(f.items("shape", 3), "shape", LEAST_SIDE, MAX_SIDE)
-        spacing = _three(f.items("spacing", 3), "spacing", LEAST_UM, MAX_UM)
+        shape = _three(f.items("shape", 3), "shape", MIN_SIDE, MAX_SIDE)
+        spacing = _three(f.items("spacing", 3), "spacing", MIN_UM, MAX_UM)
         voxels = math.prod(shape)
         sides = [n * um / 1000 for n, um in zip(shape, reversed(spacing), strict=True)]
-        if voxels > MAX_VOXELS or not all(LEAST_MM <= side <= MAX_MM for side in sides):
+        if voxels > MAX_VOXELS or not all(MIN_MM <= side <= MAX_MM for side in sides):
             raise ProtocolError(
-                f"A proxy has at most {MAX_VOXELS} voxels and sides of {LEAST_MM:g} to {MAX_MM:g} mm, not"
+                f"A proxy has at most {MAX_VOXELS} voxels and sides of {MIN_MM:g} to {MAX_MM:g} mm, not"
                 f" {'×'.join(map(str, reversed(shape)))} voxels of {'×'.join(str(um / 1000) for um in spacing)} mm."
             )
         return cls(

@@ -41,7 +41,7 @@ class SegmentingClient(Caller):
     model: what segments there.
     """
 
-    model: m.Model
+    model: m.ServedModel
     service = "ppir proxy serve"
 
     def __init__(
@@ -52,12 +52,12 @@ class SegmentingClient(Caller):
         check: Callable[[], None] = lambda: None,
         tell: Tell = lambda stage, done, total: None,
     ) -> None:
-        self._former: m.Model | None = None
+        self._former: m.ServedModel | None = None
         super().__init__(address, home=home, opens=m.OPENS, opening=m.opening(), check=check, tell=tell)
 
     def opened(self, data: Mapping[str, Any]) -> None:
         m.check_opening(data, m.ASKS, m.SEGMENTS)
-        self.model = m.Model.from_dict(data)
+        self.model = m.ServedModel.from_dict(data)
         if self._former is not None and self._former != self.model:
             raise ProtocolError("The site has another model since the line was lost. Ask again for the whole.")
         self._former = self.model

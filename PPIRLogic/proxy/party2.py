@@ -17,7 +17,7 @@ from PPIRLogic.disclosure.audit_log import AuditLog
 from PPIRLogic.errors import BusyError, InputError, PeerError, PolicyError, ProtocolError
 from PPIRLogic.network.channel import Channel, Message, Quotas
 from PPIRLogic.network.identity import Identity, default_home, load_or_create_identity, normalise_fingerprint
-from PPIRLogic.network.quota import Rate, in_seconds
+from PPIRLogic.network.quota import RateLimit, in_seconds
 from PPIRLogic.network.served import ServedSession, SiteMethod
 from PPIRLogic.network.service import Event, Service, run_until
 from PPIRLogic.network.trust import TrustStore
@@ -27,7 +27,7 @@ from PPIRLogic.proxy import messages as m
 IDLE = 60.0  # seconds between two messages of a session
 UPLOAD = 180.0  # seconds for all parts of a proxy
 SEGMENTATIONS, SEGMENTATION_SECONDS = 20, 15.0  # of a peer at once, and then one every so many seconds
-_LEAST_INSIDE, _LEAST_VALUES = 0.002, 8  # of a proxy: voxels that are not 0, and different values among them
+_MIN_INSIDE, _MIN_VALUES = 0.002, 8  # of a proxy: voxels that are not 0, and different values among them
 
 
 class Segments(Protocol):
@@ -57,8 +57,8 @@ class Segmenting(SiteMethod):
         """peers: fingerprints of those that may ask; empty: every trusted peer."""
         super().__init__(site)
         self.segmenter, self.site, self._peers = segmenter, site, peers
-        self.model = m.Model(segmenter.digest, tuple(segmenter.names))
-        self.rate = Rate(SEGMENTATIONS, SEGMENTATION_SECONDS)
+        self.model = m.ServedModel(segmenter.digest, tuple(segmenter.names))
+        self.rate = RateLimit(SEGMENTATIONS, SEGMENTATION_SECONDS)
         self._turn, self._waiting = threading.Lock(), 0
         self._count = threading.Lock()
 
@@ -149,10 +149,7 @@ class SegmentingSession(ServedSession):
             raise ProtocolError(f"The proxy has {len(data)} bytes and not the {question.size} that were announced.")
         proxy = m.unpacked(data, question.shape, question.digest, "The proxy")
         inside = proxy[proxy > 0]
-        if (
-            inside.size < _LEAST_INSIDE * proxy.size
-            or np.unique(inside[:: 1 + inside.size // 10**5]).size < _LEAST_VALUES
-        ):
+        if inside.size < _MIN_INSIDE * proxy.size or np.unique(inside[:: 1 + inside.size // 10**5]).size < _MIN_VALUES:
             raise ProtocolError("The proxy is empty, or nearly of one value: nothing in it can be segmented.")
         return proxy
 

@@ -23,7 +23,7 @@ from PPIRLogic.proxy.keys import ProxyKey
 STRIPS = {"brain": "the brain alone", "face": "the head without its face"}
 MARGIN_MM = 16.0  # around what is left, so that the deformation moves none of it out
 PERCENTILES = (1.0, 99.0)  # of the intensities inside, which become 0 and 255
-LARGEST = 2**26  # voxels of what is sent
+MAX_VOXELS = 2**26  # voxels of what is sent
 _HOUNSFIELD, _HOUNSFIELD_SHARE = -400.0, 0.05  # no MR has so many voxels so far below 0
 _SOFT_TISSUE = 0.04  # spread of a CT's brain, of its distance to air; that of an MR is several times as large
 
@@ -142,10 +142,10 @@ def prepare(
         kept = _kept(np.ascontiguousarray(turned), spacing, strip, volume.name, check)
     check()
     corner, shape = _around(kept, spacing)
-    if np.prod(shape, dtype=np.int64) > LARGEST:
+    if np.prod(shape, dtype=np.int64) > MAX_VOXELS:
         raise InputError(
             f"What is left of '{volume.name}' has {'×'.join(map(str, reversed(shape)))} voxels, more than are sent"
-            f" ({LARGEST}). Give a smaller mask, or resample the scan to 1 mm."
+            f" ({MAX_VOXELS}). Give a smaller mask, or resample the scan to 1 mm."
         )
     inside = _window(kept, corner, shape)
     array = _eight_bits(_window(turned, corner, shape), inside, volume.name)

@@ -23,8 +23,8 @@ NAMES = ("background", "grey matter", "white matter", "deep grey matter", "ventr
 _MERGED = (0, 1, 2, 3, 4, 0, 3)  # which of the names each class of the network counts as
 SPACING_MM = 2.0  # of the network's grid
 _MULTIPLE = 8  # voxels: what the sides are filled up to
-MOST_VOXELS = 1 << 25
-MOST_BYTES = 2_000_000
+MAX_VOXELS = 1 << 25
+MAX_BYTES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ class Segmenter:
         volume: uint8 (z, y, x), as prepared, x to the right, y to the front, z up; spacing: mm (x, y, z). Raises
         InputError for what is no such volume, or too large.
         """
-        if volume.ndim != 3 or volume.dtype != np.uint8 or not all(volume.shape) or volume.size > MOST_VOXELS:
-            raise InputError(f"The network takes a volume of 8-bit greys and at most {MOST_VOXELS} voxels.")
+        if volume.ndim != 3 or volume.dtype != np.uint8 or not all(volume.shape) or volume.size > MAX_VOXELS:
+            raise InputError(f"The network takes a volume of 8-bit greys and at most {MAX_VOXELS} voxels.")
         if len(spacing) != 3 or not all(0.2 <= s <= 10 for s in spacing):
             raise InputError("The network takes voxels of 0.2 to 10 mm along each axis. Resample the volume.")
         extents = [n * s for n, s in zip(volume.shape, spacing[::-1], strict=True)]
         sides = [max(1, round(e / SPACING_MM)) for e in extents]
-        if np.prod([s + _MULTIPLE for s in sides]) > MOST_VOXELS // 4:
+        if np.prod([s + _MULTIPLE for s in sides]) > MAX_VOXELS // 4:
             raise InputError("The volume is larger than a head. Cut it to the head.")
         there = resampled(volume.astype(np.float32) / 255, sides)
         back = self._at_network_grid(there)

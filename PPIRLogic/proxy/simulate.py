@@ -21,7 +21,7 @@ from PPIRLogic.proxy.segmentation_result import Segmentation
 
 
 @dataclass(frozen=True)
-class World:
+class RunningServer:
     """A running service: where each of the two lives, where the service is called, and its process."""
 
     hospital: Path
@@ -31,7 +31,7 @@ class World:
 
 
 @contextlib.contextmanager
-def segmenting(model: Path | None = None) -> Iterator[World]:
+def segmenting(model: Path | None = None) -> Iterator[RunningServer]:
     """A site that segments (default: with the model that comes with the program), while the context lasts."""
     with tempfile.TemporaryDirectory(prefix="ppir-") as name:
         folder = Path(name)
@@ -41,7 +41,7 @@ def segmenting(model: Path | None = None) -> Iterator[World]:
         child = start("server", sites["server"].home, "proxy", "serve", *arguments)
         try:
             address = child.wait_for("listening")["address"]
-            yield World(sites["hospital"].home, sites["server"].home, address, child)
+            yield RunningServer(sites["hospital"].home, sites["server"].home, address, child)
         finally:
             child.stop()
 

@@ -11,7 +11,7 @@ from importlib import resources
 from PPIRLogic.errors import InputError
 
 ONE = 1024  # amplitudes are whole numbers in units of 1/ONE
-MOST = 64 * ONE
+MAX_AMPLITUDE = 64 * ONE
 SPECTRUM, MANIFEST = "spectrum.json", "manifest.json"
 
 
@@ -35,7 +35,7 @@ class Spectrum:
             or not self.scales_mm
             or not rows
             or any(len(row) != len(self.scales_mm) for row in rows)
-            or not all(0 <= n <= MOST for row in rows for n in row)
+            or not all(0 <= n <= MAX_AMPLITUDE for row in rows for n in row)
             or not all(8 <= n <= 400 for n in self.scales_mm)
             or not any(any(row) for row in rows)
         ):

@@ -28,7 +28,7 @@ _STRENGTHS = (7.0, 13.0)  # mm, drawn between
 _RATE, _TABLE_RATE = 2e-3, 0.1
 _WEIGHT_RATE = 0.5  # of the multiplier
 _PATCH = (48, 64, 48)  # voxels of 2 mm on which the segmentation is judged
-_SMALLEST = 0.2  # Jacobian determinant below which a field is made to pay
+_MIN_JACOBIAN = 0.2  # Jacobian determinant below which a field is made to pay
 _KEEP_EVERY = 10
 
 
@@ -154,7 +154,7 @@ def _segmentation_part(visits: Visits, segmentation: Any, amplitudes: Any, rng: 
                 logits = segmentation(proxy)
             costs.append(overlap_loss(torch, logits, truth))
             if table is amplitudes:
-                fold = torch.relu(_SMALLEST - jacobian(torch, coarse)).mean() * 50
+                fold = torch.relu(_MIN_JACOBIAN - jacobian(torch, coarse)).mean() * 50
     return costs[0] + fold, (costs[0] - costs[1]).detach()
 
 

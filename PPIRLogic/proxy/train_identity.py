@@ -22,7 +22,7 @@ def identity_network(torch: Any, shape: tuple[int, int, int]) -> Any:
             nn.ReLU(),
         ]
 
-    class Network(nn.Module):  # type: ignore[misc, name-defined]
+    class IdentityNetwork(nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.body = nn.Sequential(*block(8, 32), *block(32, 64, 2), *block(64, 96), *block(96, 96, 2))
@@ -35,7 +35,7 @@ def identity_network(torch: Any, shape: tuple[int, int, int]) -> Any:
             whole = torch.cat([body.mean((2, 3, 4)), self.thin(body).flatten(1)], 1)
             return torch.nn.functional.normalize(self.head(whole).float(), dim=1)
 
-    return Network().to(memory_format=torch.channels_last_3d)
+    return IdentityNetwork().to(memory_format=torch.channels_last_3d)
 
 
 def identity_loss(torch: Any, network: Any, views: Any) -> Any:

@@ -42,7 +42,7 @@ def segmentation_network(torch: Any, classes: int) -> Any:
     nn = torch.nn
     a, b, c, d = WIDTHS
 
-    class Network(nn.Module):  # type: ignore[misc, name-defined]
+    class SegmentationNetwork(nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.fine = nn.Sequential(*_block(nn, 1, a))
@@ -61,7 +61,7 @@ def segmentation_network(torch: Any, classes: int) -> Any:
             first = self.first_up(torch.cat([first, _doubled(torch, second)], 1))
             return self.fine_up(torch.cat([fine, _doubled(torch, first)], 1)).float()
 
-    return Network().to(memory_format=torch.channels_last_3d)
+    return SegmentationNetwork().to(memory_format=torch.channels_last_3d)
 
 
 def _doubled(torch: Any, x: Any) -> Any:

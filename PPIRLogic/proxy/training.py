@@ -28,7 +28,7 @@ _APART = 0.2  # of the label maps, the last ones by name: to judge with
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNetworks:
     """folder: where the weights lie; model: SHA-256 of the network; spectrum: what was learned; sizes: bytes of each
     file; seconds; held_out: a row a strength (mm, Dice of each class on maps that were not trained on)."""
 
@@ -50,7 +50,7 @@ def train(
     subjects: int = SUBJECTS,
     progress: Callable[[str, float], None] | None = None,
     cancel: CancelToken | None = None,
-) -> Trained:
+) -> TrainedNetworks:
     """Train both, and judge them on label maps that were kept apart.
 
     data: a folder of label maps (`*labels.nrrd`, FreeSurfer's numbers, 2 mm). output: a folder for segmentation.onnx,
@@ -82,7 +82,7 @@ def train(
     content = {NETWORK: train_segmentation.as_onnx(torch, network), SPECTRUM: spectrum.to_json().encode()}
     rows = judged(Scanner(torch, judge), Segmenter.of(content[NETWORK]), spectrum, seed, check)
     sizes = {name: len(data) for name, data in content.items()}
-    trained = Trained(folder, _digest(content[NETWORK]), spectrum, sizes, time.monotonic() - began, rows)
+    trained = TrainedNetworks(folder, _digest(content[NETWORK]), spectrum, sizes, time.monotonic() - began, rows)
     _write(trained, content, {"seed": seed, "steps": steps, "generator_steps": generator_steps, "subjects": subjects})
     say("finished", 1.0)
     return trained
@@ -114,7 +114,7 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _write(trained: Trained, content: dict[str, bytes], run: dict[str, int]) -> None:
+def _write(trained: TrainedNetworks, content: dict[str, bytes], run: dict[str, int]) -> None:
     for name, data in content.items():
         (trained.folder / name).write_bytes(data)
     manifest = {"model": trained.model, "sha256": {name: _digest(data) for name, data in content.items()}, **run}

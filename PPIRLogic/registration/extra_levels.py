@@ -31,7 +31,7 @@ _FINENESS = {False: 27, True: 54}  # lengths of a voxel in the longest axis: 8 m
 _SHARE = 0.05  # of the samples: what these numbers may be, beside the level's own
 _NUMBERS = {2: 130, 3: 240}  # what a useful comparison and a check need
 _RICH_POOL = 8192  # samples that a joint histogram of few bins is steady with
-_LEAST = 7  # voxels of an axis
+_MIN_SIDE = 7  # voxels of an axis
 _SMOOTHING = 0.5  # standard deviation, in such voxels
 
 
@@ -98,7 +98,7 @@ def _grid(geometry: Geometry, factor: int, voxel: float) -> ExtraGrid | None:
     sigma = max(default_sigma_mm(geometry, factor), _SMOOTHING * voxel)
     grid = ExtraGrid(factor, sigma, border_margin_mm(geometry, factor, sigma))
     sizes = level_geometry(geometry, factor).size
-    thin = any(n < _LEAST < m for n, m in zip(sizes, geometry.size, strict=True))
+    thin = any(n < _MIN_SIDE < m for n, m in zip(sizes, geometry.size, strict=True))
     return None if thin or inner_voxels(geometry, grid) < 1 else grid
 
 

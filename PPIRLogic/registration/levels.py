@@ -25,7 +25,7 @@ from PPIRLogic.registration.transform_kinds import TRANSFORMS
 from PPIRLogic.secure.prg import derive_key
 
 _MIN_AXIS = 16
-_LARGEST_POOL = 131_072  # of an extra level
+_MAX_POOL = 131_072  # of an extra level
 _STEADY_POOL = {
     2: MIN_POOL,
     3: 4 * MIN_POOL,
@@ -136,5 +136,5 @@ def _extra_level(geometry: Geometry, request: Request, purpose: str, pool_seed: 
     grid = level_geometry(geometry, extra.factor)
     samples = block_order(grid.array_shape, margin_voxels(grid, extra.margin_mm))
     if extra_loss(request, purpose).pooled:
-        samples = random_pool(samples, _LARGEST_POOL, pool_seed, extra.factor)
+        samples = random_pool(samples, _MAX_POOL, pool_seed, extra.factor)
     return Level(index, extra.factor, extra.sigma_mm, extra.margin_mm, grid, samples, purpose=purpose)

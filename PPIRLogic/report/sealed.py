@@ -13,7 +13,8 @@ import SimpleITK as sitk
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.images.writing import write_volume
 from PPIRLogic.primis.sealed_file import Header
-from PPIRLogic.primis.sealing import Unsealed, write_whole
+from PPIRLogic.primis.unsealed import Unsealed
+from PPIRLogic.primis.whole_files import write_whole
 from PPIRLogic.report.figures import Picture
 from PPIRLogic.report.markup import PAGE, STYLE, escape, image, table
 from PPIRLogic.report.slices import scaled, window_of

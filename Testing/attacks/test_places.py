@@ -29,7 +29,7 @@ from PPIRLogic.network.channel import MAX_PAYLOAD, Channel, FrameReader, Listene
 from PPIRLogic.network.channel.frames import _PREFIX
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.messages import PROTOCOL_VERSION
-from PPIRLogic.network.quota import Rate
+from PPIRLogic.network.quota import RateLimit
 from PPIRLogic.network.service import INFOS, LINES, Refusals, UnrecordedAudit
 from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.registration.dealer.dealer import JOINS_OF_A_PEER, MAX_SESSIONS, DealerSession, Dealing, Joined
@@ -452,7 +452,7 @@ def test_questions_and_refusals_do_not_fill_the_log(
     for number in range(2000):
         refusals.log(f"[2001:db8:0:{number % 500:x}::{number:x}]:99", "nobody")
     assert len(refused) == LINES[0]
-    monkeypatch.setattr(refusals, "_of_all", Rate(*LINES))  # some time later
+    monkeypatch.setattr(refusals, "_of_all", RateLimit(*LINES))  # some time later
     refusals.tidy()
     assert refused[-1]["reason"] == f"{2000 - LINES[0]} more callers"
     record("2000 questions of a trusted peer", f"{found[0]} lines in the log", f"{found[1]} lines, with the count")

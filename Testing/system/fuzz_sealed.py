@@ -21,7 +21,7 @@ from PPIRLogic.local_processes import Site
 from PPIRLogic.network import caller
 from PPIRLogic.network.channel import Message
 from PPIRLogic.network.identity import load_or_create_identity
-from PPIRLogic.network.quota import Rate
+from PPIRLogic.network.quota import RateLimit
 from PPIRLogic.network.service import Event
 from PPIRLogic.primis import messages as m
 from PPIRLogic.primis import party1
@@ -72,7 +72,7 @@ def sharing(site: Site, on_event: Event = lambda event: None) -> Iterator[Sharin
     identity = load_or_create_identity(site.home)
     service = SharingService("127.0.0.1:0", identity, site.home, shared(site), on_event=on_event)
     method = service.methods[m.OPENS]
-    method.pages = method.chunks = method.questions = Rate(UNLIMITED, 1e-6)  # type: ignore[attr-defined]
+    method.pages = method.chunks = method.questions = RateLimit(UNLIMITED, 1e-6)  # type: ignore[attr-defined]
     try:
         yield service
     finally:
@@ -109,7 +109,7 @@ class SealedWords(Target):
             return next(message.data for message in recorded[SEALED, way][0] if message.kind == kind)
 
         self._makers: tuple[tuple[Callable[[Any], Any], dict[str, Any]], ...] = (
-            (m.Offer.from_dict, first("2 to 1", "catalogue")["images"][0]),
+            (m.SealedOffer.from_dict, first("2 to 1", "catalogue")["images"][0]),
             (m.Page.from_dict, first("1 to 2", "catalogue")),
             (m.Fetch.from_dict, first("1 to 2", "fetch")),
             (m.Ask.from_dict, first("1 to 2", "ask")),

@@ -124,7 +124,7 @@ def served(sites: dict[str, Site], files: dict[str, Path]) -> Iterator[Owner]:
         SharedFile("kept", small, SharingPolicy(m.NOBODY)),
     )
     with owner(sites["B"], *shared) as one:
-        one.service.methods[m.OPENS].questions = party2.Rate(10**6, 0.001)  # the tests ask more than any site may
+        one.service.methods[m.OPENS].questions = party2.RateLimit(10**6, 0.001)  # the tests ask more than any site may
         yield one
         assert one.told("session failed") == []
         with SharingClient(one.address, home=sites["C"].home) as client:

@@ -9,7 +9,7 @@ import numpy as np
 from chests import chests
 
 from PPIRLogic.primis.evidence import area_under_curve
-from PPIRLogic.primis.use import TEXTURES, Classifier, Segmenter, dice, texture
+from PPIRLogic.primis.use import TEXTURES, Classifier, LungSegmenter, dice, texture
 
 TRAIN, TEST = chests(48, 1), chests(32, 2)
 
@@ -26,7 +26,7 @@ def test_the_classifier_finds_what_is_there_and_nothing_in_noise() -> None:
 
 
 def test_the_segmenter_finds_the_lungs_the_same_for_a_seed() -> None:
-    models = [Segmenter((4, 8, 8)).fit(*TRAIN[:2], epochs=4, seed=3) for _ in range(2)]
+    models = [LungSegmenter((4, 8, 8)).fit(*TRAIN[:2], epochs=4, seed=3) for _ in range(2)]
     found = models[0].masks(TEST[0])
     assert dice(found, TEST[1]).mean() > 0.9 and np.array_equal(found, models[1].masks(TEST[0]))
     assert dice(models[0].masks(shuffled(TEST[0])), TEST[1]).mean() < 0.7

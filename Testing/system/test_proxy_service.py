@@ -90,7 +90,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Site]:
 def served(sites: dict[str, Site]) -> Iterator[Server]:
     """After all tests an honest proxy is still segmented."""
     with server(sites["B"]) as one:
-        one.service.methods[m.OPENS].rate = party2.Rate(10**6, 0.001)  # type: ignore[attr-defined]
+        one.service.methods[m.OPENS].rate = party2.RateLimit(10**6, 0.001)  # type: ignore[attr-defined]
         yield one
         assert one.told("session failed") == []
         with SegmentingClient(one.address, home=sites["C"].home) as client:

@@ -117,6 +117,15 @@ def test_no_private_name_crosses_modules(graph: Graph) -> None:
     assert private(graph) == []
 
 
+def test_two_classes_never_share_a_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in (ROOT / PACKAGE).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {} and len(homes) > 300
+
+
 def test_the_engine_knows_nothing_of_slicer() -> None:
     for path in (ROOT / PACKAGE).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

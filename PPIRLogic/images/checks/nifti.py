@@ -22,11 +22,11 @@ _HEADER, _LATEST_START = 348, 2**40  # bytes
 _FLOATS = {16: "f4", 64: "f8"}
 _UNREAD = {1: "single bits", 1536: "floats of 128 bits", 1792: "complex numbers", 2048: "complex numbers"}
 _NO_GREY = {1004: "matrices", 1005: "matrices", 1006: "displacements"}  # of 1006 ITK turns the signs of some voxels
-_SMALLEST_SCALE = 2.3e-16  # ITK takes less for nothing
+_MIN_SCALE = 2.3e-16  # ITK takes less for nothing
 _PLACE_TOLERANCE = 0.1  # voxels
 _SHEAR_TOLERANCE = 1e-3  # cosine of the angle between two axes
 _SPACING_TOLERANCE = 1e-3
-_LARGEST_CODE = 5
+_MAX_CODE = 5
 _ADVICE = "Set both to the one that is meant, or resample the image to a grid with right angles."
 
 
@@ -155,12 +155,12 @@ def _check_header(h: _Header, file: Path) -> None:
         raise Damaged("its header does not say type, dimension and sizes together")
     if not (_HEADER if h.is_single else 0) <= h.start <= _LATEST_START:
         raise Damaged("its header says that the voxels begin where they cannot")
-    if h.units & 7 > 3 or not all(0 <= c <= _LARGEST_CODE for c in h.codes):
+    if h.units & 7 > 3 or not all(0 <= c <= _MAX_CODE for c in h.codes):
         raise Damaged("its header holds codes that are not of this format")
     if not all(math.isfinite(v) for v in h.slope):
         raise Damaged("its header scales the voxels by what is not a number")
     slope, intercept = h.slope
-    if (slope == 0 != intercept) or any(0 < abs(v) < _SMALLEST_SCALE for v in h.slope):
+    if (slope == 0 != intercept) or any(0 < abs(v) < _MIN_SCALE for v in h.slope):
         raise Unusable(
             f"Its voxels are to be scaled by {slope:g} (scl_slope) and shifted by {intercept:g} (scl_inter), which the"
             " readers apply differently. Save it with the intensities themselves, slope 1 and shift 0."

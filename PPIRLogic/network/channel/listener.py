@@ -21,7 +21,7 @@ from PPIRLogic.network.channel.peer_certificate import CertificateCheck
 from PPIRLogic.network.channel.timed_socket import TICK, ConnectionEnded, Wire
 from PPIRLogic.network.channel.tls import Tls
 from PPIRLogic.network.identity import Identity
-from PPIRLogic.network.quota import Rate, in_seconds, network_of
+from PPIRLogic.network.quota import RateLimit, in_seconds, network_of
 from PPIRLogic.network.trust import TrustStore
 
 _SLOW = 2.0  # seconds after which a handshake may lose its place to another caller
@@ -77,8 +77,8 @@ class Listener:
         """`max_payload`: bytes that a message may carry until `Channel.accept_payloads` says otherwise."""
         self._max_payload = max_payload
         self._quotas = quotas = quotas or Quotas()
-        self._greetings = Rate(quotas.greetings, quotas.greeting_seconds)
-        self._calls = Rate(quotas.calls, quotas.call_seconds)
+        self._greetings = RateLimit(quotas.greetings, quotas.greeting_seconds)
+        self._calls = RateLimit(quotas.calls, quotas.call_seconds)
         self._identity = identity
         self._trust = trust
         self._on_refused = on_refused

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from PPIRLogic.arrays import AnyArray
 from PPIRLogic.errors import InputError, PPIRError
 from PPIRLogic.local_processes import make_sites
 from PPIRLogic.primis import cards, grants
@@ -35,8 +35,7 @@ from PPIRLogic.primis.study import Study
 from PPIRLogic.primis.use import Classifier, smaller
 from PPIRLogic.progress import CancelToken
 
-Array = NDArray[Any]
-LEAST = 12  # images on either side
+MIN_IMAGES = 12  # images on either side
 _COARSE = 20  # pixels of the images that are compared to link them
 
 
@@ -77,10 +76,10 @@ class Ground:
     test_study: Study
     effort: Effort
     cancel: CancelToken
-    pictures: dict[str, Array] = field(default_factory=dict)
+    pictures: dict[str, AnyArray] = field(default_factory=dict)
 
     @cached_property
-    def mean(self) -> Array:
+    def mean(self) -> AnyArray:
         """The mean image of the training patients: what who knows nothing can say."""
         return np.asarray(self.train_study.images.mean(0))
 
@@ -100,7 +99,7 @@ class Ground:
         )
 
     @cached_property
-    def probabilities(self) -> list[Array]:
+    def probabilities(self) -> list[AnyArray]:
         """How likely each entry of each judged image is true."""
         return [self.classifier.probabilities(p.public) for p in self.checked(self.judged)]
 
@@ -109,19 +108,19 @@ class Ground:
             self.cancel.check()
             yield item
 
-    def quality(self, images: Sequence[Array]) -> Interval:
+    def quality(self, images: Sequence[AnyArray]) -> Interval:
         """Mean PSNR in dB against the originals, in their order."""
         values = np.array([psnr(i, p.image) for i, p in zip(images, self.test, strict=False)])
         return over_patients(self.test_study.patients[: len(values)], lambda k: float(values[k].mean()))
 
-    def gain(self, images: Sequence[Array]) -> Interval:
+    def gain(self, images: Sequence[AnyArray]) -> Interval:
         """The same, less what the mean image has."""
         pairs = zip(images, self.test, strict=False)
         values = np.array([psnr(i, p.image) - psnr(self.mean, p.image) for i, p in pairs])
         return over_patients(self.test_study.patients[: len(values)], lambda k: float(values[k].mean()))
 
 
-def psnr(image: Array, truth: Array) -> float:
+def psnr(image: AnyArray, truth: AnyArray) -> float:
     """In dB, of 255 grey values; at most 99.
 
     >>> round(psnr(np.full((2, 2), 10), np.full((2, 2), 20)), 2)
@@ -138,17 +137,17 @@ def attack(
     progress: Callable[[str, int, int], None] = lambda stage, done, of: None,
     found: Callable[[Finding], None] = lambda finding: None,
     cancel: CancelToken | None = None,
-) -> tuple[list[Finding], dict[str, Array]]:
+) -> tuple[list[Finding], dict[str, AnyArray]]:
     """Every attack on the images of a study; the findings, and the pictures of one image by name.
 
     Training and judged patients are apart. progress(stage, done, of); found(finding) as each comes.
     Errors: InputError for too few images, MissingDependencyError without the extra `train`, Cancelled.
     """
     train, test = study.split()
-    if min(len(train), len(test)) < LEAST:
+    if min(len(train), len(test)) < MIN_IMAGES:
         raise InputError(
-            f"There are {len(train)} images to train an attacker and {len(test)} to judge him, patients apart: {LEAST}"
-            " of each are needed. Give a folder with more patients."
+            f"There are {len(train)} images to train an attacker and {len(test)} to judge him, patients apart:"
+            f" {MIN_IMAGES} of each are needed. Give a folder with more patients."
         )
     for module in ("sklearn.ensemble", "skimage.restoration", "torch"):
         need(module)  # before anything long begins
@@ -174,7 +173,7 @@ def attack(
     return findings, {**shown, **ground.pictures}
 
 
-def _as_picture(item: Published) -> Array:
+def _as_picture(item: Published) -> AnyArray:
     """The bytes of a sealed file, as many as fill a square."""
     data = np.frombuffer(b"".join(item.sealed.codes), np.uint8)
     side = int(len(data) ** 0.5)
@@ -234,7 +233,7 @@ def _supervised_decoder(g: Ground) -> Iterator[Finding]:
         yield _classified(g, images, guesses)
 
 
-def _from(g: Ground, given: Array, asked: Sequence[Array]) -> list[Array]:
+def _from(g: Ground, given: AnyArray, asked: Sequence[AnyArray]) -> list[AnyArray]:
     """Images foretold from anything public, by a regression on the training patients."""
     g.cancel.check()
     model = Regression().fit(given, g.train_study.images, g.train_study.patients)
@@ -245,12 +244,12 @@ def _of_mean(gain: Interval) -> str:
     return f"{gain.value:+.2f} dB ({gain.low:+.2f} to {gain.high:+.2f}) against the mean image"
 
 
-def _classified(g: Ground, images: list[Array], guesses: list[Array]) -> Finding:
+def _classified(g: Ground, images: list[AnyArray], guesses: list[AnyArray]) -> Finding:
     """The label, read from what the attacks gave by a classifier of originals."""
     kind = _positive(g)
     model = Classifier().fit(g.train_study.images, np.array(g.train_study.labels) == kind)
 
-    def area(shown: Sequence[Array]) -> Interval:
+    def area(shown: Sequence[AnyArray]) -> Interval:
         scores = model.scores(np.rint(np.array(shown)).astype(np.uint8))
         wanted = np.array(g.test_study.labels[: len(shown)]) == kind
         patients = g.test_study.patients[: len(shown)]
@@ -303,7 +302,7 @@ def _lengths(g: Ground) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _label_from(g: Ground, given: Array, asked: Array) -> Interval:
+def _label_from(g: Ground, given: AnyArray, asked: AnyArray) -> Interval:
     kind = _positive(g)
     wanted = (np.array(g.train_study.labels) == kind).astype(float)
     scores = Regression().fit(given, wanted[:, None], g.train_study.patients).predict(asked)[:, 0]

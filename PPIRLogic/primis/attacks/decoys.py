@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import AnyArray
 from PPIRLogic.primis import ambiguated
 from PPIRLogic.primis.ambiguated import arrays, first, keep
 from PPIRLogic.primis.code_maps import Quantised, quantise, reconstruct
 from PPIRLogic.primis.evidence import need
 from PPIRLogic.progress import CancelToken
 
-Array = NDArray[Any]
 _ROUNDS = 4
 _TRIES = 8  # decoded images that are averaged
-_MOST_ENTRIES = 400_000  # that a classifier learns from
+_MAX_ENTRIES = 400_000  # that a classifier learns from
 _CROP = 64
 
 
-def features(public: Quantised) -> Array:
+def features(public: Quantised) -> AnyArray:
     """What can be said of each entry that is not nought, (entries, 14), in the order of `ambiguated.values`.
 
     Level, kind, coefficient, value and its size; how much lies in the same block, in the coefficients beside it, in the
@@ -48,7 +48,7 @@ def features(public: Quantised) -> Array:
     return np.concatenate(parts)
 
 
-def _shifted(array: Array, axis: int, by: int) -> Array:
+def _shifted(array: AnyArray, axis: int, by: int) -> AnyArray:
     """Moved along an axis; nought comes in."""
     out = np.zeros_like(array)
     length = array.shape[axis]
@@ -60,7 +60,7 @@ def _shifted(array: Array, axis: int, by: int) -> Array:
     return out
 
 
-def _around(array: Array) -> Iterator[Array]:
+def _around(array: AnyArray) -> Iterator[AnyArray]:
     """The same coefficient in the blocks above, below, left and right, then in the corners."""
     for axis in (1, 2):
         for by in (1, -1):
@@ -83,18 +83,18 @@ class DecoyClassifier:
     def fit(self, public: Sequence[Quantised], true: Sequence[NDArray[np.bool_]]) -> DecoyClassifier:
         """Learn from codes and which of their entries are true."""
         given, wanted = np.concatenate([features(p) for p in public]), np.concatenate(true)
-        chosen = np.random.default_rng(self._seed).permutation(len(given))[:_MOST_ENTRIES]
+        chosen = np.random.default_rng(self._seed).permutation(len(given))[:_MAX_ENTRIES]
         boosting = need("sklearn.ensemble").HistGradientBoostingClassifier
         self._model = boosting(max_iter=self._trees, learning_rate=0.15, random_state=self._seed, early_stopping=False)
         self._model.fit(given[chosen], wanted[chosen])
         return self
 
-    def probabilities(self, public: Quantised) -> Array:
+    def probabilities(self, public: Quantised) -> AnyArray:
         """How likely each entry is true."""
         return np.asarray(self._model.predict_proba(features(public))[:, 1])
 
 
-def project(public: Quantised, progress: Callable[[int], None] = lambda round_: None) -> Array:
+def project(public: Quantised, progress: Callable[[int], None] = lambda round_: None) -> AnyArray:
     """How likely each entry is true, by what pictures are like alone: no other image, no training.
 
     The image of all entries is smoothed (total variation) and coded again: an entry that comes back at its place is
@@ -114,14 +114,14 @@ def project(public: Quantised, progress: Callable[[int], None] = lambda round_: 
     return weights
 
 
-def _coded_at(public: Quantised, image: Array) -> Array:
+def _coded_at(public: Quantised, image: AnyArray) -> AnyArray:
     """The entries of another image's maps at the places of these, in steps of their levels."""
     fresh = quantise(np.clip(np.rint(image), 0, 255).astype(public.dtype), len(public.maps))
     pairs = zip(arrays(public), arrays(fresh), strict=True)
     return np.concatenate([new[old != 0] for (_, _, old), (_, _, new) in pairs]).astype(np.float64)
 
 
-def expected(public: Quantised, likely: Array, seed: int = 0) -> Array:
+def expected(public: Quantised, likely: AnyArray, seed: int = 0) -> AnyArray:
     """The mean of the images that the entries make, each kept as often as it is likely to be true."""
     draw = np.random.default_rng(seed)
     kept = (keep(public, draw.random(len(likely)) < likely) for _ in range(_TRIES))
@@ -139,7 +139,7 @@ class SupervisedDecoder:
         self._classifier = classifier
         self._net: Any = None
 
-    def views(self, public: Quantised) -> Array:
+    def views(self, public: Quantised) -> AnyArray:
         """(channels, y, x), the best guess first."""
         seen = [reconstruct(first(public, n)) for n in range(1, len(public.maps) + 1)][::-1]
         if self._classifier is not None:
@@ -147,7 +147,7 @@ class SupervisedDecoder:
         return np.stack(seen).astype(np.float32) / 255 - 0.5
 
     def fit(
-        self, public: Sequence[Quantised], images: Array, *, steps: int = 600, seed: int = 0,
+        self, public: Sequence[Quantised], images: AnyArray, *, steps: int = 600, seed: int = 0,
         cancel: CancelToken | None = None,
     ) -> SupervisedDecoder:  # fmt: skip
         """Learn from codes and their images, uint8 (n, y, x)."""
@@ -171,7 +171,7 @@ class SupervisedDecoder:
         self._net.eval()
         return self
 
-    def decode(self, public: Quantised) -> Array:
+    def decode(self, public: Quantised) -> AnyArray:
         """The attacker's image, uint8 (y, x)."""
         torch = need("torch")
         with torch.no_grad():

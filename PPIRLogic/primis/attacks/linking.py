@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from PPIRLogic.arrays import AnyArray
 from PPIRLogic.primis.evidence import Interval, area_under_curve, over_patients
 
-Array = NDArray[Any]
-_MOST_PAIRS = 3000
+_MAX_PAIRS = 3000
 
 
 def pairs_of(patients: Sequence[str], seed: int = 0) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
@@ -20,9 +18,9 @@ def pairs_of(patients: Sequence[str], seed: int = 0) -> tuple[list[tuple[int, in
     of = np.array(patients)
     draw = np.random.default_rng(seed)
     same = [pair for p in np.unique(of) for pair in combinations(np.flatnonzero(of == p).tolist(), 2)]
-    if len(same) > _MOST_PAIRS:
-        same = [same[i] for i in draw.permutation(len(same))[:_MOST_PAIRS]]
-    drawn = draw.integers(0, len(of), (20 * _MOST_PAIRS, 2)).tolist()
+    if len(same) > _MAX_PAIRS:
+        same = [same[i] for i in draw.permutation(len(same))[:_MAX_PAIRS]]
+    drawn = draw.integers(0, len(of), (20 * _MAX_PAIRS, 2)).tolist()
     other = [(i, j) for i, j in drawn if of[i] != of[j]][: max(3 * len(same), 300)]
     return same, other
 
@@ -38,7 +36,7 @@ def link(patients: Sequence[str], alike: Callable[[int, int], float]) -> Interva
     return over_patients([patients[i] for i, _ in pairs], lambda k: area_under_curve(scores[k], positive[k]))
 
 
-def by_correlation(rows: Array) -> Callable[[int, int], float]:
+def by_correlation(rows: AnyArray) -> Callable[[int, int], float]:
     """Alike as the rows correlate, once what all have in common is taken off."""
     rest = rows - rows.mean(0)
     norms = np.linalg.norm(rest, axis=1)
@@ -46,7 +44,7 @@ def by_correlation(rows: Array) -> Callable[[int, int], float]:
     return lambda i, j: float(unit[i] @ unit[j])
 
 
-def by_distance(rows: Array) -> Callable[[int, int], float]:
+def by_distance(rows: AnyArray) -> Callable[[int, int], float]:
     """Alike as the rows are near each other, each column in its own standard deviations."""
     scale = rows.std(0)
     scaled = rows / np.where(scale > 1e-9, scale, 1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from PPIRLogic.arrays import AnyArray
 from PPIRLogic.primis.ambiguated import hide, true_entries
 from PPIRLogic.primis.code_maps import Quantised, quantise
 from PPIRLogic.primis.codec import Coded, encode
@@ -18,8 +18,6 @@ from PPIRLogic.primis.keys import KEY_BYTES, LevelKey, new_image_id, top_key
 from PPIRLogic.primis.sealed_file import SealedFile, seal_codes
 from PPIRLogic.primis.study import Study
 from PPIRLogic.progress import CancelToken
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def publish_all(
 _BYTES_OF_A_CODE = 256
 
 
-def bytes_seen(sealed: SealedFile) -> Array:
+def bytes_seen(sealed: SealedFile) -> AnyArray:
     """All of a file that is not its shape or a length: id, nonces, checks, and the first 256 bytes of each code, from
     -0.5 to 0.5. A shorter code is repeated: what lengths tell is measured by itself."""
     parts = [sealed.header.image_id, *(entry.nonce + entry.check for entry in sealed.header.codes)]
@@ -91,7 +89,7 @@ def bytes_seen(sealed: SealedFile) -> Array:
     return np.frombuffer(b"".join(parts), np.uint8) / 255 - 0.5
 
 
-def lengths_seen(lengths: Array) -> Array:
+def lengths_seen(lengths: AnyArray) -> AnyArray:
     """Of (n, codes) lengths: their logarithms, the differences and the squares of these."""
     logarithms = np.log(np.asarray(lengths, np.float64))
     both = np.hstack([logarithms, np.diff(logarithms, axis=1)])

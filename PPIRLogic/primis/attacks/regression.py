@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-_STRENGTHS = (
-    np.inf,
-    1e4,
-    1e3,
-    1e2,
-    1e1,
-    1.0,
-    1e-1,
-)  # of the penalty, times the mean size of a row; inf: the mean alone
+from PPIRLogic.arrays import AnyArray
+
+# Of the penalty, times the mean size of a row; inf: the mean alone.
+_STRENGTHS = (np.inf, 1e4, 1e3, 1e2, 1e1, 1.0, 1e-1)
 _FOLDS = 5
 _SKETCH = 200
 
@@ -31,7 +23,7 @@ class Regression:
         self._rows = self._weights = np.zeros((0, 0))
         self.strength = np.inf
 
-    def fit(self, given: Array, wanted: Array, patients: Sequence[str]) -> Regression:
+    def fit(self, given: AnyArray, wanted: AnyArray, patients: Sequence[str]) -> Regression:
         """Learn (n, features) to (n, …)."""
         self._mean, self._scale = given.mean(0), given.std(0)
         self._scale[self._scale < 1e-9] = 1.0
@@ -51,13 +43,13 @@ class Regression:
         self._shape = wanted.shape[1:]
         return self
 
-    def predict(self, given: Array) -> Array:
+    def predict(self, given: AnyArray) -> AnyArray:
         """(n, …), as what was wanted."""
         rows = (given - self._mean) / self._scale
         return (self._target + (rows @ self._rows.T) @ self._weights).reshape(len(given), *self._shape)
 
 
-def _sketch(targets: Array) -> Array:
+def _sketch(targets: AnyArray) -> AnyArray:
     """Random sums of many targets: their squared errors tell the strengths apart as those of all do, in a moment."""
     count = targets.shape[1]
     if count <= 2 * _SKETCH:
@@ -65,7 +57,7 @@ def _sketch(targets: Array) -> Array:
     return np.asarray(targets @ np.random.default_rng(0).normal(size=(count, _SKETCH)))
 
 
-def _solve(rows: Array, targets: Array, strength: float) -> Array:
+def _solve(rows: AnyArray, targets: AnyArray, strength: float) -> AnyArray:
     """Weights of the training rows (dual form): there are fewer rows than features."""
     gram = rows @ rows.T
     if np.isinf(strength) or not gram.any():
@@ -74,7 +66,7 @@ def _solve(rows: Array, targets: Array, strength: float) -> Array:
     return np.asarray(np.linalg.solve(gram + penalty * np.eye(len(gram)), targets))
 
 
-def _errors(rows: Array, targets: Array, held_rows: Array, held_targets: Array) -> Array:
+def _errors(rows: AnyArray, targets: AnyArray, held_rows: AnyArray, held_targets: AnyArray) -> AnyArray:
     """Squared error on what was held back, for each strength."""
     mean = targets.mean(0)
     found = []

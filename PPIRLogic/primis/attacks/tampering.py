@@ -6,13 +6,12 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from numpy.typing import NDArray
 
+from PPIRLogic.arrays import AnyArray
 from PPIRLogic.errors import PPIRError
 from PPIRLogic.primis.code_maps import Quantised
 from PPIRLogic.primis.codec import Coded, decode
@@ -20,7 +19,6 @@ from PPIRLogic.primis.extras import split_extras
 from PPIRLogic.primis.keys import KEY_BYTES, LevelKey
 from PPIRLogic.primis.sealed_file import TAG_BYTES, SealedFile, open_codes, parse_file
 
-Array = NDArray[Any]
 KINDS = (
     "bit flipped",
     "byte changed",
@@ -83,7 +81,7 @@ def changed_maps(public: Quantised, draw: np.random.Generator) -> Quantised:
     return replace(public, maps=(*public.maps[:level], entries, *public.maps[level + 1 :]))
 
 
-def forced(sealed: SealedFile, coded: Coded, levels: int) -> Array | None:
+def forced(sealed: SealedFile, coded: Coded, levels: int) -> AnyArray | None:
     """The image of a sealed file under a key that somebody made up, with the check of each code left out; None where
     the decoder finds nothing in what comes out."""
     payloads = []

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from PPIRLogic.arrays import AnyArray
+
 _DRAWS = 500
 
 
 @dataclass(frozen=True)
-class Finding:
+class RecognitionFinding:
     """One attack at one strength, in mm. found: share of subjects named at the first guess, with low and high of its 95
     % interval; area: how often the true candidate looks nearer than another one; persons: candidates, so that guessing
     finds one in so many; probes: proxies that were judged."""
@@ -37,7 +37,9 @@ class Finding:
         )
 
 
-def finding(attack: str, strength_mm: float, spectrum: str, alike: Array, right: Sequence[int], **data: Any) -> Finding:
+def finding(
+    attack: str, strength_mm: float, spectrum: str, alike: AnyArray, right: Sequence[int], **data: Any
+) -> RecognitionFinding:
     """From how alike each probe is to each candidate (probes, candidates), and the number of the right one for each.
 
     Of equally alike candidates none is preferred: each counts its share. Intervals are over candidates' subjects, drawn
@@ -54,17 +56,17 @@ def finding(attack: str, strength_mm: float, spectrum: str, alike: Array, right:
     others[np.arange(len(truth)), truth] = False
     area = float(np.mean([_beats(o, row[mask]) for o, row, mask in zip(own, alike, others, strict=True)]))
     low, high = _interval(hits, truth)
-    return Finding(
+    return RecognitionFinding(
         attack, float(strength_mm), spectrum, round(float(hits.mean()), 4), low, high, round(area, 4), alike.shape[1],
         len(truth), data,
     )  # fmt: skip
 
 
-def _beats(own: float, others: Array) -> float:
+def _beats(own: float, others: AnyArray) -> float:
     return float(np.mean((own > others) + 0.5 * (own == others)))
 
 
-def _interval(hits: Array, subjects: Array) -> tuple[float, float]:
+def _interval(hits: AnyArray, subjects: AnyArray) -> tuple[float, float]:
     names = np.unique(subjects)
     each = np.array([hits[subjects == name].mean() for name in names])
     rng = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from PPIRLogic.proxy.attacks.evidence import Finding, finding
+from PPIRLogic.proxy.attacks.evidence import RecognitionFinding, finding
 from PPIRLogic.proxy.spectrum import ONE, Spectrum
 from PPIRLogic.proxy.train_identity import identity_loss, identity_network
 from PPIRLogic.proxy.train_networks import autocast
@@ -71,7 +71,7 @@ def trained_attacker(
 
 def judged_attacker(
     network: Any, visits: Visits, proxies: Proxies, attack: str, *, seed: int, repeats: int = 2
-) -> list[Finding]:
+) -> list[RecognitionFinding]:
     """What an attacker finds among all subjects of a pool: the clear scan of each proxy, and another proxy of his."""
     torch = visits.torch
     rng = torch.Generator().manual_seed((seed << 32) + (6 << 24))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from PPIRLogic.proxy.attacks.evidence import Finding
+from PPIRLogic.proxy.attacks.evidence import RecognitionFinding
 from PPIRLogic.proxy.attacks.identity import NAIVE, RETRAINED, Proxies, judged_attacker, trained_attacker
 from PPIRLogic.proxy.spectrum import Spectrum
 from PPIRLogic.proxy.train_networks import torch_module
@@ -28,7 +28,7 @@ def virtual_findings(
     own: int = _OWN,
     check: Callable[[], None] = lambda: None,
     progress: Callable[[str, int, int], None] = lambda what, done, of: None,
-) -> Iterator[Finding]:
+) -> Iterator[RecognitionFinding]:
     """What identity networks find: first without a deformation (an attacker who does not find nine in ten there tells
     nothing), then, for every spectrum and strength, the same one, and one that was trained again on such proxies.
 

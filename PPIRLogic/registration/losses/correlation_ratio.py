@@ -22,7 +22,7 @@ from PPIRLogic.secure.product import Term
 KNOTS = 8
 WEIGHT = 256  # the hats of a sample are integers that sum to this
 _RIDGE = 1e-3  # of the samples of a knot: knots that nothing is at get the mean
-_LEAST = 1e-9
+_MIN_REST = 1e-9
 _PER_UNIT = (KNOTS - 1) / (HIGH - LOW)
 
 
@@ -57,12 +57,12 @@ class Relation:
             raise OverlapError("No voxel of the fixed image falls inside the moving image under this transform.")
         mean = float(j.sum()) / samples
         variance = j2 - samples * mean**2
-        if variance <= _LEAST * samples:
+        if variance <= _MIN_REST * samples:
             raise OverlapError("The fixed image is constant within the overlap of the two images.")
         normal = own + _RIDGE * samples / KNOTS * np.eye(KNOTS)
         values = mean + np.linalg.solve(normal, j - mean * own.sum(axis=1))
         left = (j2 - 2 * values @ j + values @ own @ values) / variance
-        return cls(values, float(np.clip(left, _LEAST, 1.0)), normal)
+        return cls(values, float(np.clip(left, _MIN_REST, 1.0)), normal)
 
     def at(self, intensity: Array) -> tuple[Array, Array]:
         """Its value and its slope per unit at normalised intensities."""

@@ -28,7 +28,7 @@ DEGREE = CHUNK  # n: a chunk is one polynomial
 PRIME_BITS = 30
 
 
-class Tables:
+class TwiddleTables:
     """Twiddle factors of one prime in bit-reversed order, with Shoup quotients floor(w·2^32 / p)."""
 
     def __init__(self, prime: int, degree: int = DEGREE) -> None:
@@ -43,9 +43,9 @@ class Tables:
 
 
 @lru_cache(maxsize=16)
-def tables(prime: int, degree: int = DEGREE) -> Tables:
+def tables(prime: int, degree: int = DEGREE) -> TwiddleTables:
     """The tables of `prime` (≡ 1 mod 2n, below 2^30), made once."""
-    return Tables(prime, degree)
+    return TwiddleTables(prime, degree)
 
 
 def _smallest_root(prime: int, degree: int) -> int:

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from PPIRLogic.network import quota
-from PPIRLogic.network.quota import KEYS, Quota, Rate, Repeats, in_seconds, network_of
+from PPIRLogic.network.quota import KEYS, Quota, RateLimit, Repeats, in_seconds, network_of
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_quota_is_of_each_key_whatever_threads_do() -> None:
 
 
 def test_a_rate_has_its_burst_and_says_when_to_try_again(clock: list[float]) -> None:
-    rate = Rate(3, 10.0)
+    rate = RateLimit(3, 10.0)
     assert [rate.take("A") for _ in range(5)] == [0, 0, 0, 10, 10]
     assert rate.take("B") == 0
     clock[0] += 4
@@ -58,7 +58,7 @@ def test_a_rate_has_its_burst_and_says_when_to_try_again(clock: list[float]) -> 
 
 
 def test_a_rate_keeps_no_more_keys_than_it_may() -> None:
-    rate = Rate(1, 60.0)
+    rate = RateLimit(1, 60.0)
     for number in range(KEYS + 50):
         rate.take(str(number))
     assert len(rate._full) == KEYS and rate.take(str(KEYS)) > 0

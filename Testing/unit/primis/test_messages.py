@@ -14,10 +14,10 @@ from PPIRLogic.network.channel import MAX_HEADER
 from PPIRLogic.primis import messages as m
 from PPIRLogic.primis.grants import MAX_PURPOSE
 
-OFFER = m.Offer("x-ray 7", 5000, bytes(32), (512, 400), "uint16", (900, 800, 700, 600, 500), "texture", True, 3)
+OFFER = m.SealedOffer("x-ray 7", 5000, bytes(32), (512, 400), "uint16", (900, 800, 700, 600, 500), "texture", True, 3)
 FETCH, ASK = m.Fetch("x-ray 7", bytes(32), 2**20), m.Ask("x-ray 7", bytes(32), "overview", "teaching")
 PARTS: tuple[tuple[Any, dict[str, Any]], ...] = (
-    (m.Offer, OFFER.to_dict()), (m.Fetch, FETCH.to_dict()), (m.Ask, ASK.to_dict()), (m.Page, {"first": 32}),
+    (m.SealedOffer, OFFER.to_dict()), (m.Fetch, FETCH.to_dict()), (m.Ask, ASK.to_dict()), (m.Page, {"first": 32}),
 )  # fmt: skip
 ANYTHING = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=80), st.binary(max_size=80)),
@@ -27,12 +27,12 @@ ANYTHING = st.recursive(
 
 
 def test_what_is_sent_is_what_is_read() -> None:
-    assert m.Offer.from_dict(msgpack.unpackb(msgpack.packb(OFFER.to_dict()))) == OFFER
+    assert m.SealedOffer.from_dict(msgpack.unpackb(msgpack.packb(OFFER.to_dict()))) == OFFER
     assert m.Fetch.from_dict(FETCH.to_dict()) == FETCH and m.Ask.from_dict(ASK.to_dict()) == ASK
 
 
 def test_a_full_page_fits_a_message() -> None:
-    widest = m.Offer(
+    widest = m.SealedOffer(
         "\U0001f600" * m.MAX_NAME, 2**31 - 1, bytes(32), (65535,) * 3, "uint16", (2**31 - 1,) * 5, "classification",
         True, 2**31,
     )  # fmt: skip
@@ -61,9 +61,10 @@ def test_a_field_of_anything_is_read_or_refused(data: st.DataObject) -> None:
     [
         (m.Ask, "level", "everything"), (m.Ask, "purpose", "  "), (m.Ask, "purpose", "x" * (MAX_PURPOSE + 1)),
         (m.Ask, "purpose", "a\nb"), (m.Ask, "digest", bytes(31)), (m.Ask, "name", ""), (m.Fetch, "offset", -1),
-        (m.Fetch, "offset", True), (m.Fetch, "name", "\x1b[2J"), (m.Offer, "codes", [1, -2]), (m.Offer, "shape", []),
-        (m.Offer, "shape", [10**9, 4]), (m.Offer, "dtype", "object"), (m.Offer, "level", "all"), (m.Offer, "size", 0),
-        (m.Offer, "asks", 1), (m.Page, "first", 2**40),
+        (m.Fetch, "offset", True), (m.Fetch, "name", "\x1b[2J"), (m.SealedOffer, "codes", [1, -2]),
+        (m.SealedOffer, "shape", []), (m.SealedOffer, "shape", [10**9, 4]), (m.SealedOffer, "dtype", "object"),
+        (m.SealedOffer, "level", "all"), (m.SealedOffer, "size", 0),
+        (m.SealedOffer, "asks", 1), (m.Page, "first", 2**40),
     ],
 )  # fmt: skip
 def test_what_is_refused(part: Any, name: str, value: Any) -> None:

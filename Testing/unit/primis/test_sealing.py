@@ -19,13 +19,14 @@ from PPIRLogic.errors import Cancelled, InputError, OutputError, TrustError
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.network.trust import TrustStore
-from PPIRLogic.primis import sealing
+from PPIRLogic.primis import unsealed, whole_files
 from PPIRLogic.primis.cards import own_card, read_card
 from PPIRLogic.primis.grant_records import GrantRecords
 from PPIRLogic.primis.keys import GRANTS_ON_RECORD, load_keys, renew_keys, top_key
 from PPIRLogic.primis.levels import LEVELS
 from PPIRLogic.primis.sealed_file import SealedFile, open_codes, read_file, seal_codes
-from PPIRLogic.primis.sealing import NOT_FOR_DIAGNOSIS, grant, has_key, image_key, inspect, reseal, seal, unseal
+from PPIRLogic.primis.sealing import grant, has_key, image_key, inspect, reseal, seal, unseal
+from PPIRLogic.primis.unsealed import NOT_FOR_DIAGNOSIS
 from PPIRLogic.progress import CancelToken
 
 GRID = Geometry((56, 40), (0.5, 0.25), (-3.0, 7.0), (0, 1, -1, 0))
@@ -103,7 +104,7 @@ def test_a_key_that_is_taken_out_is_on_record_first(tmp_path: Path, monkeypatch:
     def full(*a: object, **b: object) -> None:
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr(sealing.GrantRecords, "taken", full)
+    monkeypatch.setattr(GrantRecords, "taken", full)
     with pytest.raises(OutputError):
         image_key(sealed, 2, home=tmp_path)
 
@@ -275,9 +276,9 @@ def test_a_full_disk_leaves_the_former_file(tmp_path: Path, monkeypatch: pytest.
     def full(file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sealing.os, "fsync", full)
+    monkeypatch.setattr(whole_files.os, "fsync", full)
     with pytest.raises(OutputError, match="No space left"):
-        sealing.write_whole(target, b"new")
+        whole_files.write_whole(target, b"new")
     assert target.read_bytes() == former and [p.name for p in tmp_path.glob("*.part*")] == []
 
 
@@ -302,13 +303,13 @@ def test_a_kill_between_two_files_leaves_no_lossy_image_that_is_called_exact(
     """What the file beside it says, at the moment the image is replaced."""
     path, said = tmp_path / "a.nrrd", []
     beside = unseal(sites.file, home=sites.owner, level=first).write(path)
-    write = sealing.write_volume
+    write = unsealed.write_volume
 
     def watched(*given: Any) -> None:
         said.append(json.loads(beside.read_text())["exact"])
         write(*given)
 
-    monkeypatch.setattr(sealing, "write_volume", watched)
+    monkeypatch.setattr(unsealed, "write_volume", watched)
     unseal(sites.file, home=sites.owner, level=then).write(path, overwrite=True)
     assert said == [False] and json.loads(beside.read_text())["exact"] == (then == 5)
 
@@ -323,7 +324,7 @@ def test_what_was_there_stays_where_writing_fails(
     def full(*a: object) -> None:
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr(sealing, "write_volume", full)
+    monkeypatch.setattr(unsealed, "write_volume", full)
     with pytest.raises(OutputError):
         unseal(sites.file, home=sites.owner).write(path, overwrite=True)
     assert (path.read_bytes(), beside.read_bytes()) == former

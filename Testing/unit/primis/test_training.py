@@ -18,7 +18,7 @@ from PPIRLogic.errors import Cancelled, InputError
 from PPIRLogic.primis import filter_training, fitting, training
 from PPIRLogic.primis.model import FILTER, MANIFEST, TABLES, Model
 from PPIRLogic.primis.study import kept_apart
-from PPIRLogic.primis.training import Trained, train
+from PPIRLogic.primis.training import TrainedCodec, train
 from PPIRLogic.progress import CancelToken
 
 ROUNDS = 4
@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedCodec:
     return train([folder], tmp_path_factory.mktemp("weights"), rounds=ROUNDS, judged=1)
 
 
@@ -59,7 +59,7 @@ def files(of: Path) -> dict[str, str]:
     return {name: hashlib.sha256((of / name).read_bytes()).hexdigest() for name in (TABLES, FILTER)}
 
 
-def test_the_files_are_a_model_and_its_report(trained: Trained) -> None:
+def test_the_files_are_a_model_and_its_report(trained: TrainedCodec) -> None:
     manifest = json.loads((trained.folder / MANIFEST).read_text(encoding="utf-8"))
     assert manifest["sha256"] == files(trained.folder) and manifest["model"] == trained.digest
     model = Model.of(*((trained.folder / name).read_bytes() for name in (TABLES, FILTER)))
@@ -71,7 +71,7 @@ def test_the_files_are_a_model_and_its_report(trained: Trained) -> None:
 
 
 def test_a_stopped_training_goes_on_to_the_same_bytes(
-    folder: Path, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, trained: TrainedCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filter_training, "_KEEP_EVERY", 1)
     token, told = CancelToken(), []

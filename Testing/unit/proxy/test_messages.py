@@ -73,9 +73,9 @@ def test_a_question_is_whole_or_refused(changes: dict[str, Any]) -> None:
 
 @given(st.dictionaries(st.sampled_from(["model", "classes", "version"]), VALUES))
 def test_a_model_is_whole_or_refused(changes: dict[str, Any]) -> None:
-    good = m.Model("ab" * 32, ("background", "brain")).to_dict()
+    good = m.ServedModel("ab" * 32, ("background", "brain")).to_dict()
     try:
-        found = m.Model.from_dict({**good, **changes})
+        found = m.ServedModel.from_dict({**good, **changes})
     except ProtocolError:
         return
     assert len(found.digest) == 64 and len(found.classes) >= 2
@@ -86,7 +86,7 @@ def test_a_model_is_whole_or_refused(changes: dict[str, Any]) -> None:
 )
 def test_classes_that_are_none(names: list[Any]) -> None:
     with pytest.raises(ProtocolError, match="classes"):
-        m.Model.from_dict({"model": bytes(32), "classes": names})
+        m.ServedModel.from_dict({"model": bytes(32), "classes": names})
 
 
 def test_answers_and_versions() -> None:

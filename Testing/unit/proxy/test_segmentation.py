@@ -9,7 +9,7 @@ import pytest
 from proxy_support import grey_network, made_anew
 
 from PPIRLogic.errors import InputError
-from PPIRLogic.proxy.segmentation import MOST_BYTES, NAMES, Segmenter, merged
+from PPIRLogic.proxy.segmentation import MAX_BYTES, NAMES, Segmenter, merged
 
 pytest.importorskip("onnxruntime")
 
@@ -73,5 +73,5 @@ def test_the_networks_classes_are_told_by_their_names() -> None:
 
 def test_the_shipped_network_is_small_and_runs() -> None:
     shipped = Segmenter.shipped()
-    assert len(shipped.content) <= MOST_BYTES
+    assert len(shipped.content) <= MAX_BYTES
     assert shipped.probabilities(striped(), (2.0, 2.0, 2.0)).shape == (len(NAMES), *striped().shape)

@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_label_maps(tmp_path_factory.mktemp("labels"))
 
 
-def run(folder: Path, output: Path, cancel: CancelToken | None = None, stop_at: str = "") -> training.Trained:
+def run(folder: Path, output: Path, cancel: CancelToken | None = None, stop_at: str = "") -> training.TrainedNetworks:
     def tell(what: str, part: float) -> None:
         if cancel is not None and what.startswith(stop_at):
             cancel.cancel()
