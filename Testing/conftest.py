@@ -217,6 +217,15 @@ def exchange() -> Iterator[Callable[..., Exchange]]:
         one.close()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def measured_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Coverage costs a process .2 CPU seconds, and hundreds are started: only those are measured that run commands."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not any(word in request.path.name for word in ("commands", "paths", "bad_input")):
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def keep_locale() -> Iterator[None]:
     """ITK's DICOM writer leaves the whole process in the language "C", in which other tests could not read UTF-8."""

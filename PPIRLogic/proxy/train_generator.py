@@ -20,7 +20,7 @@ from PPIRLogic.proxy.train_state import keep, take_up
 from PPIRLogic.proxy.train_subjects import FINER, GRID_MM, SHAPE, Pool, Visits, numbers_of
 from PPIRLogic.proxy.train_warps import warped
 
-STEPS, WARM_STEPS = 60, 20
+WARM_STEPS = 30
 SCALES_MM = (112, 72, 44, 28)
 REGIONS = 3
 _SUBJECTS = 10  # of a batch

@@ -14,12 +14,8 @@ from PPIRLogic.proxy.train_scans import CLASSES, SPACING_MM, Scanner
 from PPIRLogic.proxy.train_state import keep, take_up
 from PPIRLogic.proxy.train_warps import basis, exponential, spline
 
-STEPS = 410
-_HORIZON = 1200  # steps of the cosine along which the rate falls
-_LAST = 60  # steps, over which it falls to nought
-_EARLY = 184
 _SIDES = ((48, 64), (64, 80), (48, 64))  # voxels of a patch, z, y, x
-STATE, EARLY_STATE = "segmentation.npz", "segmentation_early.npz"
+STATE = "segmentation.npz"
 _RATE = 2e-3
 _KEEP_EVERY = 50  # steps
 _SCALES = (112.0, 72.0, 44.0, 28.0)  # mm, of the warps that the network is taught to bear
@@ -72,7 +68,7 @@ def train_segmentation(
 ) -> Any:
     """The trained network. Each step draws from a generator of its own, so that a stopped training goes on exactly.
 
-    kept: folder where the state is kept, and taken up again; that of the early step apart.
+    kept: folder where the state is kept, and taken up again.
     progress: told the steps done and the mean loss.
     """
     torch = scanner.torch
@@ -93,29 +89,14 @@ def train_segmentation(
         optimiser.step()
         if (step + 1) % _KEEP_EVERY == 0 or step + 1 == steps:
             keep(kept / STATE, step + 1, network, optimiser)
-        if step + 1 == early_step(steps):
-            keep(kept / EARLY_STATE, step + 1, network, optimiser)
         mean += 0.03 * (float(loss.detach()) - mean)
         progress(step + 1, mean)
     return network
 
 
 def _rate(step: int, steps: int) -> float:
-    rate = _RATE * min(1.0, (step + 1) / 40) * 0.5 * (1 + math.cos(math.pi * min(step, _HORIZON) / _HORIZON)) + 1e-5
-    return rate * min(1.0, (steps - step) / _LAST)
-
-
-def early_step(steps: int) -> int:
-    """The step whose network the generator is learned with."""
-    return min(_EARLY, -(-steps // 2))
-
-
-def early_network(torch: Any, kept: Path) -> Any:
-    """The network of the early step."""
-    network = segmentation_network(torch, len(CLASSES))
-    optimiser = torch.optim.Adam(network.parameters())
-    take_up(torch, kept / EARLY_STATE, network, optimiser)
-    return network
+    """Rises over 40 steps, then falls to nought along a cosine."""
+    return _RATE * min(1.0, (step + 1) / 40) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def as_onnx(torch: Any, network: Any) -> bytes:

@@ -19,6 +19,7 @@ from PPIRLogic.proxy import train_generator, train_segmentation
 from PPIRLogic.proxy.segmentation import MANIFEST, NETWORK, Segmenter
 from PPIRLogic.proxy.spectrum import SPECTRUM, Spectrum
 from PPIRLogic.proxy.train_judging import judged
+from PPIRLogic.proxy.train_lengths import GENERATOR_STEPS, STEPS
 from PPIRLogic.proxy.train_networks import torch_module
 from PPIRLogic.proxy.train_scans import LabelMap, Scanner, read_label_maps
 from PPIRLogic.proxy.train_subjects import make_pool
@@ -45,8 +46,8 @@ def train(
     output: str | Path,
     *,
     seed: int = 0,
-    steps: int = train_segmentation.STEPS,
-    generator_steps: int = train_generator.STEPS,
+    steps: int = STEPS,
+    generator_steps: int = GENERATOR_STEPS,
     subjects: int = SUBJECTS,
     progress: Callable[[str, float], None] | None = None,
     cancel: CancelToken | None = None,
@@ -76,7 +77,7 @@ def train(
     )  # fmt: skip
     pool = make_pool(scanner, subjects, seed + 1, check)
     spectrum = train_generator.train_generator(
-        scanner, pool, train_segmentation.early_network(torch, kept), seed=seed, steps=generator_steps, kept=kept,
+        scanner, pool, network, seed=seed, steps=generator_steps, kept=kept,
         check=check, progress=lambda done, words: say(f"generator ({words})", 0.65 + 0.3 * done / generator_steps),
     )  # fmt: skip
     content = {NETWORK: train_segmentation.as_onnx(torch, network), SPECTRUM: spectrum.to_json().encode()}

@@ -91,7 +91,9 @@ class Application:
         self.process.stdout.close()
 
 
-@pytest.mark.parametrize("what", ["share", "register", "simulate"])
+@pytest.mark.parametrize(
+    "what", ["register", *(pytest.param(w, marks=pytest.mark.long) for w in ("share", "simulate"))]
+)
 def test_nothing_outlives_a_killed_application(sites: support.Sites, tmp_path: Path, what: str) -> None:
     values = {"address": sites.serve(LARGE)} if what == "register" else {}
     code = {"share": HEAD + SHARE + WAIT, "register": HEAD + REGISTER + WAIT, "simulate": SIMULATE}[what]

@@ -338,8 +338,13 @@ def test_peer_that_does_not_trust_this_site(alone: Panel, sites: support.Sites) 
     ("options", "parameters", "words"),
     [
         (("--losses", "ncc"), {"loss": "ssd"}, ("'ssd' is not permitted", "ncc")),
-        (("--transforms", "rigid"), {"transform": "affine"}, ("'affine' is not permitted", "rigid")),
-        (("--budget-session", "5"), {}, ("budget", "numbers")),
+        pytest.param(
+            ("--transforms", "rigid"),
+            {"transform": "affine"},
+            ("'affine' is not permitted", "rigid"),
+            marks=pytest.mark.long,
+        ),
+        pytest.param(("--budget-session", "5"), {}, ("budget", "numbers"), marks=pytest.mark.long),
         ((), {"fixedMask": "fill"}, ("mask",)),
     ],
 )
@@ -579,7 +584,9 @@ def test_leaving_the_module_does_not_end_a_run(panel: Panel, world: support.Site
     assert panel.status.startswith("Done") and panel.node.outputTransform.GetID() == moving.GetTransformNodeID()
 
 
-@pytest.mark.parametrize("start", ["Calling", "Running", "Level 1"])
+@pytest.mark.parametrize(
+    "start", ["Level 1", *(pytest.param(s, marks=pytest.mark.long) for s in ("Calling", "Running"))]
+)
 def test_scene_closed_while_running(panel: Panel, world: support.Sites, start: str) -> None:
     panel.prepare(world.address)
     panel.apply_until(start)
@@ -694,6 +701,7 @@ def test_initial_transform_and_mask(panel: Panel, world: support.Sites) -> None:
     assert support.error_mm(slicer.mrmlScene.GetNodeByID(run.outcome.transform_id), FIXED) < 0.1
 
 
+@pytest.mark.long  # its parts have short tests of their own
 def test_self_test(panel: Panel) -> None:
     import slicer
 

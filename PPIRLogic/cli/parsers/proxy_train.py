@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from PPIRLogic.cli.parsers.common import add_command, add_parent_options
+from PPIRLogic.proxy.train_lengths import GENERATOR_STEPS, STEPS
 
 
 def add_train(commands: Any) -> None:
@@ -16,6 +17,6 @@ def add_train(commands: Any) -> None:
     )
     p.add_argument("--output", default="proxy_weights", metavar="FOLDER", help="where the weights and the report go")
     p.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes on a machine")
-    p.add_argument("--steps", type=int, default=410, help="of the network's training")
-    p.add_argument("--generator-steps", type=int, default=60, help="of the spectrum's training")
+    p.add_argument("--steps", type=int, default=STEPS, help="of the network's training")
+    p.add_argument("--generator-steps", type=int, default=GENERATOR_STEPS, help="of the spectrum's training")
     add_parent_options(p)
