@@ -21,6 +21,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fuzz_proxies import Proxying, ProxyWords, Segmenting, record_proxies
 from fuzz_sealed import Asker, SealedContents, SealedFiles, SealedWords, Sharer, record_sealed
 from fuzz_subjects import SUBJECTS, Conversations, record
 from fuzz_targets import Certificates, Dealing, Frames, Handshake, Maps, Offers, Party1, Party2, Sockets, Target
@@ -115,6 +116,7 @@ def stage(repeats: int = 2) -> Iterator[tuple[dict[str, Site], Conversations]]:
         sites |= {"stranger": make_sites(folder, ("stranger",))["stranger"]}
         recorded = record(sites, repeats)
         record_sealed(sites, recorded)
+        record_proxies(sites, recorded)
         gc.collect()
         gc.freeze()  # a server collects after every session: it need not look at the libraries each time
         yield sites, recorded
@@ -137,6 +139,9 @@ def makers(sites: dict[str, Site], recorded: Conversations) -> list[Callable[[],
         SealedContents,
         lambda: Sharer(recorded, b, a.fingerprint),
         lambda: Asker(recorded, a, b.fingerprint),
+        lambda: ProxyWords(recorded),
+        lambda: Segmenting(recorded, b, a.fingerprint),
+        lambda: Proxying(recorded, a, b.fingerprint),
     ]
     for subject in SUBJECTS:
         out.append(lambda s=subject: Party2(s, recorded, b, a.fingerprint))  # type: ignore[misc]

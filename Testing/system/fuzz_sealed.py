@@ -14,12 +14,11 @@ from unittest import mock
 
 import numpy as np
 from fuzz_mutation import changed_bytes, changed_conversation, changed_map
-from fuzz_subjects import Conversations, heard
+from fuzz_subjects import Conversations, forget_records, heard, kept_apart, of_others
 from fuzz_targets import SWEEP, Scripted, Target
 
 from PPIRLogic.local_processes import Site
 from PPIRLogic.network import caller
-from PPIRLogic.network.channel import Message
 from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.quota import RateLimit
 from PPIRLogic.network.service import Event
@@ -89,10 +88,7 @@ def record_sealed(sites: dict[str, Site], recorded: Conversations) -> None:
             with heard() as log:
                 folder = a.home.parent / f"received-{number}"
                 party1.ask(name, service.listener.address, level, "a study!", folder, home=a.home)
-            for channel in {id(c): c for c, _ in log}.values():
-                said = [message for c, message in log if c is channel]
-                way = "2 to 1" if "images" in said[0].data else "1 to 2"
-                recorded.setdefault((SEALED, way), []).append([*said, Message("bye")])
+            kept_apart(log, recorded, SEALED, "images")
 
 
 # --------------------------------------------------------------------------------------------------- bytes and maps
@@ -196,15 +192,14 @@ class Sharer(Target):
 
     def __init__(self, recorded: Conversations, site: Site, peer: str) -> None:
         self._said = recorded[SEALED, "1 to 2"]
-        self._foreign = [c for (_, way), cs in recorded.items() for c in cs if way in ("1 to 2", "2 to 1")]
+        self._foreign = of_others(recorded)
         self._site, self._peer, self._cases = site, peer, 0
         self._stack = contextlib.ExitStack()
         self._start()
 
     def _start(self) -> None:
         self._stack.close()
-        shutil.rmtree(self._site.home / "ledger", ignore_errors=True)
-        (self._site.home / "audit.jsonl").unlink(missing_ok=True)
+        forget_records(self._site)
         self._events: list[dict[str, Any]] = []
         self._service = self._stack.enter_context(sharing(self._site, self._events.append))
         self._records = GrantRecords(self._site.home, self._service.site.records)
@@ -237,7 +232,7 @@ class Asker(Target):
 
     def __init__(self, recorded: Conversations, site: Site, peer: str) -> None:
         self._said = recorded[SEALED, "2 to 1"]
-        self._foreign = [c for (_, way), cs in recorded.items() for c in cs if way in ("1 to 2", "2 to 1")]
+        self._foreign = of_others(recorded)
         self._site, self._peer = site, peer
 
     def case(self, draw: random.Random) -> str:

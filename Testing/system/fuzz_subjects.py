@@ -6,6 +6,7 @@ The images are small, so that a case is cheap; mutual information needs a larger
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -152,6 +153,25 @@ def heard() -> Iterator[list[tuple[Channel, Message]]]:
 
     with mock.patch.object(Channel, "send", recorded):
         yield log
+
+
+def kept_apart(log: list[tuple[Channel, Message]], recorded: Conversations, subject: str, answer: str) -> None:
+    """Add to `recorded` what each side said; party 2 is who first says something with the field `answer`."""
+    for channel in {id(c): c for c, _ in log}.values():
+        said = [message for c, message in log if c is channel]
+        way = "2 to 1" if answer in said[0].data else "1 to 2"
+        recorded.setdefault((subject, way), []).append([*said, Message("bye")])
+
+
+def forget_records(site: Site) -> None:
+    """So that long runs do not grow."""
+    shutil.rmtree(site.home / "ledger", ignore_errors=True)
+    (site.home / "audit.jsonl").unlink(missing_ok=True)
+
+
+def of_others(recorded: Conversations) -> list[list[Message]]:
+    """Sessions of every subject, of which parts are put into others."""
+    return [c for (_, way), cs in recorded.items() for c in cs if way in ("1 to 2", "2 to 1")]
 
 
 def record(sites: dict[str, Site], repeats: int = 2) -> Conversations:

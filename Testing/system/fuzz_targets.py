@@ -64,6 +64,7 @@ class Scripted:
     def __init__(self, messages: list[Message], fingerprint: str) -> None:
         self._waiting, self.peer_fingerprint = deque(messages), fingerprint
         self.sent: list[tuple[str, bytes]] = []
+        self.said: list[tuple[str, dict[str, Any]]] = []
         self.closing_message: Message | None = None
         self._over = False
 
@@ -83,6 +84,7 @@ class Scripted:
     def send(self, kind: str, data: dict[str, Any] | None = None, payload: Any = b"") -> None:
         encode_head(kind, len(self.sent), data or {}, memoryview(payload).nbytes)
         self.sent.append((kind, bytes(payload)))
+        self.said.append((kind, data or {}))
 
     def receive(self, timeout: float) -> Message:
         if not self._waiting or self._over:
