@@ -34,7 +34,7 @@ from PPIRLogic.network.channel.timed_socket import ConnectionEnded
 DEADLINE = 20.0  # seconds for one case: beyond any wait that a handler may have
 WARM = 200  # cases before memory is measured for the first time
 FEWEST = 20  # cases of a target
-SINGLE = 12  # targets that are not a party under a subject
+SINGLE = 15  # targets that are not a party under a subject
 ROUNDS = 8  # every target has its turn so often: where time ends the run, all have had their share
 
 
