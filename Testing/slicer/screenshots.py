@@ -22,7 +22,9 @@ import host
 import ppir_support as support
 import slicer.util
 import vtkmodules.vtkRenderingContextOpenGL2  # noqa: F401 (what draws the chart)
-from ppir_panels import RegisterPanel, SealPanel, SharePanel
+from ppir_heads import head_and_brain
+from ppir_panels import ProxyPanel, RegisterPanel, SealPanel, SharePanel
+from proxy_support import grey_network
 from PySide6 import QtWidgets
 from vtkmodules.vtkChartsCore import vtkAxis, vtkChart, vtkChartXY, vtkPlotPoints
 from vtkmodules.vtkIOImage import vtkPNGWriter
@@ -43,6 +45,7 @@ def main(output: Path) -> None:
         share(Path(folder, "b"), output)
         register(Path(folder, "a"), output)
         seal(Path(folder, "c"), output)
+        segment(Path(folder, "d"), output)
         demo.run(Path(folder), PAIRS)
         for pair in PAIRS:
             shutil.copyfile(Path(folder, f"{pair.name}_slicer.png"), output / f"{pair.name}.png")
@@ -130,6 +133,22 @@ def seal(folder: Path, output: Path) -> None:
         panel.press(panel.ui.grantButton)
         assert not panel.failed, panel.status
         shot(panel, output / "seal.png")
+
+
+def segment(folder: Path, output: Path) -> None:
+    """Hospital B segments the proxy of a head that is a few ellipsoids, for hospital A."""
+    with at(folder, "A") as sites:
+        model = folder / "greys.onnx"
+        model.write_bytes(grey_network())
+        service = sites.start("proxy", "serve", "--model", str(model), "--listen", "127.0.0.1:0")
+        panel = ProxyPanel(host)
+        panel.node.proxyVolume, panel.node.proxyMask = head_and_brain()
+        panel.node.proxyPeer, panel.node.proxyStrength = service.wait_for("listening")["address"], "medium"
+        panel.press(panel.ui.proxyPreviewButton)
+        panel.ui.proxyConsentCheckBox.checked = panel.ui.proxyAnyModelCheckBox.checked = True
+        panel.press(panel.ui.proxyApplyButton)
+        assert not panel.failed, panel.status
+        shot(panel, output / "segment.png")
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -6,20 +6,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-import numpy as np
 import ppir_support as support
 import pytest
+from ppir_heads import LABELS, head_and_brain
 from ppir_panels import ProxyPanel as Panel
 
 from PPIRLogic.proxy.sent_records import SentRecords
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from heads_support import NAMES, brain_of, head
+from heads_support import NAMES
 from proxy_support import grey_network
-
-SCAN, LABELS = head(1)
 
 
 @pytest.fixture
@@ -42,16 +39,6 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def nodes() -> tuple[Any, Any]:
-    """The head and its brain."""
-    import SimpleITK as sitk
-
-    mask = sitk.GetImageFromArray(brain_of(LABELS).astype(np.uint8))
-    SCAN.geometry.stamp(mask)
-    volume = support.add_volume(SCAN.to_sitk(), "head")
-    return volume, support.add_volume(mask, "brain", "vtkMRMLLabelMapVolumeNode")
-
-
 def test_preview_consent_and_a_segmentation_with_names_and_colours(
     panel: Panel, sites: support.Sites, model: Path
 ) -> None:
@@ -61,7 +48,7 @@ def test_preview_consent_and_a_segmentation_with_names_and_colours(
     ui, service = panel.ui, sites.start("proxy", "serve", "--model", str(model), "--listen", "127.0.0.1:0")
     assert not ui.proxyApplyButton.enabled and not ui.proxyPreviewButton.enabled
     assert ui.proxyApplyButton.toolTip == "Select a volume."
-    panel.node.proxyVolume, panel.node.proxyMask = nodes()
+    panel.node.proxyVolume, panel.node.proxyMask = head_and_brain()
     panel.node.proxyPeer = service.wait_for("listening")["address"]
     assert not ui.proxyConsentCheckBox.enabled and ui.proxyApplyButton.toolTip == "Look at the preview first."
     panel.press(ui.proxyPreviewButton)
@@ -90,7 +77,7 @@ def test_preview_consent_and_a_segmentation_with_names_and_colours(
 
 def test_what_goes_wrong_is_said(panel: Panel, sites: support.Sites, model: Path) -> None:
     ui = panel.ui
-    panel.node.proxyVolume, panel.node.proxyMask = nodes()
+    panel.node.proxyVolume, panel.node.proxyMask = head_and_brain()
     panel.node.proxyPeer = "127.0.0.1:1"
     panel.press(ui.proxyPreviewButton)
     ui.proxyConsentCheckBox.checked = True
