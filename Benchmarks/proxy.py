@@ -250,11 +250,15 @@ def write(name: str, section: Section, where: dict[str, Any]) -> None:
 
 def write_rates(found: Sequence[RecognitionFinding], path: Path = RATES) -> None:
     """Replace the rates of the same attacks, persons and strengths; only the learned spectrum's are kept."""
-    old = json.loads(path.read_text(encoding="utf-8"))["rates"] if path.exists() else []
+    spectrum = Spectrum.shipped().digest
+    table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    old = table["rates"] if table.get("spectrum") == spectrum else []
     new = list(_rates(found))
     ours = {(r["attack"], r["strength_mm"]) for r in new}
     rows = [r for r in old if (r["attack"], r["strength_mm"]) not in ours] + new
-    path.write_text(json.dumps({"rates": rows}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps({"spectrum": spectrum, "rates": rows}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def _rates(found: Sequence[RecognitionFinding]) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Any
 
 from PPIRLogic.errors import InputError
-from PPIRLogic.proxy.spectrum import MANIFEST
+from PPIRLogic.proxy.spectrum import MANIFEST, Spectrum
 
 FILE = "rates.json"
 NOT_MEASURED = (
@@ -51,11 +51,12 @@ class Rate:
         """For a person.
 
         >>> Rate("retrained network", 8.0, 0.3, 0.2, 0.42, 60).describe()
-        'retrained network: 30 % of 60 persons recognised (95 % interval 20 to 42 %; by chance 2 %)'
+        'Retrained network: 30 % of 60 persons recognised (95 % interval 20 to 42 %; by chance 2 %).'
         """
+        name = self.attack[:1].upper() + self.attack[1:]
         return (
-            f"{self.attack}: {100 * self.found:.0f} % of {self.of} persons recognised (95 % interval"
-            f" {100 * self.low:.0f} to {100 * self.high:.0f} %; by chance {100 * self.chance:.0f} %)"
+            f"{name}: {100 * self.found:.0f} % of {self.of} persons recognised (95 % interval"
+            f" {100 * self.low:.0f} to {100 * self.high:.0f} %; by chance {100 * self.chance:.0f} %)."
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,10 +67,11 @@ class Rate:
         }  # fmt: skip
 
 
-def parse(text: str | bytes) -> tuple[Rate, ...]:
-    """The table of a file. InputError: it is not one."""
+def parse(text: str | bytes, spectrum: str) -> tuple[Rate, ...]:
+    """The table of a file; empty if it was measured with another spectrum (SHA-256). InputError: it is not one."""
     try:
-        rows = json.loads(text)["rates"]
+        table = json.loads(text)
+        rows, of = table["rates"], str(table["spectrum"])
         found = tuple(
             Rate(str(r["attack"]), float(r["strength_mm"]), float(r["found"]), float(r["low"]), float(r["high"]),
                  int(r["persons"]))
@@ -79,14 +81,14 @@ def parse(text: str | bytes) -> tuple[Rate, ...]:
             raise ValueError
     except (ValueError, KeyError, TypeError):
         raise InputError("The table of rates of recognition is not one. Install PPIRExtension again.") from None
-    return found
+    return found if of == spectrum else ()
 
 
 @cache
 def measured() -> tuple[Rate, ...]:
-    """Every rate that comes with the program."""
+    """Every rate that comes with the program, of the spectrum that comes with it."""
     path = resources.files("PPIRLogic.proxy") / "weights" / FILE
-    return parse(path.read_bytes()) if path.is_file() else ()
+    return parse(path.read_bytes(), Spectrum.shipped().digest) if path.is_file() else ()
 
 
 def rates_for(strength: float) -> list[Rate]:

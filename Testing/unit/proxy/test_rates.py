@@ -18,7 +18,7 @@ ROWS = [
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> tuple[Rate, ...]:
-    found = parse(json.dumps({"rates": ROWS}))
+    found = parse(json.dumps({"spectrum": "ab", "rates": ROWS}), "ab")
     monkeypatch.setattr(rates, "measured", lambda: found)
     return found
 
@@ -38,7 +38,7 @@ def test_registration_is_named_where_it_was_not_measured(monkeypatch: pytest.Mon
     monkeypatch.setattr(rates, "measured", lambda: (network,))
     assert rates.NOT_ALL in warning(8.0)
     monkeypatch.setattr(rates, "measured", lambda: (network, registered))
-    assert rates.NOT_ALL not in warning(8.0) and "registration: 70 %" in warning(8.0)
+    assert rates.NOT_ALL not in warning(8.0) and "Registration: 70 %" in warning(8.0)
 
 
 def test_where_nothing_was_measured_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,12 +50,17 @@ def test_where_nothing_was_measured_it_is_said(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", '{"rates": [{}]}', json.dumps({"rates": [{**ROWS[0], "low": 1.0}]}),
-             json.dumps({"rates": [{**ROWS[0], "persons": 1}]})], ids=range(6),
+    "text", ["", "{}", "[]", '{"spectrum": "ab", "rates": [{}]}', json.dumps({"rates": ROWS}),
+             json.dumps({"spectrum": "ab", "rates": [{**ROWS[0], "low": 1.0}]}),
+             json.dumps({"spectrum": "ab", "rates": [{**ROWS[0], "persons": 1}]})], ids=range(7),
 )  # fmt: skip
 def test_a_table_that_is_none(text: str) -> None:
     with pytest.raises(InputError, match="Install PPIRExtension again"):
-        parse(text)
+        parse(text, "ab")
+
+
+def test_rates_of_another_spectrum_count_for_nothing() -> None:
+    assert parse(json.dumps({"spectrum": "ab", "rates": ROWS}), "cd") == ()
 
 
 def test_what_comes_with_the_program_can_be_read() -> None:
