@@ -95,8 +95,8 @@ def measured() -> tuple[Rate, ...]:
 def rates_for(strength: float) -> list[Rate]:
     """Of each attack, what was measured at this strength, or at the next weaker one; the worst first.
 
-    strength: mm. InputError: the table that comes with the program is damaged. Below the weakest that was measured there
-    is none:
+    strength: mm. InputError: the table that comes with the program is damaged. Below the weakest that was measured
+    there is none:
 
     >>> rates_for(0.0)
     []
