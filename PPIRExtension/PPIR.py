@@ -77,21 +77,21 @@ class PPIRParameterNode:
     movingMask: vtkMRMLDisplayableNode  # a label map or a segmentation
     initialTransform: vtkMRMLLinearTransformNode
     preset: str = ""
-    transform: Annotated[str, Choice(list(choices.TRANSFORMS))] = "affine"
-    loss: Annotated[str, Choice(list(choices.LOSSES))] = "ncc"
-    protocol: Annotated[str, Choice(list(choices.PROTOCOLS))] = "fhe"
-    sampling: Annotated[str, Choice(list(choices.SAMPLINGS))] = "full"
-    percent: Annotated[float, WithinRange(*choices.range_of("percent"))] = 100.0
-    fixedMask: Annotated[str, Choice(list(choices.FIXED_MASKS))] = "auto"
+    transform: Annotated[str, Choice(list(choices.TRANSFORMS))] = choices.usual("transform")
+    loss: Annotated[str, Choice(list(choices.LOSSES))] = choices.usual("loss")
+    protocol: Annotated[str, Choice(list(choices.PROTOCOLS))] = choices.usual("protocol")
+    sampling: Annotated[str, Choice(list(choices.SAMPLINGS))] = choices.usual("sampling")
+    percent: Annotated[float, WithinRange(*choices.range_of("percent"))] = choices.usual("percent")
+    fixedMask: Annotated[str, Choice(list(choices.FIXED_MASKS))] = choices.usual("fixed_mask")
     levels: str = ""
-    evaluations: Annotated[int, WithinRange(*choices.range_of("evaluations"))] = 40
-    stepTolerance: Annotated[float, WithinRange(*choices.range_of("step_tolerance"))] = 0.0
-    lossTolerance: Annotated[float, WithinRange(*choices.range_of("loss_tolerance"))] = 0.000001
-    gridSpacing: Annotated[float, WithinRange(*choices.range_of("grid_spacing"))] = 10.0
+    evaluations: Annotated[int, WithinRange(*choices.range_of("evaluations"))] = choices.usual("evaluations")
+    stepTolerance: Annotated[float, WithinRange(*choices.range_of("step_tolerance"))] = choices.usual("step_tolerance")
+    lossTolerance: Annotated[float, WithinRange(*choices.range_of("loss_tolerance"))] = choices.usual("loss_tolerance")
+    gridSpacing: Annotated[float, WithinRange(*choices.range_of("grid_spacing"))] = choices.usual("grid_spacing")
     iterations: str = ""
-    stride: Annotated[int, WithinRange(*choices.range_of("stride"))] = 5
-    radius: Annotated[float, WithinRange(*choices.range_of("radius_mm"))] = 0.0
-    bins: Annotated[str, Choice(list(choices.BINS))] = "auto"
+    stride: Annotated[int, WithinRange(*choices.range_of("stride"))] = choices.usual("stride")
+    radius: Annotated[float, WithinRange(*choices.range_of("radius_mm"))] = choices.usual("radius_mm")
+    bins: Annotated[str, Choice(list(choices.BINS))] = choices.usual("bins")
     outputTransform: vtkMRMLTransformNode
     outputVolume: vtkMRMLScalarVolumeNode
     sharedVolume: vtkMRMLScalarVolumeNode

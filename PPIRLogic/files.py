@@ -17,7 +17,7 @@ TRANSFORM_FILES = (*FIELD_FILES, ".tfm", ".txt")
 _HEADER_ROOM = 2**16  # bytes
 
 
-_LONGEST_NAME = 255  # bytes, of every common file system
+_MAX_NAME_BYTES = 255  # bytes, of every common file system
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:
@@ -35,9 +35,9 @@ def name_problem(path: str | os.PathLike[str]) -> str:
     if (
         "\0" in text
         or len(os.fsencode(text)) >= 4096
-        or any(len(os.fsencode(part)) > _LONGEST_NAME for part in Path(text).parts)
+        or any(len(os.fsencode(part)) > _MAX_NAME_BYTES for part in Path(text).parts)
     ):
-        return f"a name may have at most {_LONGEST_NAME} bytes, none of them 0. Give it a shorter name."
+        return f"a name may have at most {_MAX_NAME_BYTES} bytes, none of them 0. Give it a shorter name."
     try:
         text.encode()
     except UnicodeEncodeError:

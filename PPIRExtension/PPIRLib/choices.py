@@ -5,10 +5,13 @@ The table needs no package that Slicer does not bring, so that the panels can be
 
 from __future__ import annotations
 
+from typing import Any
+
 from PPIRLib import engine
 
 engine.add_to_path()
 from PPIRLogic.primis.levels import LEVELS  # noqa: E402, F401 - found by the line before
+from PPIRLogic.registration.names import POINT_TRANSFORMS as OF_POINTS  # noqa: E402, F401
 from PPIRLogic.registration.options import OPTIONS  # noqa: E402
 
 LINEAR = "vtkMRMLLinearTransformNode"
@@ -20,7 +23,6 @@ DEFORMABLE = OPTIONS["iterations"].of
 TRANSFORMS = {  # with the class of node that holds the result; a deformation is a composite with an affine transform
     name: ANY if name in DEFORMABLE else LINEAR for name in OPTIONS["transform"].allowed
 }
-OF_POINTS = ("rigid", "similarity")
 LOSSES = OPTIONS["loss"].allowed
 PROTOCOLS = ("fhe", "mpc")  # what an owner permits by default
 SAMPLINGS = OPTIONS["sampling"].allowed
@@ -43,3 +45,12 @@ def range_of(name: str) -> tuple[float, float]:
     low = 0 if option.optional else option.low + _MIN_SHOWN if option.above else option.low
     high = min(option.high, _MAX_SHOWN)
     return (int(low), int(high)) if option.kind == "whole" else (float(low), float(high))
+
+
+def usual(name: str) -> Any:
+    """What an option is where a person chooses nothing. Where the engine decides: 'auto' of names, 0 of a number, ''
+    of a list."""
+    option = OPTIONS[name]
+    if option.default is not None:
+        return option.default
+    return "auto" if option.choices and option.kind != "counts" else "" if option.kind == "counts" else 0.0

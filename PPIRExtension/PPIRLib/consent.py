@@ -96,7 +96,13 @@ def consent_text(
         "",
         _learned(offer, estimate),
         "",
-        _("Both sides are trusted to follow the protocol. This is research software, not a medical device."),
+        _("Both sides and the dealer are trusted to follow the protocol.")
+        if node.protocol == "mpc"
+        else _(
+            "A site that does not follow the protocol learns no more than this, but for a few guesses and how the other"
+            " one reacts; it can spoil the result."
+        ),
+        _("This is research software, not a medical device."),
     ]
     return "\n".join(lines)
 

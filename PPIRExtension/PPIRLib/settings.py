@@ -15,22 +15,22 @@ class Settings:
     peer: str = ""
     image: str = ""
     dealer: str = ""
-    transform: str = "affine"
-    loss: str = "ncc"
-    protocol: str = "fhe"
-    sampling: str = "full"
-    percent: float = 100.0
-    initial: str = "compare"  # compare | centres | identity (the volume's place in the scene)
-    fixed_mask: str = "auto"  # auto: the engine's default
+    transform: str = choices.usual("transform")
+    loss: str = choices.usual("loss")
+    protocol: str = choices.usual("protocol")
+    sampling: str = choices.usual("sampling")
+    percent: float = choices.usual("percent")
+    initial: str = choices.usual("initial")  # compare | centres | identity (the volume's place in the scene)
+    fixed_mask: str = choices.usual("fixed_mask")  # auto: the engine's default
     levels: str = ""
-    evaluations: int = 40
-    step_tolerance: float = 0.0  # 0: the engine's default
-    loss_tolerance: float = 1e-6
-    grid_spacing: float = 10.0  # bspline, mm
+    evaluations: int = choices.usual("evaluations")
+    step_tolerance: float = choices.usual("step_tolerance")  # 0: the engine's default
+    loss_tolerance: float = choices.usual("loss_tolerance")
+    grid_spacing: float = choices.usual("grid_spacing")  # bspline, mm
     iterations: str = ""  # deformable, one per level; empty: the engine's default
-    stride: int = 5  # diffeo, voxels
-    radius: float = 0.0  # lncc, mm; 0: the engine's default
-    bins: str = "auto"  # mi; auto: the engine's default
+    stride: int = choices.usual("stride")  # diffeo, voxels
+    radius: float = choices.usual("radius_mm")  # lncc, mm; 0: the engine's default
+    bins: str = choices.usual("bins")  # mi; auto: the engine's default
 
     @classmethod
     def from_node(cls, node: Any) -> Settings:

@@ -19,7 +19,7 @@ from typing import Any
 from PPIRLogic.disclosure.ledger import HISTOGRAM, MINT, VOXEL_BITS, Entry, Receipt
 from PPIRLogic.disclosure.record_file import PLAIN, RecordFiles, damaged
 from PPIRLogic.errors import BudgetError, InputError
-from PPIRLogic.files import write_private_file
+from PPIRLogic.files import make_private_directory, write_private_file
 
 UNLIMITED = 2**62
 RESET = "budget reset"  # the event of such a record
@@ -30,7 +30,7 @@ class Budget:
     """The most a peer may learn about one subject.
 
     percent_per_level: numbers opened at a level, over all sessions, as per cent of the voxels of that level that
-    can be touched. bits_percent_per_level: the same in bits, of 12 bits per such voxel. numbers_per_session and
+    can be measured. bits_percent_per_level: the same in bits, of 12 bits per such voxel. numbers_per_session and
     numbers_per_image count one session, and all sessions of one peer. histograms_per_level: joint histograms opened at
     a level, over all sessions: many of one pool of samples name single voxels. times_per_subject: all peers together
     may learn so many times what one may.
@@ -354,7 +354,7 @@ class Accounts:
         names = self._names()
         if names.get(image) != name:
             with contextlib.suppress(OSError):
-                self._folder.mkdir(parents=True, exist_ok=True)
+                make_private_directory(self._folder)
                 write_private_file(self._folder / "names.json", json.dumps({**names, image: name}).encode())
 
     def name_of(self, image: str) -> str:

@@ -36,7 +36,7 @@ from PPIRLogic.network.identity import (
 from PPIRLogic.network.messages import Fields
 
 _MAX_INTEGER = 2**53
-_LONGEST = 1024  # bytes of a public key or a signature
+_MAX_BYTES = 1024  # bytes of a public key or a signature
 _HELD = "ledger/heads.jsonl"
 
 
@@ -74,7 +74,7 @@ class SignedHead:
         f = Fields(data, "head")
         return SignedHead(
             f.text("site"), f.integer("number", 0, _MAX_INTEGER), f.text("mac", 32), f.integer("time", 0, _MAX_INTEGER),
-            f.some_bytes("key", _LONGEST), f.some_bytes("signature", _LONGEST),
+            f.some_bytes("key", _MAX_BYTES), f.some_bytes("signature", _MAX_BYTES),
         )  # fmt: skip
 
     @property

@@ -11,7 +11,7 @@ from PPIRLogic.network.channel import Channel
 from PPIRLogic.network.messages import error_from
 from PPIRLogic.network.service import Method
 
-LONGEST = 3600.0  # seconds of a session
+MAX_SESSION_SECONDS = 3600.0
 
 
 class Tidied(Protocol):
@@ -50,7 +50,7 @@ class ServedSession:
         self.channel, self._stopping, self._stopped = channel, stopping, stopped
         self.peer = channel.peer_fingerprint
         self.key = f"{opens} {id(self)} {self.peer}"
-        self._until = time.monotonic() + LONGEST
+        self._until = time.monotonic() + MAX_SESSION_SECONDS
 
     def wait(self, before: int) -> None:
         """So many are before this one."""
@@ -66,7 +66,7 @@ class ServedSession:
         if self._stopping.is_set():
             raise PeerError(self._stopped)
         if time.monotonic() > self._until:
-            raise RefusedError(f"A session lasts at most {LONGEST:g} seconds here; connect again to go on.")
+            raise RefusedError(f"A session lasts at most {MAX_SESSION_SECONDS:g} seconds here; connect again to go on.")
 
     def check_again(self) -> None:
         """Nothing outlives a connection."""

@@ -12,7 +12,7 @@ from PPIRLogic.compiled import compiled
 from PPIRLogic.errors import InputError, MissingDependencyError
 
 TOTAL = 1 << 16  # what the numbers of a table add up to
-_LONGEST = 40  # bits of an escaped number
+_MAX_WIDTH = 40  # bits of an escaped number
 
 
 @cache
@@ -87,7 +87,7 @@ class Writer:
     def number(self, value: int) -> None:
         """One whole number from 0 on, small ones short (Elias's gamma code)."""
         width = (value + 1).bit_length()
-        if width > _LONGEST:
+        if width > _MAX_WIDTH:
             raise InputError("A grey value is too far from the others to be coded. Clip the image's range.")
         self.bits(np.array([width - 1]), 6)
         if width > 1:
@@ -140,7 +140,7 @@ class Reader:
         if self._numbers < 0:
             raise damaged("it ends too early")
         width = int(self.bits(1, 6)[0])
-        if width >= _LONGEST:
+        if width >= _MAX_WIDTH:
             raise damaged("a number is too long")
         value, left = 1, width
         while left > 0:

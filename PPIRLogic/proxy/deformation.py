@@ -213,6 +213,11 @@ class Deformation:
     """A scan's deformation and its inverse. shape: of the scan's array. spacing: mm, x first. strength: mm.
 
     draw: how many fields before it were refused. out, back: on the working grid, mm, float32 (dim, …, y, x).
+
+    >>> disc = np.hypot(*np.mgrid[-20:20, -20:20]) < 12
+    >>> made = Deformation.make(ProxyKey(bytes(32)), b"scan", disc, (4.0, 4.0), strength=4.0)
+    >>> made.warp(np.uint8(200) * disc).shape, made.smallest_jacobian() > 0
+    ((40, 40), True)
     """
 
     shape: tuple[int, ...]

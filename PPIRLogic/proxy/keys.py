@@ -38,7 +38,7 @@ class ProxyKey:
 
     >>> key = ProxyKey(bytes(32))
     >>> key.id, len(key.digest(b"scan"))
-    ('6af01fc5e8fc3d5b', 32)
+    ('a89e14d21a649570', 32)
     """
 
     secret: bytes = field(repr=False)
@@ -74,7 +74,12 @@ class ProxyKey:
 
 
 def load_key(path: Path) -> ProxyKey:
-    """The key in a file. IdentityError: missing, damaged, or others can read it."""
+    """The key in a file. IdentityError: missing, damaged, or others can read it.
+
+    >>> load_key(Path("no-such-key"))
+    Traceback (most recent call last):
+    PPIRLogic.errors.IdentityError: There is no key of deformations at no-such-key: run `ppir proxy key`, ...
+    """
     try:
         if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise IdentityError(
@@ -101,6 +106,12 @@ def make_key(path: Path, *, new: bool = False) -> ProxyKey:
     """A new key in a file (0600). new: replace one that is there; it is kept beside it, as FILE.old.
 
     InputError: there is a key already. OutputError: it cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     key = make_key(Path(folder) / "key")
+    ...     load_key(Path(folder) / "key") == key, len(key.id)
+    (True, 16)
     """
     on_disk(lambda: make_private_directory(path.parent), "no key is made")
     with locked_file(path.with_name(f".{path.name}.lock"), lambda: None):

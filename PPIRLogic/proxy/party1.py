@@ -38,7 +38,10 @@ _ID = 32  # characters of a proxy's digest in the ledger
 class SegmentingClient(Caller):
     """A connection to a site that segments proxies: a `Caller` that also tells of 'sending', 'segmenting', 'receiving'.
 
-    model: what segments there.
+    model: what segments there. Errors: those of a `Caller`; RefusedError and ProtocolError of `probabilities`.
+
+    >>> with SegmentingClient("ai.example:7443", home=default_home()) as client:  # doctest: +SKIP
+    ...     print(client.model)
     """
 
     model: m.ServedModel
@@ -56,6 +59,7 @@ class SegmentingClient(Caller):
         super().__init__(address, home=home, opens=m.OPENS, opening=m.opening(), check=check, tell=tell)
 
     def opened(self, data: Mapping[str, Any]) -> None:
+        """Take in what the site says of its model. ProtocolError: malformed, or another model than before."""
         m.check_opening(data, m.ASKS, m.SEGMENTS)
         self.model = m.ServedModel.from_dict(data)
         if self._former is not None and self._former != self.model:
@@ -127,7 +131,13 @@ class _Answer:
 
 @dataclass(frozen=True, eq=False)
 class Proxy:
-    """A scan's proxy, and what brings back what belongs to it. array: uint8 (z, y, x), what a service gets."""
+    """A scan's proxy, and what brings back what belongs to it. array: uint8 (z, y, x), what a service gets.
+
+    `make` makes it:
+
+    >>> proxy = make("t1.nii.gz", strength="medium")  # doctest: +SKIP
+    >>> proxy.id, proxy.voxels  # doctest: +SKIP
+    """
 
     prepared: Prepared
     deformation: Deformation
@@ -160,6 +170,14 @@ def make(
     scan: a volume, or its file. strength: low, medium, high (4, 8, 12 mm rms) or a number of mm. mask: what to keep, in
     place of `strip` ('brain' or 'face': see `prepare`). key: default that of the home, made on first use.
     Errors: as `prepare`, `Deformation.make`, `load_or_make_key`.
+
+    >>> from PPIRLogic import Geometry
+    >>> grid = Geometry((40, 40), (4.0, 4.0), (0.0, 0.0), (1, 0, 0, 1))
+    >>> disc = np.hypot(*np.mgrid[-20:20, -20:20]) < 12
+    >>> scan = Volume(np.where(disc, np.arange(1600.0).reshape(40, 40) + 500, 0), grid)
+    >>> one, two = (make(scan, strength=4.0, mask=disc, key=ProxyKey(bytes(32))) for _ in range(2))
+    >>> one.id == two.id, one.array.dtype, bool(0 < one.deformation.smallest_jacobian())
+    (True, dtype('uint8'), True)
     """
     volume = scan if isinstance(scan, Volume) else read_volume(scan, role="given")
     mm = strength_mm(strength)
@@ -176,6 +194,10 @@ class Consent:
     """What a person sees before a proxy is sent. original, proxy: uint8 (z, y, x), spacing x, y, z in mm. peer: who
     gets it, by this site's name and its fingerprint. bits: that are disclosed. warning: what it means, in words, with
     the measured rates.
+
+    >>> def ask(asked: Consent) -> bool:
+    ...     return input(f"{asked.warning} Send it to {asked.peer}? (yes/no) ") == "yes"
+    >>> segment("t1.nii.gz", "ai.example:7443", consent=ask)  # doctest: +SKIP
     """
 
     original: NDArray[np.uint8]
@@ -272,7 +294,20 @@ def shipped_model() -> str:
 def unmake(
     proxy: Proxy, probabilities: NDArray[np.uint8], names: tuple[str, ...], told: Mapping[str, Any] | None = None
 ) -> Segmentation:
-    """Bring the answer to a proxy back onto the scan. probabilities: uint8 (classes, z, y, x) of the proxy's grid."""
+    """Bring the answer to a proxy back onto the scan. probabilities: uint8 (classes, z, y, x) of the proxy's grid.
+
+    names: of the classes, from the background on. ProtocolError: the answer has another shape or type.
+
+    >>> from PPIRLogic import Geometry
+    >>> grid = Geometry((40, 40), (4.0, 4.0), (0.0, 0.0), (1, 0, 0, 1))
+    >>> disc = np.hypot(*np.mgrid[-20:20, -20:20]) < 12
+    >>> scan = Volume(np.where(disc, np.arange(1600.0).reshape(40, 40) + 500, 0), grid)
+    >>> proxy = make(scan, strength=4.0, mask=disc, key=ProxyKey(bytes(32)))
+    >>> answer = np.stack([np.zeros_like(proxy.array), np.full_like(proxy.array, 255)])
+    >>> found = unmake(proxy, answer, ("background", "disc"))
+    >>> found.labels.shape, bool((found.labels == disc).all())
+    ((40, 40), True)
+    """
     if probabilities.shape != (len(names), *proxy.array.shape) or probabilities.dtype != np.uint8:
         raise ProtocolError(
             f"The site answered {len(names)} classes with an array of shape {probabilities.shape}, which does not fit"

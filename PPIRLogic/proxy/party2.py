@@ -167,7 +167,9 @@ class SegmentationService(Service):
     """A service that segments proxies. Listens until `stop`.
 
     `on_event` gets one map per thing that happens, without any content. Errors: those of `AuditLog`, and PeerError
-    (port in use).
+    (port in use). `serve` makes one with the model that comes with the program:
+
+    >>> serve(address="0.0.0.0:7443", on_event=print)  # doctest: +SKIP
     """
 
     def __init__(

@@ -77,6 +77,12 @@ class Prepared:
     array: uint8 (z, y, x) to the top, the front, the right (2D: as it was); 0 outside the mask. mask: what was kept.
     spacing: mm, x first. strip: what was taken: 'brain', 'face' or 'mask'. corner: the first voxel of `array` in the
     turned scan, z first. grid: of the scan. name: of its file, for messages here.
+
+    >>> grid = Geometry((40, 40), (4.0, 4.0), (0.0, 0.0), (1, 0, 0, 1))
+    >>> disc = np.hypot(*np.mgrid[-20:20, -20:20]) < 12
+    >>> found = prepare(Volume(np.where(disc, np.arange(1600.0).reshape(40, 40) + 500, 0), grid), disc)
+    >>> found.strip, found.onto_scan(found.array).shape
+    ('mask', (40, 40))
     """
 
     array: NDArray[np.uint8]

@@ -34,6 +34,9 @@ class Rate:
     """One attack at one strength. found: of so many `of` persons, at the first guess; low, high: 95 % interval.
 
     chance: what guessing finds. attack: in words.
+
+    >>> Rate("retrained network", 8.0, found=0.3, low=0.2, high=0.42, of=50).chance
+    0.02
     """
 
     attack: str
@@ -92,7 +95,14 @@ def measured() -> tuple[Rate, ...]:
 
 
 def rates_for(strength: float) -> list[Rate]:
-    """Of each attack, what was measured at this strength, or at the next weaker one; the worst first."""
+    """Of each attack, what was measured at this strength, or at the next weaker one; the worst first.
+
+    strength: mm. InputError: the table that comes with the program is damaged. Below the weakest that was measured
+    there is none:
+
+    >>> rates_for(0.0)
+    []
+    """
     found = []
     for attack in dict.fromkeys(r.attack for r in measured()):
         below = [r for r in measured() if r.attack == attack and r.strength <= strength]

@@ -23,6 +23,10 @@ COLOURS = ((0, 0, 0), (128, 174, 128), (230, 220, 170), (196, 110, 80), (90, 130
 class Segmentation:
     """labels: uint8 on the scan's grid, (z, y, x), 0: background. names: of the labels, from 0. grid: the scan's.
     facts: strength, ledger id, bits, rates, inverse error, the model, bytes and seconds, for the report.
+
+    >>> grid = Geometry((2, 2), (10.0, 10.0), (0.0, 0.0), (1, 0, 0, 1))
+    >>> Segmentation(np.array([[0, 1], [1, 1]], np.uint8), ("background", "grey matter"), grid, {}).volumes_ml()
+    {'grey matter': 0.3}
     """
 
     labels: NDArray[np.uint8]

@@ -77,9 +77,9 @@ def _read(f: Fields, option: Option) -> Any:
 
 
 def _counts(f: Fields) -> tuple[int, ...]:
-    values = f.items("iterations", 8)
-    if any(not isinstance(v, int) or isinstance(v, bool) or not 1 <= v <= 1000 for v in values):
-        raise ProtocolError("Field 'iterations' of 'open' must hold counts from 1 to 1000.")
+    values, (low, high) = f.items("iterations", 8), OPTIONS["iterations"].wire_range
+    if any(not isinstance(v, int) or isinstance(v, bool) or not low <= v <= high for v in values):
+        raise ProtocolError(f"Field 'iterations' of 'open' must hold counts from {low:g} to {high:g}.")
     return tuple(values)
 
 

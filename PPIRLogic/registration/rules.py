@@ -17,7 +17,8 @@ from PPIRLogic.registration.transform_kinds import TRANSFORMS, TransformKind, is
 def request_problem(request: Request) -> str:
     """What is wrong with the settings of a request that go together; empty if nothing is."""
     if request.loss in OF_POINTS:
-        return "Points are registered with linear transforms." if is_deformable(request.transform) else ""
+        deforms = is_deformable(request.transform)
+        return "Points are registered with linear transforms." if deforms else _protocol_problem(request)
     if LOSSES[request.loss].two_sided:
         problem = _two_sided_problem(request)
     else:

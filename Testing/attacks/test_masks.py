@@ -9,7 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 from recording import Record
-from system_support import OPEN, Owner, Phantom, account_numbers, ball, grid, motion_of, owner, shared, two_sites
+from system_support import (
+    OPEN,
+    Owner,
+    Phantom,
+    account_numbers,
+    ball,
+    call,
+    grid,
+    last_words,
+    motion_of,
+    owner,
+    shared,
+    two_sites,
+)
 from thief import WANTED, Thief, quantised, right
 
 from PPIRLogic.errors import PolicyError
@@ -62,6 +75,21 @@ def test_what_lies_outside_the_mask_cannot_be_asked_for(tmp_path: Path, record: 
         f"{read} of {asked} read exactly",
         f"'none' is refused unless its owner names it; {filled} of {asked}",
     )
+
+
+def test_a_use_that_is_none_is_refused_whatever_else_bears_its_name(tmp_path: Path) -> None:
+    """The name of a loss of points is no use of a mask: served as 'fill', it would show which voxels are inside."""
+    one_site, two = two_sites(tmp_path)
+    asked = {name: {**WANTED.to_dict(), "fixed_mask": "private"} for name in ("fixed_mask", "transform", "protocol")}
+    with owner(two, shared(FIXED, mask=INSIDE, budget=OPEN, masks=frozenset({"private"}))) as one:
+        for name, request in asked.items():
+            channel = call(one_site, one.address)
+            channel.send("open", {**request, name: "points_2d", "nonce": bytes(32)})
+            error = last_words(channel)
+            channel.close()
+            assert isinstance(error, PolicyError) and "'points_2d' is not permitted" in str(error), name
+        assert one.told("session") == one.told("session failed") == []
+    assert account_numbers(two.home) == 0
 
 
 @pytest.mark.parametrize("use", USES)

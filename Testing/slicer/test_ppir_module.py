@@ -113,6 +113,7 @@ def test_apply_registers(panel: Panel, world: support.Sites) -> None:
     assert (
         consent.kind == "confirm" and world.b.fingerprint in consent.text and "My volume itself is not" in consent.text
     )
+    assert "A site that does not follow the protocol learns no more than this" in consent.text
     assert "'MR'" in consent.text and "'atlas'" in consent.text and "at most 1492 sums" in consent.text
     steps = [s for s in panel.said if s.startswith("Level")]
     assert steps and all("MB sent" in s and "numbers disclosed" in s for s in steps)
@@ -283,6 +284,7 @@ def test_mpc_with_a_dealer(alone: Panel, sites: support.Sites) -> None:
     assert moving.GetTransformNodeID() == alone.node.outputTransform.GetID()
     (consent,) = alone.host.dialogs.shown
     assert "a dealer at a third site helps" in consent.text
+    assert "Both sides and the dealer are trusted to follow the protocol" in consent.text
     (report,) = of_class("vtkMRMLTextNode")
     totals = json.loads(report.GetText())["totals"]
     assert totals["numbers"] > 0 and totals["dealer_bytes_received"] > 0

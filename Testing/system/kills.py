@@ -59,7 +59,7 @@ RUNS = (
     Run("mpc, ncc", "mpc"),
 )
 VICTIMS = ("party 1", "party 2", "dealer")
-LONGEST = 200.0  # seconds for a run to end, whatever was killed
+MAX_SECONDS = 200.0  # seconds for a run to end, whatever was killed
 FILES = {"T.tfm", "W.nrrd", "R.json", "R.html"}
 
 
@@ -219,7 +219,7 @@ def calm_run(place: Stage) -> Calm:
     while run.wait_for("progress")["stage"] != "finished":
         steps += 1
     session = time.monotonic() - began
-    check(run.ends(LONGEST) == 0, "the undisturbed run failed")
+    check(run.ends(MAX_SECONDS) == 0, "the undisturbed run failed")
     return Calm(steps + 1, session, time.monotonic() - began, path_of(place.folder / "calm"))
 
 
@@ -237,7 +237,7 @@ def one_kill(place: Stage, victim: str, draw: random.Random, calm: Calm, out: Pa
         else:
             place.kill(victim)
             try:
-                code = run.ends(LONGEST)
+                code = run.ends(MAX_SECONDS)
             except Exception as error:
                 raise Broken(f"the run did not end: {type(error).__name__}") from None
             outcome = Outcome(point, ended(run, code, out, calm.path))
@@ -287,7 +287,7 @@ def kills_of(what: Run, shares: dict[str, int], seed: int) -> list[dict[str, Any
                 told = row["outcomes"][-1] if row["outcomes"] else ""
                 print(f"{what.name}: {victim} {number + 1}/{count}: {told}", *row["broken"][-1:], flush=True)
             rows.append(row)
-        if place.register(place.folder / "last").ends(LONGEST) or path_of(place.folder / "last") != calm.path:
+        if place.register(place.folder / "last").ends(MAX_SECONDS) or path_of(place.folder / "last") != calm.path:
             rows[-1]["broken"].append("the next run does not work")
     return rows
 

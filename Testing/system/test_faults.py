@@ -325,7 +325,7 @@ def test_the_owner_stops_sharing(scene: Scene) -> None:
     server.process.send_signal(signal.SIGTERM)
     assert server.ends() == 0
     assert run.ends() == 8
-    # the farewell has one second; on a machine that is too busy for it, the loss itself is the message
+    # the closing message has one second; on a machine that is too busy for it, the loss itself is the message
     assert re.search("stopped sharing|was lost", run.event("error")["text"])
     scene.the_best_is_written(run, "PeerError")
     assert rows_of(scene.sites["B"].home / "audit.jsonl")[-1]["event"] in ("stopped", "session ended")

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 import PPIRLogic
-from PPIRLogic import primis
+from PPIRLogic import primis, proxy
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 MIN_EXAMPLES = 12
 PUBLIC = [
     (f"{package.__name__}.{name}", getattr(package, name))
-    for package in (PPIRLogic, primis)
+    for package in (PPIRLogic, primis, proxy)
     for name in package.__all__
-    if not isinstance(getattr(package, name), (str, tuple))  # constants
+    if not isinstance(getattr(package, name), (str, tuple, dict))  # constants
 ]
 NAMES, VALUES = zip(*PUBLIC, strict=True)
 

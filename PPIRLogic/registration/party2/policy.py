@@ -87,7 +87,8 @@ class Policy:
             ("transform", request.transform, self.transforms),
             ("use of the fixed mask", request.fixed_mask, self.masks if has_mask else frozenset(FIXED_MASK_USES)),
         ):
-            if value not in allowed and value not in OF_POINTS:  # an image has no use for those
+            of_points = what == "loss" and value in OF_POINTS  # which an image refuses, and no policy names
+            if value not in allowed and not of_points:
                 raise PolicyError(
                     f"The {what} '{shown_name(value)}' is not permitted for image '{request.image}' by its owner;"
                     f" permitted: {', '.join(sorted(map(shown_name, allowed)))}."

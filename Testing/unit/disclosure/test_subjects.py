@@ -59,6 +59,19 @@ def test_others_are_not_recognised() -> None:
     assert blank == "0" * BUCKETS and not alike(blank, blank)
 
 
+LIMITS = {
+    "flipped": lambda a: a[..., ::-1],
+    "a column less": lambda a: a[..., :-1],
+    "noise of 3 %": lambda a: a + np.random.default_rng(1).normal(0, 0.03 * np.ptp(a), a.shape),
+}
+
+
+@pytest.mark.parametrize("change", LIMITS)
+def test_an_owner_who_changes_more_names_the_subject_is_a_known_limit(change: str) -> None:
+    first = scan(1)
+    assert not alike(sketch(first, KEY), sketch(LIMITS[change](first), KEY))
+
+
 @given(st.text(max_size=600), st.text(alphabet="-0+", min_size=BUCKETS, max_size=BUCKETS))
 @settings(max_examples=50, deadline=None)
 def test_a_sketch_that_is_none_is_like_nothing(broken: str, whole: str) -> None:

@@ -33,6 +33,7 @@ from PPIRLogic.registration.rules import request_problem
         ({"stride": 1}, "stride"),
         ({"loss": "lncc", "protocol": "published"}, "loss cc alone"),
         ({"loss": "mi", "transform": "rigid", "iterations": (), "protocol": "published"}, "loss cc alone"),
+        ({"loss": "points_3d", "transform": "rigid", "iterations": (), "protocol": "published"}, "loss cc alone"),
     ],
 )
 def test_what_does_not_go_together_is_said(change: dict[str, Any], words: str) -> None:

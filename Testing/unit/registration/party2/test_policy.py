@@ -26,15 +26,24 @@ OPEN = Policy(
     protocols=frozenset(protocol_names()), losses=frozenset(LOSSES), transforms=frozenset(TRANSFORMS),
     masks=frozenset(FIXED_MASK_USES), disclosed_sampling=True,
 )  # fmt: skip
+MASKED = FixedImage("x", IMAGE.volume, np.indices((30, 40)).sum(axis=0) > 20)
+NAMES = {
+    "loss": tuple(LOSSES),
+    "transform": tuple(TRANSFORMS),
+    "protocol": protocol_names(),
+    "sampling": SAMPLINGS,
+    "fixed_mask": FIXED_MASK_USES,
+}
+ANYWHERE = (*OF_POINTS, "huber", *(name for names in NAMES.values() for name in names))
 GOOD = Parameters(levels=(2, 1)).request("x", GRID, "", "").to_dict()
 
 
-def outcome(**change: Any) -> str:
+def outcome(image: FixedImage = IMAGE, **change: Any) -> str:
     """'taken', or how the request was refused; any other exception is a bug."""
     try:
         request = Request.from_dict({**GOOD, **change})
-        OPEN.check(request, "peer", False)
-        assert IMAGE.levels(request, bytes(16))
+        OPEN.check(request, "peer", image.mask is not None)
+        assert image.levels(request, bytes(16))
     except PPIRError as error:
         return type(error).__name__
     return "taken"
@@ -50,6 +59,16 @@ def test_points_and_images_are_told_apart(loss: str, transform: str, sampling: s
     assert found == "PolicyError" or loss == "ncc"
 
 
+@pytest.mark.parametrize("field", NAMES)
+@pytest.mark.parametrize("image", [IMAGE, MASKED], ids=["", "masked"])
+def test_a_name_of_something_else_is_none(field: str, image: FixedImage) -> None:
+    """Such as the loss of a registration of points, as the use of a mask: nothing is served under it."""
+    mask = {"fixed_mask": "fill" if image is MASKED else "none"}
+    assert outcome(image, **mask) == "taken"
+    for name in set(ANYWHERE) - set(NAMES[field]):
+        assert outcome(image, **{**mask, field: name}) in ("PolicyError", "InputError"), name
+
+
 @pytest.mark.parametrize("spacing", [0.0, 1e-320, 1e-5, 0.009])
 def test_a_grid_that_is_none_is_refused(spacing: float) -> None:
     assert outcome(transform="bspline", iterations=[1, 1], grid_spacing=spacing) == "PolicyError"
@@ -59,11 +78,11 @@ def test_a_grid_that_is_none_is_refused(spacing: float) -> None:
     st.fixed_dictionaries(
         {},
         optional={
-            "loss": st.sampled_from((*LOSSES, *OF_POINTS, "huber")),
-            "transform": st.sampled_from((*TRANSFORMS, "twist")),
-            "protocol": st.sampled_from((*protocol_names(), "published_cc")),
-            "sampling": st.sampled_from((*SAMPLINGS, "all")),
-            "fixed_mask": st.sampled_from((*FIXED_MASK_USES, "no")),
+            "loss": st.sampled_from(NAMES["loss"]) | st.sampled_from(ANYWHERE),
+            "transform": st.sampled_from(NAMES["transform"]) | st.sampled_from(ANYWHERE),
+            "protocol": st.sampled_from(NAMES["protocol"]) | st.sampled_from(ANYWHERE),
+            "sampling": st.sampled_from(NAMES["sampling"]) | st.sampled_from(ANYWHERE),
+            "fixed_mask": st.sampled_from(NAMES["fixed_mask"]) | st.sampled_from(ANYWHERE),
             "levels": st.lists(st.integers(-1, 65), max_size=9),
             "iterations": st.lists(st.integers(0, 1001), max_size=9),
             "percent": st.floats(),
@@ -77,7 +96,8 @@ def test_a_grid_that_is_none_is_refused(spacing: float) -> None:
     )
 )
 def test_whatever_is_asked_is_taken_or_refused(change: dict[str, Any]) -> None:
-    assert outcome(**change) in ("taken", "PolicyError", "ProtocolError", "InputError")
+    for image in (IMAGE, MASKED):
+        assert outcome(image, **change) in ("taken", "PolicyError", "ProtocolError", "InputError")
 
 
 @pytest.mark.parametrize(
