@@ -1,0 +1,128 @@
+"""Two sites that only call out, the relay between them, and relays that do wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from system_support import Phantom, Program, motion_of, plain_grid, save
+
+from PPIRLogic.local_processes import Site, make_sites
+from PPIRLogic.network.channel.timed_socket import Wire
+from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.network.names import RELAY
+from PPIRLogic.network.relay import Relay, RelayLimits
+from PPIRLogic.network.service import UnrecordedAudit
+from PPIRLogic.network.trust import TrustStore
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+def relayed_sites(folder: Path, *more: str) -> dict[str, Site]:
+    """A registers, B serves, R is the relay that both trust as one; everybody else trusts as usual."""
+    sites = make_sites(folder, ("A", "B", "R", *more))
+    for name in set(sites) - {"R"}:
+        TrustStore(sites[name].home).add(sites["R"].fingerprint, "R", RELAY)
+    return sites
+
+
+def pair_of_files(folder: Path) -> tuple[Path, Path]:
+    geometry = plain_grid(2)
+    phantom = Phantom.make(geometry)
+    moving = phantom.on(geometry, motion_of("rigid", geometry))
+    return save(phantom.on(geometry), folder / "fixed.nrrd"), save(moving, folder / "moving.nrrd")
+
+
+@dataclass
+class RelayHere:
+    """A relay in this process; `events` are its audit."""
+
+    relay: Relay
+    events: list[dict[str, Any]]
+
+    @property
+    def address(self) -> str:
+        return self.relay.listener.address
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        return [e for e in list(self.events) if e["event"] == event]
+
+
+@contextlib.contextmanager
+def relay_here(
+    site: Site, limits: RelayLimits | None = None, kind: type[Relay] = Relay, **options: Any
+) -> Iterator[RelayHere]:
+    events: list[dict[str, Any]] = []
+    identity, audit = load_or_create_identity(site.home), UnrecordedAudit(events.append)
+    relay = kind("127.0.0.1:0", identity, TrustStore(site.home), audit, limits=limits, **options)
+    thread = threading.Thread(target=relay.run, daemon=True)
+    thread.start()
+    try:
+        yield RelayHere(relay, events)
+    finally:
+        relay.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def serving(site: Site, fixed: Path, relay: str, *more: object, **options: Any) -> Program:
+    """`ppir serve --relay`, which waits there."""
+    words = ("serve", fixed, "--name", "atlas", "--protocols", "clear,fhe", "--budget-percent", "100", "--threads", "1")
+    return Program(site.home, *words, "--relay", relay, *more, **options)
+
+
+def registering(moving: Path, output: Path, *more: object) -> tuple[object, ...]:
+    """The words of a short registration."""
+    return (
+        "register", moving, "--transform", "rigid", "--loss", "ssd", "--levels", "1", "--evaluations", "6",
+        "--threads", "1", "--output", output, *more,
+    )  # fmt: skip
+
+
+def copy_of(site: Site, folder: Path) -> Site:
+    """The same site with the records that it has now, so that two runs begin alike."""
+    shutil.copytree(site.home, folder)
+    return Site(folder, site.fingerprint)
+
+
+def listening_ports(process: int) -> list[int]:
+    """TCP ports on which a process of this machine listens (Linux)."""
+    assert sys.platform == "linux"
+    own = set()
+    for link in Path(f"/proc/{process}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            own.add(os.readlink(link))
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    return [int(r[1].rpartition(":")[2], 16) for r in rows if r[3] == "0A" and f"socket:[{r[9]}]" in own]
+
+
+class Flipping(Relay):
+    """A relay that changes one bit of what it passes on, in every line, after so many bytes of the caller."""
+
+    after = 20_000
+
+    def _pass_on(self, meeting: Any, one: Wire, two: Wire) -> None:
+        flip_at, seen = self.after, 0
+        read = one.read_into
+
+        def read_into(view: memoryview) -> int:
+            nonlocal seen
+            count = read(view)
+            if seen <= flip_at < seen + count:
+                view[flip_at - seen] ^= 1
+            seen += count
+            return count
+
+        one.read_into = read_into  # type: ignore[method-assign]
+        super()._pass_on(meeting, one, two)
