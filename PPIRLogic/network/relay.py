@@ -52,7 +52,7 @@ class RelayLimits:
 
 @dataclass(eq=False)
 class MeetingOfTwo:
-    """A caller and the site that it asks for. `taker` is the line of the latter, once it has come."""
+    """A caller and the site that it asks for. `taker`: the line of the latter, once it has come and is ready."""
 
     caller: Channel
     site: str
@@ -217,11 +217,13 @@ class Relay:
         if meeting is None:
             self._refuse(channel, "no answer")
             return
-        channel.tell("joined", {})
-        if channel.hear(FIRST_WORD).kind != "ready":
-            raise ProtocolError("A site that came for a caller was not ready.")
-        meeting.taker = channel
-        meeting.came.set()
+        try:
+            channel.tell("joined", {})
+            if channel.hear(FIRST_WORD).kind != "ready":
+                raise ProtocolError("A site that came for a caller was not ready.")
+            meeting.taker = channel
+        finally:
+            meeting.came.set()
         meeting.over.wait()
 
     # ------------------------------------------------------------------ callers
@@ -269,7 +271,8 @@ class Relay:
             self._called[token] = meeting
         try:
             room.send("caller", {"token": token, "caller": meeting.caller.peer_fingerprint})
-            return "" if meeting.came.wait(TAKE_SECONDS) else "no answer"
+            meeting.came.wait(TAKE_SECONDS)
+            return "" if meeting.taker is not None else "no answer"
         except PPIRError:
             return "not here"
         finally:

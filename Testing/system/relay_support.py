@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import sys
 import threading
@@ -82,20 +81,6 @@ def serving(site: Site, fixed: Path, relay: str, *more: object, **options: Any) 
     return Program(site.home, *words, "--relay", relay, *more, **options)
 
 
-def registering(moving: Path, output: Path, *more: object) -> tuple[object, ...]:
-    """The words of a short registration."""
-    return (
-        "register", moving, "--transform", "rigid", "--loss", "ssd", "--levels", "1", "--evaluations", "6",
-        "--threads", "1", "--output", output, *more,
-    )  # fmt: skip
-
-
-def copy_of(site: Site, folder: Path) -> Site:
-    """The same site with the records that it has now, so that two runs begin alike."""
-    shutil.copytree(site.home, folder)
-    return Site(folder, site.fingerprint)
-
-
 def listening_ports(process: int) -> list[int]:
     """TCP ports on which a process of this machine listens (Linux)."""
     assert sys.platform == "linux"
@@ -110,7 +95,7 @@ def listening_ports(process: int) -> list[int]:
 class Flipping(Relay):
     """A relay that changes one bit of what it passes on, in every line, after so many bytes of the caller."""
 
-    after = 20_000
+    after, flipped = 20_000, 0
 
     def _pass_on(self, meeting: Any, one: Wire, two: Wire) -> None:
         flip_at, seen = self.after, 0
@@ -121,6 +106,7 @@ class Flipping(Relay):
             count = read(view)
             if seen <= flip_at < seen + count:
                 view[flip_at - seen] ^= 1
+                self.flipped += 1
             seen += count
             return count
 
