@@ -250,12 +250,6 @@ def test_a_line_has_its_time(sites: dict[str, Site]) -> None:
         theirs.close()
 
 
-@pytest.mark.parametrize("wrong", [{"lines": 0}, {"of_room": -1}, {"hours": 0.0}, {"hours": float("nan")}])
-def test_limits_that_are_none(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="at least one line"):
-        RelayLimits(**wrong)
-
-
 # ------------------------------------------------------------------------------------------------- what it hears
 
 

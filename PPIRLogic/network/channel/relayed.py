@@ -52,7 +52,7 @@ def call_through_relay(site: str, relay: str, identity: Identity, trust: TrustSt
     channel = _line_to(relay, identity, trust, timeout)
     try:
         channel.tell("call", {"version": RELAY_VERSION, "site": site})
-        _expect("joined", channel.hear(TAKE_SECONDS + timeout), relay, identity, site)
+        expect("joined", channel.hear(TAKE_SECONDS + timeout), relay, identity, site)
         return channel.hand_over()
     except BaseException:
         channel.close()
@@ -105,7 +105,7 @@ class RelayRoom:
         channel = _line_to(self._relay, self._identity, self._trust, _CALL_SECONDS)
         try:
             channel.tell("open", {"version": RELAY_VERSION})
-            _expect("opened", channel.hear(_CALL_SECONDS), self._relay, self._identity, self._identity.fingerprint)
+            expect("opened", channel.hear(_CALL_SECONDS), self._relay, self._identity, self._identity.fingerprint)
             channel.start()
             return channel
         except BaseException:
@@ -183,7 +183,7 @@ class RelayRoom:
         channel = _line_to(self._relay, self._identity, self._trust, TAKE_SECONDS)
         try:
             channel.tell("take", {"version": RELAY_VERSION, "token": token})
-            _expect("joined", channel.hear(TAKE_SECONDS), self._relay, self._identity, "the caller")
+            expect("joined", channel.hear(TAKE_SECONDS), self._relay, self._identity, "the caller")
             channel.tell("ready", {})
             return channel.hand_over()
         except BaseException:
@@ -205,7 +205,7 @@ def _line_to(relay: str, identity: Identity, trust: TrustStore, timeout: float) 
     return call.over(reach, spell_address(host, port))
 
 
-def _expect(kind: str, message: Message, relay: str, identity: Identity, site: str) -> None:
+def expect(kind: str, message: Message, relay: str, identity: Identity, site: str) -> None:
     """Raise what a person should read unless the relay says that. Of its refusals only a known word counts."""
     if message.kind == kind:
         return

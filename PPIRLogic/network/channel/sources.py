@@ -18,7 +18,7 @@ from PPIRLogic.network.trust import TrustStore
 AT_RELAY = "@"  # before a relay's address: wait there, and listen nowhere
 
 
-class Source(Protocol):
+class CallerSource(Protocol):
     """Callers that have shown nothing yet. `address`: what other sites call."""
 
     address: str
@@ -29,7 +29,7 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-def open_source(address: str, identity: Identity, trust: TrustStore, tell: Callable[[str], None]) -> Source:
+def open_source(address: str, identity: Identity, trust: TrustStore, tell: Callable[[str], None]) -> CallerSource:
     """A socket at 'host:port', or this site's room at the relay of '@host:port', of whose line `tell` hears."""
     if address.strip().startswith(AT_RELAY):
         return RelayRoom(address.strip().removeprefix(AT_RELAY), identity, trust, tell)
