@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,21 +27,28 @@ class Trial:
     folder: Path
     direct: dict[str, bytes]
 
+    def afresh(self, folder: Path) -> dict[str, Site]:
+        """The sites before any run: what an owner has left changes what a run may ask."""
+        for name in self.sites:
+            shutil.copytree(self.sites[name].home, folder / name)
+        return {name: Site(folder / name, site.fingerprint) for name, site in self.sites.items()}
+
     def words(self, protocol: str, output: Path, *more: object) -> tuple[object, ...]:
         return ("register", self.moving, *QUICK, "--protocol", protocol, "--output", output, *more)
 
-    def relay(self, port: int, *more: object, **options: object) -> Program:
-        return Program(self.sites["R"].home, "relay", "--listen", f"127.0.0.1:{port}", *more)
+
+def relay_at(port: int, site: Site, *more: object) -> Program:
+    return Program(site.home, "relay", "--listen", f"127.0.0.1:{port}", *more)
 
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
     folder = tmp_path_factory.mktemp("relay")
-    sites = relayed_sites(folder)
-    one = Trial(sites, *pair_of_files(folder), folder, {})
+    one = Trial(relayed_sites(folder / "sites"), *pair_of_files(folder), folder, {})
+    sites = one.afresh(folder / "direct")
     with serving(sites["B"], one.fixed, "", "--listen", "127.0.0.1:0") as party2:
         address = party2.wait_for("listening")["address"]
-        for protocol in ("clear", "fhe"):
+        for protocol in ("clear", "fhe"):  # clear is not counted
             output = folder / f"direct-{protocol}.tfm"
             done = ppir(sites["A"].home, *one.words(protocol, output, "--peer", address))
             assert done.returncode == 0, done.stderr
@@ -51,8 +59,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
 @pytest.mark.parametrize("protocol", ["clear", "fhe"])
 def test_the_same_transform_as_without_a_relay(protocol: str, trial: Trial, tmp_path: Path) -> None:
     """Byte for byte the same file; party 2 listens on no port; the relay's log has who met whom and nothing else."""
-    sites = trial.sites
-    with trial.relay(0, "--allow", "A", "--allow", sites["B"].fingerprint) as relay:
+    sites = trial.afresh(tmp_path)
+    with relay_at(0, sites["R"], "--allow", "A", "--allow", sites["B"].fingerprint) as relay:
         address = relay.wait_for("listening")["address"]
         with serving(sites["B"], trial.fixed, address) as party2:
             assert party2.wait_for("listening")["address"] == f"{sites['B'].fingerprint}@{address}"
@@ -72,9 +80,9 @@ def test_the_same_transform_as_without_a_relay(protocol: str, trial: Trial, tmp_
 
 def test_a_relay_that_is_killed_and_started_again(trial: Trial, tmp_path: Path) -> None:
     """In the middle of a run, with -9: party 2 returns to its room, and the run ends with the undisturbed result."""
-    sites, port = trial.sites, free_port()
+    sites, port = trial.afresh(tmp_path), free_port()
     address = f"127.0.0.1:{port}"
-    first = trial.relay(port)
+    first = relay_at(port, sites["R"])
     first.wait_for("listening")
     with serving(sites["B"], trial.fixed, address) as party2:
         party2.wait_for("listening")
@@ -84,7 +92,7 @@ def test_a_relay_that_is_killed_and_started_again(trial: Trial, tmp_path: Path) 
             run.wait_for("progress", lambda e: e["stage"] == "evaluation")
             first.__exit__()  # kills it
             run.wait_for("progress", lambda e: e["stage"] == "reconnecting")
-            with trial.relay(port) as second:
+            with relay_at(port, sites["R"]) as second:
                 second.wait_for("listening")
                 result = run.wait_for("result")
                 assert run.ends() == 0
@@ -105,7 +113,7 @@ def test_two_closed_firewalls(trial: Trial, tmp_path: Path) -> None:
 
     if why := problem():
         pytest.skip(why)
-    sites = trial.sites
+    sites = trial.afresh(tmp_path)
     with (
         network(Line(rtt=2), closed=(0, 1)) as net,
         Program(sites["R"].home, "relay", "--listen", f"{net.address(2)}:443", within=net.within(2)) as relay,
