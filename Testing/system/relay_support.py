@@ -112,3 +112,45 @@ class Flipping(Relay):
 
         one.read_into = read_into  # type: ignore[method-assign]
         super()._pass_on(meeting, one, two)
+
+
+class ConnectProxy:
+    """An HTTP proxy that opens the ways it is asked for by CONNECT. `asked`: for which."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=(self._server.accept()[0],), daemon=True).start()
+
+    def _serve(self, caller: socket.socket) -> None:
+        request = b""
+        while not request.endswith(b"\r\n\r\n"):
+            request += caller.recv(4096)
+        where = request.split()[1].decode()
+        self.asked.append(where)
+        host, _, port = where.rpartition(":")
+        called = socket.create_connection((host, int(port)))
+        caller.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        threading.Thread(target=self._copy, args=(called, caller), daemon=True).start()
+        self._copy(caller, called)
+
+    @staticmethod
+    def _copy(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for sock in (source, sink):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> ConnectProxy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.close()

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from relay_support import Flipping, RelayHere, free_port, pair_of_files, relay_here, relayed_sites
+from relay_support import ConnectProxy, Flipping, RelayHere, free_port, pair_of_files, relay_here, relayed_sites
 from system_support import SOON, call, last_words, owner, shared, wait_until
 
 from PPIRLogic.errors import BusyError, InputError, PeerError, RefusedError, TrustError, VersionError
 from PPIRLogic.images.reading import read_volume
 from PPIRLogic.local_processes import Site
-from PPIRLogic.network.channel import Channel, Listener, Quotas, connect, relayed
+from PPIRLogic.network.channel import Channel, Listener, Quotas, connect, dialling, relayed
 from PPIRLogic.network.channel.calling import Call
 from PPIRLogic.network.channel.dialling import dial
 from PPIRLogic.network.channel.timed_socket import Wire
@@ -150,6 +150,25 @@ def test_a_line_that_nobody_reads_holds_the_sender_back(sites: dict[str, Site], 
         theirs.close()
         mine.close()
         thread.join(SOON)
+
+
+def test_both_sites_through_an_http_proxy(
+    sites: dict[str, Site], relay: RelayHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All three calls of the relay ask the proxy for their way, and nothing else goes anywhere."""
+    monkeypatch.setattr(dialling, "is_this_computer", lambda host: False)  # which is never called through a proxy
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with ConnectProxy() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
+        monkeypatch.setenv("https_proxy", f"http://{proxy.address}")
+        with waiting(sites["B"], relay.address) as (listener, _):
+            mine, theirs = pair(listener, sites["A"])
+            mine.send("word", {}, SECRET)
+            assert theirs.receive(SOON).payload == SECRET
+            mine.close()
+            theirs.close()
+        assert proxy.asked == [relay.address] * 3
 
 
 # ------------------------------------------------------------------------------------------------- who may

@@ -52,7 +52,7 @@ def proxy_for(host: str) -> tuple[str, int, str] | None:
     """
     settings = urllib.request.getproxies_environment()
     text = settings.get("https", "").strip()
-    if not text or _is_here(host) or _is_exempt(host.lower(), settings.get("no", "")):
+    if not text or is_this_computer(host) or _is_exempt(host.lower(), settings.get("no", "")):
         return None
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
@@ -68,7 +68,7 @@ def proxy_for(host: str) -> tuple[str, int, str] | None:
     return parts.hostname, port or 8080, login
 
 
-def _is_here(host: str) -> bool:
+def is_this_computer(host: str) -> bool:
     if host.lower() == "localhost":
         return True
     try:
