@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from PPIRLogic.errors import InputError, PPIRError, ProtocolError
-from PPIRLogic.network.channel import Channel, Listener, Message, Quotas
+from PPIRLogic.network.channel import CLOSING_KINDS, Channel, Listener, Message, Quotas
 from PPIRLogic.network.channel.relayed import RELAY_VERSION, TAKE_SECONDS, TOKEN_BYTES
 from PPIRLogic.network.channel.timed_socket import ConnectionEnded, Wire
 from PPIRLogic.network.identity import Identity, normalise_fingerprint
@@ -198,8 +198,9 @@ class Relay:
             self._tell("room opened", channel)
             while not (self._stopping.is_set() or channel.interrupted):
                 with contextlib.suppress(PPIRError):
-                    channel.receive(1.0)
-                    self._tell("line ended", channel, reason="it said something on its control line")
+                    said = channel.receive(1.0).kind
+                    if said not in CLOSING_KINDS:
+                        self._tell("line ended", channel, reason=f"it said '{said}' on its control line")
                     break
         finally:
             with self._lock:

@@ -7,16 +7,22 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from system_support import Phantom, Program, motion_of, plain_grid, save
+from system_support import SOON, Phantom, Program, motion_of, plain_grid, save
 
+from PPIRLogic.errors import PPIRError
 from PPIRLogic.local_processes import Site, make_sites
-from PPIRLogic.network.channel.timed_socket import Wire
-from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.network.channel import Channel, Listener
+from PPIRLogic.network.channel.handshake import introduce, make_engine
+from PPIRLogic.network.channel.peer_certificate import CertificateCheck
+from PPIRLogic.network.channel.timed_socket import ConnectionEnded, Wire
+from PPIRLogic.network.channel.tls import Tls
+from PPIRLogic.network.identity import Identity, load_or_create_identity
 from PPIRLogic.network.names import RELAY
 from PPIRLogic.network.relay import Relay, RelayLimits
 from PPIRLogic.network.service import UnrecordedAudit
@@ -75,6 +81,19 @@ def relay_here(
         assert not thread.is_alive()
 
 
+@contextlib.contextmanager
+def waiting(site: Site, relay: str, **options: Any) -> Iterator[tuple[Listener, list[str]]]:
+    """A listener of a site at the relay; what it heard of callers that did not get in, and of its line."""
+    heard: list[str] = []
+    identity = load_or_create_identity(site.home)
+    options = {
+        "on_refused": lambda where, reason: heard.append(f"{where}: {reason}"),
+        "on_relay": heard.append,
+    } | options
+    with Listener(f"@{relay}", identity, TrustStore(site.home), **options) as listener:
+        yield listener, heard
+
+
 def serving(site: Site, fixed: Path, relay: str, *more: object, **options: Any) -> Program:
     """`ppir serve --relay`, which waits there."""
     words = ("serve", fixed, "--name", "atlas", "--protocols", "clear,fhe", "--budget-percent", "100", "--threads", "1")
@@ -112,6 +131,29 @@ class Flipping(Relay):
 
         one.read_into = read_into  # type: ignore[method-assign]
         super()._pass_on(meeting, one, two)
+
+
+class Pretending(Relay):
+    """A relay that answers in the place of the site that is called. `heard`: what callers then said to it."""
+
+    def __init__(self, address: str, identity: Identity, trust: TrustStore, *more: Any, **options: Any) -> None:
+        self._as, self.heard = (identity, trust), bytearray()
+        super().__init__(address, identity, trust, *more, **options)
+
+    def _join(self, meeting: Any, room: Channel) -> None:
+        identity, trust = self._as
+        check = CertificateCheck(trust, None, None)
+        engine = make_engine(identity, trust, check)
+        engine.set_accept_state()
+        meeting.caller.tell("joined", {})
+        wire = meeting.caller.hand_over()
+        wire.deadline = time.monotonic() + SOON
+        link = Tls(wire, engine)
+        with contextlib.suppress(PPIRError, ConnectionEnded):
+            link.handshake()
+            own = introduce(link, check, identity, "caller", server=True, heartbeat=1.0, dead_after=SOON)
+            self.heard += own.receive(SOON).payload
+            own.close()
 
 
 class ConnectProxy:

@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from relay_support import ConnectProxy, Flipping, RelayHere, free_port, pair_of_files, relay_here, relayed_sites
+from relay_support import (
+    ConnectProxy,
+    Flipping,
+    Pretending,
+    RelayHere,
+    free_port,
+    pair_of_files,
+    relay_here,
+    relayed_sites,
+    waiting,
+)
 from system_support import SOON, call, last_words, owner, shared, wait_until
 
 from PPIRLogic.errors import BusyError, InputError, PeerError, RefusedError, TrustError, VersionError
@@ -40,19 +50,6 @@ def sites(tmp_path: Path) -> dict[str, Site]:
 def relay(sites: dict[str, Site]) -> Iterator[RelayHere]:
     with relay_here(sites["R"]) as one:
         yield one
-
-
-@contextlib.contextmanager
-def waiting(site: Site, relay: str, **options: Any) -> Iterator[tuple[Listener, list[str]]]:
-    """A listener of a site at the relay; what it heard of callers that did not get in, and of its line."""
-    heard: list[str] = []
-    identity = load_or_create_identity(site.home)
-    options = {
-        "on_refused": lambda where, reason: heard.append(f"{where}: {reason}"),
-        "on_relay": heard.append,
-    } | options
-    with Listener(f"@{relay}", identity, TrustStore(site.home), **options) as listener:
-        yield listener, heard
 
 
 def pair(listener: Listener, site: Site) -> tuple[Channel, Channel]:
@@ -344,21 +341,6 @@ def test_a_release_that_does_not_fit_says_so(
 
 def test_a_relay_can_take_no_role(sites: dict[str, Site]) -> None:
     """One that answers in the place of the site that was called has no key that counts, whatever it is trusted as."""
-
-    class Pretending(Relay):
-        def _join(self, meeting: Any, room: Channel) -> None:
-            from PPIRLogic.network.channel.handshake import make_engine
-            from PPIRLogic.network.channel.peer_certificate import CertificateCheck
-            from PPIRLogic.network.channel.tls import Tls
-
-            trust = TrustStore(sites["R"].home)
-            engine = make_engine(load_or_create_identity(sites["R"].home), trust, CertificateCheck(trust, None, None))
-            engine.set_accept_state()
-            meeting.caller.tell("joined", {})
-            wire = meeting.caller.hand_over()
-            wire.deadline = time.monotonic() + SOON
-            with contextlib.suppress(Exception):
-                Tls(wire, engine).handshake()
 
     with relay_here(sites["R"], kind=Pretending) as relay, waiting(sites["B"], relay.address) as (listener, _):
         for role_here in (RELAY, "peer"):
