@@ -34,6 +34,7 @@ from PPIRLogic.network.identity import load_or_create_identity
 from PPIRLogic.network.names import DEALER, RELAY
 from PPIRLogic.network.relay import BUFFER, Relay, RelayLimits
 from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.registration.dealer.dealer import Dealer
 from PPIRLogic.registration.parameters import Parameters
 from PPIRLogic.registration.party1.register import register
 from PPIRLogic.registration.request import Peer
@@ -166,6 +167,28 @@ def test_both_sites_through_an_http_proxy(
             mine.close()
             theirs.close()
         assert proxy.asked == [relay.address] * 3
+
+
+def test_a_dealer_waits_at_a_relay_too(tmp_path: Path) -> None:
+    """The relay knows it as one that may use it; the parties know it as a dealer, and as nothing else."""
+    sites = relayed_sites(tmp_path, "dealer")
+    TrustStore(sites["R"].home).add(sites["dealer"].fingerprint, "dealer")
+    identity, trust = load_or_create_identity(sites["A"].home), TrustStore(sites["A"].home)
+    with relay_here(sites["R"]) as relay:
+        events: list[dict[str, Any]] = []
+        dealer = Dealer(
+            f"@{relay.address}", load_or_create_identity(sites["dealer"].home), sites["dealer"].home, events.append
+        )
+        thread = threading.Thread(target=dealer.run, daemon=True)
+        thread.start()
+        address = events[0]["address"]
+        assert address == f"{sites['dealer'].fingerprint}@{relay.address}"
+        with connect(address, identity, trust, expected_fingerprint=sites["dealer"].fingerprint, role=DEALER) as mine:
+            assert mine.peer_fingerprint == sites["dealer"].fingerprint
+        with pytest.raises(TrustError, match="trusted here as a dealer"):
+            call(sites["A"], address)
+        dealer.stop()
+        thread.join(SOON)
 
 
 # ------------------------------------------------------------------------------------------------- who may
