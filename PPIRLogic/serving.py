@@ -1,15 +1,18 @@
-"""The two calls that serve: thin wrappers that own a server for as long as they run."""
+"""The calls that serve: thin wrappers that own a server for as long as they run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from PPIRLogic.arguments import as_path, check_callable, check_kinds
+from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.errors import InputError
 from PPIRLogic.network.identity import default_home, load_or_create_identity
-from PPIRLogic.network.service import run_until
+from PPIRLogic.network.relay import Relay, RelayLimits
+from PPIRLogic.network.service import UnrecordedAudit, run_until
+from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.progress import CancelToken
 from PPIRLogic.registration.dealer.dealer import Dealer
 from PPIRLogic.registration.party2.server import Server
@@ -35,7 +38,8 @@ def serve(
     """Serve fixed images until `cancel` is set; blocks.
 
     images: each a `FixedImage` with its owner's `Policy`. address: 'host:port' to listen on (port 0: any free one; the
-    first event, 'listening', has it). max_sessions: at once; sessions_of_peer: of these of one peer (0: all but one,
+    first event, 'listening', has it), or '@host:port': wait at the relay there.
+    max_sessions: at once; sessions_of_peer: of these of one peer (0: all but one,
     one at least); queue: how many more may wait for a place. fixed_pools: a number from which random pools follow
     instead of the owner's secret, so that runs with different owners compare.
     home: identity, trust, ledger and audit log (default: the user's). syslog: where signed heads of the ledger are
@@ -76,6 +80,44 @@ def deal(
     home_folder = _checked("deal", address, home, on_event, cancel)
     dealer = Dealer(address, load_or_create_identity(home_folder), home_folder, on_event)
     run_until(dealer, cancel or CancelToken())
+
+
+class RecordedAudit(UnrecordedAudit):
+    """An audit that keeps its record in the home's chain (`ppir ledger verify`)."""
+
+    def __init__(self, home: Path, on_event: Event) -> None:
+        super().__init__(on_event)
+        self._records = Chain(home)
+        self._records.open()
+
+    def log(self, event: str, **details: Any) -> None:
+        self._on_event(self._records.log(event, **details))
+
+
+def relay(
+    address: str = "0.0.0.0:7443",
+    *,
+    allowed: Collection[str] = (),
+    limits: RelayLimits | None = None,
+    home: Path | None = None,
+    on_event: Event = lambda event: None,
+    cancel: CancelToken | None = None,
+) -> None:
+    """Be the relay that sites behind closed firewalls call, until `cancel` is set; blocks. Run it at neither hospital.
+
+    allowed: fingerprints that may use it (default: every peer that `home` trusts; each must be trusted in any case).
+    address, home, on_event as in `serve`. Errors: InputError (limits, port in use), IdentityError, TrustError,
+    OutputError, RecordError.
+
+    >>> relay("0.0.0.0:443", on_event=print)  # doctest: +SKIP
+    """
+    home_folder = _checked("relay", address, home, on_event, cancel)
+    identity = load_or_create_identity(home_folder)
+    audit = RecordedAudit(home_folder, on_event)
+    run_until(
+        Relay(address, identity, TrustStore(home_folder), audit, allowed=allowed, limits=limits),
+        cancel or CancelToken(),
+    )
 
 
 def _checked(function: str, address: Any, home: Any, on_event: Any, cancel: Any) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PPIRLogic.cli.common import called, home_of, watch_parent
+from PPIRLogic.cli.common import called, home_of, peer_address, watch_parent
 from PPIRLogic.cli.output import Arguments, say
 from PPIRLogic.registration.catalogue import shown_name
 from PPIRLogic.registration.party1.session import ClientSession
@@ -11,7 +11,7 @@ from PPIRLogic.registration.party1.session import ClientSession
 def run_check(a: Arguments) -> None:
     if a.with_parent:
         watch_parent(a.scratch)
-    with called(home_of(a), a.peer) as session:
+    with called(home_of(a), peer_address(a)) as session:
         say_offers(a, session)
 
 

@@ -117,7 +117,7 @@ def note_nobody_trusted(a: Arguments) -> None:
         note(a, "No peer is trusted yet, so nobody can connect: ppir trust add FINGERPRINT --name 'Hospital A'.")
 
 
-def peer_fingerprint(a: Arguments, name: str) -> str:
+def peer_fingerprint(a: Arguments, name: str, option: str = "--allow") -> str:
     """Of a trusted peer by its name, or of any by its fingerprint, as --allow takes it. TrustError: neither."""
     for peer in TrustStore(home_of(a)).peers():
         if peer.name == name:
@@ -126,8 +126,26 @@ def peer_fingerprint(a: Arguments, name: str) -> str:
         return normalise_fingerprint(name)
     except InputError:
         raise TrustError(
-            f"--allow {name}: no trusted peer has this name, and it is no fingerprint (ppir trust)."
+            f"{option} {name}: no trusted peer has this name, and it is no fingerprint (ppir trust)."
         ) from None
+
+
+def peer_address(a: Arguments) -> str:
+    """What is called: the address of the peer, or the peer by name or fingerprint at the relay."""
+    use_proxy(a)
+    return f"{peer_fingerprint(a, a.peer, '--peer')}@{a.relay}" if a.relay else str(a.peer)
+
+
+def own_address(a: Arguments) -> str:
+    """Where a service waits for callers: at an address of this computer, or at the relay."""
+    use_proxy(a)
+    return f"@{a.relay}" if a.relay else str(a.listen)
+
+
+def use_proxy(a: Arguments) -> None:
+    """The proxy that was typed comes before that of the environment, for this process."""
+    if a.proxy:
+        os.environ["HTTPS_PROXY"] = os.environ["https_proxy"] = a.proxy
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from PPIRLogic.cli.check import say_offers
-from PPIRLogic.cli.common import called, home_of, watch_parent
+from PPIRLogic.cli.common import called, home_of, peer_address, watch_parent
 from PPIRLogic.cli.output import Arguments, say
 from PPIRLogic.cli.run_options import parameters_of
 from PPIRLogic.errors import PPIRError
@@ -76,7 +76,7 @@ def run_estimate(a: Arguments) -> None:
     parameters = parameters_of(a, False)
     if a.with_parent:
         watch_parent(a.scratch)
-    with called(home_of(a), a.peer) as session:
+    with called(home_of(a), peer_address(a)) as session:
         say_offers(a, session)
         offer = choose_offer(session.points() if a.points else session.offers(), Peer(a.peer, a.image))
     levels, most = point_estimates(a.transform, offer) if a.points else estimates(parameters, offer)

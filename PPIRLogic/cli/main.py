@@ -23,6 +23,7 @@ COMMANDS = {  # in the order of the help; in which file of `parsers` each is
     "trust": "site:add_trust",
     "serve": "serve:add_serve",
     "dealer": "serve:add_dealer",
+    "relay": "relay:add_relay",
     "check": "check:add_check",
     "estimate": "estimate:add_estimate",
     "register": "register:add_register",

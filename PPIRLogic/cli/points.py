@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from PPIRLogic.cli.common import Interruptible, home_of, warn_of_protocols
+from PPIRLogic.cli.common import Interruptible, home_of, peer_address, warn_of_protocols
 from PPIRLogic.cli.display import Display, display_of
 from PPIRLogic.cli.output import Arguments, note, say
 from PPIRLogic.cli.run_options import check_outputs, reconnect_of
@@ -25,7 +25,7 @@ def run_register(a: Arguments) -> None:
     check_outputs(a)
     moving = read_points(a.moving)
     fingerprint = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
-    peer = Peer(a.peer, a.image, a.dealer, fingerprint)
+    peer = Peer(peer_address(a), a.image, a.dealer, fingerprint)
     with Interruptible(a) as run, _display(a) as display:
         result = register_points(
             moving, peer, transform=a.transform, protocol=a.protocol, home=home_of(a), threads=a.threads,

@@ -10,7 +10,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from PPIRLogic.cli.common import home_of, note_nobody_trusted, peer_fingerprint, service_cancel, watch_parent
+from PPIRLogic.cli.common import (
+    home_of,
+    note_nobody_trusted,
+    own_address,
+    peer_address,
+    peer_fingerprint,
+    service_cancel,
+    watch_parent,
+)
 from PPIRLogic.cli.output import Arguments, note, print_line, say, show_event
 from PPIRLogic.errors import InputError
 from PPIRLogic.files import shown_path
@@ -34,7 +42,7 @@ def run_serve(a: Arguments) -> None:
     note_nobody_trusted(a)
     cancel = service_cancel(a, person.hear) if person is not None else service_cancel(a)
     share(
-        files, a.listen, home=home_of(a), max_sessions=a.max_sessions, on_event=lambda e: show_event(a, e),
+        files, own_address(a), home=home_of(a), max_sessions=a.max_sessions, on_event=lambda e: show_event(a, e),
         cancel=cancel,
     )  # fmt: skip
 
@@ -134,7 +142,7 @@ def run_catalogue(a: Arguments) -> None:
 
     if a.with_parent:
         watch_parent(a.scratch)
-    with SharingClient(a.peer, home=home_of(a)) as client:
+    with SharingClient(peer_address(a), home=home_of(a)) as client:
         offers = client.catalogue()
     for offer in offers:
         say(a, "sealed image", "\n".join(_rows(offer)), **{**offer.to_dict(), "digest": offer.digest.hex()})
@@ -156,7 +164,10 @@ def run_ask(a: Arguments) -> None:
     from PPIRLogic.primis.party1 import ask
 
     with Interruptible(a) as run:
-        got = ask(a.name, a.peer, a.level, a.purpose, a.output, home=home_of(a), check=run.token.check, tell=_teller(a))
+        got = ask(
+            a.name, peer_address(a), a.level, a.purpose, a.output, home=home_of(a), check=run.token.check,
+            tell=_teller(a),
+        )  # fmt: skip
     text = f"sealed image  {got.file}\ngrant         {got.grant}  (up to '{got.level}')"
     say(a, "granted", text, file=str(got.file), grant=str(got.grant), level=got.level)
 

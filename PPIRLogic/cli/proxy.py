@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.cli.common import Interruptible, home_of
+from PPIRLogic.cli.common import Interruptible, home_of, peer_address
 from PPIRLogic.cli.output import Arguments, note, say
 from PPIRLogic.errors import InputError, OutputError
 from PPIRLogic.files import shown_path, split_extension
@@ -128,8 +128,8 @@ def run_segment(a: Arguments) -> None:
     with Interruptible(a) as run:
         volume, mask = _read(a)
         found = segment(
-            volume, a.peer, consent=asked, strength=a.strength, mask=mask, strip=a.strip, model=a.model, key=_key(a),
-            home=home_of(a), check=run.token.check, tell=_teller(a),
+            volume, peer_address(a), consent=asked, strength=a.strength, mask=mask, strip=a.strip, model=a.model,
+            key=_key(a), home=home_of(a), check=run.token.check, tell=_teller(a),
         )  # fmt: skip
         found.write(a.output)
         if a.report is not None:

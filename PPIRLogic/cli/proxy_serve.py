@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PPIRLogic.cli.common import home_of, note_nobody_trusted, peer_fingerprint, service_cancel
+from PPIRLogic.cli.common import home_of, note_nobody_trusted, own_address, peer_fingerprint, service_cancel
 from PPIRLogic.cli.output import Arguments, note, show_event
 from PPIRLogic.errors import InputError
 
@@ -18,6 +18,6 @@ def run_serve(a: Arguments) -> None:
     if a.model is None and (text := weights_note()):
         note(a, text)
     serve(
-        a.model, a.listen, peers=peers, home=home_of(a), max_sessions=a.max_sessions,
+        a.model, own_address(a), peers=peers, home=home_of(a), max_sessions=a.max_sessions,
         on_event=lambda e: show_event(a, e), cancel=service_cancel(a),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numba  # noqa: F401 (loaded where it is first used: one that does not load is said before anything is sent)
 
-from PPIRLogic.cli.common import Interruptible, home_of, note_image
+from PPIRLogic.cli.common import Interruptible, home_of, note_image, peer_address
 from PPIRLogic.cli.display import display_of, write_results
 from PPIRLogic.cli.output import Arguments
 from PPIRLogic.cli.run_options import check_outputs, check_warped, parameters_of, reconnect_of
@@ -25,7 +25,7 @@ def run_register(a: Arguments) -> None:
     mask = read_mask(a.mask, moving) if a.mask else None
     note_image(a, moving, mask, "moving")
     fingerprint = normalise_fingerprint(a.dealer_fingerprint) if a.dealer_fingerprint else ""
-    peer = Peer(a.peer, a.image, a.dealer, fingerprint)
+    peer = Peer(peer_address(a), a.image, a.dealer, fingerprint)
     reconnect = reconnect_of(a)
     parameters = parameters_of(a, False)
     with Interruptible(a) as run:

@@ -14,6 +14,7 @@ from PPIRLogic.cli.common import (
     home_of,
     note_image,
     note_nobody_trusted,
+    own_address,
     peer_fingerprint,
     service_cancel,
     warn_of_protocols,
@@ -43,7 +44,7 @@ def run_serve(a: Arguments) -> None:
     shared = _shared_images(a)
     note_nobody_trusted(a)
     cancel = service_cancel(a)
-    serve(shared, a.listen, home=home_of(a), max_sessions=a.max_sessions, queue=a.queue,
+    serve(shared, own_address(a), home=home_of(a), max_sessions=a.max_sessions, queue=a.queue,
           sessions_of_peer=a.sessions_of_peer, threads=a.threads,
           on_event=lambda e: show_event(a, e), cancel=cancel, fixed_pools=a.fixed_pools, syslog=a.syslog)  # fmt: skip
 

@@ -10,7 +10,7 @@ from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.disclosure.failed_checks import FailedChecks
 from PPIRLogic.errors import InputError
 from PPIRLogic.network.identity import load_or_create_identity, normalise_fingerprint, renew_identity
-from PPIRLogic.network.names import DEALER
+from PPIRLogic.network.names import PEER
 from PPIRLogic.network.trust import TrustStore
 
 
@@ -36,7 +36,7 @@ def run_trust(a: Arguments) -> None:
     if a.action == "add":
         fingerprint = normalise_fingerprint(a.what)
         peer = store.add(fingerprint, a.name or fingerprint[:9], a.role)
-        text = f"trusted{_as_dealer(peer.role)}: {peer.name}  {peer.fingerprint}"
+        text = f"trusted{_as_role(peer.role)}: {peer.name}  {peer.fingerprint}"
         say(a, "trusted", text, name=peer.name, fingerprint=peer.fingerprint, role=peer.role)
     elif a.action == "remove":
         removed = store.remove(a.what)
@@ -68,12 +68,12 @@ def run_trust(a: Arguments) -> None:
         for peer in store.peers():
             count = failures.count(peer.fingerprint)
             note = f"  ({count} failed or unfinished tests; `ppir trust lift` forgives them)" if count else ""
-            text = f"{peer.fingerprint}  {peer.name}{_as_dealer(peer.role)}{note}"
+            text = f"{peer.fingerprint}  {peer.name}{_as_role(peer.role)}{note}"
             say(a, "peer", text, fingerprint=peer.fingerprint, name=peer.name, role=peer.role, failures=count)
         for authority in store.authorities():
             revoked = f"  ({len(authority.revoked)} revoked)" if authority.revoked is not None else ""
             say(a, "authority", f"authority: {authority.name}{revoked}", name=authority.name)
 
 
-def _as_dealer(role: str) -> str:
-    return " as a dealer" if role == DEALER else ""
+def _as_role(role: str) -> str:
+    return "" if role == PEER else f" as a {role}"

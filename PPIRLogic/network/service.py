@@ -162,7 +162,8 @@ class Refusals:
 class Service:
     """Listens until `stop`. A fault ends its session only.
 
-    address: 'host:port' (port 0: any free one). max_sessions: at once, of all methods; sessions_of_peer: of one peer
+    address: 'host:port' (port 0: any free one), or '@host:port': wait at the relay there.
+    max_sessions: at once, of all methods; sessions_of_peer: of one peer
     (0: all but one of these, one at least); queue: how many more may wait. details: what the event 'listening' says
     besides the address. quotas: what one caller may have of the listener.
     Errors: PeerError (port in use), and what the audit raises.
@@ -199,8 +200,9 @@ class Service:
                 undo.callback(method.close)
             # before it has a place, a peer has nothing to say that takes room
             self.listener = Listener(
-                address, identity, trust, on_refused=self._refusals.log, quotas=quotas, max_payload=MAX_HEADER
-            )
+                address, identity, trust, on_refused=self._refusals.log, quotas=quotas, max_payload=MAX_HEADER,
+                on_relay=self._tell_of_relay,
+            )  # fmt: skip
             undo.callback(self.listener.close)
             self.audit.log("listening", address=self.listener.address, **(details or {}))
             undo.pop_all()
@@ -270,6 +272,10 @@ class Service:
             # the parts of a session refer to each other in rings: its keys and operands go now, not at some time
             gc.collect()
 
+    def _tell_of_relay(self, text: str) -> None:
+        with contextlib.suppress(PPIRError):  # a full disk ends no service
+            self.audit.log("relay", text=text)
+
     def _tell_offers(self, channel: Channel, message: Message) -> None:
         offers = [method.offers(channel.peer_fingerprint) for method in self.methods.values()]
         if message.kind != "info" or all(offer is None for offer in offers):
@@ -322,7 +328,16 @@ class Service:
             session.check_again()
 
 
-def run_until(service: Service, cancel: CancelToken) -> None:
+class Running(Protocol):
+    """What `run_until` runs."""
+
+    def run(self) -> None:
+        """Until `stop`."""
+
+    def stop(self) -> None: ...
+
+
+def run_until(service: Running, cancel: CancelToken) -> None:
     """Run a service until it is cancelled; blocks."""
     thread = threading.Thread(target=service.run, daemon=True)
     thread.start()

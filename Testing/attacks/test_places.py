@@ -115,7 +115,7 @@ def from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
         left = max(0.1, deadline - time.monotonic())
         return socket.create_connection((host, port), left, source_address=("127.0.0.2", 0))
 
-    monkeypatch.setattr(connecting, "_dial", dial)
+    monkeypatch.setattr(connecting, "dial", dial)
 
 
 @pytest.mark.alone

@@ -84,8 +84,12 @@ class Network:
 
 
 @contextlib.contextmanager
-def network(line: Line, sites: int = 3) -> Iterator[Network]:
-    """So many sites, each with the line's delay, rate and loss to every other one, for as long as the context lasts."""
+def network(line: Line, sites: int = 3, closed: tuple[int, ...] = ()) -> Iterator[Network]:
+    """So many sites, each with the line's delay, rate and loss to every other one, for as long as the context lasts.
+
+    closed: sites behind a firewall that drops whatever would open a TCP connection to them. Their line is made of TUN
+    devices everywhere.
+    """
     name = f"ppir-{os.getpid()}"
     with contextlib.ExitStack() as undo:
         for site in range(sites):
@@ -93,11 +97,11 @@ def network(line: Line, sites: int = 3) -> Iterator[Network]:
             _ip("netns", "add", space)
             undo.callback(_ip, "netns", "delete", space)
             _ip("-n", space, "link", "set", "lo", "up")
-        kind = "tc netem" if _netem(f"{name}-0") else "TUN devices"
+        kind = "tc netem" if not closed and _netem(f"{name}-0") else "TUN devices"
         if kind == "tc netem":
             _join_by_netem(name, line, sites, undo)
         else:
-            _join_by_tun(name, line, sites, undo)
+            _join_by_tun(name, line, sites, closed, undo)
         yield Network(name, kind)
 
 
@@ -120,8 +124,9 @@ def _join_by_netem(name: str, line: Line, sites: int, undo: contextlib.ExitStack
         _ip("netns", "exec", router, "tc", "qdisc", "add", "dev", there, "root", "netem", *words)
 
 
-def _join_by_tun(name: str, line: Line, sites: int, undo: contextlib.ExitStack) -> None:
+def _join_by_tun(name: str, line: Line, sites: int, closed: tuple[int, ...], undo: contextlib.ExitStack) -> None:
     words = [sys.executable, __file__, name, str(sites), str(line.rtt), str(line.rate), str(line.loss)]
+    words += map(str, closed)
     hub = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def stop() -> None:
@@ -172,7 +177,13 @@ class _Direction:
                 os.write(self.fd, self.waiting.popleft()[1])
 
 
-def _hub(name: str, sites: int, line: Line) -> None:
+def _opens(packet: bytes) -> bool:
+    """Whether an IPv4 packet would open a TCP connection: SYN without ACK."""
+    at = 4 * (packet[0] & 15) + 13  # of TCP's flags
+    return packet[9] == 6 and len(packet) > at and packet[at] & 0x12 == 0x02
+
+
+def _hub(name: str, sites: int, line: Line, closed: tuple[int, ...]) -> None:
     """Carry packets between the sites' devices until standard input ends."""
     devices = [_tun(f"{name}-{site}", f"p{os.getpid()}-{site}", site) for site in range(sites)]
     ways = [_Direction(fd, line, seed) for seed, fd in enumerate(devices)]
@@ -187,11 +198,13 @@ def _hub(name: str, sites: int, line: Line) -> None:
             with contextlib.suppress(BlockingIOError):
                 for _ in range(64):
                     packet = os.read(fd, 65536)
-                    if packet[0] >> 4 == 4 and packet[18] < sites:  # IPv4, to 10.77.SITE.1
+                    if packet[0] >> 4 != 4 or packet[18] >= sites:  # IPv4, to 10.77.SITE.1
+                        continue
+                    if packet[18] not in closed or not _opens(packet):
                         ways[packet[18]].send(packet, now)
         for way in ways:
             way.deliver(time.monotonic())
 
 
 if __name__ == "__main__":
-    _hub(sys.argv[1], int(sys.argv[2]), Line(*map(float, sys.argv[3:6])))
+    _hub(sys.argv[1], int(sys.argv[2]), Line(*map(float, sys.argv[3:6])), tuple(map(int, sys.argv[6:])))

@@ -330,10 +330,10 @@ class Owner:
 
 
 @contextlib.contextmanager
-def owner(site: Site, *images: Shared, **options: Any) -> Iterator[Owner]:
+def owner(site: Site, *images: Shared, address: str = "127.0.0.1:0", **options: Any) -> Iterator[Owner]:
     events: list[dict[str, Any]] = []
     identity = load_or_create_identity(site.home)
-    server = Server("127.0.0.1:0", identity, site.home, list(images), on_event=events.append, **options)
+    server = Server(address, identity, site.home, list(images), on_event=events.append, **options)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

@@ -54,13 +54,26 @@ def add_command(
 
 
 def add_service_options(p: Any) -> None:
+    add_listen(p)
+    add_relay_options(p, "wait at this relay to be called, and listen nowhere: no inbound port")
+    add_parent_options(p)
+
+
+def add_listen(p: Any) -> None:
     p.add_argument(
         "--listen",
         default=f"0.0.0.0:{DEFAULT_PORT}",
         metavar="HOST:PORT",
         help=f"where to listen (every address of this machine, port {DEFAULT_PORT})",
     )
-    add_parent_options(p)
+
+
+def add_relay_options(
+    p: Any, what: str = "the relay at which the peer waits; --peer is then its name or fingerprint"
+) -> None:
+    """For a command that calls another site."""
+    p.add_argument("--relay", default="", metavar="HOST:PORT", help=what)
+    p.add_argument("--proxy", default="", metavar="HOST:PORT", help="call out through this HTTP proxy (HTTPS_PROXY)")
 
 
 def add_parent_options(p: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from PPIRLogic.cli.parsers.common import add_command
+from PPIRLogic.cli.parsers.common import add_command, add_relay_options
 from PPIRLogic.cli.parsers.run_options import add_run_options, check_values
 
 
@@ -15,4 +15,5 @@ def add_estimate(commands: Any) -> None:
     p.add_argument("peer", metavar="HOST:PORT", help="where the peer listens")
     p.add_argument("--image", default="", metavar="NAME", help="name of the fixed image, where the peer offers several")
     p.add_argument("--points", action="store_true", help="of a registration of points (ppir register-points)")
+    add_relay_options(p)
     add_run_options(p)

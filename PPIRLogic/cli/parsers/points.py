@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from PPIRLogic.cli.parsers.common import add_command, add_parent_options, file_path
+from PPIRLogic.cli.parsers.common import add_command, add_parent_options, add_relay_options, file_path
 from PPIRLogic.cli.parsers.run_options import add_option, add_reconnect
 from PPIRLogic.files import TRANSFORM_FILES
 from PPIRLogic.registration.catalogue import PROTOCOLS, wire_name
@@ -21,6 +21,7 @@ def add_register_points(commands: Any) -> None:
     p = add_command(commands, "register-points", "points:run_register", text, example)
     p.add_argument("moving", type=file_path, help=f"my points: {_FILES}")
     p.add_argument("--peer", required=True, metavar="HOST:PORT", help="the site that serves the fixed points")
+    add_relay_options(p)
     p.add_argument("--image", default="", metavar="NAME", help="name of the fixed set, where the peer offers several")
     p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
     p.add_argument(

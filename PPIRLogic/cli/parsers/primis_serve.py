@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from PPIRLogic.cli.parsers.common import add_command, add_parent_options, add_service_options, file_path
+from PPIRLogic.cli.parsers.common import (
+    add_command,
+    add_parent_options,
+    add_relay_options,
+    add_service_options,
+    file_path,
+)
 from PPIRLogic.primis.levels import LEVELS, NOBODY
 
 
@@ -60,4 +66,5 @@ def add_ask(commands: Any) -> None:
 
 def _add_peer(p: Any) -> None:
     p.add_argument("--peer", required=True, metavar="HOST:PORT", help="where the peer shares its sealed images")
+    add_relay_options(p)
     add_parent_options(p)

@@ -10,6 +10,7 @@ from PPIRLogic.cli.parsers.common import (
     HelpFormat,
     add_command,
     add_parent_options,
+    add_relay_options,
     add_service_options,
     file_path,
 )
@@ -76,6 +77,7 @@ def add_segment(commands: Any) -> None:
     p = add_command(commands, "segment", "proxy:run_segment", text, example)
     _add_scan(p)
     p.add_argument("--peer", required=True, metavar="HOST:PORT", help="the site that segments")
+    add_relay_options(p)
     p.add_argument("--output", type=file_path, required=True, help="labels (.nrrd, .mha, .nii.gz)")
     p.add_argument("--report", type=file_path, metavar="FOLDER", help="volumes, rates and pictures: JSON and a page")
     p.add_argument("--preview", type=file_path, metavar="PNG", help="what a person looks at before anything is sent")

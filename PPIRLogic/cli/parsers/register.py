@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from PPIRLogic.cli.parsers.common import add_command, file_path
+from PPIRLogic.cli.parsers.common import add_command, add_relay_options, file_path
 from PPIRLogic.cli.parsers.run_options import add_reconnect, add_registration_options, check_values
 
 
@@ -15,6 +15,7 @@ def add_register(commands: Any) -> None:
     p = add_command(commands, "register", "register:run_register", text, example, check_values)
     p.add_argument("moving", type=file_path, help="image file or folder of one DICOM series")
     p.add_argument("--peer", required=True, metavar="HOST:PORT", help="the site that serves the fixed image")
+    add_relay_options(p)
     p.add_argument("--image", default="", metavar="NAME", help="name of the fixed image, where the peer offers several")
     p.add_argument("--mask", type=file_path, help="mask of the moving image")
     p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")

@@ -25,4 +25,9 @@ def add_trust(commands: Any) -> None:
     p.add_argument("action", nargs="?", choices=ACTIONS, default="list")
     p.add_argument("what", nargs="?", default="", help="fingerprint, name, or file of an institution's CA or CRL")
     p.add_argument("--name", default="", help="what to call this peer")
-    p.add_argument("--role", choices=ROLES, default=PEER, help="a peer registers and serves; a dealer only deals (mpc)")
+    p.add_argument(
+        "--role",
+        choices=ROLES,
+        default=PEER,
+        help="a peer registers and serves; a dealer only deals (mpc); a relay only passes on bytes",
+    )

@@ -13,7 +13,8 @@ Threads of a channel: a reader, which alone closes the socket, and a heartbeat. 
 time does. The TLS engine works on memory buffers so that a blocked send never stops the reader.
 
 The files, each of which uses only those before it: addresses, frames, timed_socket, tls (encryption over it),
-peer_certificate (who is allowed in), channel, handshake (what both ends do to get one), connecting, listener.
+peer_certificate (who is allowed in), channel, handshake (what both ends do to get one), calling, dialling, relayed
+(both sites' ends of a relay), connecting, sources, listener.
 """
 
 from PPIRLogic.network.channel.addresses import parse_address

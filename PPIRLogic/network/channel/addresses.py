@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from PPIRLogic.errors import InputError
-from PPIRLogic.network.identity import clean_text
+from PPIRLogic.network.identity import clean_text, normalise_fingerprint
 from PPIRLogic.network.names import DEFAULT_PORT
 
 
@@ -28,6 +28,16 @@ def parse_address(text: str) -> tuple[str, int]:
             f"{clean_text(text)!r} is a number, not a host: write host:port, such as hospital-b.example:{DEFAULT_PORT}"
         )
     return match[1] or match[2], DEFAULT_PORT if match[3] is None else int(match[3])
+
+
+def split_route(text: str) -> tuple[str, str]:
+    """Split 'FINGERPRINT@host:port' into the site and the relay at which it waits; site '' for a plain address.
+
+    >>> split_route("hospital-b.example:7443")
+    ('', 'hospital-b.example:7443')
+    """
+    site, at, relay = text.strip().rpartition("@")
+    return (normalise_fingerprint(site), relay) if at else ("", text)
 
 
 def spell_address(host: str, port: int) -> str:

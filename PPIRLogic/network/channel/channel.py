@@ -13,6 +13,7 @@ from typing import Any
 from PPIRLogic.errors import PeerError, PPIRError, ProtocolError, VersionError
 from PPIRLogic.network.channel.frames import FRAME_VERSION, MAX_PAYLOAD, FrameReader, Message, encode_head
 from PPIRLogic.network.channel.timed_socket import TICK, ByteStream, ConnectionEnded, Wire
+from PPIRLogic.network.channel.tls import Tls
 from PPIRLogic.network.identity import clean_text
 
 MAX_QUEUE = 8  # frames that wait to be received before the reader stops reading
@@ -154,6 +155,8 @@ class Channel:
                 self._say_goodbye(kind, data or {})
             self._join(self._reader, _GOODBYE + TICK)  # reads on until the other side hangs up, too
         self._end(self._ending())
+        if not self._running:
+            self._give_back()
         self._join(self._reader, 1.0)
         self._join(self._beater, 1.0)
 
@@ -186,9 +189,39 @@ class Channel:
         self.claimed_name = clean_text(claimed)
         self.peer_name = self.peer_name or self.claimed_name or "unnamed site"
 
+    def tell(self, kind: str, data: dict[str, Any]) -> None:
+        """Send a frame before the threads run, under the link's deadline. Errors: PeerError."""
+        try:
+            self._write_frame(kind, data, b"")
+        except ConnectionEnded as ended:
+            raise self._explain(ended) from None
+
+    def hear(self, seconds: float) -> Message:
+        """The next frame, before the threads run, within so many seconds. Errors: PeerError, ProtocolError."""
+        self._link.deadline = time.monotonic() + seconds
+        try:
+            message = self._frames.next()
+        except ConnectionEnded as ended:
+            raise self._explain(ended) from None
+        if message is None:
+            raise PeerError(f"{self._who()} closed the connection without a word")
+        return message
+
+    def hand_over(self) -> Wire:
+        """The wire below the encryption, of which there is no more: what goes over it now is between others.
+
+        Before the threads run, and where neither side has sent anything that the other has not read. Who takes the
+        wire closes it.
+        """
+        assert isinstance(self._link, Tls) and not self._running
+        self._closing = True  # nothing more is said
+        wire = self._link.wire
+        wire.deadline, wire.on_close, self._on_end = None, self._on_end, None
+        return wire
+
     def start(self) -> None:
         """Let the reader and the heartbeat run."""
-        self._running = True
+        self._running, self._link.deadline = True, None
         self._reader.start()
         self._beater.start()
 
@@ -255,12 +288,16 @@ class Channel:
         except Exception as bug:  # a thread must not die with a traceback and leave everybody waiting
             error = PPIRError(f"reading from {self._who()} failed inside this program ({type(bug).__name__})")
         self._end(error)
+        self._give_back()
+
+    def _give_back(self) -> None:
         # Nobody may be inside the socket when it is closed; stopping it has woken whoever is.
         if self._write_lock.acquire(timeout=2.0):
             self._link.close()
             self._write_lock.release()
-        if self._on_end is not None:
-            self._on_end()
+        done, self._on_end = self._on_end, None
+        if done is not None:
+            done()
 
     def _take(self, message: Message) -> None:
         if message.kind == _ALIVE:
@@ -304,6 +341,7 @@ class Channel:
     def _explain(self, ended: ConnectionEnded) -> PPIRError:
         seconds = f"{self._dead_after:g} seconds"
         texts = {
+            "late": "it did not answer in time; try again",
             "silent": f"nothing came for {seconds}, not even a sign of life; check the network and the program there",
             "stalled": f"it took nothing for {seconds}; check the network and the program there",
             "reset": f"the connection broke ({ended.detail}); look whether the program there still runs",

@@ -1,18 +1,17 @@
-"""Calling another site, and what a failed call means to the person who made it."""
+"""Calling another site, at its own address or where it waits at a relay."""
 
 from __future__ import annotations
 
-import socket
 import time
 
-from PPIRLogic.errors import InputError, PeerError, PPIRError, TrustError
-from PPIRLogic.network.channel.addresses import parse_address, spell_address
+from PPIRLogic.errors import InputError, TrustError
+from PPIRLogic.network.channel.addresses import parse_address, spell_address, split_route
+from PPIRLogic.network.channel.calling import Call
 from PPIRLogic.network.channel.channel import Channel
-from PPIRLogic.network.channel.handshake import introduce, make_engine
-from PPIRLogic.network.channel.peer_certificate import CertificateCheck
-from PPIRLogic.network.channel.timed_socket import ConnectionEnded, Wire
-from PPIRLogic.network.channel.tls import Tls
-from PPIRLogic.network.identity import Identity, clean_text
+from PPIRLogic.network.channel.dialling import dial
+from PPIRLogic.network.channel.relayed import call_through_relay
+from PPIRLogic.network.channel.timed_socket import Wire
+from PPIRLogic.network.identity import Identity, clean_text, normalise_fingerprint
 from PPIRLogic.network.names import PEER
 from PPIRLogic.network.trust import TrustStore
 
@@ -32,111 +31,35 @@ def connect(
 ) -> Channel:
     """Connect to the site that listens at `address`, all within `timeout` seconds.
 
-    With `expected_fingerprint` the server must show exactly that one (and be trusted, too); `expected_name` is
-    compared with the names in a certificate that is trusted only through an authority. `role`: what the server must be
-    trusted as. `service`: the command that the other side is to run, for messages.
+    address: 'host:port', or 'FINGERPRINT@host:port' for the site of that fingerprint that waits at a relay, which has
+    `timeout` seconds of its own; the encryption is that of the two sites all the same. With `expected_fingerprint` the
+    server must show exactly that one (and be trusted, too); `expected_name` is compared with the names in a certificate
+    that is trusted only through an authority. `role`: what the server must be trusted as. `service`: the command that
+    the other side is to run, for messages.
 
     Raises InputError (address or fingerprint), PeerError (nobody there, no TLS, no answer), TrustError (either
-    side does not trust the other), IdentityError (own certificate), ProtocolError or VersionError (no ppir).
+    side does not trust the other), IdentityError (own certificate), ProtocolError or VersionError (no ppir), BusyError
+    (the relay has no room).
     """
-    host, port = parse_address(address)
+    site, at = split_route(address)
+    host, port = parse_address(at)
     if not port:
-        raise InputError(f"{clean_text(address)!r} cannot be called: port 0 is nobody's. Give the port of the service.")
-    where = spell_address(host, port)
-    certificate_check = CertificateCheck(trust, expected_fingerprint, expected_name, role)
-    engine = make_engine(identity, trust, certificate_check)
-    engine.set_connect_state()
-    deadline = time.monotonic() + timeout
-    wire = Wire(_dial(host, port, deadline, timeout, service), dead_after)
-    wire.deadline = deadline
-    link = Tls(wire, engine)
-    shaken = False
-    try:
-        link.handshake()
-        shaken = True
-        return introduce(
-            link, certificate_check, identity, where, server=False, heartbeat=heartbeat, dead_after=dead_after
-        )
-    except BaseException as error:
-        link.abandon()
-        link.close()
-        if isinstance(error, ConnectionEnded):
-            raise _explain_call(error, certificate_check, identity, where, timeout, shaken, service) from None
-        if isinstance(error, PPIRError):
-            raise type(error)(f"{where}: {error}") from None
-        raise
-
-
-def _dial(host: str, port: int, deadline: float, timeout: float, service: str) -> socket.socket:
-    where = spell_address(host, port)
-    try:
-        candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise PeerError(f"the computer {host!r} is not known: check the spelling of {where} and the network") from None
-    silence = f"does not answer within {timeout:g} seconds"
-    problem = silence
-    for family, kind, protocol, _, target in candidates:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            break
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(remaining)
-            sock.connect(target)
-        except TimeoutError:
-            sock.close()
-            problem = silence
-        except OSError as error:
-            sock.close()
-            refused = isinstance(error, ConnectionRefusedError)
-            reason = "nothing listens on that port" if refused else error.strerror or "network error"
-            problem = f"cannot be reached: {reason}"
-        else:
-            return sock
-    raise PeerError(f"{where} {problem}; is `{service}` running there, and does a firewall allow TCP port {port}?")
-
-
-def _explain_call(
-    ended: ConnectionEnded,
-    certificate_check: CertificateCheck,
-    identity: Identity,
-    where: str,
-    timeout: float,
-    shaken: bool,
-    service: str,
-) -> PPIRError:
-    """What a failed call means to the person who made it."""
-    read_out = (
-        f"read your fingerprint {identity.fingerprint} to the people there, so that they can run "
-        f"`ppir trust add {identity.fingerprint}`"
+        raise InputError(f"{clean_text(at)!r} cannot be called: port 0 is nobody's. Give the port of the service.")
+    if site and expected_fingerprint and normalise_fingerprint(expected_fingerprint) != site:
+        raise TrustError(f"{at}: the site {site} is called there, and {expected_fingerprint} is expected: name one.")
+    call = Call(
+        identity, trust, timeout, site or expected_fingerprint, expected_name, role, service, heartbeat, dead_after
     )
-    if certificate_check.refusal:
-        return TrustError(f"{where}: {certificate_check.refusal}")
-    if ended.why == "not-tls":
-        return PeerError(f"{where} answers, but not with TLS: is that the port of `{service}`?")
-    if ended.why == "late":
-        return PeerError(
-            f"{where} accepts the connection but does not answer within {timeout:g} seconds: is `{service}` running "
-            "there, and is it busy?"
-        )
-    if ended.why == "tls":
-        return _explain_alert(ended.detail, where, read_out, service)
-    if shaken:
-        return PeerError(
-            f"{where} ended the connection before it greeted: perhaps it does not trust this site ({read_out}), or it "
-            "was just stopped"
-        )
-    return PeerError(f"{where} hung up during the TLS handshake: it may be busy or being stopped; try again soon")
+    where = spell_address(host, port)
 
+    def reach() -> Wire:
+        deadline = time.monotonic() + timeout
+        if site:
+            wire = call_through_relay(site, where, identity, trust, timeout)
+            deadline = time.monotonic() + timeout
+        else:
+            wire = Wire(dial(host, port, deadline, timeout, service), dead_after)
+        wire.patience, wire.deadline = dead_after, deadline
+        return wire
 
-def _explain_alert(reason: str, where: str, read_out: str, service: str) -> PPIRError:
-    if "alert" in reason and "expired" in reason:
-        return TrustError(
-            f"{where} takes this site's certificate for expired: compare the clocks, or run `ppir identity --renew`"
-        )
-    # 'internal error' is what the library sends when `judge` refuses a chain in which it found no fault.
-    if "alert" in reason and any(word in reason for word in ("certificate", "unknown ca", "denied", "internal error")):
-        return TrustError(f"{where}: the peer does not trust this site: {read_out}")
-    if "protocol" in reason or "version" in reason:
-        return PeerError(f"{where} does not speak TLS 1.3 ({reason}): is that the port of `{service}`?")
-    return PeerError(f"{where}: the TLS handshake failed ({reason}): is that the port of `{service}`?")
+    return call.over(reach, f"{site} through the relay {where}" if site else where)

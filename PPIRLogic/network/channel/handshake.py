@@ -64,8 +64,12 @@ def introduce(
     dead_after: float,
     on_end: Callable[[], None] | None = None,
     max_payload: int = MAX_PAYLOAD,
+    start: bool = True,
 ) -> Channel:
-    """Turn a link whose handshake is done into a running channel. Raises ConnectionEnded or a PPIRError."""
+    """Turn a link whose handshake is done into a channel, which runs unless `start` is False.
+
+    Raises ConnectionEnded or a PPIRError.
+    """
     shown = link.peer_certificate()
     # Belt and braces: the handshake cannot have succeeded without the consent of this check to this certificate.
     if shown is None or not certificate_check.accepted:
@@ -85,7 +89,7 @@ def introduce(
     channel.known_as, channel.authority = certificate_check.known_as, certificate_check.authority
     # The listener speaks first: in TLS 1.3 only this tells the caller that its own certificate was accepted.
     channel.greet(identity.name, first=server)
-    link.deadline = None
-    channel.accept_payloads(max_payload)
-    channel.start()
+    if start:
+        channel.accept_payloads(max_payload)
+        channel.start()
     return channel

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import sys
 import threading
 import time
 from collections import Counter, deque
@@ -12,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import WeakSet
 
-from PPIRLogic.errors import BusyError, InputError, PPIRError
-from PPIRLogic.network.channel.addresses import parse_address, spell_address
+from PPIRLogic.errors import BusyError, PPIRError
 from PPIRLogic.network.channel.channel import Channel
 from PPIRLogic.network.channel.frames import MAX_PAYLOAD
 from PPIRLogic.network.channel.handshake import introduce, make_engine
 from PPIRLogic.network.channel.peer_certificate import CertificateCheck
-from PPIRLogic.network.channel.timed_socket import TICK, ConnectionEnded, Wire
+from PPIRLogic.network.channel.sources import open_source
+from PPIRLogic.network.channel.timed_socket import ConnectionEnded, Wire
 from PPIRLogic.network.channel.tls import Tls
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.quota import RateLimit, in_seconds, network_of
@@ -49,7 +47,7 @@ class Quotas:
 
 
 class Listener:
-    """Waits for callers at an address and hands over those that are trusted.
+    """Waits for callers at an address ('@host:port': at a relay) and hands over those that are trusted.
 
     Handshakes run in threads of their own, at most `max_pending` at a time and each within `handshake_timeout`
     seconds; together with the open channels there are at most `max_connections`. What one caller may have of these is
@@ -73,9 +71,13 @@ class Listener:
         dead_after: float = 10.0,
         quotas: Quotas | None = None,
         max_payload: int = MAX_PAYLOAD,
+        start: bool = True,
+        on_relay: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`max_payload`: bytes that a message may carry until `Channel.accept_payloads` says otherwise."""
-        self._max_payload = max_payload
+        """`max_payload`: bytes that a message may carry until `Channel.accept_payloads` says otherwise. `start`:
+        whether channels run when they are handed over. `on_relay` hears, in words, of the line to a relay.
+        """
+        self._max_payload, self._start = max_payload, start
         self._quotas = quotas = quotas or Quotas()
         self._greetings = RateLimit(quotas.greetings, quotas.greeting_seconds)
         self._calls = RateLimit(quotas.calls, quotas.call_seconds)
@@ -88,10 +90,9 @@ class Listener:
         self._heartbeat = heartbeat
         self._dead_after = dead_after
         self.turned_away = 0
-        self._socket = _bind(*parse_address(address))
-        host, port = self._socket.getsockname()[:2]
-        self.port: int = port
-        self.address = spell_address(host, port)
+        self._source = open_source(address, identity, trust, on_relay)
+        self.address = self._source.address
+        self.port = int(self.address.rpartition(":")[2])
         self._state = threading.Condition()  # guards everything below
         self._closed = False
         self._pending: dict[threading.Thread, Wire] = {}
@@ -123,7 +124,7 @@ class Listener:
         for thread in (self._thread, *pending):
             if thread is not threading.current_thread():
                 thread.join(2.0)
-        self._socket.close()
+        self._source.close()
 
     def __enter__(self) -> Listener:
         return self
@@ -132,19 +133,12 @@ class Listener:
         self.close()
 
     def _listen(self) -> None:
-        self._socket.settimeout(TICK)
         while not self._closed:
-            try:
-                sock, remote = self._socket.accept()
-            except TimeoutError:
+            caller = self._source.accept()
+            if caller is None:
                 continue
-            except OSError:
-                # Out of descriptors, or the caller is gone already: neither ends the service.
-                time.sleep(TICK)
-                continue
-            where = spell_address(*remote[:2])
-            wire = Wire(sock, self._handshake_timeout)
-            wire.caller = self._quotas.key(remote[0])
+            wire, where, host = caller
+            wire.patience, wire.caller = self._handshake_timeout, self._quotas.key(host)
             problem = self._admit(wire, where)
             if problem:
                 wire.close()
@@ -257,7 +251,7 @@ class Listener:
             channel = introduce(
                 link, certificate_check, self._identity, where, server=True,
                 on_end=self._one_less if has_room else None, max_payload=self._max_payload,
-                heartbeat=self._heartbeat, dead_after=self._dead_after,
+                heartbeat=self._heartbeat, dead_after=self._dead_after, start=self._start or not has_room,
             )  # fmt: skip
             if has_room:
                 with self._state:
@@ -317,29 +311,3 @@ def _explain_caller(ended: ConnectionEnded, certificate_check: CertificateCheck,
     if ended.why == "stopped":
         return "this site is being stopped"
     return "it hung up during the handshake"
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    where = spell_address(host, port)
-    try:
-        family, kind, protocol, _, target = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (OSError, UnicodeError):
-        raise InputError(f"cannot listen at {where}: {host!r} is not an address of this computer") from None
-    sock = socket.socket(family, kind, protocol)
-    try:
-        if sys.platform == "win32":
-            # There SO_REUSEADDR would let another program take over the port.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(target)
-        sock.listen(256)
-    except OSError as error:
-        sock.close()
-        raise InputError(
-            f"cannot listen at {where}: {error.strerror or 'network error'}; is another service running there? "
-            "Choose another port, or an address of this computer"
-        ) from None
-    return sock

@@ -9,13 +9,18 @@ from cryptography import x509
 
 from PPIRLogic.errors import PPIRError
 from PPIRLogic.network.identity import common_name, fingerprint_of_certificate, normalise_fingerprint
-from PPIRLogic.network.names import DEALER, PEER
+from PPIRLogic.network.names import DEALER, PEER, RELAY
 from PPIRLogic.network.trust import TrustedAuthority, TrustStore
 
-_ADD = {PEER: "ppir trust add", DEALER: "ppir trust add --role dealer"}
+_ADD = {
+    PEER: "ppir trust add",
+    DEALER: "ppir trust add --role dealer",
+    RELAY: "ppir trust add --role relay",
+}
 _HOW = {
-    PEER: "A dealer neither registers nor serves. If it is a hospital, run `ppir trust add",
+    PEER: "A dealer or a relay neither registers nor serves. If it is a hospital, run `ppir trust add",
     DEALER: "If it is the dealer and no hospital, run `ppir trust add --role dealer",
+    RELAY: "If it is the relay and nothing else, run `ppir trust add --role relay",
 }
 _WRONG_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 

@@ -49,6 +49,7 @@ class Wire:
         self._stopped = False
         self.deadline: float | None = None
         self.caller = ""  # by what a listener's quotas count it
+        self.on_close: Callable[[], None] | None = None
         self.sent = 0  # bytes
         self.received = 0  # bytes
         sock.settimeout(TICK)
@@ -113,3 +114,6 @@ class Wire:
     def close(self) -> None:
         """Give the socket back; no other thread may be using it."""
         self._sock.close()
+        done, self.on_close = self.on_close, None
+        if done is not None:
+            done()

@@ -28,6 +28,11 @@ class Tls:
         self._ended = False
 
     @property
+    def wire(self) -> Wire:
+        """The wire without the encryption, for bytes that are not for the other end of it."""
+        return self._wire
+
+    @property
     def sent(self) -> int:
         return self._wire.sent
 

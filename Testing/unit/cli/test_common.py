@@ -8,15 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from PPIRLogic.cli import display
-from PPIRLogic.cli.common import Interruptible, note_mask
-from PPIRLogic.cli.main import main, parse
+from PPIRLogic.cli.common import Interruptible, note_mask, own_address, peer_address
+from PPIRLogic.cli.main import build_parser, main, parse
 from PPIRLogic.cli.output import print_line
+from PPIRLogic.errors import TrustError
+from PPIRLogic.network.channel.dialling import proxy_for
+from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.network.trust import TrustStore
 from PPIRLogic.progress import Progress
 
 
@@ -119,3 +124,36 @@ def test_a_program_that_does_not_load_says_why(tmp_path: Path) -> None:
     words = [sys.executable, "-P", "-m", "PPIRLogic", "register", "a.nrrd", "--peer", "h:1", "--output", "T.h5"]
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "NUMBA_NUM_THREADS": "0"})
     assert done.returncode == 4 and "NUMBA_NUM_THREADS" in done.stderr and "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------------------------------------------- relay and proxy
+
+
+def typed(*words: str) -> Any:
+    return build_parser().parse_args([*words])
+
+
+def test_a_peer_at_a_relay_is_named_as_it_is_trusted(tmp_path: Path) -> None:
+    fingerprint = load_or_create_identity(tmp_path / "B", "B").fingerprint
+    TrustStore(tmp_path / "A").add(fingerprint, "Hospital B")
+    at = ("--home", str(tmp_path / "A"), "--relay", "relay.example:443")
+    assert peer_address(typed("check", "Hospital B", *at)) == f"{fingerprint}@relay.example:443"
+    assert peer_address(typed("estimate", fingerprint.lower(), *at)) == f"{fingerprint}@relay.example:443"
+    assert peer_address(typed("check", "hospital-b.example")) == "hospital-b.example"
+    with pytest.raises(TrustError, match=r"--peer hospital-b.example: no trusted peer has this name"):
+        peer_address(typed("check", "hospital-b.example", *at))
+
+
+def test_a_service_waits_at_its_relay_or_listens() -> None:
+    for words in (("serve", "x.nrrd"), ("dealer",), ("primis", "serve", "x.ppis"), ("proxy", "serve")):
+        assert own_address(typed(*words, "--relay", "relay.example:443")) == "@relay.example:443"
+        assert own_address(typed(*words, "--listen", "h:1")) == "h:1"
+
+
+def test_the_proxy_that_is_typed_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "")
+    own_address(typed("dealer"))
+    assert proxy_for("hospital-b.example") is None
+    own_address(typed("dealer", "--proxy", "proxy.example:3128"))
+    assert proxy_for("hospital-b.example") == ("proxy.example", 3128, "")

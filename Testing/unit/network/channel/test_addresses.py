@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from PPIRLogic.errors import InputError
-from PPIRLogic.network.channel import (
-    parse_address,
-)
+from PPIRLogic.network.channel import parse_address
+from PPIRLogic.network.channel.addresses import split_route
 
 
 @pytest.mark.parametrize(
@@ -43,3 +42,25 @@ def test_what_is_wrong_with_an_address_is_said() -> None:
     for text, said in (("::1", "in brackets"), ("https://h:7443", "leave out https://")):
         with pytest.raises(InputError, match=said):
             parse_address(text)
+
+
+FINGERPRINT = "QXE4-LZH2-7M4G-SZHK-F2OH-ZBHV-GFKC-NN4J"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("host:1234", ("", "host:1234")),
+        (f"{FINGERPRINT}@relay.example:443", (FINGERPRINT, "relay.example:443")),
+        (f" {FINGERPRINT.replace('-', '').lower()}@[::1]:1 ", (FINGERPRINT, "[::1]:1")),
+    ],
+    ids=["plain", "relay", "typed"],
+)
+def test_the_way_to_a_site_at_a_relay(text: str, expected: tuple[str, str]) -> None:
+    assert split_route(text) == expected
+
+
+@pytest.mark.parametrize("text", ["@relay:1", "user@relay", f"{FINGERPRINT}A@relay", f"{FINGERPRINT}@B@relay"])
+def test_no_way_to_a_site(text: str) -> None:
+    with pytest.raises(InputError, match="not a fingerprint"):
+        split_route(text)
