@@ -1,0 +1,81 @@
+"""A small CT series of a made-up patient, as a scanner writes it, and transforms by formulas that share no code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+ROOT_UID = "1.2.826.0.1.3680043.8.498"
+FRAME, SERIES, STUDY = f"{ROOT_UID}.1", f"{ROOT_UID}.2", f"{ROOT_UID}.3"
+
+
+def write_series(folder: Path, frame: str = FRAME, shape: tuple[int, int, int] = (6, 20, 24)) -> Path:
+    """One file per slice: 1.5 × 2 × 3 mm, whole Hounsfield units."""
+    import pydicom
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    folder.mkdir()
+    z, y, x = np.indices(shape)
+    values = (400 * np.exp(-((x - 12) ** 2 + (y - 9) ** 2 + 4 * (z - 3) ** 2) / 60) - 200).round().astype(int)
+    for number, plane in enumerate(values):
+        ds = Dataset()
+        ds.SpecificCharacterSet = "ISO_IR 100"
+        ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = "Müller^Ü", "P7", "19600101", "F"
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID = STUDY, SERIES, f"{ROOT_UID}.4.{number + 1}"
+        ds.SOPClassUID, ds.Modality, ds.Manufacturer = CT, "CT", "Scanners"
+        ds.StudyDate = ds.StudyTime = ds.ReferringPhysicianName = ds.StudyID = ds.AccessionNumber = ""
+        ds.SeriesNumber, ds.InstanceNumber, ds.AcquisitionNumber, ds.KVP = 3, number + 1, 1, 120
+        ds.ImageType, ds.PatientPosition, ds.RescaleType = ["ORIGINAL", "PRIMARY", "AXIAL"], "HFS", "HU"
+        ds.XRayTubeCurrent = 200 + number  # differs from slice to slice
+        ds.add_new(0x00091010, "LO", "private")
+        ds.PositionReferenceIndicator = ""
+        if frame:
+            ds.FrameOfReferenceUID = frame
+        ds.ImagePositionPatient, ds.ImageOrientationPatient = [-10.5, -20.0, 5.0 + 3 * number], [1, 0, 0, 0, 1, 0]
+        ds.PixelSpacing, ds.SliceThickness = [2.0, 1.5], 3.0
+        ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = *plane.shape, 1, "MONOCHROME2"
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
+        ds.RescaleSlope, ds.RescaleIntercept = 1, -1024
+        ds.PixelData = (plane + 1024).astype("<u2").tobytes()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        ds.save_as(folder / f"IM{number + 1:03d}.dcm", enforce_file_format=True)
+    return folder
+
+
+def matrix_of(item: Any) -> NDArray[np.float64]:
+    return np.array([float(v) for v in item.FrameOfReferenceTransformationMatrix]).reshape(4, 4)
+
+
+def source_to_registered(ds: Any, frame: str, point: Any) -> NDArray[np.float64]:
+    """A Spatial Registration object applied as the standard says: the matrices of the item of this frame."""
+    (item,) = [i for i in ds.RegistrationSequence if i.FrameOfReferenceUID == frame]
+    at = np.array([*point, 1.0])
+    for step in item.MatrixRegistrationSequence[0].MatrixSequence:
+        at = matrix_of(step) @ at
+    return at[:3]
+
+
+def registered_to_source(ds: Any, frame: str, point: Any) -> NDArray[np.float64]:
+    """A Deformable Spatial Registration object applied as the standard says: post · (pre · x + u), u trilinear."""
+    (item,) = [i for i in ds.DeformableRegistrationSequence if i.SourceFrameOfReferenceUID == frame]
+    (grid,) = item.DeformableRegistrationGridSequence
+    nx, ny, nz = grid.GridDimensions
+    vectors = np.frombuffer(grid.VectorGridData, "<f4").reshape(nz, ny, nx, 3)
+    turn = np.array([float(v) for v in grid.ImageOrientationPatient])
+    axes = np.stack([turn[:3], turn[3:], np.cross(turn[:3], turn[3:])], axis=1)
+    at = (matrix_of(item.PreDeformationMatrixRegistrationSequence[0]) @ [*point, 1.0])[:3]
+    origin = np.array([float(v) for v in grid.ImagePositionPatient])
+    index = np.linalg.solve(axes, at - origin) / np.array(grid.GridResolution)
+    low = np.floor(index).astype(int)
+    moved = at.copy()
+    for corner in np.ndindex(2, 2, 2):
+        weight = np.prod(np.where(corner, index - low, 1 - (index - low)))
+        i, j, k = low + corner
+        if weight:
+            moved += weight * vectors[k, j, i]
+    return (matrix_of(item.PostDeformationMatrixRegistrationSequence[0]) @ [*moved, 1.0])[:3]
