@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +92,15 @@ def _policy(a: Arguments) -> Policy:
         peers=frozenset(peer_fingerprint(a, p) for p in a.allow),
         disclosed_sampling=a.allow_disclosed_sampling,
         budget=Budget(*a.budget),
-        ask=_ask if a.ask else None,
+        disclose_frame=a.disclose_frame,
+        ask=partial(_ask, a.disclose_frame) if a.ask else None,
     )
 
 
-def _ask(peer: str, request: Any, levels: list[Any]) -> bool:
+def _ask(frame: bool, peer: str, request: Any, levels: list[Any]) -> bool:
     """Ask the person at the terminal, one session at a time; nobody there means no."""
-    rows = "\n  ".join(grant_rows(levels))
+    told = ["the UID of the image's DICOM frame of reference, if it has one (--disclose-frame)"] if frame else []
+    rows = "\n  ".join([*grant_rows(levels), *told])
     with _ASKING:
         print(
             f"\n{peer} asks to register to '{request.image}': {request.transform}, {request.loss},"

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
+
+from PPIRLogic import Geometry, LinearTransform, Volume, read_volume
+from PPIRLogic.dicom.results import check_dicom, write_dicom
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 ROOT_UID = "1.2.826.0.1.3680043.8.498"
@@ -45,6 +49,40 @@ def write_series(folder: Path, frame: str = FRAME, shape: tuple[int, int, int] =
         ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
         ds.save_as(folder / f"IM{number + 1:03d}.dcm", enforce_file_format=True)
     return folder
+
+
+AFFINE = LinearTransform(
+    "affine", [[1.1, 0.1, 0], [0, 0.9, 0.05], [0.02, 0, 1]], translation=[1, 2, -1], centre=[0, 0, 0]
+)
+
+
+def grid() -> Geometry:
+    """Of a fixed image: axial, right-handed."""
+    return Geometry((12, 10, 8), (2.0, 2.5, 2.0), (-5.0, -18.0, 8.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+
+
+def spline(on: Geometry | None = None) -> tuple[LinearTransform, sitk.Transform]:
+    """An affine transform, and the same after a spline of some mm."""
+    bumps = sitk.BSplineTransformInitializer((on or grid()).to_sitk_reference(), [3, 3, 3])
+    draw = np.random.default_rng(5).uniform(-4, 4, len(bumps.GetParameters()))
+    bumps.SetParameters(draw.tolist())
+    return AFFINE, sitk.CompositeTransform([AFFINE.to_sitk(), bumps])  # the last one acts first
+
+
+def warped(volume: Volume, transform: sitk.Transform, on: Geometry) -> Volume:
+    image = sitk.Resample(volume.to_sitk(), on.to_sitk_reference(), transform, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+    return Volume.from_sitk(image)
+
+
+def write_results_of(
+    folder: Path, transform: sitk.Transform, linear: LinearTransform, on: Geometry, frame: str = ""
+) -> Path:
+    """A made-up moving series in folder/moving, what was found in folder/out."""
+    series = write_series(folder / "moving")
+    volume = read_volume(series)
+    source = check_dicom(series, volume, folder / "out")
+    write_dicom(transform, linear, warped(volume, transform, on), source, folder / "out", fixed_frame=frame)
+    return folder / "out"
 
 
 def matrix_of(item: Any) -> NDArray[np.float64]:

@@ -79,6 +79,11 @@ def _add_policy(p: argparse.ArgumentParser) -> None:
         help="permitted uses of the mask; also: disclosed (peers see it), none (voxels outside it are used, too)",
     )
     p.add_argument("--allow-disclosed-sampling", action="store_true", help="accept gms under mpc, fhe_v1, fhe_v2")
+    p.add_argument(
+        "--disclose-frame",
+        action="store_true",
+        help="tell peers the UID of the image's DICOM frame of reference, so that their DICOM results name it",
+    )
 
 
 def _add_budget(p: argparse.ArgumentParser) -> None:

@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk
 from dicom_support import (
+    AFFINE,
     CT,
     FRAME,
     ROOT_UID,
     SERIES,
     STUDY,
+    grid,
     registered_to_source,
     source_to_registered,
+    spline,
+    warped,
+    write_results_of,
     write_series,
 )
 
@@ -30,7 +34,7 @@ from PPIRLogic.images.volume import Volume
 
 FIXED_FRAME = f"{ROOT_UID}.77"
 LEFT_HANDED = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, -1.0)
-GRID = Geometry((12, 10, 8), (2.0, 2.5, 2.0), (-5.0, -18.0, 8.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+GRID = grid()
 TURNED = Geometry((12, 10, 8), (2.0, 2.5, 2.0), (-5.0, -18.0, 20.0), LEFT_HANDED)
 ANGLE = 0.2
 RIGID = LinearTransform(
@@ -39,35 +43,12 @@ RIGID = LinearTransform(
     translation=[3, -2, 1.5],
     centre=[2, 1, 4],
 )
-AFFINE = LinearTransform(
-    "affine", [[1.1, 0.1, 0], [0, 0.9, 0.05], [0.02, 0, 1]], translation=[1, 2, -1], centre=[0, 0, 0]
-)
-
-
-def warped(volume: Volume, transform: sitk.Transform, grid: Geometry) -> Volume:
-    image = sitk.Resample(volume.to_sitk(), grid.to_sitk_reference(), transform, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
-    return Volume.from_sitk(image)
-
-
-def written(tmp_path: Path, transform: sitk.Transform, linear: LinearTransform, grid: Geometry, **more: Any) -> Path:
-    series = write_series(tmp_path / "moving")
-    volume = read_volume(series)
-    source = check_dicom(series, volume, tmp_path / "out")
-    write_dicom(transform, linear, warped(volume, transform, grid), source, tmp_path / "out", **more)
-    return tmp_path / "out"
-
-
-def spline(grid: Geometry) -> sitk.Transform:
-    bumps = sitk.BSplineTransformInitializer(grid.to_sitk_reference(), [3, 3, 3])
-    draw = np.random.default_rng(5).uniform(-4, 4, len(bumps.GetParameters()))
-    bumps.SetParameters(draw.tolist())
-    return sitk.CompositeTransform([AFFINE.to_sitk(), bumps])  # the last one acts first
 
 
 @pytest.mark.parametrize(("linear", "kind"), [(RIGID, "RIGID"), (AFFINE, "AFFINE")], ids=["rigid", "affine"])
 def test_the_matrix_maps_the_moving_frame_to_the_fixed_one(tmp_path: Path, linear: LinearTransform, kind: str) -> None:
     """Our transform maps fixed to moving points; the object's matrix leads back from each of them."""
-    out = written(tmp_path, linear.to_sitk(), linear, GRID, fixed_frame=FIXED_FRAME)
+    out = write_results_of(tmp_path, linear.to_sitk(), linear, GRID, FIXED_FRAME)
     ds = pydicom.dcmread(out / "registration.dcm")
     assert ds.FrameOfReferenceUID == FIXED_FRAME
     assert {i.FrameOfReferenceUID for i in ds.RegistrationSequence} == {FIXED_FRAME, FRAME}
@@ -80,24 +61,24 @@ def test_the_matrix_maps_the_moving_frame_to_the_fixed_one(tmp_path: Path, linea
     assert [t.FrameOfReferenceTransformationMatrixType for t in types] == ["RIGID", kind]
 
 
-@pytest.mark.parametrize("grid", [GRID, TURNED], ids=["axial", "left-handed"])
-def test_the_field_maps_the_fixed_frame_to_the_moving_one(tmp_path: Path, grid: Geometry) -> None:
-    transform = spline(grid)
-    out = written(tmp_path, transform, AFFINE, grid, fixed_frame=FIXED_FRAME)
+@pytest.mark.parametrize("on", [GRID, TURNED], ids=["axial", "left-handed"])
+def test_the_field_maps_the_fixed_frame_to_the_moving_one(tmp_path: Path, on: Geometry) -> None:
+    _, transform = spline(on)
+    out = write_results_of(tmp_path, transform, AFFINE, on, FIXED_FRAME)
     ds = pydicom.dcmread(out / "registration.dcm")
     for index in ((0, 0, 0), (11, 9, 7), (4, 2, 5)):
-        point = grid.index_to_physical() @ [*index, 1.0]
+        point = on.index_to_physical() @ [*index, 1.0]
         assert np.allclose(registered_to_source(ds, FRAME, point), transform.TransformPoint(point.tolist()), atol=1e-4)
-    between = grid.index_to_physical() @ [4.5, 2.5, 5.5, 1.0]
+    between = on.index_to_physical() @ [4.5, 2.5, 5.5, 1.0]
     assert np.allclose(registered_to_source(ds, FRAME, between), transform.TransformPoint(between.tolist()), atol=0.2)
     size = np.linalg.norm(np.subtract(transform.TransformPoint(between.tolist()), AFFINE.apply(between[None])[0]))
     assert size > 0.4, "the spline would not be seen"
 
 
 def test_a_frame_that_is_not_disclosed_is_made_and_said(tmp_path: Path) -> None:
-    first = pydicom.dcmread(written(tmp_path, RIGID.to_sitk(), RIGID, GRID) / "registration.dcm")
+    first = pydicom.dcmread(write_results_of(tmp_path, RIGID.to_sitk(), RIGID, GRID) / "registration.dcm")
     (tmp_path / "again").mkdir()
-    second = pydicom.dcmread(written(tmp_path / "again", RIGID.to_sitk(), RIGID, GRID) / "registration.dcm")
+    second = pydicom.dcmread(write_results_of(tmp_path / "again", RIGID.to_sitk(), RIGID, GRID) / "registration.dcm")
     assert first.FrameOfReferenceUID.startswith("2.25.") and first.FrameOfReferenceUID != second.FrameOfReferenceUID
     assert first.ContentDescription == NOT_DISCLOSED
     step = first.RegistrationSequence[0].MatrixRegistrationSequence[0]
@@ -106,7 +87,7 @@ def test_a_frame_that_is_not_disclosed_is_made_and_said(tmp_path: Path) -> None:
 
 def test_the_warped_series_is_what_was_resampled(tmp_path: Path) -> None:
     """Read by ITK as any series: grid and values of the warped image, whose unit is the source's."""
-    out = written(tmp_path, AFFINE.to_sitk(), AFFINE, TURNED, fixed_frame=FIXED_FRAME)
+    out = write_results_of(tmp_path, AFFINE.to_sitk(), AFFINE, TURNED, FIXED_FRAME)
     back = read_volume(out / "warped")
     moving = read_volume(tmp_path / "moving")
     expected = warped(moving, AFFINE.to_sitk(), TURNED)
@@ -118,7 +99,7 @@ def test_the_warped_series_is_what_was_resampled(tmp_path: Path) -> None:
 
 
 def test_the_warped_series_names_its_source_and_nothing_stale(tmp_path: Path) -> None:
-    out = written(tmp_path, AFFINE.to_sitk(), AFFINE, GRID)
+    out = write_results_of(tmp_path, AFFINE.to_sitk(), AFFINE, GRID)
     registration = pydicom.dcmread(out / "registration.dcm")
     slices = [pydicom.dcmread(p) for p in sorted((out / "warped").iterdir())]
     assert len(slices) == GRID.size[2] and len({s.SOPInstanceUID for s in slices}) == GRID.size[2]
@@ -169,5 +150,5 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("PPIRLogic.dicom.results.write_derived_series", full)
     with pytest.raises(OutputError, match="No space left"):
-        written(tmp_path, RIGID.to_sitk(), RIGID, GRID)
+        write_results_of(tmp_path, RIGID.to_sitk(), RIGID, GRID)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["moving"]
