@@ -52,6 +52,11 @@ def write_dicom(
     fixed_frame: the frame of reference that the fixed image's owner disclosed; '' for one that is made here, which the
     object says. remark: what speaks against the result, for the object's description. Returns the UID of the fixed
     frame of reference that the objects name. Errors: InputError, OutputError.
+
+    >>> series = read_source_series("MOVING_SERIES")  # doctest: +SKIP
+    >>> result = register(moving, "hospital-b.example:7443")  # doctest: +SKIP
+    >>> write_dicom(result.transform, result.linear, result.warp(moving), series, "RESULT")  # doctest: +SKIP
+    '2.25.299911201594120674710640893785021053691'
     """
     target, made = as_path(folder, "The folder for DICOM objects"), fixed_frame or new_uid()
     grid: Geometry = warped.geometry

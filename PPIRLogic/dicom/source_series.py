@@ -36,7 +36,12 @@ def load_pydicom() -> ModuleType:
 
 @dataclass(frozen=True)
 class SourceSeries:
-    """The headers of one DICOM series without pixels, in the order of the files' names."""
+    """The headers of one DICOM series without pixels, in the order of the files' names.
+
+    >>> series = read_source_series("MOVING_SERIES")  # doctest: +SKIP
+    >>> series.frame, len(series.headers)  # doctest: +SKIP
+    ('1.2.826.0.1.3680043.8.498.1', 180)
+    """
 
     headers: tuple[Any, ...]
 

@@ -51,6 +51,43 @@ def write_series(folder: Path, frame: str = FRAME, shape: tuple[int, int, int] =
     return folder
 
 
+def write_enhanced(file: Path, shape: tuple[int, int, int] = (6, 20, 24)) -> Path:
+    """One Enhanced MR file of several frames."""
+    import pydicom
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    def group(keyword: str, **values: Any) -> tuple[str, Any]:
+        item = Dataset()
+        for name, value in values.items():
+            setattr(item, name, value)
+        return keyword, [item]
+
+    ds, shared, frames = Dataset(), Dataset(), []
+    for keyword, item in (
+        group("PixelMeasuresSequence", PixelSpacing=[2.0, 1.5], SliceThickness=3.0, SpacingBetweenSlices=3.0),
+        group("PlaneOrientationSequence", ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
+        group("PixelValueTransformationSequence", RescaleSlope=1, RescaleIntercept=0, RescaleType="US"),
+    ):
+        setattr(shared, keyword, item)
+    for number in range(shape[0]):
+        frame = Dataset()
+        keyword, item = group("PlanePositionSequence", ImagePositionPatient=[-10.5, -20.0, 5.0 + 3 * number])
+        setattr(frame, keyword, item)
+        frames.append(frame)
+    ds.PatientName, ds.PatientID, ds.Modality = "Doe^J", "P8", "MR"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID = STUDY, SERIES, f"{ROOT_UID}.5"
+    ds.SOPClassUID, ds.FrameOfReferenceUID = "1.2.840.10008.5.1.4.1.1.4.1", FRAME
+    ds.NumberOfFrames, ds.Rows, ds.Columns = shape
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
+    ds.SharedFunctionalGroupsSequence, ds.PerFrameFunctionalGroupsSequence = [shared], frames
+    ds.PixelData = np.random.default_rng(1).integers(0, 900, shape).astype("<u2").tobytes()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    ds.save_as(file, enforce_file_format=True)
+    return file
+
+
 AFFINE = LinearTransform(
     "affine", [[1.1, 0.1, 0], [0, 0.9, 0.05], [0.02, 0, 1]], translation=[1, 2, -1], centre=[0, 0, 0]
 )

@@ -21,6 +21,7 @@ from dicom_support import (
     source_to_registered,
     spline,
     warped,
+    write_enhanced,
     write_results_of,
     write_series,
 )
@@ -125,6 +126,19 @@ def test_values_that_the_scale_of_the_source_does_not_hold_get_one_of_their_own(
     write_dicom(RIGID.to_sitk(), RIGID, Volume(values, GRID), source, tmp_path / "out")
     back = read_volume(tmp_path / "out" / "warped").array
     assert np.abs(back - values).max() <= np.ptp(values) / 65535
+
+
+def test_an_enhanced_file_becomes_slices_of_the_usual_class(tmp_path: Path) -> None:
+    file = write_enhanced(tmp_path / "moving.dcm")
+    volume = read_volume(file)
+    source = check_dicom(file, volume, tmp_path / "out")
+    expected = warped(volume, RIGID.to_sitk(), GRID)
+    write_dicom(RIGID.to_sitk(), RIGID, expected, source, tmp_path / "out")
+    one = pydicom.dcmread(tmp_path / "out" / "warped" / "slice-0004.dcm")
+    assert (one.SOPClassUID, one.Modality, one.PatientID) == ("1.2.840.10008.5.1.4.1.1.4", "MR", "P8")
+    assert "PerFrameFunctionalGroupsSequence" not in one and "NumberOfFrames" not in one
+    back = read_volume(tmp_path / "out" / "warped").array
+    assert np.abs(back - expected.array).max() <= np.ptp(expected.array) / 65535 * 1.01
 
 
 def test_what_cannot_be_written_is_refused_before_a_run(tmp_path: Path) -> None:
