@@ -96,6 +96,10 @@ def _add_budget(p: argparse.ArgumentParser) -> None:
 
 
 def _add_service(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--config", type=file_path, help="file of these options, as TOML; what is typed beats it")
+    p.add_argument(
+        "--health", action="store_true", help="serve nothing: say whether the service of this site answers at --listen"
+    )
     p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
     p.add_argument(
         "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="which dealer, if several are trusted"
@@ -130,6 +134,9 @@ def check_serve(a: Arguments) -> None:
         )
     if a.ask and a.with_parent:
         raise InputError("--ask reads answers from standard input; it does not go with --with-parent.")
+    if a.health:
+        a.run = "health:run_health"
+        return
     files = len(a.fixed) + len(a.points)
     if not files:
         raise InputError("Nothing to serve: give an image, or a point set with --points.")
