@@ -110,6 +110,9 @@ def _add_service(p: argparse.ArgumentParser) -> None:
         "--syslog", default="", metavar="HOST:PORT|PATH", help="send signed heads of the ledger there, which a rollback"
         " of this site's whole folder cannot take back",
     )  # fmt: skip
+    p.add_argument(
+        "--syslog-events", action="store_true", help="send there also what is told here, but for single evaluations"
+    )
     p.add_argument("--max-sessions", type=int, default=3, help="sessions at once (3)")
     p.add_argument(
         "--sessions-of-peer", type=int, default=0, metavar="N", help="of these of one peer (all but one, one at least)"
@@ -137,6 +140,8 @@ def check_serve(a: Arguments) -> None:
     if a.health:
         a.run = "health:run_health"
         return
+    if a.syslog_events and not a.syslog:
+        raise InputError("--syslog-events needs to know where to: give --syslog HOST:PORT or its socket, too.")
     files = len(a.fixed) + len(a.points)
     if not files:
         raise InputError("Nothing to serve: give an image, or a point set with --points.")
