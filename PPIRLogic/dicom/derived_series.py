@@ -28,7 +28,7 @@ _SINGLE_FRAME = {  # what a file of several frames becomes, one file per slice
     "1.2.840.10008.5.1.4.1.1.2.1": _CT,
 }
 _OF_MR = {"ScanningSequence": "RM", "SequenceVariant": "NONE", "ScanOptions": "", "MRAcquisitionType": "",
-          "EchoTime": None, "EchoTrainLength": None}  # fmt: skip
+          "RepetitionTime": None, "EchoTime": None, "EchoTrainLength": None}  # fmt: skip
 _OF_CT = {"KVP": None, "AcquisitionNumber": None}
 _OF_CLASS: dict[str, dict[str, Any]] = {_MR: _OF_MR, _CT: _OF_CT}
 _NOT_COPIED = {  # of one slice, of the series or of its place: made anew, or not true of the derived image
@@ -140,12 +140,19 @@ def _constant_elements(source: SourceSeries) -> list[Any]:
     return kept
 
 
+def _scales(header: Any) -> set[tuple[float, float]]:
+    """Slope and intercept of a file; of one of several frames, those of the frames."""
+    groups = [*header.get("SharedFunctionalGroupsSequence", []), *header.get("PerFrameFunctionalGroupsSequence", [])]
+    items = [item for group in groups for item in group.get("PixelValueTransformationSequence", [])] or [header]
+    return {(float(v.get("RescaleSlope", 1) or 1), float(v.get("RescaleIntercept", 0) or 0)) for v in items}
+
+
 def _stored(values: NDArray[np.float32], source: SourceSeries) -> tuple[NDArray[Any], float, float]:
     """The values as whole numbers of 16 bits, and their slope and intercept: those of the source where it has one of
     each and they fit, else such that the range of the values takes all 16 bits."""
-    told = {(float(h.get("RescaleSlope", 1) or 1), float(h.get("RescaleIntercept", 0) or 0)) for h in source.headers}
+    told = {scale for header in source.headers for scale in _scales(header)}
     low, high = float(values.min()), float(values.max())
-    if len(told) == 1 and "PixelMeasuresSequence" not in source.first and "NumberOfFrames" not in source.first:
+    if len(told) == 1:
         ((slope, intercept),) = told
         ends = sorted(((low - intercept) / slope, (high - intercept) / slope))
         for kind, (least, most) in ((np.uint16, _UINT16), (np.int16, _INT16)):
