@@ -108,11 +108,11 @@ def _policy(a: Arguments) -> Policy:
         disclosed_sampling=a.allow_disclosed_sampling,
         budget=Budget(*a.budget),
         disclose_frame=a.disclose_frame,
-        ask=partial(_ask, a.disclose_frame) if a.ask else None,
+        ask=partial(ask_person, a.disclose_frame) if a.ask else None,
     )
 
 
-def _ask(frame: bool, peer: str, request: Any, levels: list[Any]) -> bool:
+def ask_person(frame: bool, peer: str, request: Any, levels: list[Any]) -> bool:
     """Ask the person at the terminal, one session at a time; nobody there means no."""
     told = ["the UID of the image's DICOM frame of reference, if it has one (--disclose-frame)"] if frame else []
     rows = "\n  ".join([*grant_rows(levels), *told])

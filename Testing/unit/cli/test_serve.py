@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from PPIRLogic.cli.main import parse
-from PPIRLogic.cli.serve import teller
+from PPIRLogic.cli.serve import ask_person, teller
+from PPIRLogic.registration.request import LevelGrant, Request
 
 
 def test_events_go_to_a_syslog_but_for_single_evaluations(capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,3 +32,14 @@ def test_events_need_a_syslog(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(["serve", "a.nrrd", "--syslog-events"])
     assert "--syslog" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("frame", [True, False], ids=["told", "not told"])
+def test_the_question_says_that_the_frame_of_reference_is_told(
+    frame: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda: "y")
+    request = Request("atlas", "fhe", "rigid", "ncc", (4,))
+    assert ask_person(frame, "Hospital A", request, [LevelGrant(4, 900, 10, 6, 1000)])
+    asked = capsys.readouterr().err
+    assert "Hospital A asks" in asked and ("--disclose-frame" in asked) is frame
