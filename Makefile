@@ -132,7 +132,7 @@ wheelhouse: $(VENV)/ready
 SBOM ?= dist/sbom.json
 sbom: .venv-supply/ready
 	mkdir -p $(dir $(SBOM))
-	cat $(addprefix requirements/,base.txt mpc.txt mpc-cuda.txt crypten.txt primis.txt) | \
+	cat $(addprefix requirements/,base.txt mpc.txt mpc-cuda.txt crypten.txt primis.txt dicom.txt) | \
 		.venv-supply/bin/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
 			--of JSON -o $(SBOM) -
 
@@ -144,10 +144,10 @@ audit: .venv-supply/ready
 lock: .venv-lock/ready
 	.venv-lock/bin/python requirements/lock.py $(MOVE)
 
-$(VENV)/ready: $(addprefix requirements/,$(addsuffix .txt,base dev primis mpc-cpu mpc mpc-cuda crypten train)) pyproject.toml
+$(VENV)/ready: $(addprefix requirements/,$(addsuffix .txt,base dev primis dicom mpc-cpu mpc mpc-cuda crypten train)) pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 is needed and was not found; give it with make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(HASHED) -r requirements/base.txt -r requirements/dev.txt -r requirements/primis.txt
+	$(BIN)/python $(HASHED) -r requirements/base.txt -r requirements/dev.txt -r requirements/primis.txt -r requirements/dicom.txt
 	@$(BIN)/python $(HASHED) --no-deps -r requirements/mpc-cpu.txt 2>/dev/null || true  # gigabytes less, where pip has it
 	$(BIN)/python $(HASHED) --no-deps -r requirements/mpc.txt -r requirements/crypten.txt
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python $(HASHED) --no-deps -r requirements/mpc-cuda.txt
@@ -157,9 +157,9 @@ $(VENV)/ready: $(addprefix requirements/,$(addsuffix .txt,base dev primis mpc-cp
 
 # Another Python, without the extras mpc and train: .venv311, .venv312, .venv313.
 .PRECIOUS: .venv3%/ready
-.venv3%/ready: $(addprefix requirements/,base.txt dev.txt primis.txt) pyproject.toml
+.venv3%/ready: $(addprefix requirements/,base.txt dev.txt primis.txt dicom.txt) pyproject.toml
 	$(PYTHON3$*) -m venv .venv3$*
-	.venv3$*/bin/python $(HASHED) -r requirements/base.txt -r requirements/dev.txt -r requirements/primis.txt
+	.venv3$*/bin/python $(HASHED) -r requirements/base.txt -r requirements/dev.txt -r requirements/primis.txt -r requirements/dicom.txt
 	.venv3$*/bin/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""Write the pages of Docs/reference that follow from the code: options, commands, errors.
+"""Write what follows from the code: the pages of Docs/reference (options, commands, errors, limits), deploy/site.toml.
 
     python Docs/make_reference.py [--check]
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import math
 import re
 import sys
@@ -291,8 +292,42 @@ def _limits() -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
+# ---------------------------------------------------------------------------------------- a site's file
+
+
+def site_file() -> str:
+    """deploy/site.toml: every option of `ppir serve` with what it is where it is not given."""
+    from PPIRLogic.cli.main import build_parser
+    from PPIRLogic.cli.parsers.site_file import command_parser, is_names, key_of, keys_of, kind_of
+
+    parts = [
+        "# A site that serves images: ppir serve --config site.toml",
+        "# Made by Docs/make_reference.py from the options of `ppir serve`; a test says where it is out of date.",
+        "# Keys are options without their dashes. What is typed beats this file. Paths are below its folder.",
+        "# A line that begins with `# key =` shows the value where nothing is said. Take its # away to change it.",
+    ]
+    serve = command_parser(build_parser("serve"), "serve")
+    for key, action in keys_of(serve).items():
+        told = textwrap.wrap((action.help or "").replace("%%", "%"), 110)
+        value = {"images": ["atlas.nrrd"], "name": ["atlas"]}.get(key, action.default)
+        if key in ("threads", "protocols") or value is None:
+            value = {"threads": 2, "protocols": ["fhe", "mpc"], "home": "/var/lib/ppir"}[key]
+        if is_names(action) and isinstance(value, str):
+            value = value.split(",")
+        given = "" if key in ("images", "name") else "# "
+        parts.append("\n".join([*(f"# {line}" for line in [*told[:-1], f"{told[-1]}: {kind_of(action)}"]),
+                                f"{given}{key_of(action)} = {_toml(value)}"]))  # fmt: skip
+    return "\n".join(parts[:4]) + "\n\n" + "\n\n".join(parts[4:]) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML, which is JSON for all that options are."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "options.md": options, "commands.md": commands, "errors.md": errors_page, "limits.md": limits,
+    "../../deploy/site.toml": site_file,
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ to moving points (ITK's resampling direction) in LPS millimetres. The whole publ
     read_volume, read_mask, Volume   images in
     read_points, PointSet            points in
     read_transform, write_transform  transforms in and out
+    read_source_series, write_dicom  results as DICOM objects
 
 There is no global state: identity, trust and ledger live in the folder given as `home`. A name is loaded when it is
 first used.
@@ -24,6 +25,8 @@ from PPIRLogic import former_paths
 from PPIRLogic.version import __version__
 
 if TYPE_CHECKING:
+    from PPIRLogic.dicom.results import write_dicom
+    from PPIRLogic.dicom.source_series import SourceSeries, read_source_series
     from PPIRLogic.disclosure.accounts import Budget
     from PPIRLogic.errors import PPIRError
     from PPIRLogic.images.geometry import Geometry
@@ -62,10 +65,12 @@ _HOMES = {
     "Progress": "progress",
     "RegistrationResult": "registration.result",
     "Shared": "registration.party2.site",
+    "SourceSeries": "dicom.source_series",
     "Volume": "images.volume",
     "deal": "serving",
     "read_mask": "images.reading",
     "read_points": "points.files",
+    "read_source_series": "dicom.source_series",
     "read_transform": "transforms",
     "read_volume": "images.reading",
     "register": "registration.party1.register",
@@ -73,6 +78,7 @@ _HOMES = {
     "serve": "serving",
     "simulate": "registration.simulate",
     "simulate_points": "registration.simulate",
+    "write_dicom": "dicom.results",
     "write_transform": "transforms",
     "write_volume": "images.writing",
 }
@@ -92,11 +98,13 @@ __all__ = [
     "Progress",
     "RegistrationResult",
     "Shared",
+    "SourceSeries",
     "Volume",
     "__version__",
     "deal",
     "read_mask",
     "read_points",
+    "read_source_series",
     "read_transform",
     "read_volume",
     "register",
@@ -104,6 +112,7 @@ __all__ = [
     "serve",
     "simulate",
     "simulate_points",
+    "write_dicom",
     "write_transform",
     "write_volume",
 ]

@@ -37,6 +37,7 @@ ORDER = (
     "mpc",
     "crypten",
     "primis",
+    "dicom",
     "train",
     "slicer-5.10",
     "slicer-5.12",

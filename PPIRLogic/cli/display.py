@@ -12,6 +12,8 @@ from typing import Any, Protocol, Self
 
 from PPIRLogic.cli.common import home_of
 from PPIRLogic.cli.output import Arguments, note, print_line
+from PPIRLogic.dicom.results import write_dicom
+from PPIRLogic.dicom.source_series import SourceSeries
 from PPIRLogic.errors import DoubtfulError, OutputError
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.images.writing import write_volume
@@ -54,8 +56,15 @@ def display_of(a: Arguments) -> Display:
     return Bars()
 
 
-def write_results(a: Arguments, result: RegistrationResult, moving: Volume, fixed: Volume | None) -> None:
-    """Write transform, warped image and report; then the summary, and the error of a run that ended early.
+def write_results(
+    a: Arguments,
+    result: RegistrationResult,
+    moving: Volume,
+    fixed: Volume | None,
+    series: SourceSeries | None = None,
+) -> None:
+    """Write transform, warped image, DICOM objects and report; then the summary, and the error of a run that
+    ended early.
 
     Until the transform is where it is wanted, a copy lies in this site's folder: its numbers are spent.
     """
@@ -64,6 +73,8 @@ def write_results(a: Arguments, result: RegistrationResult, moving: Volume, fixe
         write_transform(result.inverse(), a.inverse)
     if a.warped is not None:
         write_volume(result.warp(moving), a.warped, rounded=True)  # what is lost by it was said before the run
+    if series is not None:
+        _write_dicom(a, result, moving, series)
     if a.report is not None or a.pictures is not None:
         _write_report(a, result, moving, fixed)
     _summary(a, result)
@@ -88,6 +99,21 @@ def _write_safely(result: RegistrationResult, output: Path, home: Path) -> None:
         raise OutputError(f"{error}{kept}") from None
     with contextlib.suppress(OSError):
         spare.unlink(missing_ok=True)
+
+
+def _write_dicom(a: Arguments, result: RegistrationResult, moving: Volume, series: SourceSeries) -> None:
+    remark = "ended early: not the final transform" if not result.complete else ""
+    remark = remark or ("IN DOUBT: see the report of the run" if result.doubts else "")
+    frame, given = result.fixed_frame, result.fixed_frame != ""
+    made = write_dicom(
+        result.transform, result.linear, result.warp(moving), series, a.dicom, fixed_frame=frame, remark=remark
+    )
+    if not given:
+        note(
+            a,
+            "the owner of the fixed image does not disclose its frame of reference: the DICOM objects name"
+            f" {made}, which was made here and stands for it.",
+        )
 
 
 def _write_report(a: Arguments, result: RegistrationResult, moving: Volume, fixed: Volume | None) -> None:
@@ -116,6 +142,7 @@ def _summary(a: Arguments, result: RegistrationResult) -> None:
         "transform": str(a.output),
         "inverse": str(a.inverse) if a.inverse else None,
         "warped": str(a.warped) if a.warped else None,
+        "dicom": str(a.dicom) if a.dicom else None,
         "report": str(a.report) if a.report else None,
     }
     if a.json:
@@ -132,5 +159,6 @@ def _summary(a: Arguments, result: RegistrationResult) -> None:
         + f"\ntransform  {a.output}"
         + (f"\ninverse    {a.inverse}" if a.inverse else "")
         + (f"\nwarped     {a.warped}" if a.warped else "")
+        + (f"\ndicom      {a.dicom}" if a.dicom else "")
         + (f"\nreport     {a.report.with_suffix('.html')}" if a.report else "")
     )

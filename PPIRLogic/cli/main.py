@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PPIRLogic.cli.output import Arguments, check_said, print_line, show_what_can_be_shown
+from PPIRLogic.cli.parsers.site_file import with_file
 from PPIRLogic.errors import Cancelled, InputError, PPIRError
 from PPIRLogic.version import SOFTWARE
 
@@ -85,8 +86,10 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
     """What was typed. SystemExit where something is wrong with it."""
     show_what_can_be_shown()
     given = sys.argv[1:] if arguments is None else arguments
-    a = build_parser(command_of(given)).parse_args(given)
+    parser = build_parser(command_of(given))
+    a = parser.parse_args(given)
     try:
+        a = with_file(parser, given, a)
         a.check(a)
     except PPIRError as error:
         sys.exit(fail(a, error))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from PPIRLogic.cli.common import (
 )
 from PPIRLogic.cli.output import Arguments, note, show_event
 from PPIRLogic.disclosure.accounts import Budget
+from PPIRLogic.disclosure.heads import SyslogHeads
 from PPIRLogic.errors import InputError
 from PPIRLogic.files import shown_path
 from PPIRLogic.images.reading import read_mask, read_volume
@@ -46,7 +50,19 @@ def run_serve(a: Arguments) -> None:
     cancel = service_cancel(a)
     serve(shared, own_address(a), home=home_of(a), max_sessions=a.max_sessions, queue=a.queue,
           sessions_of_peer=a.sessions_of_peer, threads=a.threads,
-          on_event=lambda e: show_event(a, e), cancel=cancel, fixed_pools=a.fixed_pools, syslog=a.syslog)  # fmt: skip
+          on_event=teller(a), cancel=cancel, fixed_pools=a.fixed_pools, syslog=a.syslog)  # fmt: skip
+
+
+def teller(a: Arguments) -> Callable[[dict[str, Any]], None]:
+    """Shows every event here, and sends it to the syslog where that is wanted."""
+    syslog = SyslogHeads(a.syslog) if a.syslog_events else None
+
+    def tell(event: dict[str, Any]) -> None:
+        show_event(a, event)
+        if syslog is not None and event["event"] != "evaluation":
+            syslog.send_text(f"event {json.dumps(event)}")
+
+    return tell
 
 
 def _shared_images(a: Arguments) -> list[Any]:
@@ -92,13 +108,15 @@ def _policy(a: Arguments) -> Policy:
         peers=frozenset(peer_fingerprint(a, p) for p in a.allow),
         disclosed_sampling=a.allow_disclosed_sampling,
         budget=Budget(*a.budget),
-        ask=_ask if a.ask else None,
+        disclose_frame=a.disclose_frame,
+        ask=partial(ask_person, a.disclose_frame) if a.ask else None,
     )
 
 
-def _ask(peer: str, request: Any, levels: list[Any]) -> bool:
+def ask_person(frame: bool, peer: str, request: Any, levels: list[Any]) -> bool:
     """Ask the person at the terminal, one session at a time; nobody there means no."""
-    rows = "\n  ".join(grant_rows(levels))
+    told = ["the UID of the image's DICOM frame of reference, if it has one (--disclose-frame)"] if frame else []
+    rows = "\n  ".join([*grant_rows(levels), *told])
     with _ASKING:
         print(
             f"\n{peer} asks to register to '{request.image}': {request.transform}, {request.loss},"

@@ -236,8 +236,12 @@ class SyslogHeads:
 
     def send(self, head: SignedHead) -> str:
         """Send one head; what went wrong, '' if nothing is known to."""
+        return self.send_text(f"head {head.to_text()}")
+
+    def send_text(self, text: str) -> str:
+        """Send one line; what went wrong, '' if nothing is known to."""
         self._problem = ""
-        self._handler.emit(logging.LogRecord("ppir", logging.INFO, "", 0, f"ppir: head {head.to_text()}", None, None))
+        self._handler.emit(logging.LogRecord("ppir", logging.INFO, "", 0, f"ppir: {text}", None, None))
         return self._problem
 
     def close(self) -> None:

@@ -41,7 +41,13 @@ def geometry_entry(numbers: int) -> Entry:
     return Entry(GEOMETRY, "party 1", numbers, 64, 0)
 
 
-GEOMETRY = "geometry"
+def frame_entry(uid: str) -> Entry:
+    """The UID of the fixed image's frame of reference, where its owner discloses it: metadata like the grid."""
+    return Entry(FRAME, "party 1", 1, 8 * len(uid), 0)
+
+
+GEOMETRY, FRAME = "geometry", "frame of reference"
+METADATA = (GEOMETRY, FRAME)  # listed and not summed: they say nothing of what an image holds
 HISTOGRAM = "histogram"  # the kind of entry of a joint histogram
 MINT = object()
 
@@ -84,7 +90,7 @@ class SessionLedger:
         """Single numbers are synced by their account; what no account counts (a mask's grid, an image) must be here."""
         if self._path is not None:
             record = {"time": time.time(), **asdict(entry)}
-            if entry.kind == GEOMETRY:
+            if entry.kind in METADATA:
                 self._unwritten.append(record)
             else:
                 self._begun(self._path).add(record, sync=sync)
@@ -121,8 +127,8 @@ class SessionLedger:
 
     @property
     def numbers(self) -> int:
-        """All numbers on record that depend on what an image holds; its geometry is listed but not summed."""
-        return self._former + sum(e.numbers for e in self.entries if e.kind != GEOMETRY)
+        """All numbers on record that depend on what an image holds; the metadata are listed but not summed."""
+        return self._former + sum(e.numbers for e in self.entries if e.kind not in METADATA)
 
     def summary(self) -> list[dict[str, Any]]:
         """Totals by (kind, to, level): numbers and bits."""
@@ -138,7 +144,7 @@ class SessionLedger:
 
 
 def recorded_numbers(files: Iterable[Path]) -> tuple[int, int]:
-    """Numbers in these session ledgers but for the geometry: all of them, and those of evaluations."""
-    rows = [record for path in files for _, record in read_records(path)[1:] if record.get("kind") != GEOMETRY]
+    """Numbers in these session ledgers but for the metadata: all of them, and those of evaluations."""
+    rows = [record for path in files for _, record in read_records(path)[1:] if record.get("kind") not in METADATA]
     numbers = [(int(r.get("numbers", 0)), int(r.get("evaluation", -1)) >= 0) for r in rows]
     return sum(n for n, _ in numbers), sum(n for n, evaluated in numbers if evaluated)

@@ -66,7 +66,7 @@ def read_volume(path: str | os.PathLike[str], *, role: str = "moving") -> Volume
     found = _first_dicom(file)
     if found is None:
         return check_volume(volume, what)
-    return replace(check_volume(volume, what), subject=found.subject, modality=found.modality)
+    return replace(check_volume(volume, what), subject=found.subject, modality=found.modality, frame=found.frame)
 
 
 def _first_dicom(path: Path) -> DicomFile | None:

@@ -19,8 +19,8 @@ class Volume:
 
     array: float32, C-contiguous, (z, y, x) or (y, x); other types are converted. geometry: the grid, in ITK order
     (x, y[, z]). name: for messages. subject: a digest of whose image it is, modality: what DICOM calls its kind (MR,
-    CT, …), where its file says so. InputError: the array does not fit the grid, holds no real numbers, or such that
-    single precision would make one of many.
+    CT, …), frame: the UID of its frame of reference, where its file says so. InputError: the array does not fit
+    the grid, holds no real numbers, or such that single precision would make one of many.
 
     >>> import numpy as np
     >>> grid = Geometry((4, 3), (1.0, 1.0), (0.0, 0.0), (1, 0, 0, 1))
@@ -37,6 +37,7 @@ class Volume:
     name: str = ""
     subject: str = field(default="", repr=False)
     modality: str = field(default="", repr=False)
+    frame: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         what = f"The voxels of '{self.name}'"

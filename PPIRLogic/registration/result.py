@@ -25,7 +25,8 @@ class RegistrationResult:
     covered: the share of the fixed grid that lies in the moving image; inside: of what the moving image shows, the
     share that lies in the fixed grid. starts: where it began, if starts were compared; check: the end against
     transforms around it. ledger: numbers and bits by kind, receiver and level. numbers: all that were
-    opened, counted here; peer_numbers: as the peer counted them (None if it could not say). seconds; bytes on the wire.
+    opened, counted here; peer_numbers: as the peer counted them (None if it could not say). fixed_frame: the UID of the
+    fixed image's DICOM frame of reference, if its owner discloses it. seconds; bytes on the wire.
 
     >>> result = register(read_volume("moving.nrrd"), "hospital-b.example:7443")  # doctest: +SKIP
     >>> result.complete, result.doubts, result.numbers == result.peer_numbers  # doctest: +SKIP
@@ -59,6 +60,7 @@ class RegistrationResult:
     inside: float | None = None
     starts: StartsRecord | None = None
     check: CheckRecord | None = None
+    fixed_frame: str = ""
 
     @property
     def doubts(self) -> list[str]:

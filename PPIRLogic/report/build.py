@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from PPIRLogic.disclosure.ledger import VOXEL_BITS
+from PPIRLogic.disclosure.ledger import METADATA, VOXEL_BITS
 from PPIRLogic.images.geometry import Geometry
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.registration.result import LevelRecord, RegistrationResult
-from PPIRLogic.report.wording import GEOMETRY
 from PPIRLogic.transforms import BSPLINE, DIFFEO, BSplineTransform, DiffeoTransform, LinearTransform
 from PPIRLogic.version import __version__
 
@@ -158,11 +157,11 @@ def transform_entry(
 def disclosed_rows(ledger: Iterable[Mapping[str, Any]], samples: Mapping[int, int]) -> dict[str, Any]:
     """The ledger's rows with their totals. `samples`: fixed voxels that took part, by shrink factor.
 
-    What party 2 learns concerns no fixed voxel: no percentage there. The grid's geometry says nothing of what an image
-    holds: it is listed, not summed.
+    What party 2 learns concerns no fixed voxel: no percentage there. The grid's geometry and its frame of reference
+    say nothing of what an image holds: they are listed, not summed.
     """
     rows = [dict(row) for row in ledger]
-    summed = [row for row in rows if row["kind"] != GEOMETRY]
+    summed = [row for row in rows if row["kind"] not in METADATA]
     parties, levels = _totals(summed, ("to",)), _totals(summed, ("to", "level"))
 
     def taking_part(row: Mapping[str, Any]) -> int | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from PPIRLogic.disclosure.ledger import VOXEL_BITS
+from PPIRLogic.disclosure.ledger import METADATA, VOXEL_BITS
 from PPIRLogic.registration.protocols import protocol_named
 from PPIRLogic.report.build import Report
 from PPIRLogic.report.markup import escape, table
-from PPIRLogic.report.wording import GEOMETRY, KINDS, share
+from PPIRLogic.report.wording import KINDS, share
 
 
 def peer_name(report: Report) -> str:
@@ -24,7 +24,7 @@ def disclosed_line(report: Report) -> str:
     """What this site learned, in one line."""
     if not _counted(report):
         return "the fixed image itself (unprotected protocol)"
-    rows = [row for row in report["disclosed"]["rows"] if row["to"] != "party 2" and row["kind"] != GEOMETRY]
+    rows = [row for row in report["disclosed"]["rows"] if row["to"] != "party 2" and row["kind"] not in METADATA]
     sums = [row for row in rows if row["kind"] != "mask grid"]
     shares: dict[int, float] = defaultdict(float)
     for row in sums:

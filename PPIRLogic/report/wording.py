@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-GEOMETRY = "geometry"  # the ledger's kind for the fixed grid
+from PPIRLogic.disclosure.ledger import FRAME, GEOMETRY
+
 KINDS = {
     GEOMETRY: (
         "fixed grid",
         "size, spacing, origin and direction of the fixed image: no content, and not part of the totals",
+    ),
+    FRAME: (
+        "fixed frame of reference",
+        "the UID by which the DICOM files of the fixed image's examination say in what coordinates they are: it links"
+        " to them, holds no content, and is not part of the totals",
     ),
     "gradient": (
         "slope of the loss",

@@ -36,7 +36,7 @@ def result() -> RegistrationResult:
 
 
 def options(tmp_path: Path) -> SimpleNamespace:
-    names = ("inverse", "warped", "report", "pictures")
+    names = ("inverse", "warped", "dicom", "report", "pictures")
     return SimpleNamespace(
         output=tmp_path / "T.tfm", home=tmp_path / "home", json=False, accept_doubtful=False, **dict.fromkeys(names)
     )

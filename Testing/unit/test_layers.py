@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "PPIRLogic"
 GROUND = (
     "errors", "version", "arguments", "arrays", "compiled", "cubic_bspline", "registry", "files", "progress", "images",
-    "transforms", "network", "disclosure", "secure", "points", "local_processes",
+    "transforms", "dicom", "network", "disclosure", "secure", "points", "local_processes",
 )  # fmt: skip
 METHODS = {"registration": (), "proxy": (), "primis": (), "cohort": ("registration",)}  # and what each stands on
 FACES = ("report", "serving", "cli", "__main__")

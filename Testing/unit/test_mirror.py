@@ -5,6 +5,7 @@ from __future__ import annotations
 from sample_data_support import ROOT
 
 WHOLE_PACKAGES = {  # of several modules at once
+    "test_deploy.py",
     "test_docs.py",
     "test_doctests.py",
     "test_exports.py",

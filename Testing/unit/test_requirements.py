@@ -17,7 +17,7 @@ from sample_data_support import ROOT
 
 FOLDER = ROOT / "requirements"
 LISTS = sorted(FOLDER.glob("*.txt"))
-RELEASED = ("base", "mpc", "mpc-cuda", "crypten", "primis")
+RELEASED = ("base", "mpc", "mpc-cuda", "crypten", "primis", "dicom")
 
 
 def entries(file: Path) -> list[tuple[str, str, list[str]]]:
@@ -74,7 +74,7 @@ def test_what_make_installs_is_what_was_hashed() -> None:
 
 def test_the_lists_agree() -> None:
     """What is installed side by side has one version; what was asked for is in its list."""
-    for beside in (("base", "dev", "mpc", "mpc-cuda", "crypten", "primis", "train"), ("base", "docs")):
+    for beside in (("base", "dev", "mpc", "mpc-cuda", "crypten", "primis", "dicom", "train"), ("base", "docs")):
         pins = {(name, version) for other in beside for name, version, _ in entries(FOLDER / f"{other}.txt")}
         assert len(pins) == len({name for name, _ in pins}), beside
     for wanted in FOLDER.glob("*.in"):

@@ -21,6 +21,10 @@ def add_registration_options(p: Any) -> None:
     p.add_argument("--output", type=file_path, required=True, help=f"transform file ({', '.join(TRANSFORM_FILES)})")
     p.add_argument("--inverse", type=file_path, help="transform file for the inverse (moving to fixed); not of bspline")
     p.add_argument("--warped", type=file_path, help="moving image resampled on the fixed grid")
+    p.add_argument(
+        "--dicom", type=file_path, metavar="FOLDER",
+        help="new folder for a DICOM registration object and the warped series; the moving image is a DICOM series",
+    )  # fmt: skip
     p.add_argument("--report", type=file_path, help="report as JSON; a readable .html is written beside it")
     p.add_argument(
         "--accept-doubtful", action="store_true", help="end with exit code 0, not 13, if the result is in doubt"

@@ -79,6 +79,11 @@ def _add_policy(p: argparse.ArgumentParser) -> None:
         help="permitted uses of the mask; also: disclosed (peers see it), none (voxels outside it are used, too)",
     )
     p.add_argument("--allow-disclosed-sampling", action="store_true", help="accept gms under mpc, fhe_v1, fhe_v2")
+    p.add_argument(
+        "--disclose-frame",
+        action="store_true",
+        help="tell peers the UID of the image's DICOM frame of reference, so that their DICOM results name it",
+    )
 
 
 def _add_budget(p: argparse.ArgumentParser) -> None:
@@ -91,6 +96,10 @@ def _add_budget(p: argparse.ArgumentParser) -> None:
 
 
 def _add_service(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--config", type=file_path, help="file of these options, as TOML; what is typed beats it")
+    p.add_argument(
+        "--health", action="store_true", help="serve nothing: say whether the service of this site answers at --listen"
+    )
     p.add_argument("--dealer", default="", metavar="HOST:PORT", help="the dealer, for mpc")
     p.add_argument(
         "--dealer-fingerprint", default="", metavar="FINGERPRINT", help="which dealer, if several are trusted"
@@ -101,6 +110,9 @@ def _add_service(p: argparse.ArgumentParser) -> None:
         "--syslog", default="", metavar="HOST:PORT|PATH", help="send signed heads of the ledger there, which a rollback"
         " of this site's whole folder cannot take back",
     )  # fmt: skip
+    p.add_argument(
+        "--syslog-events", action="store_true", help="send there also what is told here, but for single evaluations"
+    )
     p.add_argument("--max-sessions", type=int, default=3, help="sessions at once (3)")
     p.add_argument(
         "--sessions-of-peer", type=int, default=0, metavar="N", help="of these of one peer (all but one, one at least)"
@@ -125,6 +137,11 @@ def check_serve(a: Arguments) -> None:
         )
     if a.ask and a.with_parent:
         raise InputError("--ask reads answers from standard input; it does not go with --with-parent.")
+    if a.health:
+        a.run = "health:run_health"
+        return
+    if a.syslog_events and not a.syslog:
+        raise InputError("--syslog-events needs to know where to: give --syslog HOST:PORT or its socket, too.")
     files = len(a.fixed) + len(a.points)
     if not files:
         raise InputError("Nothing to serve: give an image, or a point set with --points.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,6 +71,12 @@ class DicomFile:
         return text_of(self.elements, MODALITY)
 
     @property
+    def frame(self) -> str:
+        """The UID of its frame of reference; '' if it has none."""
+        uid = text_of(self.elements, FRAME)
+        return uid if is_uid(uid) else ""
+
+    @property
     def is_image(self) -> bool:
         return ROWS in self.elements
 
@@ -79,6 +86,15 @@ class DicomFile:
         if len(value) != 2:
             raise Damaged(f"it has no {tag >> 16:04X},{tag & 0xFFFF:04X}")
         return int.from_bytes(value, "little")
+
+
+def is_uid(text: str) -> bool:
+    """Whether it is a UID: up to 64 digits and dots.
+
+    >>> is_uid("1.2.840.10008"), is_uid("1..2"), is_uid("")
+    (True, False, False)
+    """
+    return len(text) <= 64 and re.fullmatch(r"[0-9]+(\.[0-9]+)*", text) is not None
 
 
 def text_of(elements: Elements, tag: int) -> str:

@@ -236,7 +236,14 @@ class Listener:
             reason = str(error)
         if link is not None:
             link.abandon()
-        return None, reason
+        return None, "" if self._is_own_call(certificate_check, where) else reason
+
+    def _is_own_call(self, certificate_check: CertificateCheck, where: str) -> bool:
+        """Whether this machine asked with this site's own certificate, as a health check does: that gets no further
+        than the handshake, and would fill the log."""
+        host = where.rpartition(":")[0].strip("[]")
+        here = host.startswith("127.") or host in ("::1", self.address.rpartition(":")[0].strip("[]"))
+        return here and certificate_check.fingerprint == self._identity.fingerprint
 
     def _let_in(self, link: Tls, certificate_check: CertificateCheck, where: str) -> tuple[Channel | None, str]:
         """A channel for a caller that has shown who it is, or None and why not, which it is told."""

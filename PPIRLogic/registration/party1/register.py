@@ -259,6 +259,7 @@ def _result(
         diffeo=best if isinstance(best, DiffeoTransform) else None,
         first=run.first,
         fixed_geometry=session.geometry,
+        fixed_frame=session.frame,
         covered=share_covered(session.geometry, run.moving.geometry, linear),
         inside=share_inside(run.scaled, session.geometry, linear),
         levels=run.records,

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PPIRLogic.disclosure.chain import Chain
 from PPIRLogic.disclosure.failed_checks import FailedChecks
 from PPIRLogic.disclosure.heads import Heads
-from PPIRLogic.disclosure.ledger import VOXEL_BITS, Entry, Receipt, SessionLedger, geometry_entry
+from PPIRLogic.disclosure.ledger import VOXEL_BITS, Entry, Receipt, SessionLedger, frame_entry, geometry_entry
 from PPIRLogic.errors import Cancelled, OutputError, PeerError, PolicyError, PPIRError, ProtocolError
+from PPIRLogic.images.checks.dicom_file import is_uid
 from PPIRLogic.network.channel import Channel, connect
 from PPIRLogic.network.identity import Identity
 from PPIRLogic.network.messages import PARTY_1, PARTY_2, Fields, check_version, error_from, wait_for_message
@@ -43,6 +44,14 @@ ANSWER_TIMEOUT = 300.0
 CALL_TIMEOUT = 10.0
 _Self = TypeVar("_Self", bound="ClientSession")
 Source = ColumnSource | HalfImage
+
+
+def _frame_of(opened: Fields) -> str:
+    """The UID of the fixed image's frame of reference; '' where its owner does not disclose it."""
+    uid = opened.text("frame", 64) if "frame" in opened else ""
+    if uid and not is_uid(uid):
+        raise ProtocolError("Field 'frame' of 'opened' is not a UID.")
+    return uid
 
 
 class ClientSession:
@@ -155,6 +164,9 @@ class ClientSession:
         self.request, self.link = request, self._link(name)
         self.geometry = self._read_geometry(reply.map("geometry"))
         self.ledger.record(geometry_entry(self.geometry.disclosed))
+        self.frame = _frame_of(reply)
+        if self.frame:
+            self.ledger.record(frame_entry(self.frame))
         self.peer_software = reply.text("software", 64)
         self.has_mask = reply.flag("has_mask")
         self.levels = self._make_levels(self.geometry, request, reply.raw("pool_seed", POOL_SEED_BYTES))

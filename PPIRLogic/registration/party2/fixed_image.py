@@ -95,6 +95,11 @@ class FixedImage:
         """What the file says of whose image it is, as a digest; '' if it says nothing."""
         return self.volume.subject
 
+    @property
+    def frame(self) -> str:
+        """The UID of its DICOM frame of reference; '' if its file has none. Peers get it from owners who say so."""
+        return self.volume.frame
+
     def _normalised(self, mask_mode: str) -> Volume:
         """The whole image, normalised by robust percentiles.
 

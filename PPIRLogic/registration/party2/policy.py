@@ -23,7 +23,8 @@ class Policy:
 
     `peers`: fingerprints that may use the image; empty means every trusted peer. `protocols`: by default ours that
     protect the image; what a plugin adds must be named. `masks`: how a mask of the fixed image may be used; under all
-    but 'none', which must be named, no number depends on the voxels outside it. `ask`: a person's answer before each
+    but 'none', which must be named, no number depends on the voxels outside it. `disclose_frame`: tell peers the
+    UID of the DICOM frame of reference, so that their DICOM results name it. `ask`: a person's answer before each
     session (who asks: this site's name for the peer, and its fingerprint; the request; what each level may open) → yes
     or no.
 
@@ -42,6 +43,7 @@ class Policy:
     masks: frozenset[str] = frozenset({"fill", "private"})
     peers: frozenset[str] = frozenset()
     disclosed_sampling: bool = False
+    disclose_frame: bool = False
     budget: Budget = field(default_factory=Budget)
     ask: Callable[[str, Request, list[LevelGrant]], bool] | None = None
 
@@ -72,6 +74,8 @@ class Policy:
             object.__setattr__(self, name, frozenset(value))
         if type(self.disclosed_sampling).__name__ not in ("bool", "bool_"):
             raise InputError(f"Unusable policy: disclosed sampling is {self.disclosed_sampling!r}; True or False.")
+        if type(self.disclose_frame).__name__ not in ("bool", "bool_"):
+            raise InputError(f"Unusable policy: disclose frame is {self.disclose_frame!r}; True or False.")
         if not isinstance(self.budget, Budget):
             raise InputError(f"Unusable policy: its budget is a {type(self.budget).__name__}. Give a Budget.")
         if self.ask is not None and not callable(self.ask):

@@ -12,7 +12,15 @@ from typing import Any, cast
 import numpy as np
 
 from PPIRLogic.disclosure.counted_channel import CountedChannel
-from PPIRLogic.disclosure.ledger import VOXEL_BITS, Entry, Receipt, SessionLedger, geometry_entry, recorded_numbers
+from PPIRLogic.disclosure.ledger import (
+    VOXEL_BITS,
+    Entry,
+    Receipt,
+    SessionLedger,
+    frame_entry,
+    geometry_entry,
+    recorded_numbers,
+)
 from PPIRLogic.errors import OutputError, PeerError, PolicyError, ProtocolError, RefusedError, TrustError
 from PPIRLogic.network.channel import Channel, Message
 from PPIRLogic.network.messages import Fields, error_from
@@ -104,6 +112,11 @@ class ServerSession:
     def geometry(self) -> Any:
         return self.shared.image.geometry
 
+    @property
+    def frame(self) -> str:
+        """The UID of the frame of reference, if the image has one and its owner discloses it."""
+        return self.shared.image.frame if self.shared.policy.disclose_frame else ""
+
     def check(self) -> None:
         self.link.check_channel()
 
@@ -149,6 +162,7 @@ class ServerSession:
                 "pool_seed": self.pool_seed,
                 "numbers": self.ledger.numbers,
                 "geometry": self.geometry.to_dict(),
+                **({"frame": self.frame} if self.frame else {}),
                 "has_mask": self.shared.image.mask is not None,
                 "levels": [g.to_dict() for g in self.grants],
                 **self.site.heads.letter(self.peer, own=False),
@@ -170,6 +184,8 @@ class ServerSession:
                 missing = self.opened - evaluated  # of an evaluation, so that the next connection does not miss them
                 self.ledger.record(Entry("lost", "party 1", missing, self.protocol.bits, 0, evaluation=0))
         self.ledger.record(geometry_entry(self.geometry.disclosed))
+        if self.frame:
+            self.ledger.record(frame_entry(self.frame))
         self._numbers_before = self.ledger.numbers
 
     def run(self) -> None:

@@ -49,6 +49,7 @@ class FixedPoints:
     kind: ClassVar[str] = "points"
     mask: ClassVar[None] = None
     subject: ClassVar[str] = ""
+    frame: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         """InputError: the points are something else."""
