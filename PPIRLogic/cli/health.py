@@ -9,7 +9,7 @@ from cryptography import x509
 
 from PPIRLogic.cli.common import home_of
 from PPIRLogic.cli.output import Arguments, say
-from PPIRLogic.errors import IdentityError, PeerError
+from PPIRLogic.errors import IdentityError, InputError, PeerError
 from PPIRLogic.network.channel.addresses import parse_address, spell_address
 from PPIRLogic.network.identity import Identity, fingerprint_of_certificate, load_or_create_identity
 
@@ -22,6 +22,11 @@ def run_health(a: Arguments) -> None:
 
     The call ends with the handshake. It asks for nothing, is told nothing, and is in no log.
     """
+    if a.relay:
+        raise InputError(
+            "With --relay nothing listens here that could be asked. Watch the process instead (its service manager, or"
+            " the relay's record of who waits there)."
+        )
     home = home_of(a)
     if not (home / "identity").is_dir():
         raise IdentityError(f"There is no site in '{home}': give its folder with --home, or PPIR_HOME.")

@@ -51,3 +51,8 @@ def test_a_health_check_makes_no_site(tmp_path: Path) -> None:
     done = here(tmp_path / "nobody", "serve", "--health", "--listen", "127.0.0.1:1")
     assert done.returncode != 0 and "no site" in done.stderr
     assert not (tmp_path / "nobody").exists()
+
+
+def test_behind_a_relay_there_is_nothing_to_ask(tmp_path: Path) -> None:
+    done = here(tmp_path, "serve", "--health", "--relay", "127.0.0.1:1")
+    assert done.returncode == 2 and "nothing listens here" in done.stderr
