@@ -16,7 +16,6 @@ myst_heading_anchors = 3
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
-autodoc_mock_imports = ["scipy"]  # of an extra; the pages need its names only where they are annotated
 autodoc_preserve_defaults = True
 
 

@@ -292,7 +292,7 @@ class Deformation:
         return float(min(jacobian_determinant(field, grid).min() for field in (self.out, self.back)))
 
     def inverse_error(self) -> NDArray[np.float32]:
-        """|there and back − here| in mm, at the nodes."""
+        """How far from each node there and back ends, in mm."""
         return inverse_error_mm(self.out, self.back, self.nodes.grid())
 
     def _at_voxels(self, field: Field) -> Field:

@@ -40,6 +40,7 @@ PARAMETERS = {"transform": "affine", "loss": "ssd", "evaluations": 30}
 
 
 def main(output: Path) -> None:
+    output = output.resolve()  # pictures are taken in several folders
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         share(Path(folder, "b"), output)
@@ -49,7 +50,7 @@ def main(output: Path) -> None:
         demo.run(Path(folder), PAIRS)
         for pair in PAIRS:
             shutil.copyfile(Path(folder, f"{pair.name}_slicer.png"), output / f"{pair.name}.png")
-    print(f"Pictures are in {output.resolve()}")
+    print(f"Pictures are in {output}")
 
 
 @contextlib.contextmanager
