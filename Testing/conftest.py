@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import locale
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -23,6 +24,8 @@ from PPIRLogic.secure.layout import CHUNK, LANES
 from PPIRLogic.secure.product import ColumnSource, LevelInfo, Link, OperandInfo, PrivateProduct, Term
 
 SESSION = bytes(range(32))
+for name in ("HTTPS_PROXY", "https_proxy"):  # of the network that the tests run in: sites here call each other directly
+    os.environ.pop(name, None)
 
 
 def pytest_collection_finish() -> None:
