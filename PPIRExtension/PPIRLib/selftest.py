@@ -80,7 +80,7 @@ def check_segmentation(logic: Any, model: str = "") -> dict[str, float]:
     _needed("proxy")
     from PPIRLogic.images.geometry import Geometry
     from PPIRLogic.images.volume import Volume
-    from PPIRLogic.proxy.simulate import segmenting
+    from PPIRLogic.proxy.both_sites import segmenting
 
     image, brain = _head()
     size, ras = image.shape[::-1], (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)

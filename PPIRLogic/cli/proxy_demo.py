@@ -9,8 +9,8 @@ from PPIRLogic.files import shown_path
 
 def run_demo(a: Arguments) -> None:
     from PPIRLogic.images.reading import read_volume
+    from PPIRLogic.proxy.both_sites import simulate
     from PPIRLogic.proxy.party1 import Consent
-    from PPIRLogic.proxy.simulate import simulate
     from PPIRLogic.report.proxy import write_report
 
     try:

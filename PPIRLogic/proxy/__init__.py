@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from PPIRLogic.proxy.both_sites import simulate
     from PPIRLogic.proxy.deformation import STRENGTHS, Deformation
     from PPIRLogic.proxy.keys import ProxyKey, load_key, make_key
     from PPIRLogic.proxy.party1 import Consent, Proxy, SegmentingClient, make, segment, unmake
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from PPIRLogic.proxy.rates import Rate, rates_for
     from PPIRLogic.proxy.segmentation_result import Segmentation
     from PPIRLogic.proxy.sent_records import SentRecords
-    from PPIRLogic.proxy.simulate import simulate
     from PPIRLogic.proxy.spectrum import Spectrum
 
 _HOMES = {
@@ -47,7 +47,7 @@ _HOMES = {
     "rates_for": "rates",
     "segment": "party1",
     "serve": "party2",
-    "simulate": "simulate",
+    "simulate": "both_sites",
     "unmake": "party1",
 }
 __all__ = [

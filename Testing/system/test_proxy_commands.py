@@ -17,8 +17,8 @@ from system_support import Program, events_of, here
 from PPIRLogic.images.volume import Volume
 from PPIRLogic.images.writing import write_volume
 from PPIRLogic.local_processes import Site, make_sites
+from PPIRLogic.proxy.both_sites import simulate
 from PPIRLogic.proxy.sent_records import SentRecords
-from PPIRLogic.proxy.simulate import simulate
 
 SCAN, LABELS = head(1)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 
 import pytest
 
@@ -54,6 +56,13 @@ def test_every_public_name_exists_and_is_documented(name: str) -> None:
     assert inspect.isclass(thing) or inspect.isfunction(thing)
     text = thing.__doc__ or ""
     assert len(text.split()) >= 3 and not text.startswith(f"{name}("), f"{name} says only: {text!r}"
+
+
+@pytest.mark.parametrize("name", ["PPIRLogic", "PPIRLogic.primis", "PPIRLogic.proxy"])
+def test_no_public_name_is_that_of_a_module_beside_it(name: str) -> None:
+    """Once such a module is loaded, its name would stand for the module."""
+    package = importlib.import_module(name)
+    assert not set(package.__all__) & {module.name for module in pkgutil.iter_modules(package.__path__)}
 
 
 def test_the_version_is_the_distribution_s() -> None:
