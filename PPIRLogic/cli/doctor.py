@@ -192,7 +192,7 @@ def _round_trip(protocol: str) -> CheckedItem:
 
 def _registration_error(protocol: str) -> float:
     """How far a translation of known length was missed, in mm."""
-    settings = Parameters(protocol=protocol, transform="translation", loss="ssd", levels=(2, 1), initial="identity")
+    settings = Parameters(protocol=protocol, transform="translation", loss="ssd", levels=(2, 1))
     result = simulate(_made_image((0.0, 0.0)), _made_image(TRIP_SHIFT_MM), parameters=settings)
     return float(np.linalg.norm(np.subtract(result.transform.TransformPoint((0.0, 0.0)), TRIP_SHIFT_MM)))
 
