@@ -13,6 +13,11 @@ from dicom_support import FRAME, ROOT_UID, source_to_registered, write_series
 from system_support import Program, events_of, here, ledger_rows, rows_of, session_files
 
 from PPIRLogic import read_transform, read_volume
+from PPIRLogic.disclosure.ledger import SessionLedger
+from PPIRLogic.network.identity import load_or_create_identity
+from PPIRLogic.network.trust import TrustStore
+from PPIRLogic.registration.party1.session import ClientSession
+from PPIRLogic.registration.request import Request
 
 FIXED_FRAME = f"{ROOT_UID}.99"
 SHAPE = (20, 24, 28)
@@ -65,3 +70,15 @@ def test_a_series_that_cannot_be_named_is_refused_before_anybody_is_called(tmp_p
     done = here(tmp_path / "A", *words)
     assert done.returncode == 2 and "frame of reference" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_frame_is_on_record_though_no_number_follows(tmp_path: Path) -> None:
+    fixed = write_series(tmp_path / "fixed", frame=FIXED_FRAME, shape=SHAPE)
+    a, b = sites(tmp_path)
+    with Program(b, "serve", fixed, "--listen", "127.0.0.1:0", "--disclose-frame") as server:
+        address, identity = server.wait_for("listening")["address"], load_or_create_identity(a)
+        with ClientSession(address, identity, TrustStore(a), lambda: None, 1, SessionLedger(None, {})) as session:
+            session.open(Request(session.offers()[0].name, "fhe", "translation", "ssd", (1,)))
+            assert session.frame == FIXED_FRAME
+    (ledger,) = session_files(b)
+    assert [row["kind"] for row in rows_of(ledger)[1:]][:2] == ["geometry", "frame of reference"]

@@ -186,6 +186,7 @@ class ServerSession:
         self.ledger.record(geometry_entry(self.geometry.disclosed))
         if self.frame:
             self.ledger.record(frame_entry(self.frame))
+            self.ledger.begin()  # it leaves now, whether a number follows or not
         self._numbers_before = self.ledger.numbers
 
     def run(self) -> None:
